@@ -1,0 +1,291 @@
+"""A trained model as a folder: `config.json`, `model.safetensors` and a model card, `README.md`. No pickles.
+
+The backbone's convolutions are not stored but named (`imagenet`, `bundled`, ...) with a fingerprint that loading checks.
+Flow and attention are stored in half precision; a detector is rounded to it before its threshold is set, so a reloaded
+one gives the same scores.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .config import VARIANT_TITLES, Config, ModelConfig, ScoringConfig, TrainingConfig
+from .errors import AttentDifferNetError, CheckpointError, WeightsError
+from .model import AttentDifferNet
+
+FORMAT = 1
+FILES = ("config.json", "model.safetensors", "README.md")
+MAX_CONFIG_BYTES = 5_000_000
+MAX_PARAMETERS = 400_000_000  # a stranger's config.json must not make a model that fills the memory
+
+
+@dataclass(frozen=True)
+class DataCard(Config):
+    """What a model was trained on. n_fitted: images the flow has seen; the held-out ones come on top."""
+
+    dataset: str
+    category: str
+    n_fitted: int = 0
+    description: str = ""
+    licence: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Calibration(Config):
+    """What held-out training normals say about a model.
+
+    threshold: an image is anomalous above it. n_views: of the scores it was set on. false_positive_rate: the share of
+    normal images above it that is guaranteed in expectation. scores: of the held-out normals, ascending.
+    map_references: per method, the 99th percentile of map values over held-out normals, the unit of colour scales.
+    """
+
+    threshold: float
+    n_views: int
+    false_positive_rate: float
+    scores: tuple[float, ...]
+    map_references: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A model with all that its verdicts need."""
+
+    model: AttentDifferNet
+    training: TrainingConfig
+    scoring: ScoringConfig
+    calibration: Calibration
+    data: DataCard
+
+    @property
+    def variant(self) -> str:
+        return self.model.config.attention.kind
+
+    @property
+    def title(self) -> str:
+        return VARIANT_TITLES[self.variant]
+
+    def is_anomalous(self, score: float) -> bool:
+        return score > self.calibration.threshold
+
+    def as_stored(self) -> "Detector":
+        """This detector with the weights that a reloaded checkpoint would have; the model is changed in place."""
+        _load_tensors(self.model, _tensors(self.model), "the model")
+        return self
+
+
+def check_folder(folder: Path) -> None:
+    """Raises CheckpointError where the folder holds anything that is no checkpoint: asked before hours of training."""
+    if folder.exists() and (not folder.is_dir() or any(path.name not in FILES for path in folder.iterdir())):
+        raise CheckpointError(f"{folder} holds other files; a model needs a folder of its own")
+
+
+def save(detector: Detector, folder: str | Path) -> Path:
+    """Writes the checkpoint; an older one there is replaced as a whole, or stays whole if this fails."""
+    folder = Path(folder)
+    check_folder(folder)
+    config = {
+        "format": FORMAT,
+        "model": detector.model.config.to_dict(),
+        "backbone_fingerprint": detector.model.weights_fingerprint,
+        "training": detector.training.to_dict(),
+        "scoring": detector.scoring.to_dict(),
+        "calibration": detector.calibration.to_dict(),
+        "data": detector.data.to_dict(),
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        temporary.chmod(0o755)
+        (temporary / "config.json").write_text(json.dumps(config, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        save_file(_tensors(detector.model), temporary / "model.safetensors")
+        (temporary / "README.md").write_text(model_card(detector), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def load(
+    folder: str | Path,
+    weights: dict[str, Tensor] | None = None,
+    load_weights: Callable[[str], dict[str, Tensor]] | None = None,
+) -> Detector:
+    """A detector from a local folder, or from the Hugging Face Hub (`owner/name`) where no such folder exists.
+
+    weights: tensors of the backbone to use instead of those the checkpoint names. Raises CheckpointError for a folder
+    that is incomplete, damaged or of another version, WeightsError for a backbone that is not the one it was made with.
+    """
+    folder = _local_folder(str(folder))
+    config = _read_config(folder / "config.json")
+    try:
+        if config["format"] != FORMAT:
+            raise CheckpointError(f"{folder} has checkpoint format {config['format']!r}, this version reads {FORMAT}")
+        model_config = ModelConfig.from_dict(config["model"])
+        training = TrainingConfig.from_dict(config["training"])
+        scoring = ScoringConfig.from_dict(config["scoring"])
+        calibration = Calibration.from_dict(config["calibration"])
+        data = DataCard.from_dict(config["data"])
+        fingerprint = config["backbone_fingerprint"]
+        _check(folder, model_config, calibration)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} lacks or misstates {error}") from error
+    except CheckpointError:
+        raise
+    except AttentDifferNetError as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+    if weights is None and load_weights is not None:
+        weights = load_weights(model_config.weights)
+    model = AttentDifferNet(model_config, weights=weights).eval()
+    if model.weights_fingerprint != fingerprint:
+        raise WeightsError(
+            f"{folder} was made with a backbone of fingerprint {fingerprint}; "
+            f"the weights {model_config.weights!r} here have {model.weights_fingerprint}"
+        )
+    try:
+        tensors = load_file(folder / "model.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{folder / 'model.safetensors'} could not be read: {type(error).__name__}") from error
+    _load_tensors(model, tensors, str(folder / "model.safetensors"))
+    model.requires_grad_(False)
+    return Detector(model, training, scoring, calibration, data)
+
+
+def push_to_hub(detector: Detector, repository: str, private: bool = True, token: str | None = None) -> str:
+    """Uploads the checkpoint to the Hugging Face Hub (`owner/name`) and returns its address."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    api.create_repo(repository, private=private, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        save(detector, Path(folder) / "model")
+        return str(api.upload_folder(repo_id=repository, folder_path=Path(folder) / "model"))
+
+
+def model_card(detector: Detector) -> str:
+    """Markdown with the Hub's front matter: what the model is, what it was trained on, how it decides, its limits."""
+    config, calibration, data = detector.model.config, detector.calibration, detector.data
+    front = ["---", "library_name: attentdiffernet", "pipeline_tag: image-classification", "tags:"]
+    front += [f"- {tag}" for tag in ("anomaly-detection", "industrial-inspection", "normalizing-flow")] + ["---"]
+    lines = [
+        *front,
+        "",
+        f"# {detector.title}: {data.category}",
+        "",
+        f"Gives one anomaly score per image; trained on normal images of *{data.category}* ({data.dataset}) only.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| Data | {data.description or data.dataset} |",
+        f"| Source | {data.source or 'not stated'} |",
+        f"| Licence of the data | {data.licence or 'not stated'} |",
+        f"| Normal images | {data.n_fitted} fitted, {len(calibration.scores)} held out for the threshold |",
+        f"| Backbone | AlexNet features, weights `{config.weights}`, frozen, fingerprint "
+        f"`{detector.model.weights_fingerprint}` |",
+        f"| Attention | {config.attention.choices} |",
+        f"| Flow | {config.flow.n_blocks} coupling blocks, {config.flow.hidden_layers} hidden layers of "
+        f"{config.flow.hidden_width}, stored in half precision |",
+        f"| Training | {detector.training.epochs} epochs, fixed in advance, on "
+        f"{detector.training.views_per_image} cached views per image, seed {detector.training.seed} |",
+        f"| Score | mean z² over {calibration.n_views} evenly spaced rotations; higher = more anomalous, no "
+        "probability |",
+        f"| Threshold | {calibration.threshold:.6g}, flags at most "
+        f"{calibration.false_positive_rate:.1%} of normal images on average |",
+        "",
+        config.attention.training_note,
+        "",
+        "Placement, reduction and training of the attention blocks are choices of this reproduction: the authors of",
+        "AttentDifferNet (e Silva et al., WACV 2024) published no code. The score says nothing about parts of another",
+        "kind, another camera or another light than the training images show.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _check(folder: Path, config: ModelConfig, calibration: Calibration) -> None:
+    flow, n_features = config.flow, 256 * config.n_scales
+    per_subnet = flow.hidden_width * (1.5 * n_features + (flow.hidden_layers - 1) * flow.hidden_width)
+    if not 0 < 2 * flow.n_blocks * per_subnet < MAX_PARAMETERS or not 0 < flow.clamp < 100:
+        raise CheckpointError(f"{folder / 'config.json'} describes a flow out of bounds: {flow}")
+    if config.image_size > 1024 or config.n_scales > 4:
+        raise CheckpointError(f"{folder / 'config.json'} asks for {config.image_size} px at {config.n_scales} scales")
+    if Path(config.weights).suffix in {".pth", ".pt"}:
+        raise CheckpointError(
+            f"{folder / 'config.json'} names a backbone file that is no safetensors: {config.weights}"
+        )
+    numbers = [calibration.threshold, calibration.false_positive_rate, *calibration.scores]
+    numbers += calibration.map_references.values()
+    if not calibration.scores or not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+        raise CheckpointError(f"{folder / 'config.json'} has a calibration without finite numbers")
+
+
+def _tensors(model: AttentDifferNet) -> dict[str, Tensor]:
+    """What is stored: attention blocks and flow, floats in half precision, permutations as 16-bit integers."""
+    state = {f"flow.{key}": value for key, value in model.flow.state_dict().items()}
+    for name, block in model.backbone.attention_blocks().items():
+        state |= {f"{name}.{key}": value for key, value in block.state_dict().items()}
+    return {
+        key: value.detach().to(torch.float16 if value.is_floating_point() else torch.int16).contiguous()
+        for key, value in state.items()
+    }
+
+
+def _load_tensors(model: AttentDifferNet, tensors: dict[str, Tensor], origin: str) -> None:
+    wanted = _tensors(model)
+    if missing := sorted(set(wanted) - set(tensors)):
+        raise CheckpointError(f"{origin} lacks {missing[0]} and {len(missing) - 1} more tensors of this model")
+    if unknown := sorted(set(tensors) - set(wanted)):
+        raise CheckpointError(f"{origin} holds {unknown[0]}, which this model does not have")
+    for key, tensor in tensors.items():
+        if tensor.shape != wanted[key].shape:
+            raise CheckpointError(f"{origin}: {key} has shape {tuple(tensor.shape)}, not {tuple(wanted[key].shape)}")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{origin}: {key} holds values that are no numbers")
+    flow = {key.removeprefix("flow."): value for key, value in tensors.items() if key.startswith("flow.")}
+    model.flow.load_state_dict(flow)
+    for name, block in model.backbone.attention_blocks().items():
+        prefix = f"{name}."
+        block.load_state_dict({key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)})
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path.parent} is no model folder: it has no config.json")
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise CheckpointError(f"{path} has {path.stat().st_size / 1e6:.0f} MB, too large for a configuration")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} holds no JSON object")
+    return config
+
+
+def _local_folder(name: str) -> Path:
+    if Path(name).exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        if not Path(name).is_dir():
+            raise CheckpointError(f"There is no model folder {name}")
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"There is no model folder {name}, and the Hugging Face Hub gave none of that name ({type(error).__name__})"
+        ) from error

@@ -1,0 +1,419 @@
+"""`attentdiffernet`: train, evaluate, score and explain on any folder in the MVTec AD layout."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from .errors import AttentDifferNetError
+from .features import Progress, default_cache
+
+app = typer.Typer(
+    help="Is this part anomalous, and where does the model look? DifferNet and its attention variants, trained on "
+    "normal images only. Categories are folders in the MVTec AD layout: CATEGORY/train/good, CATEGORY/test/good, "
+    "CATEGORY/test/DEFECT.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+datasets = typer.Typer(help="Data sets: what they are, and how to get them.", no_args_is_help=True)
+app.add_typer(datasets, name="datasets")
+
+err = Console(stderr=True)
+
+
+class Variant(StrEnum):
+    none = "none"
+    se = "se"
+    cbam = "cbam"
+
+
+class Placement(StrEnum):
+    after_pool = "after_pool"
+    before_pool = "before_pool"
+
+
+class AttentionTraining(StrEnum):
+    untrained = "untrained"
+    proxy = "proxy"
+
+
+class FlowSize(StrEnum):
+    compact = "compact"
+    paper = "paper"
+
+
+class Method(StrEnum):
+    grad_cam = "grad-cam"
+    attention = "attention"
+    gradient = "gradient"
+    spatial_gate = "spatial-gate"
+
+
+class Format(StrEnum):
+    csv = "csv"
+    json = "json"
+
+
+Category = Annotated[Path, typer.Argument(help="Folder of one category, ROOT/CATEGORY.", show_default=False)]
+ModelDir = Annotated[
+    str, typer.Argument(help="Folder of a trained model, or owner/name on the Hugging Face Hub.", show_default=False)
+]
+Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep features on disk and reuse them.")]
+
+
+@app.command()
+def train(
+    category: Category,
+    out: Annotated[Path, typer.Option(help="Folder to write the model to.", show_default=False)],
+    variant: Annotated[Variant, typer.Option(help="Attention block: none is DifferNet.")] = Variant.none,
+    weights: Annotated[
+        str, typer.Option(help="Backbone: imagenet, bundled, random, or a .safetensors or .pth file.")
+    ] = "imagenet",
+    seed: Annotated[int, typer.Option(help="Flow and attention initialisation, order of rows.", min=0)] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Fixed in advance; default as configured.", min=1)] = None,
+    train_views: Annotated[int | None, typer.Option(help="Cached rotations per training image.", min=1)] = None,
+    views: Annotated[int | None, typer.Option(help="Rotations per scored image.", min=1)] = None,
+    false_positive_rate: Annotated[float | None, typer.Option(help="Share of normals the threshold may flag.")] = None,
+    flow: Annotated[FlowSize, typer.Option(help="paper: 172 M parameters, as published.")] = FlowSize.compact,
+    placement: Annotated[Placement, typer.Option(help="Where attention blocks stand.")] = Placement.after_pool,
+    reduction: Annotated[int, typer.Option(help="Bottleneck of the channel gates.", min=1)] = 16,
+    kernel_size: Annotated[int, typer.Option(help="Of CBAM's spatial gate (odd).", min=1)] = 7,
+    attention_training: Annotated[
+        AttentionTraining,
+        typer.Option(help="proxy: learn to see synthetic defects in training normals, then freeze."),
+    ] = AttentionTraining.untrained,
+    description: Annotated[str, typer.Option(help="What the images show, for the model card.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the images, for the model card.")] = "",
+    source: Annotated[str, typer.Option(help="Where the images come from, for the model card.")] = "",
+    cache: Cache = True,
+) -> None:
+    """Train on CATEGORY/train/good and set the threshold on normals held out from it.
+
+    Example: attentdiffernet train data/mvtec_ad/bottle --variant se --out models/bottle-se
+    """
+    from . import checkpoint
+    from . import training as trainer
+    from .config import FLOW_SIZES, AttentionConfig, ModelConfig, ScoringConfig, TrainingConfig
+    from .data import InspectionDataset
+    from .datasets import CARDS, DatasetCard
+
+    dataset = InspectionDataset(category)
+    model_config = ModelConfig(
+        attention=AttentionConfig(
+            kind=variant.value,
+            placement=placement.value,
+            reduction=reduction,
+            kernel_size=kernel_size,
+            training=attention_training.value,
+        ),
+        flow=FLOW_SIZES[flow.value],
+        weights=weights,
+    )
+    chosen = {"epochs": epochs, "views_per_image": train_views, "false_positive_rate": false_positive_rate}
+    config = TrainingConfig(seed=seed, **{name: value for name, value in chosen.items() if value is not None})
+    scoring = ScoringConfig() if views is None else ScoringConfig(n_views=views)
+    known = CARDS.get(dataset.dataset, DatasetCard("", "", "", ""))
+    data = checkpoint.DataCard(
+        dataset=dataset.dataset,
+        category=dataset.category,
+        description=description or known.description,
+        licence=licence or known.licence,
+        source=source or known.source,
+    )
+    checkpoint.check_folder(out)
+    with bars() as progress:
+        detector = trainer.train(
+            dataset.train, model_config, config, scoring, data, default_cache() if cache else None, progress
+        )
+    checkpoint.save(detector, out)
+    calibration = detector.calibration
+    err.print(
+        f"{detector.title} of {data.category}: {detector.data.n_fitted} normal images fitted, "
+        f"{len(calibration.scores)} held out. Threshold {calibration.threshold:.4g}, flags at most "
+        f"{calibration.false_positive_rate:.1%} of normal images on average. Written to {out}",
+        highlight=False,
+    )
+
+
+@app.command()
+def evaluate(
+    model_dir: ModelDir,
+    category: Category,
+    out: Annotated[Path | None, typer.Option(help="Score file to write (CSV).", show_default=False)] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of --out: a results folder, where the run gets its place and row.", show_default=False
+        ),
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run in the results folder.")] = None,
+    views: Annotated[int | None, typer.Option(help="Rotations per image; default as the model was calibrated.")] = None,
+    cache: Cache = True,
+) -> None:
+    """Score CATEGORY/test and print the AUROC with its 95 % interval.
+
+    Example: attentdiffernet evaluate models/bottle-se data/mvtec_ad/bottle --out bottle-se.csv
+    """
+    import pandas as pd
+
+    from . import checkpoint, scoring, statistics
+    from .config import ScoringConfig
+    from .data import InspectionDataset
+    from .results import Run, append_run, score_path, write_scores
+
+    if (out is None) == (results is None):
+        raise AttentDifferNetError("evaluate needs either --out SCORES.csv or --results FOLDER")
+    dataset = InspectionDataset(category)
+    images = dataset.test
+    detector = checkpoint.load(model_dir)
+    n_views = detector.calibration.n_views if views is None else ScoringConfig(views).n_views
+    config = detector.model.config
+    row = None
+    if results is not None:
+        name = run or (
+            f"{detector.data.dataset}-{dataset.category}-{detector.variant}-{Path(config.weights).stem}"
+            f"-s{detector.training.seed}"
+        )
+        row = Run(
+            run=name,
+            dataset=detector.data.dataset,
+            category=dataset.category,
+            variant=detector.variant,
+            seed=detector.training.seed,
+            backbone=config.weights,
+            attention_training="" if detector.variant == "none" else config.attention.training,
+            epochs=detector.training.epochs,
+            selection="last",
+            n_views=n_views,
+            commit=_commit(),
+            source="measured by this project",
+        )
+        out = score_path(results, row.dataset, row.category, name)
+    assert out is not None
+    with bars() as progress:
+        paths = [image.path for image in images]
+        scores = list(
+            scoring.score_images(detector.model, paths, n_views, default_cache() if cache else None, progress)
+        )
+    labels = [image.label for image in images]
+    frame = pd.DataFrame(
+        {
+            "image": [image.name for image in images],
+            "defect": [image.defect for image in images],
+            "label": labels,
+            "score": scores,
+        }
+    )
+    write_scores(out, frame)
+    if results is not None and row is not None:
+        append_run(results, row)
+    interval = statistics.auroc_interval(labels, scores)
+    point = statistics.operating_point(labels, scores, detector.calibration.threshold)
+    typer.echo(
+        f"AUROC {interval.auroc:.4f} (95 %: {interval.low:.4f} to {interval.high:.4f}, {interval.method}), "
+        f"{interval.n_normal} normal and {interval.n_anomalous} anomalous images, {n_views} views"
+    )
+    typer.echo(
+        f"At the threshold {detector.calibration.threshold:.4g} from training normals: "
+        f"{point.tpr:.1%} of anomalous and {point.fpr:.1%} of normal images flagged"
+    )
+
+
+@app.command()
+def score(
+    model_dir: ModelDir,
+    paths: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", show_default=False)],
+    format: Annotated[Format, typer.Option(help="csv, or json with one object per line.")] = Format.csv,
+    out: Annotated[str, typer.Option(help="File to write, - for standard output.")] = "-",
+    views: Annotated[int | None, typer.Option(help="Rotations per image; default as the model was calibrated.")] = None,
+) -> None:
+    """Score images: anomaly score, threshold and verdict, one line per image as it is ready.
+
+    An image that cannot be read gets a line with the reason instead of a score, and the exit code is 1 at the end.
+    Example: attentdiffernet score models/bottle-se photographs/ --format json
+    """
+    from . import checkpoint
+    from .config import ScoringConfig
+    from .data import find_images, read_image, to_tensor
+    from .errors import ImageError
+    from .scoring import score_image
+
+    files = find_images(paths)
+    detector = checkpoint.load(model_dir)
+    calibration = detector.calibration
+    n_views = calibration.n_views if views is None else ScoringConfig(views).n_views
+    failed = 0
+    with _open(out) as stream, bars() as progress:
+        write = _row_writer(stream, format)
+        for done, path in enumerate(files):
+            progress("scoring", done, len(files))
+            row: dict[str, Any] = {"image": str(path), "score": None, "threshold": calibration.threshold}
+            row |= {"anomalous": None, "error": None}
+            try:
+                image = to_tensor(read_image(path), detector.model.config.image_size)
+                row["score"] = float(f"{score_image(detector.model, image, n_views):.9g}")
+                row["anomalous"] = detector.is_anomalous(row["score"])
+            except ImageError as error:
+                row["error"] = str(error)
+                failed += 1
+            write(row)
+        progress("scoring", len(files), len(files))
+    if failed:
+        err.print(f"{failed} of {len(files)} files could not be read; see the column error", highlight=False)
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    model_dir: ModelDir,
+    image: Annotated[Path, typer.Argument(help="Image file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="PNG to write: the photograph with the map on it.", show_default=False)],
+    method: Annotated[Method, typer.Option(help="Which map.")] = Method.grad_cam,
+    raw: Annotated[Path | None, typer.Option(help="Also write the raw values (.npy, float32).")] = None,
+) -> None:
+    """Show where the model looks.
+
+    Heat is measured against held-out normal images: what lies below their 99th percentile is not coloured, so that a
+    normal image does not glow. Example: attentdiffernet explain models/bottle-se crack.png --out crack-map.png
+    """
+    import numpy as np
+    from PIL import Image
+
+    from . import checkpoint
+    from .data import read_image, to_tensor
+    from .explain import explain as make_map
+    from .explain import methods_of, relative_heat, what_it_shows
+    from .figures import overlay
+
+    if out.suffix.lower() != ".png":
+        raise AttentDifferNetError(f"The map is written as PNG; --out must end in .png, got {out}")
+    pixels = read_image(image)
+    detector = checkpoint.load(model_dir)
+    if method.value not in methods_of(detector.model.config):
+        raise AttentDifferNetError(
+            f"{detector.title} has no {method.value} map; it has {', '.join(methods_of(detector.model.config))}"
+        )
+    values = make_map(detector.model, to_tensor(pixels, detector.model.config.image_size), method.value)
+    heat, (vmin, vmax) = relative_heat({"": values}, {"": detector.calibration.map_references[method.value]})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(overlay(pixels, heat[""], vmin, vmax)).save(out)
+    if raw is not None:
+        np.save(raw, values)
+    typer.echo(what_it_shows(method.value, detector.model.config))
+    typer.echo(
+        f"Highest value: {float(values.max()) / detector.calibration.map_references[method.value]:.3g} times the 99th "
+        f"percentile of held-out normals. Written to {out}"
+    )
+
+
+@app.command()
+def summarise(
+    results: Annotated[Path, typer.Argument(help="Results folder, with scores/DATASET/CATEGORY/RUN.csv.")],
+) -> None:
+    """Rebuild summary.csv, AUROC and interval per run, from the score files alone."""
+    from .results import summarise as rebuild
+
+    summary = rebuild(results)
+    typer.echo(f"{len(summary)} runs summarised in {results / 'summary.csv'}")
+    typer.echo(summary.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+
+
+@datasets.command()
+def sample(
+    out: Annotated[Path, typer.Option(help="Root folder; categories become folders in it.", show_default=False)],
+    seed: Annotated[int, typer.Option(help="Another seed draws other images.", min=0)] = 0,
+) -> None:
+    """Draw the synthetic sample set: insulator string, a machined part, wafer map. Takes no download."""
+    from .datasets.sample import write
+
+    with bars() as progress:
+        write(out, seed=seed, progress=lambda done, total: progress("drawing images", done, total))
+    typer.echo(f"Written to {out}. Train on one of its folders: attentdiffernet train {out}/wafer --out MODEL_DIR")
+
+
+@contextmanager
+def bars() -> Iterator[Progress]:
+    """One progress bar per stage, on standard error, and only where that is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=err, disable=not err.is_terminal) as shown:
+        tasks: dict[str, Any] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = shown.add_task(stage, total=total)
+            shown.update(tasks[stage], completed=done, total=total)
+
+        yield progress
+
+
+@contextmanager
+def _open(out: str) -> Iterator[TextIO]:
+    if out == "-":
+        yield sys.stdout
+        return
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    with open(out, "w", encoding="utf-8", newline="") as stream:
+        yield stream
+
+
+def _row_writer(stream: TextIO, format: Format) -> Any:
+    if format is Format.json:
+
+        def write_json(row: dict[str, Any]) -> None:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            stream.flush()
+
+        return write_json
+    writer = csv.DictWriter(stream, ["image", "score", "threshold", "anomalous", "error"], lineterminator="\n")
+    writer.writeheader()
+
+    def write_csv(row: dict[str, Any]) -> None:
+        verdict = None if row["anomalous"] is None else int(row["anomalous"])
+        writer.writerow({**row, "anomalous": verdict})
+        stream.flush()
+
+    return write_csv
+
+
+def _commit() -> str:
+    """The short commit of this code where it lies in a git checkout, with + when it was changed since; else empty."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def main() -> None:
+    """Entry point: what a user can mend becomes one sentence and exit code 2, without a traceback."""
+    try:
+        app()
+    except AttentDifferNetError as error:
+        err.print(f"[bold red]Error:[/] {error}", highlight=False, markup=True)
+        sys.exit(2)
+    except (OSError, ValueError) as error:
+        err.print(f"[bold red]Error:[/] {error}", highlight=False, markup=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("Stopped.")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

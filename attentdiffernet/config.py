@@ -1,0 +1,201 @@
+"""Every option and its default, as frozen dataclasses. The only place with defaults.
+
+A configuration is stored in each checkpoint and rebuilt from it by `from_dict`, which refuses names it does not know.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from .errors import AttentDifferNetError
+
+Attention = Literal["none", "se", "cbam"]
+VARIANT_TITLES: dict[str, str] = {
+    "none": "DifferNet",
+    "se": "AttentDifferNet (SE)",
+    "cbam": "AttentDifferNet (CBAM)",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Base of all configurations: checks `Literal` fields, and goes to and from plain JSON data."""
+
+    def __post_init__(self) -> None:
+        for name, hint in typing.get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
+                raise AttentDifferNetError(f"{name} must be one of {', '.join(typing.get_args(hint))}, got {value!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Raises AttentDifferNetError for a name that is no field, so that a typo is not swallowed."""
+        if not isinstance(values, dict):
+            raise AttentDifferNetError(
+                f"{cls.__name__} needs a mapping of names to values, got {type(values).__name__}"
+            )
+        hints = typing.get_type_hints(cls)
+        if unknown := sorted(set(values) - set(hints)):
+            raise AttentDifferNetError(f"{cls.__name__} has no option {', '.join(unknown)}; it has {', '.join(hints)}")
+        try:
+            return cls(**{name: _revive(hints[name], value) for name, value in values.items()})
+        except TypeError as error:
+            raise AttentDifferNetError(f"{cls.__name__} cannot be made from {values}: {error}") from error
+
+
+def _revive(hint: Any, value: Any) -> Any:
+    if isinstance(hint, type) and issubclass(hint, Config):
+        return hint.from_dict(value)
+    is_tuple = typing.get_origin(hint) is tuple
+    if typing.get_origin(hint) is types.UnionType and value is not None:
+        is_tuple = any(typing.get_origin(choice) is tuple for choice in typing.get_args(hint))
+    return tuple(value) if is_tuple else value
+
+
+@dataclass(frozen=True)
+class AttentionConfig(Config):
+    """Attention blocks in the backbone. What the paper leaves open (see README) is a choice of this reproduction.
+
+    placement: `after_pool` as in the authors' figure (after pool1, pool2 and the last ReLU), `before_pool` after the
+        ReLUs 1, 2 and 5, each before its pooling. The last position is the same in both.
+    reduction: channel count divided by this is the width of the bottleneck (SE and CBAM papers: 16).
+    kernel_size: of CBAM's spatial gate (CBAM paper: 7). SE has none.
+    identity_start: gates are 2·sigmoid with a zero last layer, so that an untrained block changes nothing; otherwise
+        sigmoid with PyTorch's usual initialisation, as in the SE and CBAM papers.
+    training: `untrained` leaves the blocks as they were initialised; `proxy` trains them, convolutions frozen, to tell
+        training normals from training normals with synthetic defects, and freezes them before the flow is fitted.
+    """
+
+    kind: Attention = "none"
+    placement: Literal["after_pool", "before_pool"] = "after_pool"
+    reduction: int = 16
+    kernel_size: int = 7
+    identity_start: bool = False
+    training: Literal["untrained", "proxy"] = "untrained"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.reduction <= 64:
+            raise AttentDifferNetError(f"reduction must lie in 1..64 (64 channels after conv1), got {self.reduction}")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise AttentDifferNetError(f"kernel_size must be odd and positive, got {self.kernel_size}")
+
+    @property
+    def choices(self) -> str:
+        """What the paper leaves open, as chosen here, in words; said wherever a map or a result is shown."""
+        if self.kind == "none":
+            return "no attention blocks"
+        kernel = f", spatial kernel {self.kernel_size}" if self.kind == "cbam" else ""
+        return f"{self.kind.upper()} {self.placement.replace('_', ' ')}, reduction {self.reduction}{kernel}, {self.training}"
+
+    @property
+    def training_note(self) -> str:
+        """One sentence on what the gates can show."""
+        if self.kind == "none":
+            return "DifferNet has no attention blocks: nothing is gated."
+        if self.training == "untrained":
+            return "The gates are untrained (random): their maps show nothing learned."
+        return "The gates were trained on synthetic defects in training normals, with frozen convolutions."
+
+
+@dataclass(frozen=True)
+class FlowConfig(Config):
+    """DifferNet's normalizing flow: `n_blocks` x (fixed permutation, GLOW affine coupling).
+
+    Each coupling's two sub-networks: Linear to `hidden_width`, ReLU, then `hidden_layers` - 1 x (Linear, ReLU), Linear.
+    clamp: bound on the log-scale, `clamp · 0.636 · atan(s / clamp)` (about ±clamp).
+    """
+
+    n_blocks: int = 8
+    hidden_width: int = 64
+    hidden_layers: int = 2
+    clamp: float = 3.0
+
+
+FLOW_SIZES: dict[str, FlowConfig] = {
+    "paper": FlowConfig(hidden_width=2048, hidden_layers=3),  # 172.1 M parameters, as in DifferNet's reference code
+    "compact": FlowConfig(),  # 1.3 M parameters
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig(Config):
+    """One model: backbone weights, attention, flow.
+
+    weights: `imagenet`, `bundled`, `random`, or the path of a .safetensors or .pth file.
+    image_size: side of the square network input in px; the scales are image_size / 2**i for i < n_scales.
+    """
+
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    weights: str = "imagenet"
+    image_size: int = 448
+    n_scales: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        smallest = self.image_size >> (self.n_scales - 1)
+        if self.n_scales < 1 or smallest < 63:
+            raise AttentDifferNetError(
+                f"AlexNet needs 63 px at its smallest scale: {self.image_size} px at {self.n_scales} scales leave "
+                f"{smallest} px"
+            )
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Config):
+    """How a flow is fitted. Epochs are fixed in advance, never chosen on test images.
+
+    views_per_image: random rotations of each training image whose features are computed once and reused.
+    batch_size: feature rows (views) per optimiser step.
+    seed: flow and attention initialisation and the order of rows.
+    data_seed: which normals are held out, and the rotations; the same for all variants and seeds, so that they are
+        compared on the same views.
+    learning_rate: DifferNet's is 2e-4, for 172 M parameters. The compact flow's rate, width, epochs and noise were chosen
+        by the likelihood of held-out training normals (README, "Choices").
+    feature_noise: standard deviation of Gaussian noise on the features, in units of their mean standard deviation; new
+        at each step. Keeps a flow on few cached views from memorising them (0 in DifferNet).
+    calibration_fraction: share of the training normals held out, never fitted, for the threshold.
+    false_positive_rate: share of normal images that the threshold may flag.
+    """
+
+    epochs: int = 30
+    views_per_image: int = 8
+    batch_size: int = 96
+    learning_rate: float = 5e-4
+    betas: tuple[float, float] = (0.8, 0.8)
+    eps: float = 1e-4
+    weight_decay: float = 1e-5
+    feature_noise: float = 0.1
+    seed: int = 0
+    data_seed: int = 0
+    calibration_fraction: float = 0.2
+    false_positive_rate: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("epochs", "views_per_image", "batch_size"):
+            if getattr(self, name) < 1:
+                raise AttentDifferNetError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not 0 <= self.feature_noise < 10:
+            raise AttentDifferNetError(f"feature_noise must lie in 0..10, got {self.feature_noise}")
+        for name in ("calibration_fraction", "false_positive_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise AttentDifferNetError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class ScoringConfig(Config):
+    """n_views: evenly spaced rotations averaged into one anomaly score (DifferNet: 64 random ones)."""
+
+    n_views: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.n_views <= 256:
+            raise AttentDifferNetError(f"n_views must lie in 1..256, got {self.n_views}")

@@ -1,0 +1,217 @@
+"""Images in: the MVTec AD folder layout, safe decoding of strangers' files, rotated views on tensors."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .errors import DatasetError, ImageError
+
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")  # the decoders a stranger's file may reach
+MIN_SIDE = 16  # px
+MAX_PIXELS = 64_000_000  # checked on the header, before anything is decoded
+MAX_FILE_BYTES = 100_000_000
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def read_image(source: str | Path | BinaryIO, name: str | None = None) -> np.ndarray:
+    """Decodes one image file to RGB: (H, W, 3) uint8, upright (EXIF), the first frame of an animation.
+
+    Transparency is laid on white, 16-bit grey is scaled to 8 bits, CMYK and palettes are converted. Raises ImageError
+    for what is no image, is damaged, empty, smaller than MIN_SIDE or larger than MAX_PIXELS. `name` stands for the
+    file in messages (an upload has a temporary path that tells nobody anything).
+    """
+    name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if not path.is_file():
+            raise ImageError(
+                f"There is no file {name}" if not path.is_dir() else f"{name} is a folder, not an image file"
+            )
+        if (size := path.stat().st_size) == 0:
+            raise ImageError(f"{name} is empty")
+        if size > MAX_FILE_BYTES:
+            raise ImageError(f"{name} has {size / 1e6:.0f} MB; the limit is {MAX_FILE_BYTES / 1e6:.0f} MB")
+    try:
+        with warnings.catch_warnings():
+            # Damaged metadata and Pillow's own size warning: the limits below decide, not a line on a console.
+            warnings.simplefilter("ignore")
+            with Image.open(source, formats=IMAGE_FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise ImageError(
+                        f"{name} has {width} x {height} px; the limit is {MAX_PIXELS // 1_000_000} million pixels"
+                    )
+                if min(width, height) < MIN_SIDE:
+                    raise ImageError(f"{name} has {width} x {height} px; each side needs {MIN_SIDE} px or more")
+                image.load()
+                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} has too many pixels; the limit is {MAX_PIXELS // 1_000_000} million") from error
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not an image that can be read (JPEG, PNG, TIFF, BMP, WebP or GIF)") from error
+    except Exception as error:  # decoders raise whatever a damaged file makes them raise
+        raise ImageError(f"{name} is damaged and could not be decoded") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        grey = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(grey).all() or grey.min() < 0 or grey.max() > 65535:
+            raise ValueError("grey values outside 0..65535")
+        # Floats in [0, 1] are scaled by 255; anything deeper than 8 bits is taken as 16-bit.
+        scale = 255.0 if image.mode == "F" and grey.max() <= 1 else 1.0 if grey.max() <= 255 else 1 / 257
+        return Image.fromarray(np.round(grey * scale).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_tensor(image: np.ndarray, image_size: int) -> Tensor:
+    """(H, W, 3) uint8 -> (3, image_size, image_size) float32 in [0, 1]; squeezed to a square, as DifferNet does."""
+    resized = Image.fromarray(image).resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float().div_(255)
+
+
+def even_angles(n_views: int) -> Tensor:
+    """n_views evenly spaced rotations in degrees, (n_views,), starting at 0 and ordered so that every beginning of the
+    list is itself spread over the circle (van der Corput): a score may stop after any number of views."""
+    bits = max(1, math.ceil(math.log2(n_views)))
+    order = [int(f"{k:0{bits}b}"[::-1], 2) for k in range(2**bits)]
+    return torch.tensor([360.0 * k / n_views for k in order if k < n_views])
+
+
+def random_angles(n_views: int, rng: torch.Generator) -> Tensor:
+    """n_views rotations in degrees, (n_views,): one uniform in each of n_views equal sectors of the circle."""
+    return (torch.arange(n_views) + torch.rand(n_views, generator=rng)) * (360.0 / n_views)
+
+
+def make_views(images: Tensor, rotation_deg: Tensor) -> Tensor:
+    """Rotated, ImageNet-normalised copies of images in one batch.
+
+    images: (3, S, S) in [0, 1], or (B, 3, S, S) with one angle each. rotation_deg: (V,), counter-clockwise. Returns
+    (V, 3, S, S) in channels-last memory. What turns in from outside the image is black, as in DifferNet.
+    """
+    if images.ndim == 3:
+        images = images.expand(len(rotation_deg), *images.shape)
+    if len(images) != len(rotation_deg):
+        raise ValueError(f"make_views needs one angle per image, got {len(images)} images, {len(rotation_deg)} angles")
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    angle = torch.deg2rad(rotation_deg.to(images.device, torch.float32))
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    theta = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    rotated = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return rotated.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class InspectionImage:
+    """One image file of a data set. `name` is its path below `train` or `test`; `label` 0 normal, 1 anomalous."""
+
+    path: Path
+    name: str
+    defect: str
+    label: int
+
+
+class InspectionDataset:
+    """One category in the MVTec AD layout: CATEGORY/train/good, CATEGORY/test/good, CATEGORY/test/DEFECT.
+
+    Raises DatasetError where the folder, `train/good` or (when asked for) `test` is missing or holds no images.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DatasetError(f"There is no folder {self.root}")
+
+    @property
+    def category(self) -> str:
+        return self.root.resolve().name
+
+    @property
+    def dataset(self) -> str:
+        return self.root.resolve().parent.name
+
+    @cached_property
+    def train(self) -> list[InspectionImage]:
+        """The normal images in train/good, sorted by name."""
+        folder = self.root / "train" / "good"
+        if not folder.is_dir():
+            raise DatasetError(f"{self.root} has no folder train/good with normal images to train on")
+        if not (images := _images_in(folder, "good")):
+            raise DatasetError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        return images
+
+    @cached_property
+    def test(self) -> list[InspectionImage]:
+        """The labelled images in test/good and test/DEFECT, sorted by defect and name."""
+        folder = self.root / "test"
+        if not folder.is_dir():
+            raise DatasetError(f"{self.root} has no folder test with test/good and test/DEFECT")
+        images = [
+            image
+            for defect in sorted(path for path in folder.iterdir() if path.is_dir())
+            for image in _images_in(defect, defect.name)
+        ]
+        for label, what in ((0, "normal images in test/good"), (1, "anomalous images in test/DEFECT")):
+            if not any(image.label == label for image in images):
+                raise DatasetError(f"{folder} holds no {what}")
+        return images
+
+    def mask_path(self, image: InspectionImage) -> Path | None:
+        """The defect mask ground_truth/DEFECT/NAME_mask.png of a test image, or None."""
+        path = self.root / "ground_truth" / image.defect / f"{image.path.stem}_mask.png"
+        return path if path.is_file() else None
+
+
+def _images_in(folder: Path, defect: str) -> list[InspectionImage]:
+    return [
+        InspectionImage(path, f"{defect}/{path.name}", defect, int(defect != "good"))
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    ]
+
+
+def find_images(patterns: Sequence[str | Path]) -> list[Path]:
+    """Image files named by files, folders (searched through) and globs, each once, in the order given.
+
+    A file named outright is taken whatever its suffix. Raises DatasetError for a pattern that finds nothing.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            matches = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        elif path.exists():
+            matches = [path]
+        elif path.name and any(sign in str(pattern) for sign in "*?["):
+            matches = sorted(p for p in _glob(path) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        else:
+            raise DatasetError(f"There is no file or folder {pattern}")
+        if not matches:
+            raise DatasetError(f"{pattern} finds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def _glob(pattern: Path) -> list[Path]:
+    anchor = Path(pattern.anchor) if pattern.is_absolute() else Path()
+    return list(anchor.glob(str(pattern.relative_to(anchor)) if pattern.is_absolute() else str(pattern)))

@@ -1,0 +1,187 @@
+"""Where a model looks: Grad-CAM, gates of attention blocks, DifferNet's gradient maps. Raw values, drawn elsewhere.
+
+A view is one ImageNet-normalised (3, S, S) tensor of `data.make_views`, usually the unrotated one. All maps are (h, w)
+float32 arrays of their own resolution, ≥ 0, and cover the whole image. Nothing is rescaled per image: min-max scaling
+would make every normal image glow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .data import even_angles, make_views
+from .flow import negative_log_likelihood
+from .model import AttentDifferNet
+from .scoring import view_scores
+
+GRADIENT_VIEWS = 4  # quarter turns: rotated back without interpolation
+GRADIENT_BLUR_SIGMA = 3.0  # px at the network's input size, as in DifferNet's reference code
+
+
+def grad_cam(model: AttentDifferNet, view: Tensor, scale: int = 0, layer: str = "features") -> np.ndarray:
+    """Grad-CAM (Selvaraju et al., ICCV 2017) of the view's anomaly score through one scale: (h, w).
+
+    The score is mean z² of this view; the other scales are held constant. layer: `features` (the whole backbone, 13 x
+    13 at 448 px) or an attention block, `attention1` ... `attention3`. Target and layer of the paper's own maps are
+    not published: these are choices of this reproduction.
+    """
+    from . import _torchvision  # noqa: F401  before pytorch_grad_cam, which imports torchvision
+    from pytorch_grad_cam import GradCAM  # and OpenCV: only where a map is asked for  # isort: skip
+
+    class RawGradCAM(GradCAM):
+        """The library's weights and activations, without its min-max scaling of every map on its own."""
+
+        def compute_cam_per_layer(self, input_tensor, targets, eigen_smooth):  # type: ignore[no-untyped-def]
+            (activations,), (grads,) = self.activations_and_grads.activations, self.activations_and_grads.gradients
+            layers = self.target_layers
+            return self.get_cam_image(input_tensor, layers[0], targets, activations.numpy(), grads.numpy())
+
+        def aggregate_multi_layers(self, cam: np.ndarray) -> np.ndarray:
+            return np.maximum(cam, 0)
+
+    scales = model.scales(view[None])
+    with torch.no_grad():
+        pooled = [model.backbone(x).mean((2, 3)) for x in scales]
+    target_layer = model.backbone if layer == "features" else model.backbone.attention_blocks()[layer]
+    cam = RawGradCAM(_ScoreThroughOneScale(model, pooled, scale), [target_layer])
+    try:
+        with torch.enable_grad():
+            # The backbone is frozen: without a gradient at the input there would be none at the layer.
+            return cam(scales[scale].detach().requires_grad_(True), targets=[lambda score: score])[0]
+    finally:
+        cam.activations_and_grads.release()
+
+
+class _ScoreThroughOneScale(nn.Module):
+    """(1, 3, s, s) at one scale -> anomaly score (1,): only this scale's activations meet the hooks."""
+
+    def __init__(self, model: AttentDifferNet, pooled: list[Tensor], scale: int) -> None:
+        super().__init__()
+        self.model, self.pooled, self.scale = model, pooled, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = [self.model.backbone(x).mean((2, 3)) if k == self.scale else f for k, f in enumerate(self.pooled)]
+        z, _ = self.model.flow(torch.cat(pooled, dim=1))
+        return view_scores(z)
+
+
+def gradient_map(model: AttentDifferNet, view: Tensor) -> np.ndarray:
+    """DifferNet's gradient map: (S, S).
+
+    |d loss / d input| averaged over colours, rotated back, blurred (sigma 3 px) and averaged over four quarter turns,
+    then squared (Rudolph et al., section 3.4; loss: negative log-likelihood).
+    """
+    turned = torch.stack([torch.rot90(view, k, dims=(1, 2)) for k in range(GRADIENT_VIEWS)])
+    with torch.enable_grad():
+        turned = turned.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+        loss = negative_log_likelihood(*model(turned)).sum()
+        (gradient,) = torch.autograd.grad(loss, turned)
+    maps = gradient.abs().mean(1)
+    upright = torch.stack([torch.rot90(m, -k, dims=(0, 1)) for k, m in enumerate(maps)]).mean(0)
+    return gaussian_filter(upright.numpy(), GRADIENT_BLUR_SIGMA) ** 2
+
+
+@dataclass(frozen=True)
+class AttentionReading:
+    """What one attention block does to one view at one scale.
+
+    before, after: channel mean of the block's input and output, (h, w). channel_gates: (C,), spatial_gate: (h, w);
+    None where the block has none.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    channel_gates: np.ndarray | None
+    spatial_gate: np.ndarray | None
+
+
+def read_attention(model: AttentDifferNet, view: Tensor, block: str = "attention3", scale: int = 0) -> AttentionReading:
+    """The gates of `attention1` (64 channels), `attention2` (192) or `attention3` (256) for one view."""
+    with torch.inference_mode():
+        x = model.backbone.stem(model.scales(view[None])[scale])
+        for name, layer in model.backbone.trunk.named_children():
+            if name == block:
+                channel, spatial = layer.channel_gates(x), layer.spatial_gate(x)
+                return AttentionReading(
+                    before=x[0].mean(0).numpy(),
+                    after=layer(x)[0].mean(0).numpy(),
+                    channel_gates=None if channel is None else channel[0].numpy(),
+                    spatial_gate=None if spatial is None else spatial[0].numpy(),
+                )
+            x = layer(x)
+    raise ValueError(f"block must be attention1, attention2 or attention3, got {block!r}")
+
+
+def attention_map(model: AttentDifferNet, view: Tensor) -> np.ndarray:
+    """Activation that passes the last attention block, averaged over channels: (h, w).
+
+    The same quantity for SE (channel gates), CBAM (channel and spatial gates) and DifferNet (nothing gated), so that
+    the three can share one colour scale. CBAM's spatial gate alone: `spatial_gate_map`.
+    """
+    return read_attention(model, view).after
+
+
+def spatial_gate_map(model: AttentDifferNet, view: Tensor) -> np.ndarray:
+    """CBAM's spatial gate in the last attention block: (h, w). Raises ValueError for a variant without one."""
+    gate = read_attention(model, view).spatial_gate
+    if gate is None:
+        raise ValueError(f"Only CBAM has spatial gates; this model's attention is {model.config.attention.kind!r}")
+    return gate
+
+
+METHODS: dict[str, Callable[[AttentDifferNet, Tensor], np.ndarray]] = {
+    "grad-cam": grad_cam,
+    "attention": attention_map,
+    "gradient": gradient_map,
+    "spatial-gate": spatial_gate_map,
+}
+METHOD_TITLES = {
+    "grad-cam": "Grad-CAM",
+    "attention": "Attention",
+    "gradient": "Gradient map",
+    "spatial-gate": "Spatial gate",
+}
+
+
+def methods_of(config: ModelConfig) -> list[str]:
+    """The maps that a model of this configuration can give."""
+    return [name for name in METHODS if name != "spatial-gate" or config.attention.kind == "cbam"]
+
+
+def what_it_shows(method: str, config: ModelConfig) -> str:
+    """One plain sentence about a map, with what must be known not to read too much into it."""
+    if method == "grad-cam":
+        return "Grad-CAM: places whose features raise the anomaly score, at full scale."
+    if method == "gradient":
+        return "Gradient map: pixels that would change the likelihood most."
+    what = "CBAM's spatial gate" if method == "spatial-gate" else "activation behind the last attention block"
+    return f"Attention: {what}. {config.attention.training_note}"
+
+
+def explain(model: AttentDifferNet, image: Tensor, method: str) -> np.ndarray:
+    """A map of `METHODS` for one image (3, S, S) in [0, 1], unrotated: (h, w), ≥ 0."""
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    return METHODS[method](model, make_views(image, even_angles(1))[0])
+
+
+def relative_heat(
+    maps: dict[str, np.ndarray], references: dict[str, float]
+) -> tuple[dict[str, np.ndarray], tuple[float, float]]:
+    """Maps of several models on one colour scale: (heat by name, (vmin, vmax)).
+
+    Heat is log2 of the value over the model's reference, the 99th percentile of the same map over held-out normals
+    (`Calibration.map_references`): 0 is as high as normals get, 1 twice that, 2 four times. Models differ in the size
+    of their gradients; measured against their own normals they can share a colour bar. vmin is 0, so that what normals
+    reach is not coloured; vmax is the highest value of all, at least 2, so that a normal image does not fill the scale.
+    """
+    heat = {}
+    for name, values in maps.items():
+        reference = max(references[name], np.finfo(np.float32).tiny)
+        heat[name] = np.log2(np.maximum(values / reference, 2.0**-8)).astype(np.float32)
+    return heat, (0.0, max([2.0, *(float(h.max()) for h in heat.values())]))

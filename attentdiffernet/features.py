@@ -1,0 +1,123 @@
+"""Features of a frozen backbone: computed once per image and view, kept on disk by content."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import even_angles, make_views, random_angles, read_image, to_tensor
+from .model import AttentDifferNet
+
+CACHE_ENVIRONMENT = "ATTENTDIFFERNET_CACHE"
+CACHE_BYTES = 2_000_000_000  # the oldest features go when a run ends above this
+VIEWS_PER_BATCH = 16  # more views at once run slower per view: they no longer fit the processor's cache
+
+Progress = Callable[[str, int, int], None]
+"""Called as progress(stage, done, total) in the thread that asked for the work."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """The default: says nothing."""
+
+
+def default_cache() -> Path:
+    """Where features are kept: ATTENTDIFFERNET_CACHE, or the user's cache folder. Safe to delete at any time."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get(CACHE_ENVIRONMENT) or Path(base) / "attentdiffernet")
+
+
+class FeatureExtractor:
+    """Features (V, 768) of image files through one model's frozen backbone.
+
+    cache: folder of features computed before, or None to compute all. An entry's name is the digest of the image's
+    bytes, the backbone's weights (convolutions and attention) and the angles, so nothing stale is ever read.
+    """
+
+    def __init__(self, model: AttentDifferNet, cache: Path | None = None) -> None:
+        self.model = model
+        self.cache = cache
+        digest = hashlib.sha256(repr(model.config.attention).encode())
+        digest.update(f"{model.config.image_size} {model.config.n_scales}".encode())
+        for tensor in model.backbone.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        self._backbone = digest.hexdigest()
+
+    def random_views(self, paths: Sequence[Path], n_views: int, seed: int, progress: Progress = no_progress) -> Tensor:
+        """(N, n_views, 768) under random rotations that depend on the seed and the image's content alone."""
+
+        def angles(content: bytes) -> Tensor:
+            return random_angles(n_views, torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(content)))
+
+        return torch.stack(list(self._stream(paths, angles, "features of training images", progress)))
+
+    def even_views(self, paths: Sequence[Path], n_views: int, progress: Progress = no_progress) -> Iterator[Tensor]:
+        """One (n_views, 768) per image under evenly spaced rotations, in the order of the paths, as they are ready."""
+        return self._stream(paths, lambda content: even_angles(n_views), "features of images to score", progress)
+
+    def of_image(self, image: Tensor, rotation_deg: Tensor) -> Tensor:
+        """Features of one image (3, S, S) in [0, 1] under the given rotations: (V, 768)."""
+        with torch.inference_mode():
+            batches = rotation_deg.split(VIEWS_PER_BATCH)
+            return torch.cat([self.model.features(make_views(image, angles)) for angles in batches])
+
+    def _stream(
+        self, paths: Sequence[Path], angles_of: Callable[[bytes], Tensor], stage: str, progress: Progress
+    ) -> Iterator[Tensor]:
+        for done, (content, image) in enumerate(_read_ahead(paths, self.model.config.image_size)):
+            progress(stage, done, len(paths))
+            angles = angles_of(content)
+            yield self._cached(content, angles, image)
+        progress(stage, len(paths), len(paths))
+        self._trim()
+
+    def _cached(self, content: bytes, angles: Tensor, image: Callable[[], Tensor]) -> Tensor:
+        if self.cache is None:
+            return self.of_image(image(), angles)
+        key = hashlib.sha256(self._backbone.encode() + content + angles.numpy().tobytes()).hexdigest()
+        path = self.cache / key[:2] / f"{key}.npy"
+        with contextlib.suppress(OSError, ValueError):
+            features = torch.from_numpy(np.load(path, allow_pickle=False))
+            if features.shape == (len(angles), self.model.n_features):
+                return features
+        features = self.of_image(image(), angles)
+        with contextlib.suppress(OSError):  # a full or read-only disk costs time later, not the run
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                np.save(file, features.numpy())
+            os.replace(file.name, path)
+        return features
+
+    def _trim(self) -> None:
+        if self.cache is None or not self.cache.is_dir():
+            return
+        files = sorted(((p.stat().st_mtime, p.stat().st_size, p) for p in self.cache.glob("*/*.npy")), reverse=True)
+        total = 0
+        for _, size, path in files:
+            total += size
+            if total > CACHE_BYTES:
+                path.unlink(missing_ok=True)
+
+
+def _read_ahead(paths: Iterable[Path], image_size: int) -> Iterator[tuple[bytes, Callable[[], Tensor]]]:
+    """(digest of the file, function that gives the decoded image): the next file is read and hashed meanwhile."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+
+        def read(path: Path) -> tuple[bytes, Callable[[], Tensor]]:
+            digest = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b""
+            return digest, lambda: to_tensor(read_image(path), image_size)
+
+        upcoming = None
+        for path in paths:
+            current, upcoming = upcoming, pool.submit(read, path)
+            if current is not None:
+                yield current.result()
+        if upcoming is not None:
+            yield upcoming.result()

@@ -1,0 +1,418 @@
+"""Figures, returned and never shown or saved: Plotly for screens, Matplotlib for papers, a small SVG, heat overlays.
+
+Backgrounds are transparent and INK is a grey that can be read on light and on dark pages; nothing is loaded from
+elsewhere. Plotly and Matplotlib are imported where they are used (half a second each), Matplotlib without pyplot, whose
+list of open figures is global. Bad input raises ValueError.
+"""
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from .statistics import AurocInterval, auroc_interval, operating_point, percentile_among, roc_band, roc_curve
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's palette, told apart with any colour vision. A variant has its colour in every chart, and a dash, so that
+# a black-and-white print works too. What is no variant (a baseline) is grey.
+VARIANT_COLOURS = {"none": "#0072B2", "se": "#D55E00", "cbam": "#009E73"}
+VARIANT_DASHES = {"none": "solid", "se": "dash", "cbam": "dot"}
+NORMAL_COLOUR, ANOMALOUS_COLOUR = "#56B4E9", "#CC79A7"  # of the same palette, and no variant's
+INK = "#767676"  # contrast 4.5 to white and 4.6 to black
+HEAT = "inferno"  # perceptually uniform
+FONT = "system-ui, sans-serif"
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One detector on the test images of a category: what `roc_figure` draws. labels and scores: (n,)."""
+
+    title: str
+    variant: str
+    labels: ArrayLike
+    scores: ArrayLike
+    threshold: float | None = None
+
+    @property
+    def colour(self) -> str:
+        return VARIANT_COLOURS.get(self.variant, INK)
+
+    @property
+    def legend(self) -> str:
+        return f"{self.title}: {interval_text(auroc_interval(self.labels, self.scores))}"
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One image of `qualitative_grid` with a heatmap (h, w) and a score per further column; image (H, W, 3) uint8."""
+
+    title: str
+    image: Pixels
+    heatmaps: Sequence[ArrayLike]
+    scores: Sequence[float] = ()
+
+
+def interval_text(interval: AurocInterval) -> str:
+    """`97.3 % (95.1 to 98.6)`."""
+    return f"{100 * interval.auroc:.1f} % ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+
+
+# -- screens: Plotly
+
+
+def _layout(figure: "go.Figure", ink: str, **layout: Any) -> "go.Figure":
+    grid = {"gridcolor": "rgba(128,128,128,0.25)", "linecolor": ink, "zeroline": False}
+    figure.update_layout(
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": FONT, "color": ink, "size": 13},
+        margin={"l": 60, "r": 20, "t": 40, "b": 50},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        # The first of these buttons would send the chart, scores and all, to Plotly's cloud.
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": ink, "remove": ["sendChartToCloud", "select2d", "lasso2d"]},
+        **layout,
+    )
+    figure.update_xaxes(**grid, title_standoff=8)
+    figure.update_yaxes(**grid, title_standoff=8)
+    return figure
+
+
+def roc_figure(curves: Sequence[Curve], *, band: bool = False, ink: str = INK) -> "go.Figure":
+    """ROC curves of several detectors on one category, with AUROC (95 %) in the legend; a dot at each threshold.
+
+    band: shades `statistics.roc_band` behind each curve.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    chance = {"color": ink, "width": 1, "dash": "dot"}
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=chance, name="Chance: 50 %", hoverinfo="skip")
+    for curve in curves if band else ():  # all bands before the first line, so that none veils a curve
+        region = roc_band(curve.labels, curve.scores)
+        figure.add_scatter(
+            x=np.concatenate([region.fpr, region.fpr[::-1]]),
+            y=np.concatenate([region.low, region.high[::-1]]),
+            fill="toself",
+            fillcolor=_translucent(curve.colour, 0.12),
+            line={"width": 0},
+            legendgroup=html.escape(curve.title),
+            showlegend=False,
+            hoverinfo="skip",
+        )
+    for curve in curves:
+        title = html.escape(curve.title)  # Plotly takes text for a kind of HTML
+        roc = roc_curve(curve.labels, curve.scores, drop_intermediate=True)
+        figure.add_scatter(
+            x=roc.fpr,
+            y=roc.tpr,
+            customdata=roc.thresholds,
+            mode="lines",
+            line={"color": curve.colour, "width": 2.5, "dash": VARIANT_DASHES.get(curve.variant, "longdash")},
+            name=html.escape(curve.legend),
+            legendgroup=title,
+            hovertemplate=f"{title}<br>{_ROC_HOVER}<extra></extra>",
+        )
+        if curve.threshold is not None:
+            point = operating_point(curve.labels, curve.scores, curve.threshold)
+            figure.add_scatter(
+                x=[point.fpr],
+                y=[point.tpr],
+                customdata=[curve.threshold],
+                mode="markers",
+                marker={"color": curve.colour, "size": 11, "line": {"color": "white", "width": 1.5}},
+                legendgroup=title,
+                showlegend=False,
+                hovertemplate=f"{title}, at its threshold<br>{_ROC_HOVER}<extra></extra>",
+            )
+    # One entry per line, below: in a row entries with intervals are cut off on a phone, inside they hide curves there.
+    legend = {"orientation": "v", "x": 0, "y": -0.17, "yanchor": "top"}
+    _layout(figure, ink, hovermode="closest", height=500 + 30 * len(curves))
+    figure.update_layout(legend=legend)
+    axis = {"range": [-0.02, 1.02], "tickformat": ".0%", "constrain": "domain"}
+    figure.update_xaxes(title="Normal images flagged", **axis)
+    figure.update_yaxes(title="Anomalous images found", scaleanchor="x", scaleratio=1, **axis)
+    return figure
+
+
+_ROC_HOVER = (
+    "finds %{y:.1%} of anomalous images,<br>flags %{x:.1%} of normal ones,<br>for scores above %{customdata:.4g}"
+)
+
+
+def _translucent(colour: str, opacity: float) -> str:
+    return f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},{opacity})"
+
+
+def histogram_figure(
+    normal: ArrayLike, anomalous: ArrayLike, threshold: float | None = None, *, ink: str = INK
+) -> "go.Figure":
+    """Anomaly scores of normal and anomalous images, each in percent of its class; logarithmic where they span much.
+
+    Either may be empty, for instance where only held-out normals are known.
+    """
+    import plotly.graph_objects as go
+
+    classes = [
+        ("Normal", "normal", np.asarray(normal, dtype=np.float64), NORMAL_COLOUR, ""),
+        ("Anomalous", "anomalous", np.asarray(anomalous, dtype=np.float64), ANOMALOUS_COLOUR, "/"),
+    ]
+    everything = np.concatenate([classes[0][2], classes[1][2], [] if threshold is None else [threshold]])
+    if everything.size == 0 or not np.isfinite(everything).all():
+        raise ValueError(f"A histogram needs finite scores, got {everything.size} of which some may be nan or infinite")
+    # A linear axis would squeeze the normal scores into a few pixels.
+    wide = bool(
+        everything.min() > 0 and everything.max() > 10 * np.median(classes[0][2] if len(classes[0][2]) else everything)
+    )
+    scale = np.log10(everything) if wide else everything
+    edges = np.histogram_bin_edges(scale, bins=min(60, max(10, round(2 * math.sqrt(everything.size)))))
+    edges = 10**edges if wide else edges
+    edges[0], edges[-1] = min(edges[0], everything.min()), max(edges[-1], everything.max())  # 10 ** log10(x) rounds
+    figure = go.Figure()
+    for title, adjective, scores, colour, hatch in classes:
+        if scores.size == 0:
+            continue
+        counts, _ = np.histogram(scores, edges)
+        # A closed outline rather than bars: Plotly's bars have no width of their own on a logarithmic axis.
+        figure.add_scatter(
+            x=np.repeat(edges, 2),
+            y=np.concatenate([[0], np.repeat(counts / scores.size, 2), [0]]),
+            mode="lines",
+            line={"color": colour, "width": 1.5},
+            fill="tozeroy",
+            fillcolor=_translucent(colour, 0.35),
+            fillpattern={"shape": hatch, "fgcolor": colour, "bgcolor": _translucent(colour, 0.2), "size": 6},
+            name=f"{title} ({scores.size})",
+            hoverinfo="skip",
+        )
+        figure.add_scatter(
+            x=np.sqrt(edges[:-1] * edges[1:]) if wide else (edges[:-1] + edges[1:]) / 2,
+            y=counts / scores.size,
+            customdata=np.stack([counts, edges[:-1], edges[1:]], axis=1),
+            mode="markers",
+            marker={"opacity": 0},
+            showlegend=False,
+            hovertemplate=f"%{{customdata[0]}} of {scores.size} {adjective} images<br>"
+            "score %{customdata[1]:.4g} to %{customdata[2]:.4g}<extra></extra>",
+        )
+    if threshold is not None:
+        # As a trace, since Plotly reads a shape's position on a logarithmic axis as an exponent in some versions.
+        top = max(float(np.max(trace.y)) for trace in figure.data)
+        figure.add_scatter(
+            x=[threshold, threshold],
+            y=[0, 1.05 * top],
+            mode="lines",
+            line={"color": ink, "width": 2, "dash": "dash"},
+            name=f"Threshold {threshold:.4g}",
+            hovertemplate="Images to the right are flagged<extra></extra>",
+        )
+    _layout(figure, ink, hovermode="closest")
+    figure.update_xaxes(title="Anomaly score")
+    if wide:
+        # Written out: Plotly's own ticks between decades read 2 and 5 where 0.2 and 0.5 are meant.
+        steps = (1, 2, 5) if edges[-1] < 300 * edges[0] else (1,)
+        decades = range(math.floor(math.log10(edges[0])), math.ceil(math.log10(edges[-1])) + 1)
+        ticks = [step * 10.0**decade for decade in decades for step in steps]
+        figure.update_xaxes(
+            title="Anomaly score (logarithmic)", type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks]
+        )
+    figure.update_yaxes(title="Share of the class", tickformat=".0%", rangemode="tozero")
+    return figure
+
+
+def percentile_svg(calibration_scores: ArrayLike, score: float, threshold: float) -> str:
+    """Where a score lies among those of held-out normals: an inline SVG histogram, 220 x 56 px, in currentColor.
+
+    Bars are the held-out normals, the dashed line is the threshold, the triangle the score. The axis ends half a range
+    beyond normals and threshold; a score farther out is an arrow at the edge, its value left to the text around.
+    """
+    calibration = np.asarray(calibration_scores, dtype=np.float64)
+    percentile = percentile_among(calibration, score)
+    if not (math.isfinite(score) and math.isfinite(threshold)):
+        raise ValueError(f"Score and threshold must be finite numbers, got {score} and {threshold}")
+    width, height, base, top = 220, 56, 46, 16
+    low, high = min(float(calibration.min()), threshold), max(float(calibration.max()), threshold)
+    margin = (high - low or abs(high) or 1.0) / 2
+    low, high = max(low - margin, min(low, score)), min(high + margin, max(high, score))
+    margin = 0.04 * (high - low or 1.0)
+    low, high = low - margin, high + margin
+
+    def x(value: float) -> float:
+        return round(width * (value - low) / (high - low), 1)
+
+    counts, edges = np.histogram(calibration, bins=min(24, max(6, round(2 * math.sqrt(calibration.size)))))
+    bars = "".join(
+        f"M{x(left):g} {base}V{base - (base - top) * count / counts.max():.1f}H{x(right):g}V{base}"
+        for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True)
+        if count
+    )
+    if score > high:
+        place, marker = "far to the right, beyond the edge", f"M{width - 2} 8l-9 -6v12z"
+    elif score < low:
+        place, marker = "far to the left, beyond the edge", "M2 8l9 -6v12z"
+    else:
+        place, marker = "on the axis", f"M{x(score):g} {base}V9m-5 -7h10l-5 8z"
+    verdict = "above" if score > threshold else "not above"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" fill="none" stroke="none">'
+        f"<title>Score {score:.4g}, {verdict} the threshold {threshold:.4g}</title>"
+        f"<desc>Higher than {percentile:.0f} % of {calibration.size} normal images held out of training, whose scores "
+        f"run from {calibration.min():.4g} to {calibration.max():.4g}. The marker is {place}.</desc>"
+        f'<path d="M0 {base + 0.5}H{width}" stroke="currentColor" stroke-opacity=".5"/>'
+        f'<path d="{bars}" fill="currentColor" fill-opacity=".35"/>'
+        f'<path d="M{x(threshold):g} {top - 4}V{height - 2}" stroke="currentColor" stroke-width="1.5" '
+        'stroke-dasharray="4 2.5"/>'
+        f'<path d="{marker}" fill="currentColor" stroke="currentColor" stroke-width="1.5" stroke-linejoin="round"/>'
+        "</svg>"
+    )
+
+
+# -- images
+
+
+def overlay(image: Pixels, heatmap: ArrayLike, vmin: float, vmax: float, opacity: float = 0.75) -> Pixels:
+    """The photograph with heat laid on it: (H, W, 3) uint8, (h, w) float -> (H, W, 3) uint8.
+
+    Where the heatmap is at most vmin the photograph stays as it is; from there colour and opacity grow to vmax. Give
+    all maps shown together the same vmin and vmax. Upsampling is bilinear: it adds no peak that was not there.
+    """
+    picture = np.asarray(image)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"The image must be (H, W, 3) uint8, got {picture.shape} {picture.dtype}")
+    heat = np.asarray(heatmap, dtype=np.float32)
+    if heat.ndim != 2 or not np.isfinite(heat).all():
+        raise ValueError(f"The heatmap must be (h, w) finite numbers, got shape {heat.shape}")
+    if not vmin <= vmax:
+        raise ValueError(f"vmin must not exceed vmax, got {vmin} and {vmax}")
+    from matplotlib import colormaps
+
+    size = (picture.shape[1], picture.shape[0])
+    heat = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
+    share = np.clip((heat - vmin) / (vmax - vmin), 0, 1) if vmax > vmin else (heat > vmin).astype(np.float32)
+    colour = 255 * colormaps[HEAT](share)[..., :3]
+    alpha = opacity * share[..., None]
+    return np.round(picture * (1 - alpha) + colour * alpha).astype(np.uint8)
+
+
+def pixels(figure: "Figure") -> Pixels:
+    """A Matplotlib figure as (H, W, 4) uint8 at its own dpi, for a page that takes arrays."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())
+
+
+def _figure(width_in: float, height_in: float, dpi: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), dpi=dpi, layout="constrained", facecolor="none")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _heat_scale(vmin: float, vmax: float) -> Any:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    return ScalarMappable(Normalize(vmin, vmax if vmax > vmin else vmin + 1), HEAT)
+
+
+def colour_bar(vmin: float, vmax: float, label: str, *, ink: str = INK) -> "Figure":
+    """The scale of `overlay` as a strip of 3.6 x 0.6 in, for maps shown together."""
+    figure = _figure(3.6, 0.6, 150)
+    bar = figure.colorbar(_heat_scale(vmin, vmax), cax=figure.add_subplot(), orientation="horizontal")
+    bar.set_label(label, color=ink, fontsize=8)
+    bar.ax.tick_params(colors=ink, labelsize=7)
+    bar.outline.set_visible(False)
+    return figure
+
+
+# -- papers: Matplotlib
+
+
+def roc_paper_figure(curves: Sequence[Curve], *, band: bool = False, width_in: float = 3.25) -> "Figure":
+    """As `roc_figure`, for print: square, one text column wide, readable without colour."""
+    figure = _figure(width_in, width_in, 200)
+    axes = figure.add_subplot(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="Chance: 50 %")
+    styles = {"solid": "-", "dash": (0, (5, 1.5)), "dot": (0, (1.2, 1))}
+    for curve in curves:
+        roc = roc_curve(curve.labels, curve.scores)
+        style = styles.get(VARIANT_DASHES.get(curve.variant, ""), (0, (8, 2)))
+        axes.plot(roc.fpr, roc.tpr, color=curve.colour, linewidth=1.4, linestyle=style, label=curve.legend)
+        if band:
+            region = roc_band(curve.labels, curve.scores)
+            axes.fill_between(region.fpr, region.low, region.high, color=curve.colour, alpha=0.12, linewidth=0)
+        if curve.threshold is not None:
+            point = operating_point(curve.labels, curve.scores, curve.threshold)
+            axes.plot(point.fpr, point.tpr, "o", color=curve.colour, markersize=5, markeredgecolor="white")
+    axes.set_xlabel("False-positive rate", fontsize=8)
+    axes.set_ylabel("True-positive rate", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(
+        fontsize=6.5, loc="lower right", edgecolor="none", framealpha=0.8, title="AUROC (95 %)", title_fontsize=6.5
+    )
+    return figure
+
+
+def qualitative_grid(
+    rows: Sequence[GridRow],
+    column_titles: Sequence[str],
+    *,
+    vmin: float = 0.0,
+    vmax: float | None = None,
+    label: str = "Heat (same scale in all maps)",
+    width_in: float = 6.75,
+) -> "Figure":
+    """Images in rows: the photograph, then a heat overlay per column title, its score beneath; one colour bar for all.
+
+    vmax: by default the highest value of all maps, so that maps can be compared with each other.
+    """
+    if not rows:
+        raise ValueError("A grid needs one row or more, got none")
+    for row in rows:
+        if len(row.heatmaps) != len(column_titles) or len(row.scores) not in (0, len(column_titles)):
+            raise ValueError(
+                f"Row {row.title!r} needs {len(column_titles)} heatmaps (and as many scores, or none), got "
+                f"{len(row.heatmaps)} and {len(row.scores)}"
+            )
+    if vmax is None:
+        vmax = max([vmin, *(float(np.max(np.asarray(heatmap))) for row in rows for heatmap in row.heatmaps)])
+    n_columns = 1 + len(column_titles)
+    cell_in = width_in / n_columns
+    heights = [cell_in * row.image.shape[0] / row.image.shape[1] + 0.18 for row in rows]
+    figure = _figure(width_in, sum(heights) + 0.7, 200)
+    grid = figure.subplots(len(rows), n_columns, squeeze=False, height_ratios=heights)
+    for row, cells in zip(rows, grid, strict=True):
+        cells[0].imshow(row.image)
+        cells[0].set_ylabel(row.title, fontsize=8)
+        for i, heatmap in enumerate(row.heatmaps):
+            cells[i + 1].imshow(overlay(row.image, heatmap, vmin, vmax))
+            if row.scores:
+                cells[i + 1].set_xlabel(f"score {row.scores[i]:.3g}", fontsize=7, labelpad=2)
+    for cell in grid.flat:
+        cell.set(xticks=[], yticks=[])
+        cell.spines[:].set_visible(False)
+    for cell, title in zip(grid[0], ["Image", *column_titles], strict=True):
+        cell.set_title(title, fontsize=8)
+    bar = figure.colorbar(
+        _heat_scale(vmin, vmax), ax=grid.ravel().tolist(), location="bottom", shrink=0.5, aspect=40, pad=0.02
+    )
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    bar.outline.set_visible(False)
+    return figure

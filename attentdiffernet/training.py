@@ -1,0 +1,164 @@
+"""Fits a flow (and, where asked, attention) to normal images, and calibrates the threshold on normals held out."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .backbone import CHANNELS
+from .checkpoint import Calibration, DataCard, Detector
+from .config import ModelConfig, ScoringConfig, TrainingConfig
+from .data import InspectionImage, make_views, read_image, to_tensor
+from .errors import DatasetError
+from .explain import explain, methods_of
+from .features import FeatureExtractor, Progress, no_progress
+from .flow import negative_log_likelihood
+from .model import AttentDifferNet
+from .scoring import score_images
+from .statistics import conformal_threshold
+
+MIN_IMAGES = 5  # fewer leave nothing to hold out for a threshold
+REFERENCE_IMAGES = 8  # held-out normals whose maps set the unit of the colour scale
+REFERENCE_QUANTILE = 0.99
+
+
+def split_normals(
+    images: Sequence[InspectionImage], config: TrainingConfig
+) -> tuple[list[InspectionImage], list[InspectionImage]]:
+    """(to fit, held out for calibration): a random split by `data_seed`, both sorted; at least one is held out."""
+    if len(images) < MIN_IMAGES:
+        raise DatasetError(f"Training needs {MIN_IMAGES} normal images or more, got {len(images)}")
+    rng = torch.Generator().manual_seed(config.data_seed)
+    order = torch.randperm(len(images), generator=rng).tolist()
+    n_held_out = min(max(1, round(config.calibration_fraction * len(images))), len(images) - 1)
+    return [images[i] for i in sorted(order[n_held_out:])], [images[i] for i in sorted(order[:n_held_out])]
+
+
+def train(
+    images: Sequence[InspectionImage],
+    model_config: ModelConfig,
+    config: TrainingConfig,
+    scoring: ScoringConfig,
+    data: DataCard,
+    cache: Path | None = None,
+    progress: Progress = no_progress,
+) -> Detector:
+    """Normal images in, a calibrated detector out. Epochs are fixed in advance; no test image is ever looked at.
+
+    Raises DatasetError for too few images and ImageError for one that cannot be read.
+    """
+    fit, held_out = split_normals(images, config)
+    model = AttentDifferNet(model_config, config.seed).eval()
+    if model_config.attention.training == "proxy" and model_config.attention.kind != "none":
+        fit_attention(model, fit, config, progress)
+    features = FeatureExtractor(model, cache).random_views(
+        [image.path for image in fit], config.views_per_image, config.data_seed, progress
+    )
+    fit_flow(model.flow, features.flatten(0, 1), config, progress)
+    model.requires_grad_(False)
+    detector = Detector(
+        model, config, scoring, Calibration(0.0, 1, 1.0, (), {}), dataclasses.replace(data, n_fitted=len(fit))
+    )
+    detector = detector.as_stored()  # calibrate what a checkpoint will hold, rounding of its weights included
+    return calibrate(detector, held_out, cache, progress)
+
+
+def fit_flow(flow: nn.Module, features: Tensor, config: TrainingConfig, progress: Progress = no_progress) -> None:
+    """Maximum likelihood of feature rows (N, D), in place. Deterministic in config.seed; leaves the global random state
+    alone."""
+    rng = torch.Generator().manual_seed(config.seed)
+    # FrEIA keeps its permutations as parameters that need no gradient.
+    parameters = [p for p in flow.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(
+        parameters, lr=config.learning_rate, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+    )
+    noise = config.feature_noise * float(features.std(0).mean()) if len(features) > 1 else 0.0
+    for epoch in range(config.epochs):
+        for rows in torch.randperm(len(features), generator=rng).split(config.batch_size):
+            batch = features[rows]
+            batch = batch + noise * torch.randn(batch.shape, generator=rng)
+            loss = negative_log_likelihood(*flow(batch)).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        progress("fitting the flow", epoch + 1, config.epochs)
+
+
+def calibrate(
+    detector: Detector, held_out: Sequence[InspectionImage], cache: Path | None, progress: Progress = no_progress
+) -> Detector:
+    """The detector with its threshold, the held-out normals' scores, and the unit of each map's colour scale."""
+    model, n_views = detector.model, detector.scoring.n_views
+    paths = [image.path for image in held_out]
+    scores = sorted(score_images(model, paths, n_views, cache, progress))
+    threshold, rate = conformal_threshold(scores, detector.training.false_positive_rate)
+    maps: dict[str, list[np.ndarray]] = {method: [] for method in methods_of(model.config)}
+    shown = paths[:REFERENCE_IMAGES]
+    for done, path in enumerate(shown, 1):
+        tensor = to_tensor(read_image(path), model.config.image_size)
+        for method, values in maps.items():
+            values.append(explain(model, tensor, method).ravel())
+        progress("maps of held-out normals", done, len(shown))
+    references = {method: float(np.quantile(np.concatenate(v), REFERENCE_QUANTILE)) for method, v in maps.items()}
+    calibration = Calibration(threshold, n_views, rate, tuple(scores), references)
+    return dataclasses.replace(detector, calibration=calibration)
+
+
+PROXY_STEPS = 120
+PROXY_BATCH = 16
+PROXY_LEARNING_RATE = 3e-3
+
+
+def fit_attention(
+    model: AttentDifferNet, images: Sequence[InspectionImage], config: TrainingConfig, progress: Progress = no_progress
+) -> None:
+    """Trains the attention blocks alone, in place: tell training normals from the same with a pasted patch.
+
+    CutPaste's idea (Li et al., CVPR 2021): a patch of one normal image, moved and re-lit, on another. Convolutions are
+    frozen; a linear head on the pooled features is trained along and thrown away. Runs at the half and quarter scale,
+    where a step is cheap; the same blocks serve all scales.
+    """
+    rng = torch.Generator().manual_seed(config.seed)
+    size = model.config.image_size // 2
+    stage = "training attention"
+    normals = torch.stack([to_tensor(read_image(image.path), size) for image in images])
+    blocks = nn.ModuleList(model.backbone.attention_blocks().values()).requires_grad_(True)
+    with torch.random.fork_rng(devices=[]):
+        head = nn.Linear(CHANNELS, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    optimiser = torch.optim.Adam([*blocks.parameters(), *head.parameters()], lr=PROXY_LEARNING_RATE)
+    for step in range(PROXY_STEPS):
+        batch = normals[torch.randint(len(normals), (PROXY_BATCH // 2,), generator=rng)]
+        pasted = torch.stack([_paste_patch(image, normals, rng) for image in batch])
+        angles = torch.rand(PROXY_BATCH // 2, generator=rng) * 360
+        views = make_views(torch.cat([batch, pasted]), torch.cat([angles, angles]))
+        if step % 2:
+            views = F.interpolate(views, size=size // 2)
+        logits = head(model.backbone(views).mean((2, 3)))[:, 0]
+        labels = torch.cat([torch.zeros(len(batch)), torch.ones(len(pasted))])
+        loss = F.binary_cross_entropy_with_logits(logits, labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        progress(stage, step + 1, PROXY_STEPS)
+    blocks.requires_grad_(False)
+
+
+def _paste_patch(image: Tensor, normals: Tensor, rng: torch.Generator) -> Tensor:
+    """A copy of image (3, S, S) with a rectangle of 1 to 10 % of its area taken from another normal image elsewhere."""
+    size = image.shape[-1]
+    area, log_ratio = 0.01 + 0.09 * torch.rand((), generator=rng), 2 * torch.rand((), generator=rng) - 1
+    height = int(min(size - 1, max(4, size * (area * log_ratio.exp()).sqrt())))
+    width = int(min(size - 1, max(4, size * (area / log_ratio.exp()).sqrt())))
+    y, from_y = torch.randint(size - height, (2,), generator=rng).tolist()
+    x, from_x = torch.randint(size - width, (2,), generator=rng).tolist()
+    donor = normals[int(torch.randint(len(normals), (), generator=rng))]
+    patch = donor[:, from_y : from_y + height, from_x : from_x + width]
+    pasted = image.clone()
+    pasted[:, y : y + height, x : x + width] = (patch * (0.7 + 0.6 * torch.rand(3, 1, 1, generator=rng))).clamp(0, 1)
+    return pasted

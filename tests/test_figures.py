@@ -1,0 +1,216 @@
+"""What figures show, read back from the figures themselves."""
+
+import json
+import re
+import sys
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from attentdiffernet import figures as fg
+from attentdiffernet.statistics import auroc_interval, operating_point, roc_curve
+
+RNG = np.random.default_rng(0)
+LABELS = np.repeat([0, 1], [40, 30])
+SCORES = RNG.gamma(3, 0.3, size=70) * (1 + LABELS)
+CURVES = [
+    fg.Curve("DifferNet", "none", LABELS, SCORES, threshold=1.5),
+    fg.Curve("AttentDifferNet <SE>", "se", LABELS, SCORES + 0.5 * LABELS),
+    fg.Curve("Gaussian", "gaussian", LABELS, SCORES * RNG.uniform(0.5, 2, 70)),
+]
+IMAGE = RNG.integers(0, 256, (30, 50, 3), dtype=np.uint8)
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+# -- Plotly
+
+
+def test_roc_figure_shows_the_curve_the_interval_and_the_threshold():
+    figure = fg.roc_figure(CURVES)
+    chance, curve, marker, second, third = figure.data
+    assert (list(chance.x), list(chance.y)) == ([0, 1], [0, 1])
+    roc = roc_curve(LABELS, SCORES, drop_intermediate=True)
+    assert (curve.x == roc.fpr).all() and (curve.y == roc.tpr).all()
+    interval = auroc_interval(LABELS, SCORES)
+    shown = [float(number) for number in re.findall(r"\d+\.\d", curve.name)]
+    assert shown == pytest.approx([100 * interval.auroc, 100 * interval.low, 100 * interval.high], abs=0.05)
+    point = operating_point(LABELS, SCORES, 1.5)
+    assert (marker.x[0], marker.y[0]) == (point.fpr, point.tpr)
+    assert [trace.line.color for trace in (curve, second)] == [fg.VARIANT_COLOURS["none"], fg.VARIANT_COLOURS["se"]]
+    assert third.line.color == fg.INK and second.name.startswith("AttentDifferNet &lt;SE&gt;:")
+    assert figure.layout.yaxis.scaleanchor == "x" and figure.layout.xaxis.tickformat == ".0%"
+
+
+def test_roc_band_is_drawn_around_the_curve():
+    band = fg.roc_figure(CURVES[:1], band=True).data[1]
+    half = len(band.x) // 2
+    assert (band.y[:half] <= band.y[half:][::-1]).all() and band.fill == "toself"
+
+
+def test_screen_figures_are_json_with_transparent_ground_and_no_remote_font():
+    for figure in (fg.roc_figure(CURVES, band=True), fg.histogram_figure(SCORES[:40], SCORES[40:], 1.5)):
+        layout = json.loads(figure.to_json())["layout"]
+        assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "rgba(0,0,0,0)"
+        assert layout["font"]["family"] == "system-ui, sans-serif" and "http" not in json.dumps(layout)
+        assert "sendChartToCloud" in layout["modebar"]["remove"]
+
+
+@pytest.mark.parametrize("spread", [1, 1000])
+def test_histogram_counts_every_image_once(spread):
+    normal, anomalous = SCORES[:40], SCORES[40:] * spread
+    figure = fg.histogram_figure(normal, anomalous, 1.5)
+    counts = [sum(row[0] for row in trace.customdata) for trace in figure.data if trace.mode == "markers"]
+    assert counts == [40, 30]
+    assert figure.layout.xaxis.type == ("log" if spread > 1 else None)
+    assert list(figure.data[-1].x) == [1.5, 1.5]
+
+
+def test_histogram_of_one_class_or_of_equal_scores():
+    assert [trace.name for trace in fg.histogram_figure([1, 1, 1], []).data if trace.name] == ["Normal (3)"]
+    with pytest.raises(ValueError, match="finite scores"):
+        fg.histogram_figure([], [])
+
+
+# -- the small SVG
+
+
+def drawn(scores, score, threshold):
+    root = ET.fromstring(fg.percentile_svg(scores, score, threshold))
+    _, bars, line, marker = (path.get("d") for path in root.iter(f"{SVG}path"))
+    start = [float(path[1:].split()[0]) for path in (line, marker)]
+    return root, bars, *start
+
+
+@pytest.mark.parametrize("score", [-50.0, 0.0, 0.3, 1.0, 1.5, 2.0, 900.0])
+def test_percentile_svg_is_accessible_xml_within_its_frame(score):
+    root, bars, threshold_x, score_x = drawn(SCORES[:40], score, 1.5)
+    assert root.get("role") == "img" and root.get("viewBox") == "0 0 220 56"
+    title, description = root[0], root[1]
+    assert (title.tag, description.tag) == (f"{SVG}title", f"{SVG}desc")
+    assert ("not above" in title.text) == (score <= 1.5)
+    xs = [float(x) for x in re.findall(r"[MH](-?[\d.]+)", bars)]
+    assert min(xs) >= 0 and max(xs) <= 220 and 0 <= threshold_x <= 220 and 0 <= score_x <= 220
+    assert (score_x > threshold_x) == (score > 1.5)
+    assert ("beyond the edge" in description.text) == (score in (-50, 900))
+    colours = {element.get(key) for element in root.iter() for key in ("fill", "stroke")} - {None}
+    assert colours == {"none", "currentColor"}
+
+
+def test_percentile_svg_places_scores_in_proportion():
+    # 0, 1, ..., 10 and a threshold of 10: a score at the threshold lies on its line, one halfway at half way.
+    _, bars, threshold_x, score_x = drawn(np.arange(11.0), 5.0, 10.0)
+    left = float(re.match(r"M([\d.]+)", bars)[1])
+    assert score_x == pytest.approx((left + threshold_x) / 2, abs=0.2)
+    _, _, threshold_x, score_x = drawn(np.arange(11.0), 10.0, 10.0)
+    assert score_x == threshold_x
+
+
+@pytest.mark.parametrize("scores", [[2.0], [0.0, 0.0], [3.0, 3.0, 3.0]])
+def test_percentile_svg_of_equal_scores(scores):
+    drawn(scores, scores[0], scores[0])
+
+
+@pytest.mark.parametrize(("score", "threshold"), [(np.nan, 1), (np.inf, 1), (1, np.nan)])
+def test_percentile_svg_refuses_what_has_no_place(score, threshold):
+    with pytest.raises(ValueError, match=r"nan|finite"):
+        fg.percentile_svg([1, 2, 3], score, threshold)
+
+
+# -- overlays
+
+
+def test_overlay_leaves_pixels_at_or_below_vmin_as_they_are():
+    heat = np.zeros((3, 5))
+    heat[:, 4] = 1.0
+    out = fg.overlay(IMAGE, heat, 0.0, 1.0)
+    assert out.shape == IMAGE.shape and out.dtype == np.uint8
+    assert (out[:, :35] == IMAGE[:, :35]).all()  # bilinear: heat starts at the centre of the fourth column
+    assert (out[:, 46:] != IMAGE[:, 46:]).any()
+    assert (fg.overlay(IMAGE, heat, 1.0, 2.0) == IMAGE).all()
+    assert (fg.overlay(IMAGE, np.full((3, 5), -7.0), 0.0, 1.0) == IMAGE).all()
+    assert (fg.overlay(IMAGE, np.zeros((3, 5)), 0.0, 0.0) == IMAGE).all()  # a map of zeros on its own scale
+
+
+def test_overlay_at_vmax_is_the_top_colour_at_full_opacity():
+    from matplotlib import colormaps
+
+    top = 255 * np.array(colormaps["inferno"](1.0)[:3])
+    expected = np.round(0.25 * IMAGE + 0.75 * top).astype(np.uint8)
+    assert (fg.overlay(IMAGE, np.full((2, 2), 3.0), 0.0, 3.0) == expected).all()
+    assert (fg.overlay(IMAGE, np.full((2, 2), 9.0), 0.0, 3.0) == expected).all()
+
+
+def test_overlay_departs_more_from_a_black_image_the_hotter_it_is():
+    black = np.zeros((4, 64, 3), dtype=np.uint8)
+    brightness = fg.overlay(black, np.linspace(0, 1, 64)[None], 0, 1).sum(axis=(0, 2)).astype(int)
+    assert (np.diff(brightness) >= 0).all() and brightness[-1] > brightness[32] > brightness[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "heat", "vmin", "vmax", "message"),
+    [
+        (IMAGE / 255, np.zeros((2, 2)), 0, 1, "uint8, got .30, 50, 3. float64"),
+        (IMAGE[..., 0], np.zeros((2, 2)), 0, 1, "got .30, 50. uint8"),
+        (IMAGE, np.zeros(4), 0, 1, "heatmap must be .h, w."),
+        (IMAGE, np.full((2, 2), np.nan), 0, 1, "finite"),
+        (IMAGE, np.zeros((2, 2)), 1, 0, "vmin must not exceed vmax, got 1 and 0"),
+        (IMAGE, np.zeros((2, 2)), 0, np.nan, "vmin must not exceed"),
+    ],
+)
+def test_overlay_refuses_in_words(image, heat, vmin, vmax, message):
+    with pytest.raises(ValueError, match=message):
+        fg.overlay(image, heat, vmin, vmax)
+
+
+# -- Matplotlib
+
+
+def test_paper_figure_holds_the_same_curves(tmp_path):
+    figure = fg.roc_paper_figure(CURVES, band=True)
+    (axes,) = figure.axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    roc = roc_curve(LABELS, SCORES)
+    assert (lines[CURVES[0].legend].get_ydata() == roc.tpr).all()
+    assert len({str(line.get_linestyle()) + line.get_label()[:9] for line in axes.get_lines()}) >= 4
+    for suffix in ("pdf", "svg", "png"):
+        figure.savefig(tmp_path / f"roc.{suffix}")
+        assert (tmp_path / f"roc.{suffix}").stat().st_size > 1000
+
+
+def test_qualitative_grid_has_one_scale_for_all_maps():
+    maps = [np.array([[0.0, 1.0]]), np.array([[0.0, 4.0]])]
+    rows = [fg.GridRow("crack", IMAGE, maps, [1.25, 2.5]), fg.GridRow("good", IMAGE.swapaxes(0, 1), maps)]
+    figure = fg.qualitative_grid(rows, ["DifferNet", "SE"])
+    *cells, bar = figure.axes
+    assert len(cells) == 6 and bar.get_xlim() == (0, 4)
+    shown = [cell.get_images()[0].get_array() for cell in cells[:3]]
+    assert (shown[0] == IMAGE).all()
+    assert (shown[1] == fg.overlay(IMAGE, maps[0], 0, 4)).all() and (shown[2] == fg.overlay(IMAGE, maps[1], 0, 4)).all()
+    assert [cell.get_xlabel() for cell in cells] == ["", "score 1.25", "score 2.5", "", "", ""]
+    assert [cell.get_title() for cell in cells[:3]] == ["Image", "DifferNet", "SE"]
+    assert fg.pixels(figure).std() > 0
+    with pytest.raises(ValueError, match="'crack' needs 1 heatmaps"):
+        fg.qualitative_grid(rows, ["DifferNet"])
+    with pytest.raises(ValueError, match="one row or more"):
+        fg.qualitative_grid([], [])
+
+
+def test_colour_bar_is_transparent_and_spans_the_scale():
+    figure = fg.colour_bar(0.0, 0.8, "heat")
+    assert figure.axes[0].get_xlim() == (0, 0.8)
+    image = fg.pixels(figure)
+    assert image.shape == (90, 540, 4) and image[0, 0, 3] == 0
+    fg.pixels(fg.colour_bar(0.0, 0.0, "nothing to show"))
+
+
+def test_no_figure_is_registered_globally():
+    fg.roc_paper_figure(CURVES)
+    fg.colour_bar(0, 1, "heat")
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_ink_can_be_read_on_light_and_on_dark_pages():
+    channel = int(fg.INK[1:3], 16) / 255
+    luminance = ((channel + 0.055) / 1.055) ** 2.4  # WCAG 2, of a grey
+    assert 1.05 / (luminance + 0.05) >= 4.5 and (luminance + 0.05) / 0.05 >= 4.5
