@@ -134,7 +134,7 @@ def fit_attention(
     optimiser = torch.optim.Adam([*blocks.parameters(), *head.parameters()], lr=PROXY_LEARNING_RATE)
     for step in range(PROXY_STEPS):
         batch = normals[torch.randint(len(normals), (PROXY_BATCH // 2,), generator=rng)]
-        pasted = torch.stack([_paste_patch(image, normals, rng) for image in batch])
+        pasted = torch.stack([paste_patch(image, normals, rng) for image in batch])
         angles = torch.rand(PROXY_BATCH // 2, generator=rng) * 360
         views = make_views(torch.cat([batch, pasted]), torch.cat([angles, angles]))
         if step % 2:
@@ -149,12 +149,16 @@ def fit_attention(
     blocks.requires_grad_(False)
 
 
-def _paste_patch(image: Tensor, normals: Tensor, rng: torch.Generator) -> Tensor:
-    """A copy of image (3, S, S) with a rectangle of 1 to 10 % of its area taken from another normal image elsewhere."""
+def paste_patch(
+    image: Tensor, normals: Tensor, rng: torch.Generator, area: tuple[float, float] = (0.01, 0.1)
+) -> Tensor:
+    """A copy of image (3, S, S) with a rectangle, of a share of its area drawn log-uniformly from the given range, cut
+    from another place of one of the normals (N, 3, S, S) and re-lit: a synthetic defect."""
     size = image.shape[-1]
-    area, log_ratio = 0.01 + 0.09 * torch.rand((), generator=rng), 2 * torch.rand((), generator=rng) - 1
-    height = int(min(size - 1, max(4, size * (area * log_ratio.exp()).sqrt())))
-    width = int(min(size - 1, max(4, size * (area / log_ratio.exp()).sqrt())))
+    share = area[0] * (area[1] / area[0]) ** torch.rand((), generator=rng)
+    ratio = torch.exp(2 * torch.rand((), generator=rng) - 1)
+    height = int(min(size - 1, max(4, size * (share * ratio).sqrt())))
+    width = int(min(size - 1, max(4, size * (share / ratio).sqrt())))
     y, from_y = torch.randint(size - height, (2,), generator=rng).tolist()
     x, from_x = torch.randint(size - width, (2,), generator=rng).tolist()
     donor = normals[int(torch.randint(len(normals), (), generator=rng))]

@@ -1,11 +1,15 @@
 """Trains the bundled backbone: AlexNet features taught by ImageNet's on pictures that a program draws.
 
-The student starts from random initialisation and learns by gradient descent to answer as the teacher does after each of
-the five convolutions and in the pooled features, on the pictures of procedural_images.py only. No photograph is seen, no
-weight copied. Whenever the loss on held-out pictures falls, the student so far is written (float16, 4.94 MB): a run may
-be ended at any time. The committed file was made on two cores with
+The student starts from random initialisation and learns by gradient descent to answer as the teacher does after each
+of the five convolutions and in the pooled features, on the pictures of procedural_images.py only. No photograph is
+seen, no weight copied. Whenever the loss on held-out pictures falls, the student so far is written (float16, 4.94 MB),
+so a run may be ended at any time. The committed file was made on two cores that were shared with other work, by
 
-    FINAL_COMMAND
+    OMP_WAIT_POLICY=PASSIVE nice -n 15 \\
+        python scripts/distill_backbone.py --minutes 50 --pictures 600 --bfloat16 --threads 2 --seed 0
+
+(the policy keeps threads from spinning while they wait, which costs much when cores are shared). Time rules the run, so
+a repetition sees other numbers of views and ends near it, not at it.
 
 Examples:
     python scripts/distill_backbone.py --minutes 10 --out /tmp/student.safetensors    a trial
@@ -34,6 +38,7 @@ from attentdiffernet.backbone import AlexNetFeatures, load_weights
 from attentdiffernet.config import AttentionConfig
 
 DEFAULT_OUT = Path(__file__).parents[1] / "attentdiffernet" / "bundled" / "alexnet_features.safetensors"
+ORIGIN = "distilled from ImageNet AlexNet features on procedural pictures by scripts/distill_backbone.py"
 # Image size in px -> images per step and share of the steps. A step costs about the same at each size.
 SIZES = {112: (96, 0.57), 160: (48, 0.18), 224: (24, 0.2), 448: (6, 0.05)}
 VIEW_SIZES = (448, 224, 112)  # the three scales that the detector looks at
@@ -69,7 +74,7 @@ class PicturePool:
         self.drawn += 1
 
     def view(self, size: int) -> ndarray:
-        """(size, size, 3) uint8: a random window, seen sharp, aliased (the detector subsamples its scales) or smooth."""
+        """(size, size, 3) uint8: a random window, sharp, smooth or aliased (as the detector's scales are)."""
         rng = self.rng
         image = self.images[rng.integers(len(self.images))]
         full = image.shape[0]
@@ -85,9 +90,8 @@ class PicturePool:
             matrix = cv2.getRotationMatrix2D((full / 2, full / 2), float(turn), zoom)
             slack = max(0, full - side) / 2 * zoom
             matrix[:, 2] += size / 2 - full / 2 + rng.uniform(-slack, slack, 2)
-            border = (
-                cv2.BORDER_CONSTANT if free and rng.random() < 0.6 else cv2.BORDER_REFLECT_101
-            )  # views have black corners
+            black = free and rng.random() < 0.6  # corners, as rotated views have them
+            border = cv2.BORDER_CONSTANT if black else cv2.BORDER_REFLECT_101
             flags = cv2.INTER_LINEAR if kind < 0.6 else cv2.INTER_NEAREST
             window = cv2.warpAffine(image, matrix, (size, size), flags=flags, borderMode=border)
         if rng.random() < 0.5:
@@ -169,19 +173,28 @@ def read_out(levels: dict[str, Tensor]) -> dict[str, Tensor]:
 class Loss:
     """Weighted sum over the levels of the squared error, each channel in units of the teacher's variance there.
 
-    The pooled features have their own variance at each size. Channels that hardly move are measured in units of a tenth
+    The pooled features have their own variance at each size. Channels that hardly move are measured in units of a third
     of the median deviation, or their rare answers would be all that counts.
     """
 
-    def __init__(self, teacher: AlexNetFeatures, samples: dict[int, Tensor]) -> None:
+    def __init__(self, teacher: AlexNetFeatures, samples: Iterator[Tensor]) -> None:
         self.teacher = teacher
-        self.inverse: dict[tuple[str, int], Tensor] = {}
-        for size, x in samples.items():
+        answers: dict[tuple[str, int], list[Tensor]] = {}
+        for x in samples:
             with torch.no_grad():
                 levels = read_out(responses(teacher, x))
             for name, level in levels.items():
-                deviation = level.std(0) if name == "pooled" else level.std((0, 2, 3))
-                self.inverse[name, size] = 1 / deviation.clamp(min=0.1 * deviation.median().item())
+                if name != "pooled":
+                    level = torch.stack([level.mean((0, 2, 3)), level.square().mean((0, 2, 3))])
+                answers.setdefault((name, x.shape[-1]), []).append(level)
+        self.inverse: dict[tuple[str, int], Tensor] = {}
+        for key, parts in answers.items():
+            if key[0] == "pooled":
+                deviation = torch.cat(parts).std(0)
+            else:
+                first, second = torch.stack(parts).mean(0)
+                deviation = (second - first.square()).clamp(min=0).sqrt()
+            self.inverse[key] = 1 / deviation.clamp(min=deviation.median().item() / 3)
 
     def __call__(self, student: AlexNetFeatures, x: Tensor) -> Tensor:
         size = x.shape[-1]
@@ -239,15 +252,6 @@ def backbone(weights: str | None = None) -> AlexNetFeatures:
     return net
 
 
-def initialised() -> AlexNetFeatures:
-    """The student at its start: random weights (He et al. 2015), zero biases."""
-    net = backbone()
-    for conv in net.convolutions().values():
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        nn.init.zeros_(conv.bias)
-    return net
-
-
 def save(net: AlexNetFeatures, path: Path, metadata: dict[str, str]) -> None:
     """Writes beside the file and renames, so that a reader never meets half of one."""
     tensors = {
@@ -265,13 +269,13 @@ def distill(args: argparse.Namespace) -> None:
     started = time.monotonic()
     torch.manual_seed(args.seed)
     teacher = backbone(args.teacher).requires_grad_(False)
-    student = initialised() if args.start is None else backbone(str(args.start))
+    student = backbone(str(args.start) if args.start else None)  # PyTorch's initialisation: small, so little to unlearn
     average, rounded = backbone().requires_grad_(False), backbone().requires_grad_(False)
     average.load_state_dict(student.state_dict())
 
     pool = PicturePool(args.seed, args.pictures, 3 * args.pictures, torch.get_num_threads())
     held_out = held_out_views(seed=args.seed + 1_000_000, count=48)
-    loss_of = Loss(teacher, {size: pool.batch(size, 4 * count) for size, (count, _) in SIZES.items()})
+    loss_of = Loss(teacher, (pool.batch(size, 24) for size in SIZES for _ in range(10)))
     convolutions = list(student.convolutions().values())
     # Muon wants matrices: these share the memory of the convolutions' weights. It is far less slowed than Adam by the
     # strong correlation of neighbouring pixels. Biases start far from the teacher's and are few: they may run ahead.
@@ -285,7 +289,7 @@ def distill(args: argparse.Namespace) -> None:
 
     while (elapsed := time.monotonic() - started) < budget:
         progress = elapsed / budget
-        rate = args.learning_rate * min(1, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * progress))
+        rate = args.learning_rate * min(1, (step + 1) / 200) * (1 - progress)
         muon.param_groups[0]["lr"], adam.param_groups[0]["lr"] = rate, 3 * rate
         while drawing < REFRESH_SHARE * elapsed and progress < 0.95:
             before = time.monotonic()
@@ -325,12 +329,8 @@ def distill(args: argparse.Namespace) -> None:
             )
             if held_out_loss < best:
                 best = held_out_loss
-                how = "distilled from ImageNet AlexNet features on procedural pictures by scripts/distill_backbone.py"
-                save(
-                    rounded,
-                    args.out,
-                    {"origin": how, "steps": str(step), "views": str(seen), "held_out_loss": f"{best:.5f}"},
-                )
+                how = {"steps": str(step), "views": str(seen), "held_out_loss": f"{best:.5f}"}
+                save(rounded, args.out, {"origin": ORIGIN, **how})
     print(f"best held-out loss {best:.4f}, in {args.out}")
 
 

@@ -1,7 +1,7 @@
 """Pictures drawn by a program alone: textures, lighting, dead leaves, objects, outdoor clutter, wafers, strokes.
 
-They hold the local structure of photographs (edges of all sharpness, 1/f and oriented texture, shading, occlusion, specular
-highlights, aliasing, noise) without one photograph, so that a network can be distilled on them with no data set at all.
+They hold the local structure of photographs (edges of all sharpness, 1/f and oriented texture, shading, occlusion,
+highlights, noise) without one photograph, so that a network can be distilled on them with no data set at all.
 Look at some: `python scripts/procedural_images.py sheet.png`.
 """
 
@@ -107,7 +107,7 @@ class ImageMaker:
         return 0.5 + 0.5 * (np.tanh(wave * self.log_uniform(1.5, 12)) if kind else wave)
 
     def stripes(self) -> Field:
-        u, v = self.turned()
+        u, _ = self.turned()
         bend = self.noise(2.0, 1.0) * self.uniform(0, 6) if self.chance(0.5) else 0
         return self.wave(u * self.log_uniform(8, 300) + bend)
 
@@ -288,7 +288,7 @@ class ImageMaker:
         return points @ rotation + centre
 
     def place(self, scene: Picture, points: ndarray, paint: Picture | ndarray, shade: bool | None = None) -> None:
-        """Fills an outline of the scene, in place, with a picture or one colour; some are shaded, outlined, throw a shadow."""
+        """Fills an outline of the scene, in place, with a picture or one colour; some are shaded or throw a shadow."""
         size = self.size
         margin = 12
         low = np.clip(np.floor(points.min(0)).astype(int) - margin, 0, size)

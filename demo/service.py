@@ -1,0 +1,407 @@
+"""One call per user action, for every face: typed results, user-facing texts, a bounded cache of models.
+
+Knows nothing of Gradio or Streamlit. What a visitor can mend is raised as AttentDifferNetError with a sentence for them.
+"""
+
+import csv
+import hashlib
+import io
+import os
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from attentdiffernet import checkpoint, results
+from attentdiffernet.backbone import imagenet_at_hand, load_weights
+from attentdiffernet.checkpoint import Detector
+from attentdiffernet.config import VARIANT_TITLES, ScoringConfig
+from attentdiffernet.data import IMAGE_SUFFIXES, read_image, to_tensor
+from attentdiffernet.datasets import CARDS
+from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
+from attentdiffernet.errors import DatasetError, ResultsError
+from attentdiffernet.explain import METHOD_TITLES, explain, methods_of, relative_heat, what_it_shows
+from attentdiffernet.figures import Curve, colour_bar, interval_text, overlay, percentile_svg, pixels, roc_figure
+from attentdiffernet.scoring import RunningScore, score_progressively
+from attentdiffernet.statistics import auroc_interval, delong_test, percentile_among
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "models"
+RESULTS = ROOT / "results"
+EXAMPLES = ROOT / "demo" / "examples"
+DOWNLOAD_ENVIRONMENT = "ATTENTDIFFERNET_DOWNLOAD"  # 1: the demo may download the ImageNet weights when first needed
+
+METHODS = {name: METHOD_TITLES[name] for name in ("grad-cam", "attention", "gradient")}
+SHOWN_SIDE = 1024  # px: photographs are shown and downloaded no larger than this
+MAX_IMAGES = 12  # of one upload
+MAX_MODELS = 18  # kept in memory, about 15 MB each
+MAX_COMPARISONS = 16  # kept so that another map of the same image needs no new score
+
+# torch uses all cores for one image; two comparisons at once would only slow each other, and hooks share the model.
+_compute = threading.Lock()
+
+
+@dataclass(frozen=True)
+class CategoryInfo:
+    """One category with shipped models. key: `DATASET/CATEGORY`. why_not: empty where it can be used now."""
+
+    key: str
+    title: str
+    description: str
+    dataset_title: str
+    licence: str
+    examples: tuple[Path, ...]
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One variant's answer for one image. percentile: share of held-out normals that score lower, in percent."""
+
+    variant: str
+    title: str
+    score: float
+    standard_error: float
+    n_views: int
+    n_views_wanted: int
+    threshold: float
+    false_positive_rate: float
+    percentile: float
+    calibration_scores: tuple[float, ...]
+    choices: str
+
+    @property
+    def provisional(self) -> bool:
+        return self.n_views < self.n_views_wanted
+
+    @property
+    def anomalous(self) -> bool:
+        return self.score > self.threshold
+
+    @property
+    def word(self) -> str:
+        return "anomalous" if self.anomalous else "normal"
+
+    @property
+    def histogram_svg(self) -> str:
+        return percentile_svg(self.calibration_scores, self.score, self.threshold)
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Maps of all variants on one colour scale. heat: log2 of value / reference of held-out normals, (h, w) each;
+    a variant that has no such map is left out. notes: one sentence per variant on what its map shows."""
+
+    method: str
+    heat: dict[str, np.ndarray]
+    notes: dict[str, str]
+    scale: tuple[float, float]
+
+    @property
+    def title(self) -> str:
+        return METHOD_TITLES[self.method]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One image seen by all variants of a category. heat is None until the scores are final.
+
+    image: (H, W, 3) uint8 at its own aspect, at most SHOWN_SIDE px.
+    """
+
+    name: str
+    category: CategoryInfo
+    image: np.ndarray
+    verdicts: dict[str, Verdict]
+    heat: Heat | None = None
+
+    def overlay(self, variant: str) -> np.ndarray:
+        """The photograph with this variant's map on it; the plain photograph where there is none (yet)."""
+        if self.heat is None or variant not in self.heat.heat:
+            return self.image
+        return overlay(self.image, self.heat.heat[variant], *self.heat.scale)
+
+
+@dataclass(frozen=True)
+class RocRow:
+    """One run of a category. difference: AUROC minus DifferNet's on the same images, with its p-value (DeLong)."""
+
+    title: str
+    run: str
+    backbone: str
+    auroc: str
+    difference: str
+    n_normal: int
+    n_anomalous: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class RocPage:
+    """Measured curves of one category; published numbers for it, never mixed with the measured ones."""
+
+    key: str
+    curves: tuple[Curve, ...]
+    rows: tuple[RocRow, ...]
+    published: pd.DataFrame = field(compare=False)
+
+    def figure(self, band: bool = True) -> object:
+        """The Plotly figure of the curves."""
+        return roc_figure(self.curves, band=band)
+
+
+# -- categories and models
+
+
+def categories() -> list[CategoryInfo]:
+    """All categories with shipped models, those that can be used now first."""
+    found = [_category_info(folder) for folder in sorted(MODELS.glob("*/*")) if any(folder.glob("*/config.json"))]
+    return sorted(found, key=lambda info: (bool(info.why_not), not info.key.startswith("sample/"), info.key))
+
+
+def _category_info(folder: Path) -> CategoryInfo:
+    dataset, name = folder.parent.name, folder.name
+    key, card = f"{dataset}/{name}", CARDS.get(dataset)
+    sample = SAMPLE_CATEGORIES.get(name) if dataset == "sample" else None
+    examples = EXAMPLES / dataset / name
+    title = sample.title if sample else name.replace("_", " ").capitalize()
+    return CategoryInfo(
+        key=key,
+        title=f"{title} ({'synthetic' if sample else card.title if card else dataset})",
+        description=sample.description if sample else card.description if card else "",
+        dataset_title=card.title if card else dataset,
+        licence=card.licence if card else "",
+        examples=tuple(sorted(p for p in examples.glob("*") if p.suffix in IMAGE_SUFFIXES)),
+        why_not=_why_not(folder),
+    )
+
+
+def _why_not(folder: Path) -> str:
+    needs_imagenet = '"weights": "imagenet"' in next(folder.glob("*/config.json")).read_text(encoding="utf-8")
+    if not needs_imagenet or imagenet_at_hand() or os.environ.get(DOWNLOAD_ENVIRONMENT) == "1":
+        return ""
+    return (
+        "needs AlexNet's ImageNet weights, which are not on this machine: name a local file in "
+        f"ATTENTDIFFERNET_IMAGENET_WEIGHTS, or set {DOWNLOAD_ENVIRONMENT}=1 to let torchvision download them (244 MB)"
+    )
+
+
+def category(key: str) -> CategoryInfo:
+    """Raises DatasetError for a category that is unknown or cannot be used now."""
+    known = {info.key: info for info in categories()}
+    if key not in known:
+        raise DatasetError(
+            f"There is no category {key!r}; there are {', '.join(known) or 'none: no models are shipped'}"
+        )
+    if known[key].why_not:
+        raise DatasetError(f"{known[key].title} {known[key].why_not}")
+    return known[key]
+
+
+_load_weights = lru_cache(maxsize=2)(load_weights)  # one reading for all variants
+
+
+@lru_cache(maxsize=MAX_MODELS)
+def detector(key: str, variant: str) -> Detector:
+    """The shipped model of a category and variant; kept in memory, the least used one goes first."""
+    return checkpoint.load(MODELS / key / variant, load_weights=_load_weights)
+
+
+def detectors(key: str) -> dict[str, Detector]:
+    """All variants of a category, in their usual order."""
+    category(key)
+    return {v: detector(key, v) for v in VARIANT_TITLES if (MODELS / key / v / "config.json").is_file()}
+
+
+def preload() -> None:
+    """Loads what can be used now, so that the first visitor does not wait for it."""
+    for info in categories():
+        if not info.why_not:
+            detectors(info.key)
+
+
+# -- one image, all variants
+
+_comparisons: OrderedDict[tuple[str, str, int], dict[str, RunningScore]] = OrderedDict()
+
+
+def compare(
+    source: str | Path | BinaryIO,
+    key: str,
+    method: str = "grad-cam",
+    name: str | None = None,
+    n_views: int | None = None,
+) -> Iterator[Comparison]:
+    """Scores, verdicts and maps of one image by all variants; yields after each group of views, the maps last.
+
+    n_views: as many as the thresholds were set for, unless stated. Raises ImageError and DatasetError in plain words.
+    """
+    if method not in METHODS:
+        raise DatasetError(f"There is no map {method!r}; there are {', '.join(METHODS)}")
+    info, models = category(key), detectors(key)
+    name = name or (Path(source).name if isinstance(source, str | Path) else "image")
+    full = read_image(source, name)
+    wanted = ScoringConfig(n_views or max(d.calibration.n_views for d in models.values())).n_views
+    image = _shown(full)
+    entry = (hashlib.sha256(full.tobytes() + repr(full.shape).encode()).hexdigest(), key, wanted)
+    first = next(iter(models.values())).model
+    tensor = to_tensor(full, first.config.image_size)
+    with _compute:
+        if entry in _comparisons:
+            _comparisons.move_to_end(entry)
+            verdicts = _verdicts(models, _comparisons[entry], wanted)
+        else:
+            running: dict[str, RunningScore] = {}
+            for running in score_progressively({v: d.model for v, d in models.items()}, tensor, wanted):
+                verdicts = _verdicts(models, running, wanted)
+                yield Comparison(name, info, image, verdicts)
+            _comparisons[entry] = running
+            while len(_comparisons) > MAX_COMPARISONS:
+                _comparisons.popitem(last=False)
+        maps = {v: explain(d.model, tensor, method) for v, d in models.items() if method in methods_of(d.model.config)}
+        references = {v: models[v].calibration.map_references[method] for v in maps}
+        heat, scale = relative_heat(maps, references)
+        notes = {v: what_it_shows(method, models[v].model.config) for v in maps}
+    yield Comparison(name, info, image, verdicts, Heat(method, heat, notes, scale))
+
+
+def _shown(image: np.ndarray) -> np.ndarray:
+    if max(image.shape[:2]) <= SHOWN_SIDE:
+        return image
+    shown = Image.fromarray(image)
+    shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(shown)
+
+
+def _verdicts(models: dict[str, Detector], running: dict[str, RunningScore], wanted: int) -> dict[str, Verdict]:
+    verdicts = {}
+    for variant, score in running.items():
+        found = models[variant]
+        calibration = found.calibration
+        verdicts[variant] = Verdict(
+            variant=variant,
+            title=found.title,
+            score=score.value,
+            standard_error=score.standard_error,
+            n_views=score.n_views,
+            n_views_wanted=wanted,
+            threshold=calibration.threshold,
+            false_positive_rate=calibration.false_positive_rate,
+            percentile=percentile_among(calibration.scores, score.value),
+            calibration_scores=calibration.scores,
+            choices=found.model.config.attention.choices,
+        )
+    return verdicts
+
+
+def heat_bar(scale: tuple[float, float]) -> np.ndarray:
+    """The colour scale of a `Heat` as a picture (H, W, 4) uint8, ticked in multiples of what normals reach."""
+    figure = colour_bar(*scale, label="× the 99th percentile of held-out normal images")
+    axes = figure.axes[0]
+    low, high = int(np.ceil(scale[0])), int(np.floor(scale[1]))
+    ticks = list(range(low, high + 1, max(1, (high - low) // 6)))
+    axes.set_xticks(ticks, [f"{2.0**tick:g}" if tick < 10 else f"$2^{{{tick}}}$" for tick in ticks])
+    return pixels(figure)
+
+
+def numbers_csv(comparisons: list[Comparison]) -> str:
+    """All verdicts of some images as CSV."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    columns = ["image", "category", "variant", "score", "threshold", "anomalous", "percentile", "n_views", "attention"]
+    writer.writerow(columns)
+    for comparison in comparisons:
+        for v in comparison.verdicts.values():
+            row = [_cell(comparison.name), comparison.category.key, v.variant, f"{v.score:.9g}", f"{v.threshold:.9g}"]
+            writer.writerow([*row, int(v.anomalous), f"{v.percentile:.4g}", v.n_views, v.choices])
+    return stream.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A file name from a stranger must not become a formula in a spreadsheet."""
+    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def maps_zip(comparisons: list[Comparison]) -> bytes:
+    """PNG files of images, overlays and colour bars, with the numbers beside them."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for k, comparison in enumerate(comparisons, 1):
+            stem = f"{k:02d}-{_safe(Path(comparison.name).stem)}"
+            archive.writestr(f"{stem}/image.png", _png(comparison.image))
+            if comparison.heat is not None:
+                for variant in comparison.heat.heat:
+                    file = f"{stem}/{variant}-{comparison.heat.method}.png"
+                    archive.writestr(file, _png(comparison.overlay(variant)))
+                archive.writestr(f"{stem}/colour-bar.png", _png(heat_bar(comparison.heat.scale)))
+        archive.writestr("numbers.csv", numbers_csv(comparisons))
+    return stream.getvalue()
+
+
+def _safe(text: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in text)[:60] or "image"
+
+
+def _png(picture: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG", compress_level=3)
+    return stream.getvalue()
+
+
+# -- measured results
+
+
+def roc_categories() -> list[str]:
+    """`DATASET/CATEGORY` of everything measured."""
+    runs = results.read_runs(RESULTS)
+    return sorted({f"{row.dataset}/{row.category}" for row in runs.itertuples()})
+
+
+def roc_page(key: str) -> RocPage:
+    """ROC curves of the measured runs of `DATASET/CATEGORY`, from the committed score files."""
+    runs = results.read_runs(RESULTS)
+    rows = [row for row in runs.itertuples() if f"{row.dataset}/{row.category}" == key]
+    if not rows:
+        raise ResultsError(f"No results of {key!r} are shipped; there are {', '.join(roc_categories()) or 'none'}")
+    order = [*VARIANT_TITLES]
+    # The shipped model's backbone first; others (for comparison) behind.
+    rows.sort(key=lambda row: (row.backbone not in ("imagenet", "bundled"), row.backbone, order.index(row.variant)))
+    curves, table = [], []
+    scores = {
+        row.run: results.read_scores(results.score_path(RESULTS, row.dataset, row.category, row.run)) for row in rows
+    }
+    for row in rows:
+        found = scores[row.run]
+        title = f"{VARIANT_TITLES.get(row.variant, row.variant)}, {row.backbone}"
+        curves.append(Curve(title, row.variant, found["label"], found["score"]))
+        interval = auroc_interval(found["label"], found["score"])
+        base = next((r for r in rows if (r.variant, r.backbone, r.seed) == ("none", row.backbone, row.seed)), None)
+        difference = ""
+        if base is not None and base.run != row.run:
+            test = delong_test(found["label"], found["score"], scores[base.run]["score"])
+            difference = f"{100 * test.difference:+.1f} points, p = {test.p_value:.2g}"
+        trained = f", attention {row.attention_training}" if row.attention_training else ""
+        table.append(
+            RocRow(
+                title=VARIANT_TITLES.get(row.variant, row.variant),
+                run=row.run,
+                backbone=row.backbone,
+                auroc=interval_text(interval),
+                difference=difference,
+                n_normal=interval.n_normal,
+                n_anomalous=interval.n_anomalous,
+                detail=f"{row.epochs} epochs ({row.selection}), {row.n_views} views, seed {row.seed}{trained}",
+            )
+        )
+    published = results.read_published(RESULTS)
+    dataset, name = key.split("/")
+    published = published[(published["dataset"] == dataset) & published["category"].isin([name, "average"])]
+    return RocPage(key, tuple(curves), tuple(table), published)
