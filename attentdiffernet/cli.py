@@ -93,6 +93,9 @@ def train(
         AttentionTraining,
         typer.Option(help="proxy: learn to see synthetic defects in training normals, then freeze."),
     ] = AttentionTraining.untrained,
+    identity_start: Annotated[
+        bool, typer.Option(help="Attention blocks start as the identity; useful with --attention-training proxy.")
+    ] = False,
     description: Annotated[str, typer.Option(help="What the images show, for the model card.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the images, for the model card.")] = "",
     source: Annotated[str, typer.Option(help="Where the images come from, for the model card.")] = "",
@@ -115,6 +118,7 @@ def train(
             placement=placement.value,
             reduction=reduction,
             kernel_size=kernel_size,
+            identity_start=identity_start,
             training=attention_training.value,
         ),
         flow=FLOW_SIZES[flow.value],

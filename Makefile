@@ -1,0 +1,42 @@
+# Everything runs in .venv, made on first use. Only Python 3.11 or newer is needed: make demo PYTHON=python3.12
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= $(ATTENTDIFFERNET_DATA)
+
+.PHONY: demo test check results models clean help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+demo: .venv/demo  ## the browser demo at http://localhost:7860
+	$(BIN)/python app.py
+
+test: .venv/test  ## all tests (those of the page need Debian's chromium)
+	$(BIN)/python -m pytest
+
+check: .venv/test  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+results: .venv/demo  ## results/summary.csv anew from the score files
+	$(BIN)/python -m attentdiffernet.cli summarise results
+
+models: .venv/demo  ## train and evaluate what is shipped: make models DATA=FOLDER_OF_DATASETS
+	$(BIN)/python scripts/train_shipped.py sample $(if $(DATA),mvtec_ad/bottle mtd/magnetic_tile)
+
+clean:  ## the environment and what tools left behind
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/demo: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
+	@touch $@
+
+.venv/test: pyproject.toml .venv/demo
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[demo,test]'
+	@touch $@
