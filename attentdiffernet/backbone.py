@@ -112,8 +112,8 @@ def load_weights(name: str) -> dict[str, Tensor]:
             return _read(Path(path), f"{path} ({IMAGENET_ENVIRONMENT})")
         return _download_imagenet()
     if name == "bundled":
-        with resources.as_file(resources.files(__package__) / "bundled" / "alexnet_features.safetensors") as path:
-            return {key: tensor.float() for key, tensor in _read(path, "the bundled backbone").items()}
+        with resources.as_file(resources.files(__package__) / "bundled" / "alexnet_features.safetensors") as file:
+            return {key: tensor.float() for key, tensor in _read(file, "the bundled backbone").items()}
     if name == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

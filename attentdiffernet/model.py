@@ -31,7 +31,7 @@ class AttentDifferNet(nn.Module):
         self.backbone.load_convolutions(load_weights(config.weights) if weights is None else weights, config.weights)
         self.backbone.requires_grad_(False)
         self.weights_fingerprint = self.backbone.fingerprint()
-        self.backbone.to(memory_format=torch.channels_last)
+        self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     @property
     def n_features(self) -> int:

@@ -203,7 +203,7 @@ def write_scores(path: str | Path, frame: pd.DataFrame) -> None:
     rows = []
     for row in frame[SCORE_COLUMNS].astype(object).where(frame.notna(), "").to_dict("records"):
         try:
-            rows.append(_score_row({name: str(value) for name, value in row.items()}))
+            rows.append(_score_row({str(name): str(value) for name, value in row.items()}))
         except ResultsError as error:
             raise ResultsError(f"{path}, image {row['image']!r}: {error}") from error
     _write(path, _scores_frame(rows, path))

@@ -235,7 +235,7 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, lev
     variance = _variance(above_a - above_b, below_a - below_b)
     if variance > 0:
         error = math.sqrt(variance)
-        reach = special.ndtri((1 + level) / 2) * error
+        reach = float(special.ndtri((1 + level) / 2)) * error
         p_value = float(2 * special.ndtr(-abs(difference) / error))
         method = "DeLong"
     else:

@@ -255,21 +255,25 @@ def compare(
     first = next(iter(models.values())).model
     tensor = to_tensor(full, first.config.image_size)
     with _compute:
-        if entry in _comparisons:
-            _comparisons.move_to_end(entry)
-            verdicts = _verdicts(models, _comparisons[entry], wanted)
-        else:
-            running: dict[str, RunningScore] = {}
-            for running in score_progressively({v: d.model for v, d in models.items()}, tensor, wanted):
-                verdicts = _verdicts(models, running, wanted)
-                yield Comparison(name, info, image, verdicts)
-            _comparisons[entry] = running
-            while len(_comparisons) > MAX_COMPARISONS:
-                _comparisons.popitem(last=False)
+        running = _comparisons.get(entry, {})
+    steps = iter(()) if running else score_progressively({v: d.model for v, d in models.items()}, tensor, wanted)
+    while True:
+        with _compute:  # taken anew for each group of views: a visitor who leaves in between holds nobody up
+            step = next(steps, None)
+        if step is None:
+            break
+        running = step
+        yield Comparison(name, info, image, _verdicts(models, running, wanted))
+    with _compute:
+        _comparisons[entry] = running
+        _comparisons.move_to_end(entry)
+        while len(_comparisons) > MAX_COMPARISONS:
+            _comparisons.popitem(last=False)
         maps = {v: explain(d.model, tensor, method) for v, d in models.items() if method in methods_of(d.model.config)}
-        references = {v: models[v].calibration.map_references[method] for v in maps}
-        heat, scale = relative_heat(maps, references)
-        notes = {v: what_it_shows(method, models[v].model.config) for v in maps}
+    verdicts = _verdicts(models, running, wanted)
+    references = {v: models[v].calibration.map_references[method] for v in maps}
+    heat, scale = relative_heat(maps, references)
+    notes = {v: what_it_shows(method, models[v].model.config) for v in maps}
     yield Comparison(name, info, image, verdicts, Heat(method, heat, notes, scale))
 
 
