@@ -19,8 +19,9 @@ check: .venv/test  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-results: .venv/demo  ## results/summary.csv anew from the score files
+results: .venv/demo  ## results/summary.csv and the table of the README anew from the score files
 	$(BIN)/python -m attentdiffernet.cli summarise results
+	$(BIN)/python scripts/readme_table.py
 
 models: .venv/demo  ## train and evaluate what is shipped: make models DATA=FOLDER_OF_DATASETS
 	$(BIN)/python scripts/train_shipped.py sample $(if $(DATA),mvtec_ad/bottle mtd/magnetic_tile)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .attention import ATTENTION
+from .attention import ATTENTION, AttentionBlock
 from .config import AttentionConfig
 from .errors import WeightsError
 
@@ -67,14 +67,14 @@ class AlexNetFeatures(nn.Module):
             for number, index in CONVOLUTIONS.items()
         }
 
-    def attention_blocks(self) -> dict[str, nn.Module]:
+    def attention_blocks(self) -> dict[str, AttentionBlock]:
         """`attention1` (64 channels), `attention2` (192), `attention3` (256), in the order they are run."""
         return {name: getattr(self.trunk, name) for name in ("attention1", "attention2", "attention3")}
 
     def load_convolutions(self, tensors: dict[str, Tensor], origin: str) -> None:
         """Copies the ten tensors `features.N.weight|bias`; other keys (a classifier) are left aside.
 
-        Raises WeightsError that names the first tensor missing or of another shape; nothing is copied then.
+        Raises WeightsError that names the first tensor missing, of another shape or not finite; nothing is copied then.
         """
         targets = {
             f"{prefix}.{name}": parameter
@@ -88,6 +88,8 @@ class AlexNetFeatures(nn.Module):
                 raise WeightsError(
                     f"{origin} has {key!r} of shape {tuple(tensors[key].shape)}, AlexNet's is {tuple(target.shape)}"
                 )
+            if not bool(torch.isfinite(tensors[key]).all()):
+                raise WeightsError(f"{origin} holds values in {key!r} that are no numbers")
         with torch.no_grad():
             for key, target in targets.items():
                 target.copy_(tensors[key])

@@ -1,11 +1,10 @@
 """A trained model as a folder: `config.json`, `model.safetensors` and a model card, `README.md`. No pickles.
 
-The backbone's convolutions are not stored but named (`imagenet`, `bundled`, ...) with a fingerprint that loading checks.
+The backbone's convolutions are not stored but named (`imagenet`, `bundled`...), with a fingerprint checked on loading.
 Flow and attention are stored in half precision; a detector is rounded to it before its threshold is set, so a reloaded
 one gives the same scores.
 """
 
-import dataclasses
 import json
 import math
 import os
@@ -93,7 +92,7 @@ def check_folder(folder: Path) -> None:
 
 
 def save(detector: Detector, folder: str | Path) -> Path:
-    """Writes the checkpoint; an older one there is replaced as a whole, or stays whole if this fails."""
+    """Writes the checkpoint; an older one there is replaced as a whole, or stays as it was if this fails."""
     folder = Path(folder)
     check_folder(folder)
     config = {
@@ -111,13 +110,26 @@ def save(detector: Detector, folder: str | Path) -> Path:
         temporary.chmod(0o755)
         (temporary / "config.json").write_text(json.dumps(config, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         save_file(_tensors(detector.model), temporary / "model.safetensors")
+        (temporary / "model.safetensors").chmod(0o644)  # safetensors writes for the owner alone
         (temporary / "README.md").write_text(model_card(detector), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+        _replace(folder, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _replace(folder: Path, by: Path) -> None:
+    """Puts one folder in another's place; if that fails, the old one is put back."""
+    aside = by.with_name(f"{by.name}.old")
+    if folder.exists():
+        os.replace(folder, aside)
+    try:
+        os.replace(by, folder)
+    except BaseException:
+        if aside.exists():
+            os.replace(aside, folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def load(
@@ -142,7 +154,7 @@ def load(
         data = DataCard.from_dict(config["data"])
         fingerprint = config["backbone_fingerprint"]
         _check(folder, model_config, calibration)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{folder / 'config.json'} lacks or misstates {error}") from error
     except CheckpointError:
         raise
@@ -218,17 +230,14 @@ def model_card(detector: Detector) -> str:
 def _check(folder: Path, config: ModelConfig, calibration: Calibration) -> None:
     flow, n_features = config.flow, 256 * config.n_scales
     per_subnet = flow.hidden_width * (1.5 * n_features + (flow.hidden_layers - 1) * flow.hidden_width)
-    if not 0 < 2 * flow.n_blocks * per_subnet < MAX_PARAMETERS or not 0 < flow.clamp < 100:
+    if 2 * flow.n_blocks * per_subnet > MAX_PARAMETERS:
         raise CheckpointError(f"{folder / 'config.json'} describes a flow out of bounds: {flow}")
     if config.image_size > 1024 or config.n_scales > 4:
         raise CheckpointError(f"{folder / 'config.json'} asks for {config.image_size} px at {config.n_scales} scales")
-    if Path(config.weights).suffix in {".pth", ".pt"}:
-        raise CheckpointError(
-            f"{folder / 'config.json'} names a backbone file that is no safetensors: {config.weights}"
-        )
+    ScoringConfig(calibration.n_views)  # raises for a number of views out of bounds
     numbers = [calibration.threshold, calibration.false_positive_rate, *calibration.scores]
     numbers += calibration.map_references.values()
-    if not calibration.scores or not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+    if not calibration.scores or not all(math.isfinite(x) for x in numbers):
         raise CheckpointError(f"{folder / 'config.json'} has a calibration without finite numbers")
 
 
@@ -252,8 +261,12 @@ def _load_tensors(model: AttentDifferNet, tensors: dict[str, Tensor], origin: st
     for key, tensor in tensors.items():
         if tensor.shape != wanted[key].shape:
             raise CheckpointError(f"{origin}: {key} has shape {tuple(tensor.shape)}, not {tuple(wanted[key].shape)}")
+        if tensor.dtype != wanted[key].dtype:
+            raise CheckpointError(f"{origin}: {key} has type {tensor.dtype}, not {wanted[key].dtype}")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{origin}: {key} holds values that are no numbers")
+        if not tensor.is_floating_point() and not tensor.sort().values.equal(wanted[key].sort().values):
+            raise CheckpointError(f"{origin}: {key} is no permutation")
     flow = {key.removeprefix("flow."): value for key, value in tensors.items() if key.startswith("flow.")}
     model.flow.load_state_dict(flow)
     for name, block in model.backbone.attention_blocks().items():

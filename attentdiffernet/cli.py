@@ -12,6 +12,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
@@ -124,7 +125,11 @@ def train(
         flow=FLOW_SIZES[flow.value],
         weights=weights,
     )
-    chosen = {"epochs": epochs, "views_per_image": train_views, "false_positive_rate": false_positive_rate}
+    chosen: dict[str, Any] = {
+        "epochs": epochs,
+        "views_per_image": train_views,
+        "false_positive_rate": false_positive_rate,
+    }
     config = TrainingConfig(seed=seed, **{name: value for name, value in chosen.items() if value is not None})
     scoring = ScoringConfig() if views is None else ScoringConfig(n_views=views)
     known = CARDS.get(dataset.dataset, DatasetCard("", "", "", ""))
@@ -147,6 +152,8 @@ def train(
         f"{len(calibration.scores)} held out. Threshold {calibration.threshold:.4g}, flags at most "
         f"{calibration.false_positive_rate:.1%} of normal images on average. Written to {out}",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 
@@ -325,7 +332,10 @@ def explain(
 def summarise(
     results: Annotated[Path, typer.Argument(help="Results folder, with scores/DATASET/CATEGORY/RUN.csv.")],
 ) -> None:
-    """Rebuild summary.csv, AUROC and interval per run, from the score files alone."""
+    """Rebuild summary.csv, AUROC and interval per run, from the score files alone.
+
+    Example: attentdiffernet summarise results
+    """
     from .results import summarise as rebuild
 
     summary = rebuild(results)
@@ -338,7 +348,10 @@ def sample(
     out: Annotated[Path, typer.Option(help="Root folder; categories become folders in it.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Another seed draws other images.", min=0)] = 0,
 ) -> None:
-    """Draw the synthetic sample set: insulator string, a machined part, wafer map. Takes no download."""
+    """Draw the synthetic sample set: insulator string, a machined part, wafer map. Takes no download.
+
+    Example: attentdiffernet datasets sample --out data/sample
+    """
     from .datasets.sample import write
 
     with bars() as progress:
@@ -408,11 +421,9 @@ def main() -> None:
     """Entry point: what a user can mend becomes one sentence and exit code 2, without a traceback."""
     try:
         app()
-    except AttentDifferNetError as error:
-        err.print(f"[bold red]Error:[/] {error}", highlight=False, markup=True)
-        sys.exit(2)
-    except (OSError, ValueError) as error:
-        err.print(f"[bold red]Error:[/] {error}", highlight=False, markup=True)
+    except (OSError, ValueError) as error:  # AttentDifferNetError is a ValueError
+        # The message may hold a file name such as a[b].png, which is no markup; it stays on one line.
+        err.print("[bold red]Error:[/]", escape(str(error)), highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("Stopped.")

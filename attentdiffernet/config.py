@@ -4,7 +4,6 @@ A configuration is stored in each checkpoint and rebuilt from it by `from_dict`,
 """
 
 import dataclasses
-import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -21,13 +20,12 @@ VARIANT_TITLES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Config:
-    """Base of all configurations: checks `Literal` fields, and goes to and from plain JSON data."""
+    """Base of all configurations: checks the type of every field, and goes to and from plain JSON data."""
 
     def __post_init__(self) -> None:
         for name, hint in typing.get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
-                raise AttentDifferNetError(f"{name} must be one of {', '.join(typing.get_args(hint))}, got {value!r}")
+            if wanted := _complaint(hint, getattr(self, name)):
+                raise AttentDifferNetError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -51,10 +49,26 @@ class Config:
 def _revive(hint: Any, value: Any) -> Any:
     if isinstance(hint, type) and issubclass(hint, Config):
         return hint.from_dict(value)
-    is_tuple = typing.get_origin(hint) is tuple
-    if typing.get_origin(hint) is types.UnionType and value is not None:
-        is_tuple = any(typing.get_origin(choice) is tuple for choice in typing.get_args(hint))
-    return tuple(value) if is_tuple else value
+    return tuple(value) if typing.get_origin(hint) is tuple else value
+
+
+def _complaint(hint: Any, value: Any) -> str:
+    """What the type hint of a field asks for, in words; empty where the value is that."""
+    kind, parts = typing.get_origin(hint), typing.get_args(hint)
+    if kind is Literal:
+        return "" if value in parts else f"one of {', '.join(parts)}"
+    if kind is tuple:
+        any_length = parts[-1] is ...
+        fits = isinstance(value, tuple) and (any_length or len(value) == len(parts))
+        fits = fits and not any(_complaint(parts[0], part) for part in value)
+        return "" if fits else "numbers" if any_length else f"{len(parts)} numbers"
+    if kind is dict:
+        fits = isinstance(value, dict) and not any(_complaint(parts[1], part) for part in value.values())
+        return "" if fits else "numbers by name"
+    if hint in (int, float):
+        fits = isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+        return "" if fits else "a whole number" if hint is int else "a number"
+    return "" if isinstance(value, hint) else {str: "text", bool: "true or false"}.get(hint, f"a {hint.__name__}")
 
 
 @dataclass(frozen=True)
@@ -82,8 +96,8 @@ class AttentionConfig(Config):
         super().__post_init__()
         if not 1 <= self.reduction <= 64:
             raise AttentDifferNetError(f"reduction must lie in 1..64 (64 channels after conv1), got {self.reduction}")
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise AttentDifferNetError(f"kernel_size must be odd and positive, got {self.kernel_size}")
+        if not 1 <= self.kernel_size < 128 or self.kernel_size % 2 == 0:
+            raise AttentDifferNetError(f"kernel_size must be odd and lie in 1..127, got {self.kernel_size}")
 
     @property
     def choices(self) -> str:
@@ -91,7 +105,8 @@ class AttentionConfig(Config):
         if self.kind == "none":
             return "no attention blocks"
         kernel = f", spatial kernel {self.kernel_size}" if self.kind == "cbam" else ""
-        return f"{self.kind.upper()} {self.placement.replace('_', ' ')}, reduction {self.reduction}{kernel}, {self.training}"
+        place = self.placement.replace("_", " ")
+        return f"{self.kind.upper()} {place}, reduction {self.reduction}{kernel}, {self.training}"
 
     @property
     def training_note(self) -> str:
@@ -115,6 +130,14 @@ class FlowConfig(Config):
     hidden_width: int = 128
     hidden_layers: int = 2
     clamp: float = 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, most in (("n_blocks", 64), ("hidden_width", 8192), ("hidden_layers", 16)):
+            if not 1 <= getattr(self, name) <= most:
+                raise AttentDifferNetError(f"{name} must lie in 1..{most}, got {getattr(self, name)}")
+        if not 0 < self.clamp <= 100:
+            raise AttentDifferNetError(f"clamp must lie above 0 and at most at 100, got {self.clamp}")
 
 
 FLOW_SIZES: dict[str, FlowConfig] = {
@@ -141,8 +164,10 @@ class ModelConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 1 <= self.n_scales <= 8:
+            raise AttentDifferNetError(f"n_scales must lie in 1..8, got {self.n_scales}")
         smallest = self.image_size >> (self.n_scales - 1)
-        if self.n_scales < 1 or smallest < 63:
+        if smallest < 63:
             raise AttentDifferNetError(
                 f"AlexNet needs 63 px at its smallest scale: {self.image_size} px at {self.n_scales} scales leave "
                 f"{smallest} px"
@@ -158,9 +183,9 @@ class TrainingConfig(Config):
     seed: flow and attention initialisation and the order of rows.
     data_seed: which normals are held out, and the rotations; the same for all variants and seeds, so that they are
         compared on the same views.
-    learning_rate: DifferNet's is 2e-4, for 172 M parameters. The compact flow's size, rate, epochs and noise were chosen
-        on training normals of one category: likelihood of held-out ones, and telling them from the same with small
-        pasted patches (scripts/choose_recipe.py).
+    learning_rate: DifferNet's is 2e-4, for 172 M parameters. The compact flow's size, rate, epochs and noise were
+        chosen on training normals of one category: likelihood of held-out ones, and telling them from the same with
+        small pasted patches (scripts/choose_recipe.py).
     feature_noise: standard deviation of Gaussian noise on the features, in units of their mean standard deviation; new
         at each step. Keeps a flow on few cached views from memorising them (0 in DifferNet).
     calibration_fraction: share of the training normals held out, never fitted, for the threshold.
@@ -185,6 +210,9 @@ class TrainingConfig(Config):
         for name in ("epochs", "views_per_image", "batch_size"):
             if getattr(self, name) < 1:
                 raise AttentDifferNetError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("seed", "data_seed"):
+            if not 0 <= getattr(self, name) < 2**31:
+                raise AttentDifferNetError(f"{name} must lie in 0..2147483647, got {getattr(self, name)}")
         if not 0 <= self.feature_noise < 10:
             raise AttentDifferNetError(f"feature_noise must lie in 0..10, got {self.feature_noise}")
         for name in ("calibration_fraction", "false_positive_rate"):

@@ -17,7 +17,8 @@ from torch import Tensor
 from .errors import DatasetError, ImageError
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")  # the decoders a stranger's file may reach
+# The decoders a stranger's file may reach. JPEG's opens MPO, too; a name that Pillow has not registered is a KeyError.
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MIN_SIDE = 16  # px
 MAX_PIXELS = 64_000_000  # checked on the header, before anything is decoded
 MAX_FILE_BYTES = 100_000_000
@@ -60,6 +61,8 @@ def read_image(source: str | Path | BinaryIO, name: str | None = None) -> np.nda
                 return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except ImageError:
         raise
+    except PermissionError as error:
+        raise ImageError(f"{name} may not be read: permission denied") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} has too many pixels; the limit is {MAX_PIXELS // 1_000_000} million") from error
     except Image.UnidentifiedImageError as error:
@@ -73,8 +76,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         grey = np.asarray(image, dtype=np.float64)
         if not np.isfinite(grey).all() or grey.min() < 0 or grey.max() > 65535:
             raise ValueError("grey values outside 0..65535")
-        # Floats in [0, 1] are scaled by 255; anything deeper than 8 bits is taken as 16-bit.
-        scale = 255.0 if image.mode == "F" and grey.max() <= 1 else 1.0 if grey.max() <= 255 else 1 / 257
+        if image.mode in ("I", "F"):  # of no stated depth: [0, 1] for floats, 8 bits, or 16
+            scale = 255.0 if image.mode == "F" and grey.max() <= 1 else 1.0 if grey.max() <= 255 else 1 / 257
+        else:
+            scale = 1 / 257
         return Image.fromarray(np.round(grey * scale).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
@@ -186,8 +191,13 @@ def _images_in(folder: Path, defect: str) -> list[InspectionImage]:
     return [
         InspectionImage(path, f"{defect}/{path.name}", defect, int(defect != "good"))
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        if _is_image(path)
     ]
+
+
+def _is_image(path: Path) -> bool:
+    """By its name. Hidden files are none: macOS puts a `._crack.png` beside each `crack.png` that it copies."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def find_images(patterns: Sequence[str | Path]) -> list[Path]:
@@ -199,11 +209,11 @@ def find_images(patterns: Sequence[str | Path]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            matches = sorted(p for p in path.rglob("*") if _is_image(p))
         elif path.exists():
             matches = [path]
         elif path.name and any(sign in str(pattern) for sign in "*?["):
-            matches = sorted(p for p in _glob(path) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            matches = sorted(p for p in _glob(path) if _is_image(p))
         else:
             raise DatasetError(f"There is no file or folder {pattern}")
         if not matches:

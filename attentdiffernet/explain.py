@@ -52,7 +52,7 @@ def grad_cam(model: AttentDifferNet, view: Tensor, scale: int = 0, layer: str = 
     try:
         with torch.enable_grad():
             # The backbone is frozen: without a gradient at the input there would be none at the layer.
-            return cam(scales[scale].detach().requires_grad_(True), targets=[lambda score: score])[0]
+            return cam(scales[scale].detach().clone().requires_grad_(True), targets=[lambda score: score])[0]
     finally:
         cam.activations_and_grads.release()
 
@@ -102,19 +102,23 @@ class AttentionReading:
 
 def read_attention(model: AttentDifferNet, view: Tensor, block: str = "attention3", scale: int = 0) -> AttentionReading:
     """The gates of `attention1` (64 channels), `attention2` (192) or `attention3` (256) for one view."""
+    blocks = model.backbone.attention_blocks()
+    if block not in blocks:
+        raise ValueError(f"block must be one of {', '.join(blocks)}, got {block!r}")
+    attention = blocks[block]
     with torch.inference_mode():
         x = model.backbone.stem(model.scales(view[None])[scale])
         for name, layer in model.backbone.trunk.named_children():
             if name == block:
-                channel, spatial = layer.channel_gates(x), layer.spatial_gate(x)
-                return AttentionReading(
-                    before=x[0].mean(0).numpy(),
-                    after=layer(x)[0].mean(0).numpy(),
-                    channel_gates=None if channel is None else channel[0].numpy(),
-                    spatial_gate=None if spatial is None else spatial[0].numpy(),
-                )
+                break
             x = layer(x)
-    raise ValueError(f"block must be attention1, attention2 or attention3, got {block!r}")
+        channel, spatial = attention.channel_gates(x), attention.spatial_gate(x)
+        return AttentionReading(
+            before=x[0].mean(0).numpy(),
+            after=attention(x)[0].mean(0).numpy(),
+            channel_gates=None if channel is None else channel[0].numpy(),
+            spatial_gate=None if spatial is None else spatial[0].numpy(),
+        )
 
 
 def attention_map(model: AttentDifferNet, view: Tensor) -> np.ndarray:
@@ -182,6 +186,6 @@ def relative_heat(
     """
     heat = {}
     for name, values in maps.items():
-        reference = max(references[name], np.finfo(np.float32).tiny)
-        heat[name] = np.log2(np.maximum(values / reference, 2.0**-8)).astype(np.float32)
+        ratio = values.astype(np.float64) / max(references[name], float(np.finfo(np.float32).tiny))
+        heat[name] = np.log2(np.maximum(ratio, 2.0**-8)).astype(np.float32)
     return heat, (0.0, max([2.0, *(float(h.max()) for h in heat.values())]))

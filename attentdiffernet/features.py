@@ -54,7 +54,8 @@ class FeatureExtractor:
         """(N, n_views, 768) under random rotations that depend on the seed and the image's content alone."""
 
         def angles(content: bytes) -> Tensor:
-            return random_angles(n_views, torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(content)))
+            # Of a generator's seed, torch takes the lower 32 bits only.
+            return random_angles(n_views, torch.Generator().manual_seed(zlib.crc32(content, seed)))
 
         return torch.stack(list(self._stream(paths, angles, "features of training images", progress)))
 
@@ -83,16 +84,20 @@ class FeatureExtractor:
             return self.of_image(image(), angles)
         key = hashlib.sha256(self._backbone.encode() + content + angles.numpy().tobytes()).hexdigest()
         path = self.cache / key[:2] / f"{key}.npy"
-        with contextlib.suppress(OSError, ValueError):
-            features = torch.from_numpy(np.load(path, allow_pickle=False))
-            if features.shape == (len(angles), self.model.n_features):
-                return features
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            stored = np.load(path, allow_pickle=False)
+            if stored.shape == (len(angles), self.model.n_features) and stored.dtype == np.float32:
+                return torch.from_numpy(stored)
         features = self.of_image(image(), angles)
         with contextlib.suppress(OSError):  # a full or read-only disk costs time later, not the run
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                np.save(file, features.numpy())
-            os.replace(file.name, path)
+                try:
+                    np.save(file, features.numpy())
+                    os.replace(file.name, path)
+                except OSError:
+                    os.unlink(file.name)
+                    raise
         return features
 
     def _trim(self) -> None:

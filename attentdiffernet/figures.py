@@ -88,20 +88,28 @@ def _layout(figure: "go.Figure", ink: str, **layout: Any) -> "go.Figure":
     return figure
 
 
-def roc_figure(curves: Sequence[Curve], *, band: bool = False, ink: str = INK) -> "go.Figure":
+def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = False, ink: str = INK) -> "go.Figure":
     """ROC curves of several detectors on one category, with AUROC (95 %) in the legend; a dot at each threshold.
 
-    band: shades `statistics.roc_band` behind each curve.
+    band: shades `statistics.roc_band` behind each curve. log_fpr: a logarithmic axis from half the lowest rate that so
+    many normals can show; what lies at 0 is drawn at its left edge.
     """
     import plotly.graph_objects as go
 
     figure = go.Figure()
     chance = {"color": ink, "width": 1, "dash": "dot"}
-    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=chance, name="Chance: 50 %", hoverinfo="skip")
+    most = max([1, *(int((np.asarray(curve.labels) == 0).sum()) for curve in curves)])
+    edge = 0.5 / most if log_fpr else 0.0
+
+    def x(rates: ArrayLike) -> NDArray[np.float64]:
+        return np.maximum(np.asarray(rates, dtype=np.float64), edge)
+
+    diagonal = np.geomspace(edge, 1, 60) if log_fpr else np.array([0.0, 1.0])
+    figure.add_scatter(x=diagonal, y=diagonal, mode="lines", line=chance, name="Chance: 50 %", hoverinfo="skip")
     for curve in curves if band else ():  # all bands before the first line, so that none veils a curve
         region = roc_band(curve.labels, curve.scores)
         figure.add_scatter(
-            x=np.concatenate([region.fpr, region.fpr[::-1]]),
+            x=x(np.concatenate([region.fpr, region.fpr[::-1]])),
             y=np.concatenate([region.low, region.high[::-1]]),
             fill="toself",
             fillcolor=_translucent(curve.colour, 0.12),
@@ -114,9 +122,9 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, ink: str = INK) -
         title = html.escape(curve.title)  # Plotly takes text for a kind of HTML
         roc = roc_curve(curve.labels, curve.scores, drop_intermediate=True)
         figure.add_scatter(
-            x=roc.fpr,
+            x=x(roc.fpr),
             y=roc.tpr,
-            customdata=roc.thresholds,
+            customdata=np.stack([roc.thresholds, roc.fpr], axis=1),
             mode="lines",
             line={"color": curve.colour, "width": 2.5, "dash": VARIANT_DASHES.get(curve.variant, "longdash")},
             name=html.escape(curve.legend),
@@ -126,9 +134,9 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, ink: str = INK) -
         if curve.threshold is not None:
             point = operating_point(curve.labels, curve.scores, curve.threshold)
             figure.add_scatter(
-                x=[point.fpr],
+                x=x([point.fpr]),
                 y=[point.tpr],
-                customdata=[curve.threshold],
+                customdata=[[curve.threshold, point.fpr]],
                 mode="markers",
                 marker={"color": curve.colour, "size": 11, "line": {"color": "white", "width": 1.5}},
                 legendgroup=title,
@@ -140,13 +148,25 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, ink: str = INK) -
     _layout(figure, ink, hovermode="closest", height=500 + 30 * len(curves))
     figure.update_layout(legend=legend)
     axis = {"range": [-0.02, 1.02], "tickformat": ".0%", "constrain": "domain"}
-    figure.update_xaxes(title="Normal images flagged", **axis)
-    figure.update_yaxes(title="Anomalous images found", scaleanchor="x", scaleratio=1, **axis)
+    figure.update_yaxes(title="Anomalous images found", **axis)
+    if log_fpr:
+        ticks = [rate for rate in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if rate > 1.3 * edge]
+        figure.update_xaxes(
+            title="Normal images flagged (logarithmic)",
+            type="log",
+            range=[math.log10(0.94 * edge), 0.02],
+            tickvals=[edge, *ticks],
+            ticktext=["0", *(f"{100 * rate:g}%" for rate in ticks)],
+        )
+    else:
+        figure.update_xaxes(title="Normal images flagged", **axis)
+        figure.update_yaxes(scaleanchor="x", scaleratio=1)
     return figure
 
 
 _ROC_HOVER = (
-    "finds %{y:.1%} of anomalous images,<br>flags %{x:.1%} of normal ones,<br>for scores above %{customdata:.4g}"
+    "finds %{y:.1%} of anomalous images,<br>flags %{customdata[1]:.1%} of normal ones,<br>"
+    "for scores above %{customdata[0]:.4g}"
 )
 
 
@@ -155,11 +175,16 @@ def _translucent(colour: str, opacity: float) -> str:
 
 
 def histogram_figure(
-    normal: ArrayLike, anomalous: ArrayLike, threshold: float | None = None, *, ink: str = INK
+    normal: ArrayLike,
+    anomalous: ArrayLike,
+    threshold: float | None = None,
+    *,
+    mark: float | None = None,
+    ink: str = INK,
 ) -> "go.Figure":
     """Anomaly scores of normal and anomalous images, each in percent of its class; logarithmic where they span much.
 
-    Either may be empty, for instance where only held-out normals are known.
+    Either may be empty, for instance where only held-out normals are known. mark: the score of one image to point out.
     """
     import plotly.graph_objects as go
 
@@ -167,7 +192,8 @@ def histogram_figure(
         ("Normal", "normal", np.asarray(normal, dtype=np.float64), NORMAL_COLOUR, ""),
         ("Anomalous", "anomalous", np.asarray(anomalous, dtype=np.float64), ANOMALOUS_COLOUR, "/"),
     ]
-    everything = np.concatenate([classes[0][2], classes[1][2], [] if threshold is None else [threshold]])
+    points = [value for value in (threshold, mark) if value is not None]
+    everything = np.concatenate([classes[0][2], classes[1][2], points])
     if everything.size == 0 or not np.isfinite(everything).all():
         raise ValueError(f"A histogram needs finite scores, got {everything.size} of which some may be nan or infinite")
     # A linear axis would squeeze the normal scores into a few pixels.
@@ -216,6 +242,17 @@ def histogram_figure(
             name=f"Threshold {threshold:.4g}",
             hovertemplate="Images to the right are flagged<extra></extra>",
         )
+    if mark is not None:
+        top = max(float(np.max(trace.y)) for trace in figure.data)
+        figure.add_scatter(
+            x=[mark, mark],
+            y=[0, top],
+            mode="lines+markers",
+            line={"color": ink, "width": 3},
+            marker={"size": [0, 12], "symbol": "triangle-down"},
+            name=f"This image {mark:.4g}",
+            hovertemplate=f"This image: {mark:.4g}<extra></extra>",
+        )
     _layout(figure, ink, hovermode="closest")
     figure.update_xaxes(title="Anomaly score")
     if wide:
@@ -227,6 +264,34 @@ def histogram_figure(
             title="Anomaly score (logarithmic)", type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks]
         )
     figure.update_yaxes(title="Share of the class", tickformat=".0%", rangemode="tozero")
+    return figure
+
+
+def gate_figure(gates: dict[str, ArrayLike], *, ink: str = INK) -> "go.Figure":
+    """Channel gates of one attention block, one line per name (a scale): (C,) each, in [0, 1] or [0, 2].
+
+    Channels stand in the order of the first line's gates, so that what the others do differently shows as scatter.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    first = np.asarray(next(iter(gates.values())), dtype=np.float64)
+    order = np.argsort(-first, kind="stable")
+    for k, (name, values) in enumerate(gates.items()):
+        figure.add_scatter(
+            x=np.arange(1, first.size + 1),
+            y=np.asarray(values, dtype=np.float64)[order],
+            customdata=order,
+            mode="lines" if k == 0 else "markers",
+            line={"color": ink, "width": 2},
+            marker={"size": 4, "color": ink, "symbol": ["circle", "circle-open", "x-thin-open"][k % 3], "opacity": 0.8},
+            name=html.escape(name),
+            hovertemplate=f"{html.escape(name)}<br>channel %{{customdata}}: gate %{{y:.3f}}<extra></extra>",
+        )
+    _layout(figure, ink, hovermode="closest", height=300)
+    figure.update_xaxes(title=f"The block's {first.size} channels, by their gate at {html.escape(next(iter(gates)))}")
+    top = 2.0 if max(float(np.max(np.asarray(values))) for values in gates.values()) > 1 else 1.0
+    figure.update_yaxes(title="Gate", range=[-0.02, 1.02 * top])
     return figure
 
 
@@ -303,6 +368,19 @@ def overlay(image: Pixels, heatmap: ArrayLike, vmin: float, vmax: float, opacity
     colour = 255 * colormaps[HEAT](share)[..., :3]
     alpha = opacity * share[..., None]
     return np.round(picture * (1 - alpha) + colour * alpha).astype(np.uint8)
+
+
+def heat_picture(heatmap: ArrayLike, vmin: float, vmax: float, side: int = 416) -> Pixels:
+    """A map alone, in the colours of `overlay`: (h, w) float -> about (side, side, 3) uint8, each value a square."""
+    heat = np.asarray(heatmap, dtype=np.float64)
+    if heat.ndim != 2 or not np.isfinite(heat).all():
+        raise ValueError(f"The heatmap must be (h, w) finite numbers, got shape {heat.shape}")
+    from matplotlib import colormaps
+
+    share = np.clip((heat - vmin) / (vmax - vmin), 0, 1) if vmax > vmin else np.zeros_like(heat)
+    cell = max(1, side // max(heat.shape))
+    colour = np.round(255 * colormaps[HEAT](share)[..., :3]).astype(np.uint8)
+    return colour.repeat(cell, axis=0).repeat(cell, axis=1)
 
 
 def pixels(figure: "Figure") -> Pixels:

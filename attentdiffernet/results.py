@@ -15,7 +15,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -122,7 +122,7 @@ def _field(value: object, float_format: str) -> str:
 
 def _write(path: Path, frame: pd.DataFrame, float_format: str = "%.9g") -> None:
     """In one step: a file beside the target, then renamed over it."""
-    rows = [frame.columns, *frame.itertuples(index=False)]
+    rows: list[Iterable[object]] = [frame.columns, *frame.itertuples(index=False)]
     text = "".join(",".join(_field(value, float_format) for value in row) + "\n" for row in rows)
     try:
         data = text.encode()

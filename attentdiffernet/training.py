@@ -157,8 +157,8 @@ def paste_patch(
     size = image.shape[-1]
     share = area[0] * (area[1] / area[0]) ** torch.rand((), generator=rng)
     ratio = torch.exp(2 * torch.rand((), generator=rng) - 1)
-    height = int(min(size - 1, max(4, size * (share * ratio).sqrt())))
-    width = int(min(size - 1, max(4, size * (share / ratio).sqrt())))
+    height = int(min(size - 1, max(4, float(size * (share * ratio).sqrt()))))
+    width = int(min(size - 1, max(4, float(size * (share / ratio).sqrt()))))
     y, from_y = torch.randint(size - height, (2,), generator=rng).tolist()
     x, from_x = torch.randint(size - width, (2,), generator=rng).tolist()
     donor = normals[int(torch.randint(len(normals), (), generator=rng))]

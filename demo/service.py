@@ -1,6 +1,7 @@
 """One call per user action, for every face: typed results, user-facing texts, a bounded cache of models.
 
-Knows nothing of Gradio or Streamlit. What a visitor can mend is raised as AttentDifferNetError with a sentence for them.
+Knows nothing of Gradio or Streamlit. What a visitor can mend is raised as AttentDifferNetError with a sentence for
+them. What score files alone tell is in `evidence`, which needs no torch.
 """
 
 import csv
@@ -11,31 +12,82 @@ import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import pandas as pd
 from PIL import Image
+from torch import Tensor
 
-from attentdiffernet import checkpoint, results
+from attentdiffernet import checkpoint
 from attentdiffernet.backbone import imagenet_at_hand, load_weights
 from attentdiffernet.checkpoint import Detector
 from attentdiffernet.config import VARIANT_TITLES, ScoringConfig
-from attentdiffernet.data import IMAGE_SUFFIXES, read_image, to_tensor
+from attentdiffernet.data import IMAGE_SUFFIXES, even_angles, make_views, read_image, to_tensor
 from attentdiffernet.datasets import CARDS
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
-from attentdiffernet.errors import DatasetError, ResultsError
-from attentdiffernet.explain import METHOD_TITLES, explain, methods_of, relative_heat, what_it_shows
-from attentdiffernet.figures import Curve, colour_bar, interval_text, overlay, percentile_svg, pixels, roc_figure
+from attentdiffernet.errors import DatasetError
+from attentdiffernet.explain import (
+    METHOD_TITLES,
+    AttentionReading,
+    explain,
+    grad_cam,
+    methods_of,
+    read_attention,
+    relative_heat,
+    what_it_shows,
+)
+from attentdiffernet.figures import (
+    GridRow,
+    colour_bar,
+    overlay,
+    percentile_svg,
+    pixels,
+    qualitative_grid,
+)
+from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.scoring import RunningScore, score_progressively
-from attentdiffernet.statistics import auroc_interval, delong_test, percentile_among
+from attentdiffernet.statistics import percentile_among
 
-ROOT = Path(__file__).resolve().parent.parent
-MODELS = ROOT / "models"
-RESULTS = ROOT / "results"
+from .evidence import MODELS, RESULTS, ROOT, RocPage, RocRow, category_title, roc_categories, roc_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "MODELS",
+    "RESULTS",
+    "AttentionView",
+    "CategoryInfo",
+    "Comparison",
+    "Heat",
+    "RocPage",
+    "RocRow",
+    "Verdict",
+    "attention_view",
+    "categories",
+    "category",
+    "check_method",
+    "compare",
+    "detector",
+    "detectors",
+    "figure_file",
+    "grad_cam_view",
+    "heat_bar",
+    "heat_of",
+    "layers_of",
+    "maps_zip",
+    "numbers_csv",
+    "paper_grid",
+    "png",
+    "preload",
+    "roc_categories",
+    "roc_page",
+    "safe_stem",
+]
+
 EXAMPLES = ROOT / "demo" / "examples"
 DOWNLOAD_ENVIRONMENT = "ATTENTDIFFERNET_DOWNLOAD"  # 1: the demo may download the ImageNet weights when first needed
 
@@ -130,34 +182,6 @@ class Comparison:
         return overlay(self.image, self.heat.heat[variant], *self.heat.scale)
 
 
-@dataclass(frozen=True)
-class RocRow:
-    """One run of a category. difference: AUROC minus DifferNet's on the same images, with its p-value (DeLong)."""
-
-    title: str
-    run: str
-    backbone: str
-    auroc: str
-    difference: str
-    n_normal: int
-    n_anomalous: int
-    detail: str
-
-
-@dataclass(frozen=True)
-class RocPage:
-    """Measured curves of one category; published numbers for it, never mixed with the measured ones."""
-
-    key: str
-    curves: tuple[Curve, ...]
-    rows: tuple[RocRow, ...]
-    published: pd.DataFrame = field(compare=False)
-
-    def figure(self, band: bool = True) -> object:
-        """The Plotly figure of the curves."""
-        return roc_figure(self.curves, band=band)
-
-
 # -- categories and models
 
 
@@ -172,10 +196,9 @@ def _category_info(folder: Path) -> CategoryInfo:
     key, card = f"{dataset}/{name}", CARDS.get(dataset)
     sample = SAMPLE_CATEGORIES.get(name) if dataset == "sample" else None
     examples = EXAMPLES / dataset / name
-    title = sample.title if sample else name.replace("_", " ").capitalize()
     return CategoryInfo(
         key=key,
-        title=f"{title} ({'synthetic' if sample else card.title if card else dataset})",
+        title=category_title(key),
         description=sample.description if sample else card.description if card else "",
         dataset_title=card.title if card else dataset,
         licence=card.licence if card else "",
@@ -228,6 +251,17 @@ def preload() -> None:
             detectors(info.key)
 
 
+def warm_up() -> None:
+    """What the first comparison would wait for: the imports behind maps, torch's first run."""
+    usable = [info.key for info in categories() if not info.why_not]
+    for key in usable[:1]:
+        black = io.BytesIO(png(np.zeros((64, 64, 3), np.uint8)))
+        for comparison in compare(black, key, n_views=2):
+            if comparison.heat is not None:
+                comparison.overlay(next(iter(comparison.heat.heat)))
+                heat_bar(comparison.heat.scale)
+
+
 # -- one image, all variants
 
 _comparisons: OrderedDict[tuple[str, str, int], dict[str, RunningScore]] = OrderedDict()
@@ -244,8 +278,7 @@ def compare(
 
     n_views: as many as the thresholds were set for, unless stated. Raises ImageError and DatasetError in plain words.
     """
-    if method not in METHODS:
-        raise DatasetError(f"There is no map {method!r}; there are {', '.join(METHODS)}")
+    check_method(method)
     info, models = category(key), detectors(key)
     name = name or (Path(source).name if isinstance(source, str | Path) else "image")
     full = read_image(source, name)
@@ -269,12 +302,32 @@ def compare(
         _comparisons.move_to_end(entry)
         while len(_comparisons) > MAX_COMPARISONS:
             _comparisons.popitem(last=False)
-        maps = {v: explain(d.model, tensor, method) for v, d in models.items() if method in methods_of(d.model.config)}
-    verdicts = _verdicts(models, running, wanted)
+        heat = _heat(models, tensor, method)
+    yield Comparison(name, info, image, _verdicts(models, running, wanted), heat)
+
+
+def heat_of(source: str | Path | BinaryIO, key: str, method: str, name: str | None = None) -> tuple[np.ndarray, Heat]:
+    """The maps of all variants without scoring anything: (image as shown, maps). Errors as `compare`."""
+    check_method(method)
+    models = detectors(key)
+    full = read_image(source, name)
+    tensor = to_tensor(full, next(iter(models.values())).model.config.image_size)
+    with _compute:
+        return _shown(full), _heat(models, tensor, method)
+
+
+def _heat(models: dict[str, Detector], tensor: Tensor, method: str) -> Heat:
+    maps = {v: explain(d.model, tensor, method) for v, d in models.items() if method in methods_of(d.model.config)}
     references = {v: models[v].calibration.map_references[method] for v in maps}
     heat, scale = relative_heat(maps, references)
     notes = {v: what_it_shows(method, models[v].model.config) for v in maps}
-    yield Comparison(name, info, image, verdicts, Heat(method, heat, notes, scale))
+    return Heat(method, heat, notes, scale)
+
+
+def check_method(method: str) -> None:
+    """Raises DatasetError for a map that there is not."""
+    if method not in METHODS:
+        raise DatasetError(f"There is no map {method!r}; there are {', '.join(METHODS)}")
 
 
 def _shown(image: np.ndarray) -> np.ndarray:
@@ -339,73 +392,113 @@ def maps_zip(comparisons: list[Comparison]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for k, comparison in enumerate(comparisons, 1):
-            stem = f"{k:02d}-{_safe(Path(comparison.name).stem)}"
-            archive.writestr(f"{stem}/image.png", _png(comparison.image))
+            stem = f"{k:02d}-{safe_stem(comparison.name)}"
+            archive.writestr(f"{stem}/image.png", png(comparison.image))
             if comparison.heat is not None:
                 for variant in comparison.heat.heat:
                     file = f"{stem}/{variant}-{comparison.heat.method}.png"
-                    archive.writestr(file, _png(comparison.overlay(variant)))
-                archive.writestr(f"{stem}/colour-bar.png", _png(heat_bar(comparison.heat.scale)))
+                    archive.writestr(file, png(comparison.overlay(variant)))
+                archive.writestr(f"{stem}/colour-bar.png", png(heat_bar(comparison.heat.scale)))
         archive.writestr("numbers.csv", numbers_csv(comparisons))
     return stream.getvalue()
 
 
-def _safe(text: str) -> str:
-    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in text)[:60] or "image"
+def safe_stem(name: str) -> str:
+    """A file name without suffix, of letters, digits and `._-` only."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in Path(name).stem)[:60] or "image"
 
 
-def _png(picture: np.ndarray) -> bytes:
+def png(picture: np.ndarray) -> bytes:
+    """A picture (H, W, 3 or 4) uint8 as a PNG file; compressed for speed."""
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "PNG", compress_level=3)
     return stream.getvalue()
 
 
-# -- measured results
+# -- one variant's attention
 
 
-def roc_categories() -> list[str]:
-    """`DATASET/CATEGORY` of everything measured."""
-    runs = results.read_runs(RESULTS)
-    return sorted({f"{row.dataset}/{row.category}" for row in runs.itertuples()})
+@dataclass(frozen=True)
+class AttentionView:
+    """What the attention blocks of one variant do to one image. readings: by (block, scale); empty for DifferNet."""
+
+    variant: str
+    image: np.ndarray
+    readings: dict[tuple[str, int], AttentionReading]
+    scale_sizes: tuple[int, ...]
+    choices: str
+    note: str
 
 
-def roc_page(key: str) -> RocPage:
-    """ROC curves of the measured runs of `DATASET/CATEGORY`, from the committed score files."""
-    runs = results.read_runs(RESULTS)
-    rows = [row for row in runs.itertuples() if f"{row.dataset}/{row.category}" == key]
-    if not rows:
-        raise ResultsError(f"No results of {key!r} are shipped; there are {', '.join(roc_categories()) or 'none'}")
-    order = [*VARIANT_TITLES]
-    # The shipped model's backbone first; others (for comparison) behind.
-    rows.sort(key=lambda row: (row.backbone not in ("imagenet", "bundled"), row.backbone, order.index(row.variant)))
-    curves, table = [], []
-    scores = {
-        row.run: results.read_scores(results.score_path(RESULTS, row.dataset, row.category, row.run)) for row in rows
-    }
-    for row in rows:
-        found = scores[row.run]
-        title = f"{VARIANT_TITLES.get(row.variant, row.variant)}, {row.backbone}"
-        curves.append(Curve(title, row.variant, found["label"], found["score"]))
-        interval = auroc_interval(found["label"], found["score"])
-        base = next((r for r in rows if (r.variant, r.backbone, r.seed) == ("none", row.backbone, row.seed)), None)
-        difference = ""
-        if base is not None and base.run != row.run:
-            test = delong_test(found["label"], found["score"], scores[base.run]["score"])
-            difference = f"{100 * test.difference:+.1f} points, p = {test.p_value:.2g}"
-        trained = f", attention {row.attention_training}" if row.attention_training else ""
-        table.append(
-            RocRow(
-                title=VARIANT_TITLES.get(row.variant, row.variant),
-                run=row.run,
-                backbone=row.backbone,
-                auroc=interval_text(interval),
-                difference=difference,
-                n_normal=interval.n_normal,
-                n_anomalous=interval.n_anomalous,
-                detail=f"{row.epochs} epochs ({row.selection}), {row.n_views} views, seed {row.seed}{trained}",
-            )
-        )
-    published = results.read_published(RESULTS)
-    dataset, name = key.split("/")
-    published = published[(published["dataset"] == dataset) & published["category"].isin([name, "average"])]
-    return RocPage(key, tuple(curves), tuple(table), published)
+def attention_view(source: str | Path | BinaryIO, key: str, variant: str, name: str | None = None) -> AttentionView:
+    """Gates, and activations before and after, of every block at every scale, for the unrotated image."""
+    model = _model_of(key, variant)
+    full = read_image(source, name)
+    config = model.config
+    view = make_views(to_tensor(full, config.image_size), even_angles(1))[0]
+    with _compute:
+        readings = {
+            (block, scale): read_attention(model, view, block, scale)
+            for block in (model.backbone.attention_blocks() if config.attention.kind != "none" else ())
+            for scale in range(config.n_scales)
+        }
+    sizes = tuple(config.image_size >> scale for scale in range(config.n_scales))
+    return AttentionView(
+        variant, _shown(full), readings, sizes, config.attention.choices, config.attention.training_note
+    )
+
+
+def grad_cam_view(
+    source: str | Path | BinaryIO, key: str, variant: str, layer: str, scale: int, name: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(image as shown, raw Grad-CAM (h, w)) of one variant through one scale, at `features` or an attention block."""
+    model = _model_of(key, variant)
+    if layer not in layers_of(key, variant) or not 0 <= scale < model.config.n_scales:
+        raise DatasetError(f"There is no layer {layer!r} at scale {scale} of {variant}")
+    full = read_image(source, name)
+    view = make_views(to_tensor(full, model.config.image_size), even_angles(1))[0]
+    with _compute:
+        return _shown(full), grad_cam(model, view, scale, layer)
+
+
+def layers_of(key: str, variant: str) -> list[str]:
+    """Where Grad-CAM can look: the last features, and each attention block of a variant that has them."""
+    model = _model_of(key, variant)
+    return ["features", *(model.backbone.attention_blocks() if model.config.attention.kind != "none" else ())]
+
+
+def _model_of(key: str, variant: str) -> AttentDifferNet:
+    models = detectors(key)
+    if variant not in models:
+        raise DatasetError(f"There is no variant {variant!r} of {key}; there are {', '.join(models)}")
+    return models[variant].model
+
+
+# -- figures for papers
+
+
+def paper_grid(comparisons: list[Comparison], variants: list[str]) -> "Figure":
+    """Finished comparisons by one method as `figures.qualitative_grid`: rows are images, columns variants."""
+    heats = [comparison.heat for comparison in comparisons]
+    if not variants or not all(heat and set(variants) <= set(heat.heat) for heat in heats):
+        raise DatasetError("A figure needs one variant or more, and maps of each for every image")
+    rows = [
+        GridRow(c.name, c.image, [heat.heat[v] for v in variants], [c.verdicts[v].score for v in variants])
+        for c, heat in zip(comparisons, heats, strict=True)
+        if heat is not None
+    ]
+    vmax = max(heat.scale[1] for heat in heats if heat is not None)
+    label = "log₂ of heat over the 99th percentile of held-out normal images"
+    return qualitative_grid(rows, [VARIANT_TITLES[v] for v in variants], vmax=vmax, label=label)
+
+
+FIGURE_FORMATS = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
+
+
+def figure_file(figure: "Figure", suffix: str) -> bytes:
+    """A Matplotlib figure as a file of `FIGURE_FORMATS`, on white."""
+    if suffix not in FIGURE_FORMATS:
+        raise DatasetError(f"There is no format {suffix!r}; there are {', '.join(FIGURE_FORMATS)}")
+    stream = io.BytesIO()
+    figure.savefig(stream, format=suffix, facecolor="white", dpi=300)
+    return stream.getvalue()

@@ -9,10 +9,13 @@ seen, and are the same for the three variants.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from attentdiffernet.datasets.sample import CATEGORIES
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ("none", "se", "cbam")
@@ -39,6 +42,15 @@ def run(folder: Path, variant: str, weights: str, model_dir: Path) -> None:
     attentdiffernet("evaluate", model_dir, folder, "--results", ROOT / "results", "--run", name)
 
 
+def copy_examples(folder: Path) -> None:
+    """One test image per defect for the demo's page: the first, neither the best nor the worst."""
+    examples = ROOT / "demo" / "examples" / folder.parent.name / folder.name
+    examples.mkdir(parents=True, exist_ok=True)
+    for defect in (folder / "test").iterdir():
+        first = min(defect.iterdir())
+        shutil.copyfile(first, examples / f"{defect.name}{first.suffix}")
+
+
 def main(names: list[str]) -> None:
     if not names:
         sys.exit(__doc__)
@@ -47,9 +59,10 @@ def main(names: list[str]) -> None:
             data = ROOT / "data" / "sample"
             if not data.exists():
                 attentdiffernet("datasets", "sample", "--out", data)
-            for folder in sorted(path for path in data.iterdir() if path.is_dir()):
+            for folder in sorted(data / name for name in CATEGORIES):
                 for variant in VARIANTS:
                     run(folder, variant, "bundled", ROOT / "models" / "sample" / folder.name / variant)
+                copy_examples(folder)
             continue
         folder = Path(os.environ["ATTENTDIFFERNET_DATA"]) / name
         for variant in VARIANTS:

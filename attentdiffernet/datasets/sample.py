@@ -7,6 +7,7 @@ generator of its own, the defect from a second one, so that `draw(c, "good", see
 """
 
 import dataclasses
+import io
 import math
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.random import Generator
@@ -939,6 +940,7 @@ Drawn by attentdiffernet/datasets/sample.py from random numbers: they show no re
 them. Released under CC0 1.0 (https://creativecommons.org/publicdomain/zero/1.0/): use them for anything. They mirror
 the kinds of data in the AttentDifferNet paper and are no benchmark: results on them say nothing about real data sets.
 """
+N_TRAIN, N_TEST_GOOD, N_PER_DEFECT = 160, 40, 20
 MAX_IMAGES = 1_000_000  # of one category: the seeds of two sets never meet
 PARTIAL = ".partial-"  # a category being drawn
 MARK = "license.txt"  # holds LICENCE: how `write` knows a folder as its own; MVTec AD has a file of this name there too
@@ -981,9 +983,9 @@ def _code(name: str) -> int:
 def write(
     root: str | Path,
     categories: Iterable[str] | None = None,
-    n_train: int = 160,
-    n_test_good: int = 40,
-    n_per_defect: int = 20,
+    n_train: int = N_TRAIN,
+    n_test_good: int = N_TEST_GOOD,
+    n_per_defect: int = N_PER_DEFECT,
     seed: int = 0,
     progress: Callable[[int, int], object] | None = None,
 ) -> Path:
@@ -1023,6 +1025,21 @@ def write(
     return root
 
 
+def file_of(category: str, name: str, split: str = "test") -> bytes:
+    """The image file that `write` puts into ROOT/CATEGORY/SPLIT/NAME (as `scratch/007.png`), drawn anew.
+
+    Of the set as `write` draws it unless told otherwise. Raises DatasetError for a name that is not in it.
+    """
+    plan = _plan(_known(category), N_TRAIN, N_TEST_GOOD, N_PER_DEFECT)
+    names = [_name(category, defect, number) if part == split else "" for part, defect, number in plan]
+    if not name or name not in names:
+        raise DatasetError(f"The sample set has no image {category}/{split}/{name}")
+    k = names.index(name)
+    stream = io.BytesIO()
+    _encode(draw(category, plan[k][1], seed=k), stream, Path(name).suffix)
+    return stream.getvalue()
+
+
 def _plan(category: SampleCategory, n_train: int, n_test_good: int, n_per_defect: int) -> list[tuple[str, str, int]]:
     """(split, defect, number) of each image; its place in the list becomes its seed."""
     parts = [("train", "good", n_train), ("test", "good", n_test_good)]
@@ -1034,13 +1051,23 @@ def _plan(category: SampleCategory, n_train: int, n_test_good: int, n_per_defect
 
 
 def _save(sample: Sample, folder: Path, split: str, defect: str, number: int) -> None:
-    path = folder / split / defect / f"{number:03d}{_SUFFIX[folder.name]}"
+    path = folder / split / _name(folder.name, defect, number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sample.image).save(path, quality=95)  # PNG knows no quality and ignores it
+    with open(path, "wb") as file:
+        _encode(sample, file, path.suffix)
     if defect != "good":
         path = folder / "ground_truth" / defect / f"{number:03d}_mask.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sample.mask.astype(np.uint8) * 255).convert("1").save(path)
+
+
+def _name(category: str, defect: str, number: int) -> str:
+    return f"{defect}/{number:03d}{_SUFFIX[category]}"
+
+
+def _encode(sample: Sample, file: BinaryIO, suffix: str) -> None:
+    kind = Image.registered_extensions()[suffix]
+    Image.fromarray(sample.image).save(file, kind, quality=95)  # PNG knows no quality and ignores it
 
 
 def _check_ours(folder: Path) -> None:

@@ -1,0 +1,48 @@
+"""The frame around the pages: `python -m streamlit run demo/dashboard/app.py`, or `make dashboard`."""
+
+import importlib
+import threading
+from pathlib import Path
+
+import streamlit as st
+
+from attentdiffernet.errors import AttentDifferNetError
+from demo.dashboard import parts
+
+HERE = Path(__file__).parent
+PAGES = {
+    "overview": "Overview",
+    "roc": "ROC",
+    "failures": "Failures",
+    "compare": "Compare",
+    "attention": "Attention",
+    "figures": "Figures",
+    "method": "Method",
+}
+
+
+@st.cache_resource(show_spinner=False)
+def warm_up() -> None:
+    """Imports what later pages need while the first one is read: torch alone takes two seconds."""
+
+    def work() -> None:
+        for module in ("plotly.graph_objects", "sklearn.metrics", "matplotlib.figure", "demo.service"):
+            importlib.import_module(module)
+
+    timer = threading.Timer(1.0, work)
+    timer.daemon = True
+    timer.start()
+
+
+st.set_page_config("AttentDifferNet", page_icon="🔍", layout="wide")
+st.html(HERE / "style.css")
+st.html(parts.variant_style())
+page = st.navigation(
+    [st.Page(HERE / f"{name}.py", title=title, url_path=name) for name, title in PAGES.items()], position="top"
+)
+parts.enter(page.url_path or "overview")
+try:
+    page.run()
+except AttentDifferNetError as error:  # a sentence for the visitor
+    st.error(str(error), icon=":material/error:")
+warm_up()

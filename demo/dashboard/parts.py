@@ -1,0 +1,166 @@
+"""What pages share: choices that stand in the address, pieces of HTML, images to choose from.
+
+A choice is read from the address when it changes there (a link, a reload), else from what was chosen on another page,
+and is written back where it differs from its default: a link reproduces the view. Uploads stay in the session.
+"""
+
+import hashlib
+import html
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from attentdiffernet.config import VARIANT_TITLES
+from attentdiffernet.data_names import IMAGE_TYPES
+from attentdiffernet.figures import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
+from demo import evidence
+
+T = TypeVar("T")
+PLOTLY = {"displaylogo": False, "displayModeBar": False, "scrollZoom": False}
+
+
+# -- choices in the address
+
+
+def enter(page: str) -> None:
+    """Widgets of one page have keys of their own: Streamlit forgets them when the page is left."""
+    st.session_state["page"] = page
+
+
+def _key(name: str) -> str:
+    return f"{st.session_state.get('page', '')}:{name}"
+
+
+def _settle(name: str, default: T, parse: Callable[[list[str]], T | None]) -> str:
+    """Puts into the widget's state what it shall show; returns its key. parse gives None for what is no choice."""
+    key, here = _key(name), st.query_params.get_all(name)
+    kept, written = st.session_state.setdefault("kept", {}), st.session_state.setdefault("written", {})
+    if key not in st.session_state:
+        asked = here or kept.get(name, [])
+    elif here != written.get(key, []):
+        asked = here
+    else:
+        current = st.session_state[key]
+        asked = [str(x) for x in current] if isinstance(current, list) else [str(current)]
+    value = parse(asked) if asked else None
+    if key not in st.session_state or st.session_state[key] != value:
+        st.session_state[key] = default if value is None else value
+    return key
+
+
+def _remember(name: str, value: object, default: object) -> None:
+    texts = [str(x) for x in value] if isinstance(value, list) else [str(value)]
+    shown = [] if value == default else texts
+    if st.query_params.get_all(name) != shown:
+        if shown:
+            st.query_params[name] = shown
+        else:
+            del st.query_params[name]
+    st.session_state["written"][_key(name)] = shown
+    st.session_state["kept"][name] = texts
+
+
+def choice(
+    label: str, options: Mapping[str, str], name: str, default: str | None = None, segments: bool = False, **more: Any
+) -> str:
+    """One of some options (value: title), as a list to open or, where they are few, side by side."""
+    first = next(iter(options)) if default not in options else str(default)
+    key = _settle(name, first, lambda asked: asked[0] if asked[0] in options else None)
+    if segments:
+        value = st.segmented_control(label, list(options), format_func=options.__getitem__, key=key, required=True, **more)
+    else:
+        value = st.selectbox(label, list(options), format_func=options.__getitem__, key=key, **more)
+    _remember(name, value, first)
+    return str(value)
+
+
+def several(label: str, options: Mapping[str, str], name: str, default: list[str], **more: Any) -> list[str]:
+    """Some of the options, in the order of choice."""
+    key = _settle(name, default, lambda asked: [x for x in asked if x in options] or None)
+    values = st.multiselect(label, list(options), format_func=options.__getitem__, key=key, **more)
+    _remember(name, values, default)
+    return list(values)
+
+
+def number(label: str, name: str, low: float, high: float, default: float, step: float, **more: Any) -> float:
+    """A slider."""
+
+    def parse(asked: list[str]) -> float | None:
+        try:
+            value = float(asked[0])
+        except ValueError:
+            return None
+        return value if low <= value <= high else None
+
+    key = _settle(name, default, parse)
+    value = st.slider(label, low, high, step=step, key=key, **more)
+    _remember(name, value, default)
+    return float(value)
+
+
+def switch(label: str, name: str, default: bool, **more: Any) -> bool:
+    key = _settle(name, default, lambda asked: {"True": True, "False": False}.get(asked[0]))
+    value = st.toggle(label, key=key, **more)
+    _remember(name, value, default)
+    return bool(value)
+
+
+def category(options: list[str], label: str = "Category") -> str:
+    return choice(label, {key: evidence.category_title(key) for key in options}, "category")
+
+
+# -- pieces
+
+
+def head(title: str, lead: str) -> None:
+    st.title(title, anchor=False)
+    st.markdown(f"<div class='lead'>{lead}</div>", unsafe_allow_html=True)
+
+
+def empty(what: str, then: str) -> None:
+    """An empty state: what is missing, and what to do."""
+    st.info(f"**{what}**\n\n{then}", icon=":material/inbox:")
+
+
+def text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def score(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def variant_style() -> str:
+    """The colours of variants and classes as CSS: the same as in every chart."""
+    rules = [f".variant-{variant} {{ --variant: {colour}; }}" for variant, colour in VARIANT_COLOURS.items()]
+    rules += [f".normal {{ --class: {NORMAL_COLOUR}; }}", f".anomalous {{ --class: {ANOMALOUS_COLOUR}; }}"]
+    return f"<style>:root {{ --variant: {INK}; }}\n" + "\n".join(rules) + "</style>"
+
+
+def variant_name(variant: str) -> str:
+    return f"<span class='variant variant-{text(variant)}'>{text(evidence.variant_title(variant))}</span>"
+
+
+def badge(anomalous: bool, provisional: bool = False) -> str:
+    """A verdict as word, sign and colour."""
+    word, sign = ("anomalous", "▲") if anomalous else ("normal", "✓")
+    return (
+        f"<span class='badge {word}{' provisional' if provisional else ''}'><span aria-hidden='true'>{sign}</span> "
+        f"{word}</span>"
+    )
+
+
+def table(head_cells: list[str], rows: list[list[str]], caption: str = "") -> None:
+    """A table of HTML cells that scrolls by itself where it is wider than the page."""
+    titles = "".join(f"<th scope='col'>{cell}</th>" for cell in head_cells)
+    body = "".join(
+        f"<tr><th scope='row'>{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>" for row in rows
+    )
+    said = f"<caption>{caption}</caption>" if caption else ""
+    st.html(f"<div class='scroll'><table>{said}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>")
+
+
+def chart(figure: Any, alt: str, key: str | None = None) -> None:
+    """A Plotly figure in its own colours, which can be read on light and dark pages."""
+    st.plotly_chart(figure, theme=None, config=PLOTLY, alt=alt, key=key)

@@ -1,0 +1,115 @@
+"""Shared by the tests: tiny models, a tiny category of real files, and a guard on global state."""
+
+import contextlib
+import functools
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from attentdiffernet.checkpoint import Calibration, DataCard, Detector
+from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig, ScoringConfig, TrainingConfig
+from attentdiffernet.datasets.sample import write
+from attentdiffernet.explain import methods_of
+from attentdiffernet.model import AttentDifferNet
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZE = 256  # px: 252 are the least for three scales of AlexNet
+FLOW = FlowConfig(n_blocks=2, hidden_width=16, hidden_layers=1)
+
+# Tensors are tiny here: on cores that others use too, threads that wait for each other take ten times as long.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """tiny(kind, seed, **attention) -> a small model on the random backbone, built once: leave it as it is."""
+
+    @functools.cache
+    def build(kind="none", seed=0, **attention):
+        config = ModelConfig(AttentionConfig(kind, **attention), FLOW, weights="random", image_size=SIZE)
+        return AttentDifferNet(config, seed).eval().requires_grad_(False)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def detector(tiny):
+    """detector(kind) -> a tiny model with a made-up calibration, as a checkpoint would hold it."""
+
+    def build(kind="cbam", **changes):
+        model = AttentDifferNet(tiny(kind).config).eval().requires_grad_(False)
+        references = dict.fromkeys(methods_of(model.config), 0.5)
+        calibration = Calibration(1.25, 2, 0.25, (0.5, 1.0, 1.25), references)
+        data = DataCard("sample", "wafer", 12, "Wafer maps, drawn", "CC0-1.0", "our own pencil")
+        parts = {"training": TrainingConfig(epochs=3), "scoring": ScoringConfig(2), "calibration": calibration}
+        return Detector(**{"model": model, "data": data, **parts, **changes}).as_stored()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def category(tmp_path_factory):
+    """A folder in the MVTec layout with real files: 8 normal wafer maps to train on, 3 + 4 to test."""
+    root = tmp_path_factory.mktemp("data") / "sample"
+    return write(root, ["wafer"], n_train=8, n_test_good=3, n_per_defect=1) / "wafer"
+
+
+@pytest.fixture
+def image():
+    """A picture with no symmetry, (3, SIZE, SIZE) in [0, 1]: smooth, so that turning it loses little."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, SIZE), torch.linspace(0, 1, SIZE), indexing="ij")
+    return torch.stack([x * y, (1 - x) * y**2, 0.5 + 0.4 * torch.sin(9 * x + 4 * y)])
+
+
+@pytest.fixture(autouse=True)
+def _cache_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("ATTENTDIFFERNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("ATTENTDIFFERNET_IMAGENET_WEIGHTS", raising=False)
+
+
+@pytest.fixture
+def global_state_kept():
+    """Fails where the test has moved the global random state of NumPy or torch, or the number of threads."""
+    before = np.random.get_state()[1].tobytes(), torch.get_rng_state(), torch.get_num_threads()
+    yield
+    assert np.random.get_state()[1].tobytes() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert torch.get_num_threads() == before[2]
+
+
+@pytest.fixture(scope="session")
+def page_url(tmp_path_factory):
+    """The demo as visitors meet it: app.py in a process of its own. What it did not expect fails the tests."""
+    folder = tmp_path_factory.mktemp("page")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder / "uploads")}
+    log = folder / "log.txt"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT
+        )
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(600):
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+            break
+        time.sleep(0.2)
+    yield url
+    alive = process.poll() is None
+    process.terminate()
+    process.wait(30)
+    said = log.read_text()
+    assert alive, f"the page went down:\n{said}"
+    assert "Traceback" not in said, said

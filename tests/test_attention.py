@@ -1,0 +1,120 @@
+"""SE and CBAM against their papers' formulas, written out; what gates may be, and what an untrained block does."""
+
+import pytest
+import torch
+
+from attentdiffernet.attention import ATTENTION, CBAM, SqueezeExcitation
+from attentdiffernet.config import AttentionConfig
+from attentdiffernet.errors import AttentDifferNetError
+
+CHANNELS = 8
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, CHANNELS, 5, 7, generator=torch.Generator().manual_seed(0)).mul(3)
+
+
+def block(kind, **options):
+    torch.manual_seed(0)
+    return ATTENTION[kind](CHANNELS, AttentionConfig(kind, **{"reduction": 4, "kernel_size": 3, **options}))
+
+
+def sigmoid(x):
+    return 1 / (1 + (-x).exp())
+
+
+def mlp(state, pooled):
+    hidden = (pooled @ state["channel.squeeze.weight"].T + state["channel.squeeze.bias"]).clamp(min=0)
+    return hidden @ state["channel.excite.weight"].T + state["channel.excite.bias"]
+
+
+def test_squeeze_and_excitation(x):
+    se = block("se")
+    gates = sigmoid(mlp(se.state_dict(), x.flatten(2).mean(2)))
+    assert se.state_dict()["channel.squeeze.weight"].shape == (2, CHANNELS)
+    torch.testing.assert_close(se.channel_gates(x), gates)
+    torch.testing.assert_close(se(x), torch.einsum("bchw,bc->bchw", x, gates))
+    assert se.spatial_gate(x) is None
+
+
+def test_cbam(x):
+    cbam = block("cbam")
+    state = cbam.state_dict()
+    gates = sigmoid(mlp(state, x.flatten(2).mean(2)) + mlp(state, x.flatten(2).max(2).values))
+    gated = torch.einsum("bchw,bc->bchw", x, gates)
+    pooled = torch.stack([gated.mean(1), gated.max(1).values], dim=1)
+    padded = torch.zeros(2, 2, 7, 9)
+    padded[:, :, 1:6, 1:8] = pooled
+    windows = padded.unfold(2, 3, 1).unfold(3, 3, 1)  # (B, 2, 5, 7, 3, 3)
+    spatial = sigmoid(
+        torch.einsum("bcyxij,cij->byx", windows, state["spatial.conv.weight"][0]) + state["spatial.conv.bias"]
+    )
+    torch.testing.assert_close(cbam.channel_gates(x), gates)
+    torch.testing.assert_close(cbam.spatial_gate(x), spatial)
+    torch.testing.assert_close(cbam(x), gated * spatial[:, None])
+
+
+def test_a_gate_by_hand():
+    # One channel of mean 2 and maximum 6; both layers y = x. SE: sigmoid(2). CBAM adds the maximum: sigmoid(2 + 6).
+    x = torch.tensor([0.0, 0.0, 2.0, 6.0]).view(1, 1, 2, 2)
+    for kind, logit in (("se", 2.0), ("cbam", 8.0)):
+        one = ATTENTION[kind](1, AttentionConfig(kind, reduction=1))
+        for layer in (one.channel.squeeze, one.channel.excite):
+            torch.nn.init.ones_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
+        assert one.channel_gates(x).item() == pytest.approx(sigmoid(torch.tensor(logit)).item())
+
+
+def test_none_changes_and_gates_nothing(x):
+    none = block("none")
+    assert none(x) is x
+    assert none.channel_gates(x) is None and none.spatial_gate(x) is None
+    assert not list(none.parameters())
+
+
+@pytest.mark.parametrize("identity_start", [False, True])
+@pytest.mark.parametrize("kind", ["se", "cbam"])
+def test_gates_stay_in_range(kind, identity_start, x):
+    gated = block(kind, identity_start=identity_start)
+    with torch.no_grad():
+        for parameter in gated.parameters():
+            parameter.normal_(std=3, generator=torch.Generator().manual_seed(1))
+    top = 2 if identity_start else 1
+    for gates in (gated.channel_gates(x), gated.spatial_gate(x)):
+        if gates is not None:
+            assert 0 <= gates.min() < 0.4 * top and 0.6 * top < gates.max() <= top
+    assert gated.channel_gates(x).shape == (2, CHANNELS)
+
+
+@pytest.mark.parametrize("kind", ["se", "cbam"])
+def test_identity_start_changes_nothing_at_first(kind, x):
+    gated = block(kind, identity_start=True)
+    assert torch.equal(gated(x), x)
+    assert not torch.equal(block(kind)(x), x)
+    (gradient,) = torch.autograd.grad(gated(x).sum(), gated.channel.excite.bias)
+    assert gradient.abs().min() > 0, "a block that cannot learn"
+
+
+@pytest.mark.parametrize(("channels", "reduction", "width"), [(64, 16, 4), (192, 16, 12), (256, 2, 128), (8, 64, 1)])
+def test_the_bottleneck(channels, reduction, width):
+    assert SqueezeExcitation(channels, AttentionConfig("se", reduction=reduction)).channel.squeeze.out_features == width
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 7, 49])
+def test_any_odd_kernel_keeps_the_shape(kernel_size, x):
+    cbam = CBAM(CHANNELS, AttentionConfig("cbam", kernel_size=kernel_size))
+    assert cbam(x).shape == x.shape and cbam.spatial_gate(x).shape == (2, 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[("kind", "eca"), ("placement", "everywhere"), ("identity_start", "no"), ("training", "")],
+        *[("reduction", 0), ("reduction", 65), ("reduction", 1.5)],
+        *[("kernel_size", 4), ("kernel_size", -1), ("kernel_size", 10**9 + 1)],
+    ],
+)
+def test_options_out_of_bounds_are_refused(option, value):
+    with pytest.raises(AttentDifferNetError, match=f"^{option} must "):
+        AttentionConfig(**{option: value})

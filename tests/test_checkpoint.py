@@ -1,0 +1,358 @@
+"""A reloaded detector is the same detector; whatever is wrong with a folder is said, and nothing in it is trusted."""
+
+import dataclasses
+import json
+import os
+import stat
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from attentdiffernet import checkpoint
+from attentdiffernet.backbone import load_weights
+from attentdiffernet.checkpoint import Calibration, load, save
+from attentdiffernet.errors import AttentDifferNetError, CheckpointError, WeightsError
+from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.scoring import score_image
+
+KINDS = ["none", "se", "cbam"]
+
+
+@pytest.fixture
+def folder(detector, tmp_path):
+    return save(detector("cbam"), tmp_path / "model")
+
+
+def edit(folder, *keys, value):
+    """Sets one value, however deep, in config.json; `...` takes it out."""
+    config = json.loads((folder / "config.json").read_text())
+    inner = config
+    for key in keys[:-1]:
+        inner = inner[key]
+    if value is ...:
+        del inner[keys[-1]]
+    else:
+        inner[keys[-1]] = value
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+# -- there and back
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reloaded_detector_is_the_same(kind, detector, tmp_path, image):
+    saved = detector(kind)
+    loaded = load(save(saved, tmp_path / "model"))
+    for field in ("training", "scoring", "calibration", "data", "variant", "title"):
+        assert getattr(loaded, field) == getattr(saved, field)
+    assert loaded.model.config == saved.model.config
+    state = loaded.model.state_dict()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in saved.model.state_dict().items())
+    assert score_image(loaded.model, image, 2) == score_image(saved.model, image, 2)
+    assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
+    again = save(loaded, tmp_path / "again")
+    assert all((again / name).read_bytes() == (tmp_path / "model" / name).read_bytes() for name in checkpoint.FILES)
+
+
+def test_a_detector_is_rounded_before_it_is_stored(tiny):
+    # What `as_stored` leaves is what a reloaded checkpoint holds: half precision, exactly.
+    model = AttentDifferNet(tiny("se").config)
+    before = model.flow.state_dict()["module_list.1.subnet1.0.weight"].clone()
+    checkpoint._load_tensors(model, checkpoint._tensors(model), "here")
+    after = model.flow.state_dict()["module_list.1.subnet1.0.weight"]
+    assert after.dtype == torch.float32 and torch.equal(after, before.half().float()) and not torch.equal(after, before)
+
+
+def test_the_files(folder):
+    assert sorted(path.name for path in folder.iterdir()) == sorted(checkpoint.FILES)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    for path in folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) & 0o444 == 0o444, f"{path.name} cannot be read by others"
+        assert b"pickle" not in path.read_bytes() and path.read_bytes()[:2] not in (b"PK", b"\x80\x02", b"\x80\x04")
+    tensors = load_file(folder / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16, torch.int16}
+    assert not any("conv1" in key or "features" in key for key in tensors), "the backbone is named, not stored"
+    assert json.loads((folder / "config.json").read_text())["format"] == 1
+
+
+def test_the_card_says_what_must_be_known(folder, detector):
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: attentdiffernet\n") and card.count("\n---\n") == 1
+    for fact in (
+        "AttentDifferNet (CBAM): wafer",
+        "Wafer maps, drawn",
+        "our own pencil",
+        "CC0-1.0",
+        "12 fitted, 3 held out",
+    ):
+        assert fact in card
+    for choice in ("CBAM after pool, reduction 16, spatial kernel 7, untrained", "nothing learned", "choices of this"):
+        assert choice in card
+    for number in ("1.25", "25.0%", "3 epochs", "2 evenly spaced rotations", load(folder).model.weights_fingerprint):
+        assert number in card
+    plain = checkpoint.model_card(detector("none", data=checkpoint.DataCard("mine", "bolt")))
+    assert "| Licence of the data | not stated |" in plain and "no attention blocks" in plain
+
+
+def test_verdicts(detector):
+    judge = detector().is_anomalous
+    assert [judge(score) for score in (1.2, 1.25, 1.26)] == [False, False, True]
+
+
+# -- replacing
+
+
+def test_saving_replaces_as_a_whole(folder, detector):
+    save(detector("none"), folder)
+    assert load(folder).variant == "none"
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("step", ["save_file", "model_card", "replace"])
+def test_if_saving_fails_the_old_model_stays(step, folder, detector, monkeypatch):
+    replace, calls = os.replace, []
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    def fail_in_between(source, target):
+        calls.append(target)
+        return fail() if len(calls) == 2 else replace(source, target)
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if step == "replace":
+        monkeypatch.setattr(checkpoint.os, "replace", fail_in_between)
+    else:
+        monkeypatch.setattr(checkpoint, step, fail)
+    with pytest.raises(OSError, match="No space left"):
+        save(detector("none"), folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+    assert load(folder).variant == "cbam"
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path, detector):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(CheckpointError, match=r"holds other files; a model needs a folder of its own$"):
+        save(detector(), tmp_path)
+    with pytest.raises(CheckpointError, match="holds other files"):
+        save(detector(), tmp_path / "thesis.tex")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    (tmp_path / "empty").mkdir()
+    assert load(save(detector(), tmp_path / "empty")).variant == "cbam"
+
+
+def test_numbers_that_json_lacks_are_not_written(detector, tmp_path):
+    broken = dataclasses.replace(detector().calibration, threshold=float("nan"))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        save(detector(calibration=broken), tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+# -- folders not to be trusted
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "complaint"),
+    [
+        (("format",), 2, r"has checkpoint format 2, this version reads 1$"),
+        (("format",), ..., r"lacks or misstates 'format'$"),
+        (("calibration",), ..., r"lacks or misstates 'calibration'$"),
+        (("model",), [], r"ModelConfig needs a mapping"),
+        (("model", "flow", "n_block"), 3, r"FlowConfig has no option n_block; it has n_blocks"),
+        (("model", "attention", "kind"), "eca", r"kind must be one of none, se, cbam, got 'eca'$"),
+        (("model", "attention", "kernel_size"), 2_000_001, r"kernel_size must be odd and lie in 1..127"),
+        (("model", "attention", "reduction"), 1.5, r"reduction must be a whole number, got 1.5$"),
+        (("model", "flow", "n_blocks"), 10**9, r"n_blocks must lie in"),
+        (("model", "flow", "hidden_width"), 128.5, r"hidden_width must be a whole number"),
+        (("model", "flow", "clamp"), None, r"clamp must be a number, got None$"),
+        (
+            ("model", "flow"),
+            {"n_blocks": 64, "hidden_width": 8192, "hidden_layers": 9},
+            r"describes a flow out of bounds",
+        ),
+        (("model", "image_size"), 100_000, r"asks for 100000 px at 3 scales$"),
+        (("model", "image_size"), 10, r"AlexNet needs 63 px"),
+        (("model", "n_scales"), 0, r"n_scales must lie in"),
+        (("model", "weights"), 5, r"weights must be text, got 5$"),
+        (("training", "epochs"), "many", r"epochs must be a whole number, got 'many'$"),
+        (("training", "betas"), [0.9], r"betas must be 2 numbers"),
+        (("scoring", "n_views"), 0, r"n_views must lie in 1..256, got 0$"),
+        (("calibration", "n_views"), 10**9, r"n_views must lie in 1..256"),
+        (("calibration", "scores"), [], r"has a calibration without finite numbers$"),
+        (("calibration", "scores"), [1, None], r"scores must be numbers"),
+        (("calibration", "threshold"), float("nan"), r"has a calibration without finite numbers$"),
+        (("calibration", "threshold"), 10**400, r"lacks or misstates"),
+        (("calibration", "map_references"), [0.5], r"map_references must be numbers by name"),
+        (("calibration", "map_references"), {"grad-cam": "x"}, r"map_references must be numbers by name"),
+        (("data", "category"), {"x": 1}, r"category must be text"),
+    ],
+)
+def test_a_configuration_out_of_bounds_is_refused(keys, value, complaint, folder):
+    edit(folder, *keys, value=value)
+    with pytest.raises(CheckpointError, match=complaint) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "is no model folder: it has no config.json$"),
+        (b"", "is no JSON"),
+        (b"\xff\xfe", "is no JSON"),
+        (b"[" * 100_000, "is no JSON"),
+        (b"[1]", "holds no JSON object$"),
+        (b" " * 5_000_001, "has 5 MB, too large for a configuration$"),
+    ],
+)
+def test_a_config_that_is_none_is_refused(content, complaint, folder):
+    (folder / "config.json").unlink()
+    if content is not None:
+        (folder / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=complaint):
+        load(folder)
+
+
+def change(folder, key, function):
+    tensors = load_file(folder / "model.safetensors")
+    tensors[key] = function(tensors.pop(key))
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / "model.safetensors")
+
+
+WEIGHT, PERMUTATION = "flow.module_list.1.subnet1.0.weight", "flow.module_list.0.perm"
+
+
+@pytest.mark.parametrize(
+    ("key", "function", "complaint"),
+    [
+        (WEIGHT, lambda t: None, f"lacks {WEIGHT} and 0 more tensors"),
+        (WEIGHT, lambda t: t[:, 1:].contiguous(), r"has shape \(16, 383\), not \(16, 384\)$"),
+        (WEIGHT, lambda t: t * torch.nan, "holds values that are no numbers$"),
+        (WEIGHT, lambda t: t / 0, "holds values that are no numbers$"),
+        (WEIGHT, lambda t: t.int(), "has type torch.int32, not torch.float16$"),
+        (PERMUTATION, lambda t: t + 1, "is no permutation$"),
+        (PERMUTATION, lambda t: t * 0, "is no permutation$"),
+        ("attention1.channel.squeeze.bias", lambda t: None, "lacks attention1.channel.squeeze.bias"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(key, function, complaint, folder):
+    change(folder, key, function)
+    with pytest.raises(CheckpointError, match=complaint):
+        load(folder)
+
+
+def test_tensors_of_another_model_are_refused(folder, detector, tmp_path):
+    other = save(detector("se"), tmp_path / "se")
+    (other / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    with pytest.raises(
+        CheckpointError, match=r"holds attention1\.spatial\.conv\.bias, which this model does not have$"
+    ):
+        load(other)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x80\x04K\x01.", b"\xff" * 64, "cut"])
+def test_damaged_tensors_are_refused(content, folder):
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(whole[: len(whole) // 2] if content == "cut" else content)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors could not be read: \w+$"):
+        load(folder)
+
+
+# -- the backbone
+
+
+def test_another_backbone_is_refused(folder):
+    weights = {key: tensor.clone() for key, tensor in load_weights("random").items()}
+    assert load(folder, weights).model.config.weights == "random"
+    weights["features.0.bias"][0] += 1
+    with pytest.raises(
+        WeightsError, match=r"was made with a backbone of fingerprint [0-9a-f]{16}; the weights 'random' here"
+    ):
+        load(folder, weights)
+    edit(folder, "backbone_fingerprint", value="0" * 16)
+    with pytest.raises(WeightsError, match="fingerprint 0000000000000000; the weights"):
+        load(folder)
+
+
+def test_weights_come_from_where_the_caller_says(folder):
+    asked = []
+    load(folder, load_weights=lambda name: asked.append(name) or load_weights(name))
+    assert asked == ["random"]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_backbone_from_a_file(suffix, detector, tmp_path, tiny):
+    path = tmp_path / f"backbone{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(load_weights("random"), path)
+    model = AttentDifferNet(dataclasses.replace(tiny("se").config, weights=str(path)))
+    folder = save(detector(model=model), tmp_path / "model")
+    assert load(folder).model.weights_fingerprint == tiny("se").weights_fingerprint
+    path.unlink()
+    with pytest.raises(WeightsError, match=rf"^There is no weights file .*backbone\{suffix}$"):
+        load(folder)
+
+
+# -- the Hub
+
+
+def test_a_model_from_the_hub(folder, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *args, **kwargs: asked.append((args, kwargs)) or folder
+    )
+    assert load("someone/model").variant == "cbam"
+    assert asked == [(("someone/model",), {"allow_patterns": ["config.json", "model.safetensors", "README.md"]})]
+
+
+def test_a_model_that_the_hub_lacks(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def missing(*args, **kwargs):
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", missing)
+    with pytest.raises(CheckpointError, match=r"^There is no model folder no/such, and the Hugging Face Hub gave none"):
+        load("no/such")
+
+
+@pytest.mark.parametrize("name", ["gone", "./gone/model", "/gone/model", "a/b/c", "../gone"])
+def test_a_folder_that_is_not_there_is_not_asked_of_the_hub(name, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **kwargs: pytest.fail("asked the Hub"))
+    with pytest.raises(CheckpointError, match=f"^There is no model folder {name}$"):
+        load(name)
+
+
+def test_pushing_to_the_hub(detector, monkeypatch):
+    import huggingface_hub
+
+    calls = []
+
+    class Api:
+        def __init__(self, token):
+            calls.append(token)
+
+        def create_repo(self, name, private, exist_ok):
+            calls.append((name, private))
+
+        def upload_folder(self, repo_id, folder_path):
+            assert load(folder_path).variant == "cbam"
+            return f"https://huggingface.co/{repo_id}"
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    assert checkpoint.push_to_hub(detector(), "me/mine", token="t") == "https://huggingface.co/me/mine"
+    assert calls == ["t", ("me/mine", True)]
+
+
+def test_dataclasses_are_checked_where_they_are_made():
+    with pytest.raises(AttentDifferNetError, match="scores must be numbers"):
+        Calibration(1.0, 1, 0.1, [1.0], {})

@@ -1,0 +1,289 @@
+"""The command line from training to a map on real files; what a user can mend is one sentence and an exit code."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from attentdiffernet import checkpoint, cli, results
+from attentdiffernet.backbone import load_weights
+from attentdiffernet.data import read_image
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ["train", "evaluate", "score", "explain", "summarise", "datasets sample"]
+QUICK = ["--weights", "random", "--epochs", "2", "--train-views", "1", "--views", "2"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """run(*arguments) -> (exit code, stdout, stderr), through the installed entry point."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["attentdiffernet", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        output, errors = capsys.readouterr()
+        return code, output, errors
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def model_dir(category, tmp_path_factory):
+    """A model trained by a real process on real files."""
+    out = tmp_path_factory.mktemp("models") / "wafer-cbam"
+    command = [sys.executable, "-W", "error", "-m", "attentdiffernet.cli", "train", category, *QUICK]
+    done = subprocess.run(
+        [*command, "--variant", "cbam", "--seed", "3", "--out", out, "--licence", "CC0", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert re.fullmatch(
+        r"AttentDifferNet \(CBAM\) of wafer: 6 normal images fitted, 2 held out\. Threshold [\d.]+, flags at most "
+        rf"33\.3% of normal images on average\. Written to {re.escape(str(out))}\n",
+        done.stderr,
+    )
+    return out
+
+
+def test_train_keeps_what_was_asked_for(model_dir):
+    detector = checkpoint.load(model_dir)
+    assert detector.variant == "cbam" and detector.model.config.weights == "random"
+    assert (detector.training.seed, detector.training.epochs, detector.training.views_per_image) == (3, 2, 1)
+    assert detector.calibration.n_views == 2
+    assert (detector.data.dataset, detector.data.category, detector.data.licence) == ("sample", "wafer", "CC0")
+    assert detector.data.source == "`attentdiffernet datasets sample`", "from the card of the data set"
+
+
+def test_evaluate_writes_scores_and_prints_the_auroc(run, model_dir, category, tmp_path):
+    code, output, errors = run("evaluate", model_dir, category, "--out", tmp_path / "scores.csv")
+    assert (code, errors) == (0, "")
+    first, second = output.splitlines()
+    assert re.fullmatch(
+        r"AUROC [01]\.\d{4} \(95 %: [01]\.\d{4} to [01]\.\d{4}, [\w, -]+\), 3 normal and 4 anomalous images, 2 views",
+        first,
+    )
+    assert re.match(
+        r"At the threshold [\d.]+ from training normals: [\d.]+% of anomalous and [\d.]+% of normal", second
+    )
+    frame = results.read_scores(tmp_path / "scores.csv")
+    assert len(frame) == 7 and set(frame["defect"]) == {"good", "centre", "donut", "edge_ring", "scratch"}
+    assert set(frame["image"]) >= {"good/000.png", "donut/000.png"}
+
+
+def test_evaluate_into_a_results_folder_and_summarise(run, model_dir, category, tmp_path):
+    assert run("evaluate", model_dir, category, "--results", tmp_path, "--run", "mine", "--views", "1")[0] == 0
+    assert (tmp_path / "scores" / "sample" / "wafer" / "mine.csv").is_file()
+    (row,) = results.read_runs(tmp_path).itertuples()
+    assert (row.run, row.variant, row.seed, row.backbone, row.n_views) == ("mine", "cbam", 3, "random", 1)
+    assert row.attention_training == "untrained"
+    code, output, errors = run("summarise", tmp_path)
+    assert (code, errors) == (0, "") and "1 runs summarised in" in output
+    (summary,) = results.read_summary(tmp_path).itertuples()
+    assert (summary.run, summary.n_normal, summary.n_anomalous) == ("mine", 3, 4)
+
+
+@pytest.fixture
+def photographs(category, tmp_path, monkeypatch):
+    """A folder with two good files and one that is no image."""
+    folder = tmp_path / "photographs"
+    (folder / "deep").mkdir(parents=True)
+    for name, source in (("a.png", "train/good/000.png"), ("deep/b.png", "test/donut/000.png")):
+        (folder / name).write_bytes((category / source).read_bytes())
+    (folder / "bad.png").write_bytes(b"no image")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_score_as_csv(run, model_dir, photographs):
+    code, output, errors = run("score", model_dir, "photographs")
+    assert code == 1 and errors == "1 of 3 files could not be read; see the column error\n"
+    good, bad, deep = csv.DictReader(io.StringIO(output))
+    assert [row["image"] for row in (good, bad, deep)] == [
+        f"photographs/{n}" for n in ("a.png", "bad.png", "deep/b.png")
+    ]
+    calibration = checkpoint.load(model_dir).calibration
+    for row in (good, deep):
+        assert row["error"] == "" and float(row["threshold"]) == calibration.threshold
+        assert row["anomalous"] == str(int(float(row["score"]) > calibration.threshold))
+    assert bad["score"] == bad["anomalous"] == "" and bad["error"].startswith(
+        "bad.png is not an image that can be read"
+    )
+
+
+def test_score_as_json_lines_from_globs_into_a_file(run, model_dir, photographs, tmp_path):
+    out = tmp_path / "new" / "scores.jsonl"
+    code, output, errors = run(
+        "score", model_dir, "photographs/a*.png", "photographs/deep", "--format", "json", "--out", out
+    )
+    assert (code, output, errors) == (0, "", "")
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["image"] for row in rows] == ["photographs/a.png", "photographs/deep/b.png"]
+    assert all(row["error"] is None and isinstance(row["anomalous"], bool) and row["score"] > 0 for row in rows)
+    _, output, _ = run("score", model_dir, "photographs/a.png", "--format", "json", "--out", "-")
+    assert json.loads(output) == rows[0], "the same image, the same score"
+
+
+def test_score_equals_evaluate(run, model_dir, category, tmp_path):
+    run("evaluate", model_dir, category, "--out", tmp_path / "scores.csv", "--no-cache")
+    frame = results.read_scores(tmp_path / "scores.csv").set_index("image")
+    _, output, _ = run("score", model_dir, category / "test" / "donut" / "000.png", "--format", "json")
+    assert json.loads(output)["score"] == pytest.approx(frame.loc["donut/000.png", "score"], rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "attention", "gradient", "spatial-gate"])
+def test_explain(method, run, model_dir, category, tmp_path):
+    out, raw = tmp_path / "maps" / "map.png", tmp_path / "raw.npy"
+    picture = category / "test" / "donut" / "000.png"
+    code, output, errors = run("explain", model_dir, picture, "--method", method, "--out", out, "--raw", raw)
+    assert (code, errors) == (0, "")
+    assert read_image(out).shape == read_image(picture).shape
+    values = np.load(raw)
+    assert values.dtype == np.float32 and values.min() >= 0
+    sentence, numbers = output.splitlines()
+    assert sentence.endswith(".")
+    assert ("untrained" in sentence) == (method in ("attention", "spatial-gate"))
+    reference = checkpoint.load(model_dir).calibration.map_references[method]
+    told = re.fullmatch(
+        r"Highest value: (\S+) times the 99th percentile of held-out normals\. Written to .*map\.png", numbers
+    )
+    assert float(told[1]) == pytest.approx(values.max() / reference, rel=0.01)
+
+
+# -- what a user can mend
+
+
+@pytest.fixture
+def bad(category, tmp_path, monkeypatch):
+    """Folders and files to go wrong with."""
+    (tmp_path / "bare").mkdir()
+    one = tmp_path / "one" / "train" / "good"
+    one.mkdir(parents=True)
+    (one / "0.png").write_bytes((category / "train/good/000.png").read_bytes())
+    (tmp_path / "odd[red]").mkdir()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").write_text("years of work")
+    (tmp_path / "text.png").write_text("no image")
+    weights = load_weights("random")
+    save_file({**weights, "features.3.weight": torch.zeros(192, 64, 3, 3)}, tmp_path / "other.safetensors")
+    save_file({}, tmp_path / "none.safetensors")
+    monkeypatch.chdir(tmp_path)
+    return category
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("train gone --out m", "There is no folder gone"),
+        ("train bare --out m", "bare has no folder train/good with normal images to train on"),
+        ("train odd[red] --out m", "odd[red] has no folder train/good with normal images to train on"),
+        ("train one --weights random --out m", "Training needs 5 normal images or more, got 1"),
+        (
+            "train CATEGORY --weights vgg --out m",
+            "weights must be imagenet, bundled, random or a .safetensors or .pth file, got 'vgg'",
+        ),
+        ("train CATEGORY --weights gone.pth --out m", "There is no weights file gone.pth"),
+        (
+            "train CATEGORY --weights none.safetensors --out m",
+            "none.safetensors lacks the tensor 'features.0.weight' of AlexNet's features",
+        ),
+        (
+            "train CATEGORY --weights other.safetensors --out m",
+            "other.safetensors has 'features.3.weight' of shape (192, 64, 3, 3), AlexNet's is (192, 64, 5, 5)",
+        ),
+        ("train CATEGORY --out taken", "taken holds other files; a model needs a folder of its own"),
+        ("train CATEGORY --kernel-size 4 --variant cbam --out m", "kernel_size must be odd and lie in 1..127, got 4"),
+        ("train CATEGORY --views 257 --out m", "n_views must lie in 1..256, got 257"),
+        ("train CATEGORY --false-positive-rate 2 --out m", "false_positive_rate must lie between 0 and 1, got 2.0"),
+        ("evaluate MODEL CATEGORY", "evaluate needs either --out SCORES.csv or --results FOLDER"),
+        ("evaluate MODEL one --out s.csv", "one has no folder test with test/good and test/DEFECT"),
+        ("evaluate bare CATEGORY --out s.csv", "bare is no model folder: it has no config.json"),
+        ("score gone text.png", "There is no model folder gone"),
+        ("score MODEL gone.png", "There is no file or folder gone.png"),
+        ("score MODEL x[/red].png", "x[/red].png finds no images (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp)"),
+        ("score MODEL text.png --views 0", "n_views must lie in 1..256, got 0"),
+        ("explain MODEL text.png --out m.jpg", "The map is written as PNG; --out must end in .png, got m.jpg"),
+        (
+            "explain MODEL text.png --out m.png",
+            "text.png is not an image that can be read (JPEG, PNG, TIFF, BMP, WebP or GIF)",
+        ),
+        ("explain MODEL gone.png --out m.png", "There is no file gone.png"),
+        ("datasets sample --out taken/thesis.tex", "taken/thesis.tex is a file; the sample set needs a folder"),
+    ],
+)
+def test_one_sentence_and_exit_code_2(arguments, complaint, run, bad, model_dir):
+    words = [{"CATEGORY": bad, "MODEL": model_dir}.get(word, word) for word in arguments.split()]
+    assert run(*words) == (2, "", f"Error: {complaint}\n")
+    assert not Path("m").exists() and not Path("m.png").exists() and not Path("s.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ("train CATEGORY --variant eca --out m", "Invalid value for '--variant'"),
+        ("train CATEGORY", "Missing option '--out'"),
+        ("train CATEGORY --seed -1 --out m", "Invalid value for '--seed'"),
+        ("explain MODEL text.png --method lime --out m.png", "Invalid value for '--method'"),
+        ("improve", "No such command 'improve'"),
+    ],
+)
+def test_wrong_options_are_named(arguments, word, run, bad):
+    code, output, errors = run(*arguments.replace("CATEGORY", str(bad)).split())
+    assert code == 2 and output == ""
+    assert word in " ".join(re.sub(r"[│╭╮╰╯─]", " ", errors).split()) and "Traceback" not in errors
+
+
+def test_a_map_that_a_variant_lacks_is_refused(run, detector, category, tmp_path):
+    folder = checkpoint.save(detector("se"), tmp_path / "se")
+    picture = category / "test" / "donut" / "000.png"
+    code, _, errors = run("explain", folder, picture, "--method", "spatial-gate", "--out", tmp_path / "m.png")
+    assert code == 2
+    assert errors == "Error: AttentDifferNet (SE) has no spatial-gate map; it has grad-cam, attention, gradient\n"
+
+
+def test_without_a_traceback_from_a_real_process_too(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "attentdiffernet.cli", "train", "gone", "--out", tmp_path / "m"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "Error: There is no folder gone\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_by_example(command, run):
+    code, output, errors = run(*command.split(), "--help")
+    assert (code, errors) == (0, "")
+    assert f"Example: attentdiffernet {command} " in " ".join(re.sub(r"[│╭╮╰╯─]", " ", output).split())
+
+
+def test_help_lists_the_commands(run):
+    code, output, _ = run("--help")
+    assert code == 0 and all(command.split()[0] in output for command in COMMANDS)
+
+
+def test_drawing_the_sample_set(run, tmp_path, monkeypatch):
+    from attentdiffernet.datasets import sample
+
+    asked = {}
+    monkeypatch.setattr(sample, "write", lambda out, **options: asked.update(out=out, **options))
+    code, output, _ = run("datasets", "sample", "--out", tmp_path / "s", "--seed", "4")
+    assert code == 0 and (asked["out"], asked["seed"]) == (tmp_path / "s", 4)
+    assert f"attentdiffernet train {tmp_path / 's'}/wafer" in output

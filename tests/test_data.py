@@ -1,0 +1,323 @@
+"""What a person sees in a file is what is read, or a plain sentence; views turn as they say; folders are checked."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attentdiffernet.data import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    InspectionDataset,
+    even_angles,
+    find_images,
+    make_views,
+    random_angles,
+    read_image,
+    to_tensor,
+)
+from attentdiffernet.errors import DatasetError, ImageError
+
+RAMP = np.arange(20 * 24, dtype=np.uint16).reshape(20, 24) % 256  # 20 high, 24 wide, every grey value
+COLOUR = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2).astype(np.uint8)
+GREY = np.repeat(RAMP[:, :, None], 3, axis=2).astype(np.uint8)
+
+
+def png(width, height, data=b""):
+    """A PNG whose header promises more than its data hold."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", data), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def encoded(image, format, **options):
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()
+
+
+# -- reading
+
+TRANSPARENT = Image.fromarray(np.where(RAMP < 128, 0, 1).astype(np.uint8), "P")
+TRANSPARENT.putpalette([200, 0, 0, 10, 20, 30])
+ON_WHITE = np.where((RAMP < 128)[:, :, None], 255, [[[10, 20, 30]]])
+HALF = np.dstack([COLOUR, np.full_like(COLOUR[:, :, 0], 51)])  # a fifth of the colour on white
+FRAMES = [Image.new("RGB", (24, 20), colour) for colour in ("red", "blue", "lime")]
+EXIF = {turn: Image.Exif() for turn in (3, 5, 6, 8)}
+for turn, exif in EXIF.items():
+    exif[0x0112] = turn
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "expected", "tolerance"),
+    [
+        pytest.param("png", encoded(Image.fromarray(COLOUR), "PNG"), COLOUR, 0, id="colour"),
+        pytest.param("tif", encoded(Image.fromarray(COLOUR), "TIFF"), COLOUR, 0, id="tiff"),
+        pytest.param("bmp", encoded(Image.fromarray(COLOUR), "BMP"), COLOUR, 0, id="bmp"),
+        pytest.param("webp", encoded(Image.fromarray(COLOUR), "WEBP", lossless=True), COLOUR, 0, id="webp"),
+        pytest.param("jpg", encoded(Image.fromarray(COLOUR), "PNG"), COLOUR, 0, id="png named jpg"),
+        pytest.param("png", encoded(Image.fromarray(GREY[:, :, 0]), "PNG"), GREY, 0, id="grey"),
+        pytest.param("jpg", encoded(Image.fromarray(GREY[:, :, 0]), "JPEG", quality=100), GREY, 3, id="grey jpeg"),
+        pytest.param("png", encoded(Image.fromarray(RAMP * 257), "PNG"), GREY, 0, id="16-bit grey"),
+        pytest.param("png", encoded(Image.fromarray(RAMP), "PNG"), np.round(GREY / 257), 0, id="16-bit grey, all dark"),
+        pytest.param("tif", encoded(Image.fromarray(RAMP * 257), "TIFF"), GREY, 0, id="16-bit tiff"),
+        pytest.param("tif", encoded(Image.fromarray(RAMP.astype("f4") / 255), "TIFF"), GREY, 0, id="floats to 1"),
+        pytest.param("tif", encoded(Image.fromarray(RAMP.astype("i4")), "TIFF"), GREY, 0, id="8 bits in 32"),
+        pytest.param("png", encoded(Image.fromarray(RAMP > 127), "PNG"), np.where(GREY > 127, 255, 0), 0, id="1 bit"),
+        pytest.param("png", encoded(TRANSPARENT, "PNG", transparency=0), ON_WHITE, 0, id="palette with transparency"),
+        pytest.param("png", encoded(Image.fromarray(HALF), "PNG"), 204 + COLOUR / 5, 1, id="half transparent on white"),
+        pytest.param("gif", encoded(TRANSPARENT, "GIF", transparency=0), ON_WHITE, 0, id="gif with transparency"),
+        pytest.param(
+            "gif",
+            encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
+            np.full((20, 24, 3), [255, 0, 0]),
+            0,
+            id="animation: its first frame",
+        ),
+        pytest.param(
+            "jpg",
+            encoded(Image.new("CMYK", (24, 20), (0, 255, 255, 0)), "JPEG", quality=100),
+            np.full((20, 24, 3), [255, 0, 0]),
+            2,
+            id="CMYK: no cyan, all magenta and yellow is red",
+        ),
+        # 3: lies upside down; 6 and 8: to be turned right and left; 5: mirrored at its diagonal.
+        pytest.param("png", encoded(Image.fromarray(COLOUR), "PNG", exif=EXIF[3]), COLOUR[::-1, ::-1], 0, id="EXIF 3"),
+        pytest.param(
+            "png", encoded(Image.fromarray(COLOUR), "PNG", exif=EXIF[6]), np.rot90(COLOUR, -1), 0, id="EXIF 6"
+        ),
+        pytest.param("png", encoded(Image.fromarray(COLOUR), "PNG", exif=EXIF[8]), np.rot90(COLOUR), 0, id="EXIF 8"),
+        pytest.param(
+            "jpg",
+            encoded(Image.fromarray(GREY), "JPEG", quality=100, exif=EXIF[5]),
+            GREY.transpose(1, 0, 2),
+            3,
+            id="EXIF 5",
+        ),
+    ],
+)
+def test_an_image_is_read_as_a_person_sees_it(suffix, content, expected, tolerance, tmp_path):
+    path = tmp_path / f"image.{suffix}"
+    path.write_bytes(content)
+    pixels = read_image(path)
+    assert pixels.dtype == np.uint8 and pixels.shape == expected.shape
+    assert np.abs(pixels.astype(float) - expected).max() <= tolerance
+    assert np.array_equal(read_image(io.BytesIO(content)), pixels)
+    assert np.array_equal(read_image(str(path)), pixels)
+
+
+PHOTOGRAPH = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "is empty$"),
+        (b"no image at all", "is not an image that can be read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n", "is not an image that can be read"),
+        (b"P6 64 64 255 " + bytes(64 * 64 * 3), "is not an image that can be read"),  # outside the decoders allowed
+        (encoded(PHOTOGRAPH, "PNG")[:900], "is damaged and could not be decoded$"),
+        (encoded(PHOTOGRAPH, "JPEG")[:900], "is damaged and could not be decoded$"),
+        (encoded(PHOTOGRAPH, "WEBP")[:900], "is damaged and could not be decoded$|is not an image"),
+        (encoded(PHOTOGRAPH, "GIF")[:900], "is damaged and could not be decoded$"),
+        (encoded(PHOTOGRAPH, "TIFF")[:900], "is damaged and could not be decoded$|is not an image"),
+        (png(64, 64), "is damaged and could not be decoded$"),
+        (encoded(Image.new("RGB", (1, 1)), "PNG"), "has 1 x 1 px; each side needs 16 px or more$"),
+        (encoded(Image.new("RGB", (500, 15)), "PNG"), "has 500 x 15 px; each side needs 16 px or more$"),
+        (png(60_000, 60_000), "has too many pixels; the limit is 64 million$"),
+        (png(10_000, 10_000), "has 10000 x 10000 px; the limit is 64 million pixels$"),
+        (encoded(Image.fromarray(np.full((20, 20), np.nan, "f4")), "TIFF"), "is damaged and could not be decoded$"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_sentence(content, complaint, tmp_path, recwarn):
+    path = tmp_path / "strange.png"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=rf"^strange\.png ({complaint})") as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value) and str(tmp_path) not in str(caught.value)
+    with pytest.raises(ImageError, match=r"^upload\.png "):
+        read_image(io.BytesIO(content), name="upload.png")
+    assert not recwarn.list
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    with pytest.raises(ImageError, match=r"^There is no file gone\.png$"):
+        read_image(tmp_path / "gone.png")
+    with pytest.raises(ImageError, match=r"is a folder, not an image file$"):
+        read_image(tmp_path)
+
+
+def test_a_forbidden_file_is_not_called_damaged(tmp_path, monkeypatch):
+    def forbidden(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.png").write_bytes(encoded(PHOTOGRAPH, "PNG"))
+    monkeypatch.setattr(Image, "open", forbidden)  # tests may run as root, who may read all
+    with pytest.raises(ImageError, match=r"^a\.png may not be read: permission denied$"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_large_file_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(100_000_001)  # a hole: takes no room
+    with pytest.raises(ImageError, match="has 100 MB; the limit is 100 MB"):
+        read_image(tmp_path / "large.png")
+
+
+def test_to_tensor():
+    tensor = to_tensor(COLOUR, 8)
+    assert tensor.shape == (3, 8, 8) and tensor.dtype == torch.float32
+    same = to_tensor(np.full((30, 50, 3), [0, 51, 255], np.uint8), 16)
+    torch.testing.assert_close(same, torch.tensor([0, 0.2, 1])[:, None, None].expand(3, 16, 16))
+    square = PHOTOGRAPH.resize((32, 32))
+    torch.testing.assert_close(
+        to_tensor(np.asarray(square), 32) * 255, torch.from_numpy(np.array(square)).permute(2, 0, 1).float()
+    )
+
+
+# -- views
+
+
+def unnormalised(views):
+    return views * torch.tensor(IMAGENET_STD).view(3, 1, 1) + torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
+
+
+def test_angle_0_is_the_image_normalised(image):
+    (view,) = make_views(image, torch.zeros(1))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(view, (image - mean[:, None, None]) / std[:, None, None], rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3, 4, -1])
+def test_quarter_turns_are_counter_clockwise(quarters, image):
+    (view,) = unnormalised(make_views(image, torch.tensor([90.0 * quarters])))
+    torch.testing.assert_close(view, torch.rot90(image, quarters, dims=(1, 2)), rtol=0, atol=1e-3)
+
+
+def test_corners_are_black_and_the_middle_is_kept(image):
+    views = unnormalised(make_views(image, torch.tensor([45.0, 30.0])))
+    assert views[..., 0, 0].abs().max() < 1e-6 and views[..., -1, -1].abs().max() < 1e-6
+    middle = slice(126, 130)
+    torch.testing.assert_close(views[0, :, middle, middle], image[:, middle, middle], rtol=0, atol=0.03)
+    # 45 degrees counter-clockwise: what was at the right edge is now at the top right.
+    dot = torch.zeros_like(image)
+    dot[:, 120:136, 215:231] = 1
+    (turned,) = unnormalised(make_views(dot, torch.tensor([45.0])))
+    assert turned[0, 57:64, 191:198].min() > 0.9 and turned[0, 191:198, 191:198].max() < 1e-6
+
+
+def test_views_of_many_images_are_those_of_each(image):
+    images, angles = torch.stack([image, 1 - image]), torch.tensor([20.0, 200.0])
+    views = make_views(images, angles)
+    assert views.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(views[1:], make_views(1 - image, angles[1:]))
+    torch.testing.assert_close(make_views(image, angles)[:1], views[:1])
+    with pytest.raises(ValueError, match="got 2 images, 3 angles"):
+        make_views(images, torch.zeros(3))
+
+
+@pytest.mark.parametrize("n_views", [1, 2, 3, 4, 6, 8, 12, 16, 64, 100])
+def test_even_angles_are_spaced_evenly(n_views):
+    angles = even_angles(n_views)
+    assert angles[0] == 0 and len(angles) == n_views
+    torch.testing.assert_close(angles.sort().values, torch.arange(n_views) * 360.0 / n_views)
+
+
+@pytest.mark.parametrize("n_views", [2, 8, 16, 64])
+def test_beginnings_of_even_angles_are_spaced_evenly(n_views):
+    first = 1
+    while first <= n_views:
+        assert torch.equal(even_angles(n_views)[:first].sort().values, even_angles(first).sort().values)
+        first *= 2
+
+
+def test_random_angles_fall_one_in_each_sector():
+    rng = torch.Generator().manual_seed(0)
+    for n_views in (1, 5, 8):
+        many = torch.stack([random_angles(n_views, rng) for _ in range(200)])
+        sectors = many / (360 / n_views)
+        assert torch.equal(sectors.floor(), torch.arange(n_views).float().expand(200, -1))
+        assert (sectors - sectors.floor()).mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+# -- folders
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    return root
+
+
+def test_a_category(tmp_path):
+    root = touch(
+        tmp_path / "set" / "bottle",
+        *["train/good/b.png", "train/good/a.JPG", "train/good/notes.txt", "train/good/._a.JPG"],
+        *["test/good/1.png", "test/crack/2.png", "test/crack/._2.png", "test/readme.txt"],
+        "ground_truth/crack/2_mask.png",
+    )
+    dataset = InspectionDataset(root)
+    assert (dataset.category, dataset.dataset) == ("bottle", "set")
+    assert [(i.name, i.defect, i.label) for i in dataset.train] == [
+        ("good/a.JPG", "good", 0),
+        ("good/b.png", "good", 0),
+    ]
+    assert [(i.name, i.defect, i.label) for i in dataset.test] == [
+        ("crack/2.png", "crack", 1),
+        ("good/1.png", "good", 0),
+    ]
+    crack, good = dataset.test
+    assert dataset.mask_path(crack) == root / "ground_truth/crack/2_mask.png" and dataset.mask_path(good) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "part", "complaint"),
+    [
+        ([], "train", "^There is no folder .*part$"),
+        (["x.png"], "train", "has no folder train/good with normal images to train on$"),
+        (["train/x.png"], "train", "has no folder train/good"),
+        (["train/good/x.txt"], "train", r"train/good holds no images \(.bmp, "),
+        (["train/good/x.png"], "test", "has no folder test with test/good and test/DEFECT$"),
+        (["test/crack/x.png"], "test", "test holds no normal images in test/good$"),
+        (["test/good/x.png", "test/crack/x.txt"], "test", "test holds no anomalous images in test/DEFECT$"),
+    ],
+)
+def test_a_folder_in_another_layout_is_refused(files, part, complaint, tmp_path):
+    touch(tmp_path / "part", *files)
+    with pytest.raises(DatasetError, match=complaint):
+        getattr(InspectionDataset(tmp_path / "part"), part)
+
+
+def test_find_images(tmp_path, monkeypatch):
+    touch(tmp_path, "a/1.png", "a/deep/2.JPEG", "a/notes.txt", "a/.hidden.png", "b/x[1].png", "b/x1.png", "odd.dat")
+    monkeypatch.chdir(tmp_path)
+    names = lambda *patterns: [path.as_posix() for path in find_images(patterns)]  # noqa: E731
+    assert names("a") == ["a/1.png", "a/deep/2.JPEG"]
+    assert names("b/x1.png", "a", "a/1.png") == ["b/x1.png", "a/1.png", "a/deep/2.JPEG"]
+    assert names("a/*") == ["a/1.png"] and names("**/2*") == ["a/deep/2.JPEG"]
+    assert names("b/x[1].png") == ["b/x[1].png"], "a file of that name comes before a pattern"
+    assert names("odd.dat") == ["odd.dat"], "named outright"
+    assert names(str(tmp_path / "b" / "x?.png")) == [str(tmp_path / "b" / "x1.png")]
+    assert find_images([Path("a/1.png")]) == [Path("a/1.png")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "complaint"),
+    [
+        ("gone.png", r"^There is no file or folder gone\.png$"),
+        ("gone*.png", r"^gone\*.png finds no images"),
+        ("empty", "^empty finds no images"),
+        ("", "^"),
+    ],
+)
+def test_a_pattern_that_finds_nothing(pattern, complaint, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatasetError, match=complaint):
+        find_images([pattern])

@@ -1,0 +1,197 @@
+"""The page in a real browser (Debian's chromium): what a visitor does, and that nothing leaves for other hosts."""
+
+import csv
+import io
+import os
+import re
+import shutil
+import zipfile
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+from attentdiffernet.datasets.sample import draw
+
+CHROMIUM = shutil.which("chromium")
+if CHROMIUM is None and "CI" not in os.environ:
+    pytest.skip("chromium is not installed (apt-get install chromium)", allow_module_level=True)
+
+from playwright.sync_api import expect, sync_playwright
+
+QUIET = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
+    *("--disable-component-update", "--disable-default-apps", "--no-first-run"),
+]
+PATIENCE_MS = 90_000  # on two cores that others use, too
+WAFER = "Wafer map (synthetic)"
+# What the status line said, one after the other: a provisional verdict may be gone before a test looks.
+LISTEN = """
+window.said = [];
+new MutationObserver(() => {
+    const now = document.querySelector('#status')?.innerText;
+    if (now && now !== window.said.at(-1)) window.said.push(now);
+}).observe(document, {subtree: true, childList: true, characterData: true});
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM or "/usr/bin/chromium", args=QUIET)
+
+
+@pytest.fixture
+def visit(browser, page_url):
+    """visit(width) -> a page; after the test: no errors on the console, no request to any other host."""
+    complaints = []
+    contexts = []
+
+    def watch(request):
+        if urlsplit(request.url).scheme in ("http", "https") and not request.url.startswith(page_url):
+            complaints.append(f"asked for {request.url}")
+
+    def build(width=1440):
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("request", watch)
+        page.on("pageerror", lambda error: complaints.append(f"page error: {error}"))
+        page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+        page.add_init_script(LISTEN)
+        page.goto(page_url)
+        page.get_by_label("Category").click()
+        page.get_by_role("option", name=WAFER).click()
+        page.locator("#category-text", has_text="semiconductor wafer").wait_for()
+        return page
+
+    yield build
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    Image.fromarray(draw("wafer", "donut", seed=11).image).resize((1024, 1024)).save(folder / "donut.png")
+    Image.fromarray(draw("wafer", "good", seed=12).image).save(folder / "good.png")
+    (folder / "no picture.png").write_text("hello\n")
+    return folder
+
+
+def upload(page, *paths):
+    page.locator("#upload input[type=file]").set_input_files(paths)
+
+
+def settled(page, text):
+    expect(page.locator("#status")).to_contain_text(re.compile(text), timeout=PATIENCE_MS)
+
+
+def fits(page):
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def downloaded(page, press):
+    with page.expect_download() as download:
+        press()
+    return download.value.suggested_filename, download.value.path().read_bytes()
+
+
+def test_a_photograph_in_three_verdicts_and_three_maps_out(visit, files):
+    page = visit()
+    upload(page, files / "donut.png")
+    settled(page, "^Done. donut.png: ")
+
+    said = page.evaluate("window.said")
+    provisional = [k for k, line in enumerate(said) if "provisional, 2 of " in line]
+    assert provisional
+    assert provisional[0] < len(said) - 1
+    expect(page.locator("#results .badge")).to_have_count(3)
+    expect(page.locator("#results .badge.provisional")).to_have_count(0)
+    expect(page.locator("#results .histogram svg")).to_have_count(3)
+    expect(page.get_by_alt_text(re.compile("^Colour scale"))).to_be_visible()
+    for variant in ("none", "se", "cbam"):
+        card = page.locator(f"#card-{variant}")
+        expect(card).to_contain_text(
+            re.compile(r"(normal|anomalous).*Anomaly score.*Threshold.*held-out normals", re.S)
+        )
+        picture = card.get_by_alt_text(re.compile("^Grad-CAM of .* over donut.png; verdict: "))
+        picture.scroll_into_view_if_needed()
+        expect(picture).to_have_js_property("naturalWidth", 1024)
+
+    before = page.locator("#card-se img").get_attribute("src")
+    page.get_by_label("Gradient map").check()
+    settled(page, "^Gradient map of donut.png")
+    expect(page.locator("#card-se").get_by_alt_text(re.compile("^Gradient map of "))).to_be_visible()
+    assert page.locator("#card-se img").get_attribute("src") != before
+
+    _, table = downloaded(page, page.locator("#csv").click)
+    rows = list(csv.DictReader(io.StringIO(table.decode())))
+    assert [(row["image"], row["variant"]) for row in rows] == [("donut.png", v) for v in ("none", "se", "cbam")]
+    name, packed = downloaded(page, page.locator("#zip").click)
+    assert name.endswith("-gradient.zip")
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert archive.testzip() is None
+        pictures = [file for file in archive.namelist() if file.endswith(".png")]
+        assert len(pictures) == 5
+        assert all(Image.open(archive.open(file)).format == "PNG" for file in pictures)
+    name, picture = downloaded(page, page.locator("#card-cbam").get_by_label("Download").first.click)
+    assert name == "donut-cbam-gradient.png"
+    assert Image.open(io.BytesIO(picture)).format == "PNG"
+
+
+def test_an_example_by_keyboard_on_a_phone(visit):
+    page = visit(width=390)
+    example = page.locator("#examples button").first
+    example.focus()
+    page.keyboard.press("Enter")
+    settled(page, "^Done. ")
+    expect(page.locator("#results .badge")).to_have_count(3)
+    assert fits(page)
+    page.get_by_role("tab", name="ROC curves").click()
+    page.wait_for_timeout(500)
+    assert fits(page)
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_goes_on(visit, files):
+    page = visit()
+    upload(page, files / "no picture.png")
+    alert = page.locator("#status [role=alert]")
+    expect(alert).to_contain_text("no picture.png is not an image that can be read")
+    expect(page.locator("#results")).to_be_hidden()
+
+    page.locator("#upload").get_by_label("Clear").click()
+    expect(alert).to_have_count(0)
+    upload(page, files / "no picture.png", files / "good.png", files / "donut.png")
+    settled(page, "^Done: 2 of 3 images")
+    rows = page.locator("#overview tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.nth(0).locator("[role=alert]")).to_contain_text("not an image that can be read")
+    expect(rows.nth(1)).to_have_attribute("aria-current", "true")
+    rows.nth(2).get_by_role("button").press("Enter")
+    settled(page, "^Grad-CAM of donut.png")
+    expect(rows.nth(2)).to_have_attribute("aria-current", "true")
+    expect(page.locator("#results")).to_contain_text("1024 × 1024 px")
+
+
+def test_roc_curves_are_drawn(visit):
+    from demo import service
+
+    page = visit()
+    page.get_by_role("tab", name="ROC curves").click()
+    if service.roc_categories():
+        expect(page.locator("#roc-plot .main-svg").first).to_be_visible()
+        expect(page.locator("#roc-tables tbody tr").first).to_contain_text("DifferNet")
+        expect(page.locator("#roc-tables")).to_contain_text("Published elsewhere")
+    else:
+        expect(page.get_by_text("No results are shipped yet")).to_be_visible()
+
+
+def test_two_visitors_do_not_see_each_other(visit, files):
+    one, other = visit(), visit()
+    upload(one, files / "good.png")
+    settled(one, "^Done. good.png")
+    expect(other.locator("#status")).to_contain_text("Drop photographs in")
+    expect(other.locator("#results")).to_be_hidden()

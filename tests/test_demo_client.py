@@ -1,0 +1,153 @@
+"""The endpoint /compare, through gradio_client, on real files: verdicts, maps, and strangers' files of all kinds."""
+
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import attentdiffernet
+from attentdiffernet.datasets.sample import draw
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio_client is imported
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+ROOT = Path(__file__).resolve().parent.parent
+CATEGORY = "sample/wafer"
+VARIANTS = ["none", "se", "cbam"]
+
+
+@pytest.fixture(scope="module")
+def client(page_url, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("downloads")
+    return Client(page_url, verbose=False, download_files=folder, analytics_enabled=False)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Image files of all kinds, by name; all of the same wafer where they hold a picture."""
+    folder = tmp_path_factory.mktemp("files")
+    wafer = Image.fromarray(draw("wafer", "donut", seed=7).image).resize((320, 320))
+    grey = wafer.convert("L")
+    wafer.save(folder / "plain.png")
+    wafer.save(folder / "cmyk.tif")
+    wafer.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    grey.save(folder / "grey.png")
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(folder / "grey16.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by 90 degrees clockwise
+    wafer.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.png", exif=turned)
+    black = Image.new("RGB", wafer.size)
+    wafer.save(folder / "animated.png", save_all=True, append_images=[black], duration=100)
+    palette = wafer.quantize(64)
+    palette.save(folder / "palette.png", transparency=0)
+    (folder / "text.png").write_text("I am no picture\n")
+    (folder / "truncated.png").write_bytes((folder / "plain.png").read_bytes()[:9000])
+    (folder / "empty.jpg").write_bytes(b"")
+    Image.new("RGB", (1, 1)).save(folder / "dot.png")
+    return folder
+
+
+def compare(client, paths, category=CATEGORY, method="grad-cam"):
+    return client.predict([handle_file(path) for path in paths], category, method, api_name="/compare")
+
+
+def test_three_verdicts_and_maps_a_provisional_one_first(client, tmp_path):
+    path = tmp_path / "edge ring.png"
+    Image.fromarray(draw("wafer", "edge_ring", seed=3).image).save(path)
+    job = client.submit([handle_file(path)], CATEGORY, "grad-cam", api_name="/compare")
+    numbers, maps = job.result()
+    steps = [answer["images"][0]["verdicts"] for answer, _ in job.outputs()]
+    assert len(steps) >= 3
+    assert list(steps[0]) == list(steps[-1]) == VARIANTS
+    assert numbers["category"] == CATEGORY
+    for variant in VARIANTS:
+        views = [step[variant]["n_views"] for step in steps]
+        assert views == sorted(views)
+        assert steps[0][variant]["provisional"]
+        assert not any("map" in step[variant] for step in steps[:-1])
+        verdict = numbers["images"][0]["verdicts"][variant]
+        assert not verdict["provisional"]
+        assert verdict["n_views"] == verdict["n_views_wanted"] > views[0]
+        assert verdict["anomalous"] == (verdict["score"] > verdict["threshold"])
+        assert 0 <= verdict["percentile"] <= 100
+        drawn = next(Path(file) for file in maps if Path(file).name == verdict["map"])
+        with Image.open(drawn) as image:
+            assert (image.format, image.size) == ("PNG", (512, 512))
+    assert len(maps) == 3
+
+
+def test_the_score_is_the_librarys(client, files):
+    found = attentdiffernet.load(str(ROOT / "models" / CATEGORY / "se"))
+    image = attentdiffernet.to_tensor(attentdiffernet.read_image(files / "plain.png"), found.model.config.image_size)
+    expected = attentdiffernet.score_image(found.model, image, found.calibration.n_views)
+    numbers, _ = compare(client, [files / "plain.png"])
+    assert numbers["images"][0]["verdicts"]["se"]["score"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_unusual_images_are_read_as_a_person_expects(client, files):
+    names = ["plain.png", "turned.png", "animated.png", "cmyk.jpg", "grey.png", "grey16.png", "palette.png"]
+    numbers, maps = compare(client, [files / name for name in names], method="attention")
+    assert [image["name"] for image in numbers["images"]] == names
+    scores = {image["name"]: [v["score"] for v in image["verdicts"].values()] for image in numbers["images"]}
+    assert scores["turned.png"] == scores["animated.png"] == scores["plain.png"]
+    assert scores["grey16.png"] == scores["grey.png"] != scores["plain.png"]
+    assert len(maps) == 3 * len(names)
+
+
+def test_what_cannot_be_read_is_said_and_stops_nothing(client, files):
+    names = ["text.png", "truncated.png", "empty.jpg", "dot.png", "plain.png"]
+    numbers, maps = compare(client, [files / name for name in names])
+    *bad, good = numbers["images"]
+    expected = ["is not an image that can be read", "is damaged", "is empty", "has 1 x 1 px"]
+    for image, name, sentence in zip(bad, names, expected, strict=False):
+        assert image["error"].startswith(name)
+        assert sentence in image["error"]
+        assert "verdicts" not in image
+    assert list(good["verdicts"]) == VARIANTS
+    assert len(maps) == 3
+
+
+@pytest.mark.parametrize(
+    ("n", "category", "method", "sentence"),
+    [
+        (1, "sample/teapot", "grad-cam", "There is no category 'sample/teapot'; there are "),
+        (1, "../../etc", "grad-cam", "There is no category '../../etc'"),
+        (1, CATEGORY, "tea-leaves", "There is no map 'tea-leaves'; there are grad-cam, attention, gradient"),
+        (13, CATEGORY, "grad-cam", "13 images came; the limit is 12 at once"),
+        (0, CATEGORY, "grad-cam", "No image came"),
+    ],
+)
+def test_a_request_that_cannot_be_served_is_answered_in_plain_words(client, files, n, category, method, sentence):
+    with pytest.raises(AppError, match=".") as caught:
+        compare(client, [files / "plain.png"] * n, category, method)
+    assert sentence in str(caught.value)
+    assert compare(client, [files / "plain.png"])[0]["images"][0]["verdicts"]
+
+
+def test_nothing_but_two_endpoints_is_offered(client):
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/compare", "/roc"}
+
+
+def test_measured_results(client):
+    from demo import service
+
+    for key in service.roc_categories()[:1]:
+        runs = client.predict(key, api_name="/roc")["runs"]
+        assert [run["auroc"] for run in runs] == [row.auroc for row in service.roc_page(key).rows]
+    with pytest.raises(AppError, match="No results of 'sample/teapot'"):
+        client.predict("sample/teapot", api_name="/roc")
+
+
+def test_files_of_the_machine_stay_there(client, page_url):
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{page_url}/gradio_api/file={ROOT / 'pyproject.toml'}", timeout=10)
+    stolen = {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(Exception, match="(?i)cannot move|error"):
+        client.predict([stolen], CATEGORY, "grad-cam", api_name="/compare")

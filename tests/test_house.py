@@ -1,0 +1,95 @@
+"""The layers of the house, what importing costs, and what may lie in the repository."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import attentdiffernet
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = sorted((ROOT / "attentdiffernet").rglob("*.py"))
+
+
+def imported(path):
+    """Top-level names of all absolute imports, however deep in the code they stand."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+def python(code):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_library_never_imports_upward(path):
+    assert not set(imported(path)) & {"gradio", "streamlit", "demo", "app", "tests", "scripts", "spaces"}
+
+
+def test_right_of_the_bar_there_is_no_torch():
+    modules = ["statistics", "results", "figures", "config", "errors", "datasets", "datasets.sample"]
+    loads = "; ".join(f"import attentdiffernet.{name}" for name in modules)
+    done = python(
+        f"{loads}; import sys; print([m for m in ('torch', 'torchvision', 'FrEIA', 'cv2') if m in sys.modules])"
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_importing_the_package_is_cheap():
+    done = python(
+        "import sys, attentdiffernet; print([m for m in ('torch', 'numpy', 'pandas', 'PIL') if m in sys.modules])"
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_public_names():
+    assert attentdiffernet.__all__ == sorted(attentdiffernet.__all__)
+    assert set(attentdiffernet.__all__) == set(attentdiffernet._HOME), "promised and delivered"
+    for name in attentdiffernet.__all__:
+        home = importlib.import_module(f"attentdiffernet.{attentdiffernet._HOME[name]}")
+        assert getattr(attentdiffernet, name) is getattr(home, name)
+    assert set(attentdiffernet.__all__) <= set(dir(attentdiffernet))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = attentdiffernet.nothing
+    typed = ast.parse((ROOT / "attentdiffernet" / "__init__.py").read_text(encoding="utf-8"))
+    checked = {
+        a.name for node in ast.walk(typed) if isinstance(node, ast.ImportFrom) and node.level for a in node.names
+    }
+    assert checked == set(attentdiffernet.__all__), "type checkers see the same names"
+
+
+def test_every_error_for_users_is_of_one_family():
+    from attentdiffernet import errors
+
+    kinds = [value for value in vars(errors).values() if isinstance(value, type)]
+    assert len(kinds) == 6 and all(issubclass(kind, errors.AttentDifferNetError) for kind in kinds)
+    assert issubclass(errors.AttentDifferNetError, ValueError)
+
+
+def committed():
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_no_file_is_large_and_none_is_a_pickle():
+    files = committed()
+    assert not [path.name for path in files if path.stat().st_size > 6_000_000]
+    assert not [path.name for path in files if path.suffix in {".pkl", ".pickle", ".pt", ".pth", ".joblib"}]
+    assert sum(path.stat().st_size for path in files) < 80_000_000
+
+
+def test_every_package_is_installed():
+    import tomllib
+
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in LIBRARY} <= set(named)

@@ -1,0 +1,58 @@
+"""What the repository ships says the truth: tables equal the score files, models load, give the scores they gave."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attentdiffernet import checkpoint
+from attentdiffernet.backbone import imagenet_at_hand
+from attentdiffernet.data import read_image, to_tensor
+from attentdiffernet.datasets.sample import CATEGORIES
+from attentdiffernet.results import read_runs, read_scores, score_path
+from attentdiffernet.scoring import score_image
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = list(read_runs(ROOT / "results").itertuples())
+SHIPPED = sorted(path.parent for path in (ROOT / "models").glob("*/*/*/config.json"))
+
+
+def test_the_table_of_the_readme_is_drawn_from_the_score_files() -> None:
+    assert subprocess.run([sys.executable, "scripts/readme_table.py", "--check"], cwd=ROOT, check=False).returncode == 0
+
+
+def test_every_sample_category_has_the_three_variants_with_a_measured_run() -> None:
+    shipped = {path.relative_to(ROOT / "models").as_posix() for path in SHIPPED}
+    measured = {f"{run.dataset}/{run.category}/{run.variant}" for run in RUNS}
+    for category in CATEGORIES:
+        for variant in ("none", "se", "cbam"):
+            assert f"sample/{category}/{variant}" in shipped
+    assert shipped <= measured
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda path: "-".join(path.parts[-3:]))
+def test_a_shipped_model_loads_and_its_card_names_data_and_licence(folder: Path) -> None:
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert folder.parent.name in card
+    assert "| Licence of the data | not stated |" not in card
+    if '"weights": "imagenet"' in (folder / "config.json").read_text(encoding="utf-8") and not imagenet_at_hand():
+        pytest.skip("needs the ImageNet weights, which are not on this machine")
+    detector = checkpoint.load(folder)
+    assert detector.variant == folder.name
+    assert detector.calibration.scores[0] <= detector.calibration.threshold <= detector.calibration.scores[-1]
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_the_demo_examples_get_the_scores_of_the_score_file(category: str) -> None:
+    # Other processors round differently: 1 % is far less than what parts normal from anomalous.
+    detector = checkpoint.load(ROOT / "models" / "sample" / category / "none")
+    run = next(r for r in RUNS if (r.dataset, r.category, r.variant) == ("sample", category, "none"))
+    path = score_path(ROOT / "results", "sample", category, run.run)
+    scores = read_scores(path).set_index("image")["score"]
+    examples = sorted((ROOT / "demo" / "examples" / "sample" / category).iterdir())
+    assert len(examples) == 1 + len(CATEGORIES[category].defects)
+    for example in examples[:2]:
+        image = to_tensor(read_image(example), detector.model.config.image_size)
+        stored = scores[f"{example.stem}/000{example.suffix}"]
+        assert score_image(detector.model, image, run.n_views) == pytest.approx(stored, rel=0.01)

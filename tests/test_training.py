@@ -1,0 +1,200 @@
+"""Training: what is held out, that a seed decides all, that the threshold keeps its promise, that defects stand out."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attentdiffernet import training
+from attentdiffernet.checkpoint import DataCard
+from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig, ScoringConfig, TrainingConfig
+from attentdiffernet.data import InspectionDataset, InspectionImage, even_angles, make_views, read_image, to_tensor
+from attentdiffernet.datasets.sample import draw
+from attentdiffernet.errors import AttentDifferNetError, DatasetError, ImageError
+from attentdiffernet.explain import explain, methods_of
+from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.scoring import score_images
+from attentdiffernet.statistics import conformal_threshold
+
+FLOW = FlowConfig(n_blocks=2, hidden_width=16, hidden_layers=1)
+CONFIG = TrainingConfig(epochs=3, views_per_image=2, batch_size=8, learning_rate=2e-3, calibration_fraction=0.25)
+
+
+def images(n):
+    return [InspectionImage(f"{i}.png", f"good/{i}.png", "good", 0) for i in range(n)]
+
+
+def trained(category, config=CONFIG, attention=None, **changes):
+    model_config = ModelConfig(attention or AttentionConfig(), FLOW, weights="random", image_size=256)
+    card = DataCard("sample", "wafer")
+    return training.train(InspectionDataset(category).train, model_config, config, ScoringConfig(2), card, **changes)
+
+
+# -- the split
+
+
+@pytest.mark.parametrize(
+    ("n", "fraction", "held_out"), [(5, 0.2, 1), (10, 0.2, 2), (8, 0.25, 2), (5, 0.01, 1), (5, 0.99, 4)]
+)
+def test_the_split(n, fraction, held_out):
+    config = dataclasses.replace(CONFIG, calibration_fraction=fraction)
+    everything = images(n)
+    fit, calibration = training.split_normals(everything, config)
+    assert len(calibration) == held_out and sorted(fit + calibration, key=everything.index) == everything
+    assert fit == sorted(fit, key=everything.index)
+    assert training.split_normals(everything, dataclasses.replace(config, seed=9)) == (fit, calibration)
+
+
+def test_another_data_seed_holds_others_out():
+    splits = [training.split_normals(images(20), dataclasses.replace(CONFIG, data_seed=seed))[1] for seed in range(5)]
+    assert len({tuple(image.name for image in split) for split in splits}) > 1
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_too_few_images_are_refused(n):
+    with pytest.raises(DatasetError, match=f"^Training needs 5 normal images or more, got {n}$"):
+        training.split_normals(images(n), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[
+            ("epochs", 0),
+            ("batch_size", 0),
+            ("views_per_image", 1.5),
+            ("seed", -1),
+            ("data_seed", 2**31),
+            ("seed", "0"),
+        ],
+        *[("calibration_fraction", 0.0), ("false_positive_rate", 1.0), ("feature_noise", -0.1), ("betas", (0.8,))],
+    ],
+)
+def test_options_out_of_bounds_are_refused(name, value):
+    with pytest.raises(AttentDifferNetError, match=f"^{name} must "):
+        TrainingConfig(**{name: value})
+
+
+# -- training
+
+
+@pytest.mark.usefixtures("global_state_kept")
+def test_a_seed_decides_everything(category, tmp_path):
+    first = trained(category, cache=tmp_path)
+    again = trained(category, cache=tmp_path)
+    other = trained(category, dataclasses.replace(CONFIG, seed=1), cache=tmp_path)
+    assert first.calibration == again.calibration
+    assert other.calibration.scores != first.calibration.scores
+    image = InspectionDataset(category).test[0].path
+    assert list(score_images(first.model, [image], 2)) == list(score_images(again.model, [image], 2))
+
+
+def test_the_detector_says_what_was_done(category):
+    told = []
+    detector = trained(category, progress=lambda *what: told.append(what))
+    fit, held_out = training.split_normals(InspectionDataset(category).train, CONFIG)
+    calibration = detector.calibration
+    assert detector.data.n_fitted == len(fit) == 6
+    assert detector.training == CONFIG and detector.scoring.n_views == calibration.n_views == 2
+    assert not any(parameter.requires_grad for parameter in detector.model.parameters())
+    # The threshold is the conformal quantile of the scores of the held-out normals, and these are what anyone computes.
+    paths = [image.path for image in held_out]
+    assert sorted(score_images(detector.model, paths, 2)) == pytest.approx(calibration.scores, rel=1e-5)
+    wanted = conformal_threshold(calibration.scores, CONFIG.false_positive_rate)
+    assert (calibration.threshold, calibration.false_positive_rate) == wanted == (max(calibration.scores), 1 / 3)
+    # The unit of a colour scale is the 99th percentile of the same map over them.
+    assert list(calibration.map_references) == methods_of(detector.model.config)
+    tensors = [to_tensor(read_image(path), 256) for path in paths]
+    values = np.concatenate([explain(detector.model, tensor, "grad-cam").ravel() for tensor in tensors])
+    assert calibration.map_references["grad-cam"] == pytest.approx(np.quantile(values, 0.99), rel=1e-5)
+    stages = [stage for stage, done, total in told if done == total]
+    assert stages == [
+        "features of training images",
+        "fitting the flow",
+        "features of images to score",
+        "maps of held-out normals",
+    ]
+
+
+def test_obvious_defects_stand_out(tmp_path):
+    for part, defect, seeds in (
+        ("train", "good", range(12)),
+        ("test", "good", (20, 21, 22)),
+        ("test", "donut", (30, 31, 32)),
+    ):
+        (tmp_path / part / defect).mkdir(parents=True)
+        for seed in seeds:
+            Image.fromarray(draw("wafer", defect, seed).image).save(tmp_path / part / defect / f"{seed}.png")
+    config = dataclasses.replace(CONFIG, epochs=15, views_per_image=4, batch_size=16, learning_rate=5e-3)
+    detector = trained(tmp_path, config)
+    images = InspectionDataset(tmp_path).test
+    scores = list(score_images(detector.model, [image.path for image in images], 2))
+    good, donut = ([s for s, image in zip(scores, images, strict=True) if image.label == label] for label in (0, 1))
+    assert len(good) == len(donut) == 3
+    assert min(donut) > 1.3 * max(good)
+    assert all(detector.is_anomalous(score) for score in donut)
+
+
+def test_an_image_that_cannot_be_read_stops_training_with_its_name(category, tmp_path):
+    train = InspectionDataset(category).train
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    bad = [dataclasses.replace(image, path=tmp_path / "bad.png") for image in train]
+    config = ModelConfig(flow=FLOW, weights="random", image_size=256)
+    with pytest.raises(ImageError, match=r"^bad\.png is not an image"):
+        training.train(bad, config, CONFIG, ScoringConfig(2), DataCard("a", "b"))
+
+
+# -- attention
+
+
+@pytest.mark.usefixtures("global_state_kept")
+@pytest.mark.parametrize("kind", ["se", "cbam"])
+def test_proxy_training_changes_the_blocks_and_nothing_else(kind, category, monkeypatch):
+    monkeypatch.setattr(training, "PROXY_STEPS", 4)
+    monkeypatch.setattr(training, "PROXY_BATCH", 4)
+    config = ModelConfig(AttentionConfig(kind, training="proxy"), FLOW, weights="random", image_size=256)
+    models = [AttentDifferNet(config) for _ in range(2)]
+    before = {key: tensor.clone() for key, tensor in models[0].state_dict().items()}
+    for model in models:
+        training.fit_attention(model, InspectionDataset(category).train, CONFIG)
+    after = models[0].state_dict()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    gates = {key for key in before if ".attention" in key}
+    assert changed <= gates and {key.split(".")[2] for key in changed} == {"attention1", "attention2", "attention3"}
+    assert not any(parameter.requires_grad for parameter in models[0].backbone.parameters())
+    assert models[0].backbone.fingerprint() == models[0].weights_fingerprint
+    assert all(torch.equal(tensor, after[key]) for key, tensor in models[1].state_dict().items())
+
+
+def test_train_trains_attention_where_asked(category, monkeypatch):
+    calls = []
+    monkeypatch.setattr(training, "fit_attention", lambda *args: calls.append(args[0].config.attention.kind))
+    for kind, how in (("se", "proxy"), ("none", "proxy"), ("cbam", "untrained")):
+        trained(category, dataclasses.replace(CONFIG, epochs=1), AttentionConfig(kind, training=how))
+    assert calls == ["se"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_pasted_patch_is_one_rectangle(seed):
+    rng = torch.Generator().manual_seed(seed)
+    image, normals = torch.rand(3, 64, 64, generator=rng), torch.rand(4, 3, 64, 64, generator=rng)
+    before = image.clone(), normals.clone()
+    pasted = training.paste_patch(image, normals, rng, area=(0.02, 0.2))
+    assert torch.equal(image, before[0]) and torch.equal(normals, before[1])
+    assert pasted.min() >= 0 and pasted.max() <= 1
+    changed = (pasted != image).any(0)
+    rows, columns = changed.any(1).nonzero().flatten(), changed.any(0).nonzero().flatten()
+    box = changed[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    assert box.float().mean() > 0.99, "noise on noise: every pixel of the patch differs, and none outside of it"
+    assert 0.02 * 0.6 < changed.float().mean() < 0.2 * 1.1
+
+
+def test_views_of_calibration_and_scoring_are_the_same(category):
+    detector = trained(category, dataclasses.replace(CONFIG, epochs=1))
+    _, held_out = training.split_normals(InspectionDataset(category).train, CONFIG)
+    image = to_tensor(read_image(held_out[0].path), 256)
+    with torch.no_grad():
+        z, _ = detector.model(make_views(image, even_angles(2)))
+    assert min(abs(z.square().mean().item() - score) for score in detector.calibration.scores) < 1e-5
