@@ -331,6 +331,10 @@ def distill(args: argparse.Namespace) -> None:
                 best = held_out_loss
                 how = {"steps": str(step), "views": str(seen), "held_out_loss": f"{best:.5f}"}
                 save(rounded, args.out, {"origin": ORIGIN, **how})
+    if best == math.inf:
+        raise SystemExit(
+            f"{args.minutes:g} minutes went into drawing {pool.drawn} pictures: nothing trained or written"
+        )
     print(f"best held-out loss {best:.4f}, in {args.out}")
 
 
