@@ -76,6 +76,14 @@ class Detector:
     def title(self) -> str:
         return VARIANT_TITLES[self.variant]
 
+    def map_reference(self, method: str) -> float:
+        """The unit of this model's maps of a method. Raises CheckpointError where it was calibrated without it."""
+        if method not in self.calibration.map_references:
+            raise CheckpointError(
+                f"This model was calibrated without {method} maps (it has {', '.join(self.calibration.map_references)})"
+            )
+        return self.calibration.map_references[method]
+
     def is_anomalous(self, score: float) -> bool:
         return score > self.calibration.threshold
 

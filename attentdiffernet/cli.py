@@ -179,7 +179,6 @@ def evaluate(
     import pandas as pd
 
     from . import checkpoint, scoring, statistics
-    from .config import ScoringConfig
     from .data import InspectionDataset
     from .results import Run, append_run, score_path, write_scores
 
@@ -188,7 +187,7 @@ def evaluate(
     dataset = InspectionDataset(category)
     images = dataset.test
     detector = checkpoint.load(model_dir)
-    n_views = detector.calibration.n_views if views is None else ScoringConfig(views).n_views
+    n_views = _views(detector.calibration.n_views, views)
     config = detector.model.config
     row = None
     if results is not None:
@@ -224,7 +223,8 @@ def evaluate(
             "defect": [image.defect for image in images],
             "label": labels,
             "score": scores,
-        }
+        },
+        dtype=object,  # a file name that is no text is for write_scores to refuse, not for pandas
     )
     write_scores(out, frame)
     if results is not None and row is not None:
@@ -255,7 +255,6 @@ def score(
     Example: attentdiffernet score models/bottle-se photographs/ --format json
     """
     from . import checkpoint
-    from .config import ScoringConfig
     from .data import find_images, read_image, to_tensor
     from .errors import ImageError
     from .scoring import score_image
@@ -263,7 +262,7 @@ def score(
     files = find_images(paths)
     detector = checkpoint.load(model_dir)
     calibration = detector.calibration
-    n_views = calibration.n_views if views is None else ScoringConfig(views).n_views
+    n_views = _views(calibration.n_views, views)
     failed = 0
     with _open(out) as stream, bars() as progress:
         write = _row_writer(stream, format)
@@ -316,14 +315,14 @@ def explain(
             f"{detector.title} has no {method.value} map; it has {', '.join(methods_of(detector.model.config))}"
         )
     values = make_map(detector.model, to_tensor(pixels, detector.model.config.image_size), method.value)
-    heat, (vmin, vmax) = relative_heat({"": values}, {"": detector.calibration.map_references[method.value]})
+    heat, (vmin, vmax) = relative_heat({"": values}, {"": detector.map_reference(method.value)})
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(overlay(pixels, heat[""], vmin, vmax)).save(out)
     if raw is not None:
         np.save(raw, values)
     typer.echo(what_it_shows(method.value, detector.model.config))
     typer.echo(
-        f"Highest value: {float(values.max()) / detector.calibration.map_references[method.value]:.3g} times the 99th "
+        f"Highest value: {float(values.max()) / detector.map_reference(method.value):.3g} times the 99th "
         f"percentile of held-out normals. Written to {out}"
     )
 
@@ -357,6 +356,17 @@ def sample(
     with bars() as progress:
         write(out, seed=seed, progress=lambda done, total: progress("drawing images", done, total))
     typer.echo(f"Written to {out}. Train on one of its folders: attentdiffernet train {out}/wafer --out MODEL_DIR")
+
+
+def _views(calibrated: int, asked: int | None) -> int:
+    """As many views as the threshold was set for, unless asked otherwise: then a warning, for it fits no longer."""
+    from .config import ScoringConfig
+
+    if asked is None:
+        return calibrated
+    if asked != calibrated:
+        err.print(f"The threshold was set for scores of {calibrated} views, not {asked}: take verdicts with care")
+    return ScoringConfig(asked).n_views
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Images in: the MVTec AD folder layout, safe decoding of strangers' files, rotated views on tensors."""
 
 import math
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MIN_SIDE = 16  # px
 MAX_PIXELS = 64_000_000  # checked on the header, before anything is decoded
 MAX_FILE_BYTES = 100_000_000
+_one_at_a_time = (
+    threading.Lock()
+)  # warnings are silenced for the whole process; and one large image fills memory enough
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -46,7 +50,7 @@ def read_image(source: str | Path | BinaryIO, name: str | None = None) -> np.nda
         if size > MAX_FILE_BYTES:
             raise ImageError(f"{name} has {size / 1e6:.0f} MB; the limit is {MAX_FILE_BYTES / 1e6:.0f} MB")
     try:
-        with warnings.catch_warnings():
+        with _one_at_a_time, warnings.catch_warnings():
             # Damaged metadata and Pillow's own size warning: the limits below decide, not a line on a console.
             warnings.simplefilter("ignore")
             with Image.open(source, formats=IMAGE_FORMATS) as image:

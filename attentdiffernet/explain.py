@@ -163,6 +163,8 @@ def what_it_shows(method: str, config: ModelConfig) -> str:
         return "Grad-CAM: places whose features raise the anomaly score, at full scale."
     if method == "gradient":
         return "Gradient map: pixels that would change the likelihood most."
+    if config.attention.kind == "none":
+        return f"Activation of the last feature map. {config.attention.training_note}"
     what = "CBAM's spatial gate" if method == "spatial-gate" else "activation behind the last attention block"
     return f"Attention: {what}. {config.attention.training_note}"
 

@@ -7,7 +7,7 @@ list of open figures is global. Bad input raises ValueError.
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +83,8 @@ def _layout(figure: "go.Figure", ink: str, **layout: Any) -> "go.Figure":
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": ink, "remove": ["sendChartToCloud", "select2d", "lasso2d"]},
         **layout,
     )
-    figure.update_xaxes(**grid, title_standoff=8)
-    figure.update_yaxes(**grid, title_standoff=8)
+    figure.update_xaxes(**grid, title={"standoff": 8, "font": {"size": 13}})
+    figure.update_yaxes(**grid, title={"standoff": 8, "font": {"size": 13}})
     return figure
 
 
@@ -148,18 +148,18 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
     _layout(figure, ink, hovermode="closest", height=500 + 30 * len(curves))
     figure.update_layout(legend=legend)
     axis = {"range": [-0.02, 1.02], "tickformat": ".0%", "constrain": "domain"}
-    figure.update_yaxes(title="Anomalous images found", **axis)
+    figure.update_yaxes(title_text="Anomalous images found", **axis)
     if log_fpr:
         ticks = [rate for rate in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if rate > 1.3 * edge]
         figure.update_xaxes(
-            title="Normal images flagged (logarithmic)",
+            title_text="Normal images flagged (logarithmic)",
             type="log",
             range=[math.log10(0.94 * edge), 0.02],
             tickvals=[edge, *ticks],
             ticktext=["0", *(f"{100 * rate:g}%" for rate in ticks)],
         )
     else:
-        figure.update_xaxes(title="Normal images flagged", **axis)
+        figure.update_xaxes(title_text="Normal images flagged", **axis)
         figure.update_yaxes(scaleanchor="x", scaleratio=1)
     return figure
 
@@ -254,20 +254,23 @@ def histogram_figure(
             hovertemplate=f"This image: {mark:.4g}<extra></extra>",
         )
     _layout(figure, ink, hovermode="closest")
-    figure.update_xaxes(title="Anomaly score")
+    figure.update_xaxes(title_text="Anomaly score")
     if wide:
         # Written out: Plotly's own ticks between decades read 2 and 5 where 0.2 and 0.5 are meant.
         steps = (1, 2, 5) if edges[-1] < 300 * edges[0] else (1,)
         decades = range(math.floor(math.log10(edges[0])), math.ceil(math.log10(edges[-1])) + 1)
         ticks = [step * 10.0**decade for decade in decades for step in steps]
         figure.update_xaxes(
-            title="Anomaly score (logarithmic)", type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks]
+            title_text="Anomaly score (logarithmic)",
+            type="log",
+            tickvals=ticks,
+            ticktext=[f"{tick:g}" for tick in ticks],
         )
-    figure.update_yaxes(title="Share of the class", tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(title_text="Share of the class", tickformat=".0%", rangemode="tozero")
     return figure
 
 
-def gate_figure(gates: dict[str, ArrayLike], *, ink: str = INK) -> "go.Figure":
+def gate_figure(gates: Mapping[str, ArrayLike], *, ink: str = INK) -> "go.Figure":
     """Channel gates of one attention block, one line per name (a scale): (C,) each, in [0, 1] or [0, 2].
 
     Channels stand in the order of the first line's gates, so that what the others do differently shows as scatter.
@@ -289,9 +292,9 @@ def gate_figure(gates: dict[str, ArrayLike], *, ink: str = INK) -> "go.Figure":
             hovertemplate=f"{html.escape(name)}<br>channel %{{customdata}}: gate %{{y:.3f}}<extra></extra>",
         )
     _layout(figure, ink, hovermode="closest", height=300)
-    figure.update_xaxes(title=f"The block's {first.size} channels, by their gate at {html.escape(next(iter(gates)))}")
+    figure.update_xaxes(title_text=f"Channels by their gate at {html.escape(next(iter(gates)))}")
     top = 2.0 if max(float(np.max(np.asarray(values))) for values in gates.values()) > 1 else 1.0
-    figure.update_yaxes(title="Gate", range=[-0.02, 1.02 * top])
+    figure.update_yaxes(title_text="Gate", range=[-0.02, 1.02 * top])
     return figure
 
 

@@ -169,6 +169,10 @@ def _score_row(row: dict[str, str]) -> tuple[str, str, int, float]:
     image, defect, label = row["image"], row["defect"], row["label"]
     if not image or not defect:
         raise ResultsError(f"image and defect must not be empty, got {image!r} and {defect!r}")
+    try:
+        (image + defect).encode()  # Linux file names may be any bytes; pandas, with pyarrow beside it, stops at them
+    except UnicodeEncodeError as error:
+        raise ResultsError(f"image and defect must be names, and {image + defect!r} is not valid text") from error
     parts = re.split(r"[/\\]", image)  # a page opens this file below the test folder: it must not lead out of it
     if "" in parts or ".." in parts or ":" in parts[0]:
         raise ResultsError(f"the image must be a path inside the test folder, got {image!r}")

@@ -103,9 +103,14 @@ def calibrate(
         for method, values in maps.items():
             values.append(explain(model, tensor, method).ravel())
         progress("maps of held-out normals", done, len(shown))
-    references = {method: float(np.quantile(np.concatenate(v), REFERENCE_QUANTILE)) for method, v in maps.items()}
+    references = {method: _reference(np.concatenate(values)) for method, values in maps.items()}
     calibration = Calibration(threshold, n_views, rate, tuple(scores), references)
     return dataclasses.replace(detector, calibration=calibration)
+
+
+def _reference(values: np.ndarray) -> float:
+    """The unit of a map's colour scale, above 0 even where a map of normals is 0 nearly everywhere."""
+    return float(np.quantile(values, REFERENCE_QUANTILE)) or float(values.max()) or 1.0
 
 
 PROXY_STEPS = 120

@@ -9,6 +9,8 @@ import dataclasses
 import html
 import io
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -71,6 +73,30 @@ class Session:
         light = comparison and dataclasses.replace(comparison, image=comparison.image[:0, :0], heat=None)
         upload = dataclasses.replace(self.uploads[index], comparison=light, error=error)
         return dataclasses.replace(self, uploads=(*self.uploads[:index], upload, *self.uploads[index + 1 :]))
+
+
+class Turns:
+    """Numbers a visitor's runs, so that one that has been overtaken can stop. Gradio's own `cancels` loses events, and
+    logs errors, when a run is cancelled in its first moments."""
+
+    def __init__(self) -> None:
+        self._latest: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, request: gr.Request) -> int:
+        visitor = str(request.session_hash)
+        with self._lock:
+            turn = self._latest.pop(visitor, 0) + 1
+            self._latest[visitor] = turn
+            if len(self._latest) > MAX_SESSIONS:
+                self._latest.popitem(last=False)
+        return turn
+
+    def over(self, turn: int, request: gr.Request) -> bool:
+        return self._latest.get(str(request.session_hash), turn) != turn
+
+
+turns = Turns()
 
 
 # -- pieces of HTML
@@ -435,7 +461,7 @@ def _inspect() -> None:
         csv_file = gr.DownloadButton("Numbers (CSV)", size="md", elem_id="csv")
         zip_button = gr.Button("Maps and images (ZIP)", size="md", elem_id="zip")
         zip_file = gr.DownloadButton("ZIP", elem_id="zip-file")  # hidden by style; pressed when the file is made
-    ticket = gr.Number(0, visible="hidden")
+    turn = gr.Number(0, precision=0, visible="hidden")  # a new number starts a run
     everything = [session, status, table, downloads, csv_file, *results.components]
 
     def seen(now: Session) -> Update:
@@ -447,7 +473,14 @@ def _inspect() -> None:
             update[csv_file] = kept(service.numbers_csv(now.comparisons).encode(), name)
         return update
 
-    def run(paths: list[str] | None, key: str | None, method: str) -> Iterator[Update]:
+    def run(mine: int, paths: list[str] | None, key: str | None, method: str, request: gr.Request) -> Iterator[Update]:
+        """Stops where the visitor has moved on to other images."""
+        for update in look_at(paths, key, method):
+            if turns.over(mine, request):
+                return
+            yield update
+
+    def look_at(paths: list[str] | None, key: str | None, method: str) -> Iterator[Update]:
         """All images, one after the other; the first that can be read is shown as it is scored."""
         now = Session(key or "", tuple(Upload(path) for path in paths or ()))
         nothing = {results.section: gr.Column(visible=False), downloads: gr.Row(visible=False)}
@@ -524,15 +557,13 @@ def _inspect() -> None:
         except AttentDifferNetError as error:
             yield {status: alert(str(error)), zip_file: None}
 
-    def choose_category(key: str | None, paths: list[str] | None) -> Update:
+    def choose_category(key: str | None, paths: list[str] | None, request: gr.Request) -> Update:
         """Uploads stay and are looked at anew; another category's example goes."""
-        kept_files = [path for path in paths or () if not _is_example(path)]
-        changed = len(kept_files) != len(paths or ())
-        return {
-            about: category_text(key),
-            examples: examples_html(key),
-            files: (kept_files or None) if changed else gr.skip(),
-        }
+        own = [path for path in paths or () if not _is_example(path)]
+        update = {about: category_text(key), examples: examples_html(key), files: gr.skip(), turn: gr.skip()}
+        if len(own) != len(paths or ()):
+            return update | {files: own or None}  # which starts a run
+        return update | ({turn: turns.take(request)} if own else {})
 
     def choose_example(key: str | None, event: gr.EventData) -> Update:
         found, k = examples_of(key), clicked(event)
@@ -544,28 +575,24 @@ def _inspect() -> None:
         "concurrency_id": "compute",
         "show_progress": "minimal",
         "show_progress_on": [status],
-        "trigger_mode": "always_last",
+        "trigger_mode": "multiple",
     }
-    running = ticket.change(run, [files, category, results.method], everything, **work)
-    mapping = results.method.input(show, [session, results.method], everything, **work)
-    picking = table.click(pick_row, [session, results.method], everything, **work)
-    # A new set of images drops the work on the old one. The ticket exists because an event cannot cancel itself.
-    stale = [running, mapping, picking]
-    gr.on([files.change], None, ticket, ticket, js="n => n + 1", show_progress="hidden", cancels=stale, **private)
-    choosing = category.input(
-        choose_category, [category, files], [about, examples, files], show_progress="hidden", **private
-    )
-    choosing.then(None, ticket, ticket, js="n => n + 1", show_progress="hidden", cancels=stale, **private)
-    examples.click(choose_example, category, files, show_progress="hidden", **private)
+    at_once: dict[str, Any] = private | {"queue": False, "show_progress": "hidden", "trigger_mode": "multiple"}
+    turn.change(run, [turn, files, category, results.method], everything, **work)
+    results.method.input(show, [session, results.method], everything, **work)
+    table.click(pick_row, [session, results.method], everything, **work)
+    files.change(turns.take, None, turn, **at_once)
+    category.input(choose_category, [category, files], [about, examples, files, turn], **at_once)
+    examples.click(choose_example, category, files, **at_once)
     zip_button.click(make_zip, [session, results.method], [zip_file, status], **work).success(
         None, js="() => document.querySelector('#zip-file')?.click()", **private
     )
 
 
 def _is_example(path: str) -> bool:
-    size = Path(path).stat().st_size
-    examples = (example for info in service.categories() for example in info.examples)
-    return any(example.name == Path(path).name and example.stat().st_size == size for example in examples)
+    upload = Path(path)
+    alike = (example for info in service.categories() for example in info.examples if example.name == upload.name)
+    return any(upload.is_file() and example.stat().st_size == upload.stat().st_size for example in alike)
 
 
 def _roc(tab: gr.Tab) -> None:

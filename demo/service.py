@@ -11,9 +11,9 @@ import os
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -51,42 +51,11 @@ from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.scoring import RunningScore, score_progressively
 from attentdiffernet.statistics import percentile_among
 
-from .evidence import MODELS, RESULTS, ROOT, RocPage, RocRow, category_title, roc_categories, roc_page
+from . import evidence
+from .evidence import MODELS, ROOT, RocPage, RocRow, category_title, roc_categories, roc_page  # noqa: F401
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-__all__ = [
-    "MODELS",
-    "RESULTS",
-    "AttentionView",
-    "CategoryInfo",
-    "Comparison",
-    "Heat",
-    "RocPage",
-    "RocRow",
-    "Verdict",
-    "attention_view",
-    "categories",
-    "category",
-    "check_method",
-    "compare",
-    "detector",
-    "detectors",
-    "figure_file",
-    "grad_cam_view",
-    "heat_bar",
-    "heat_of",
-    "layers_of",
-    "maps_zip",
-    "numbers_csv",
-    "paper_grid",
-    "png",
-    "preload",
-    "roc_categories",
-    "roc_page",
-    "safe_stem",
-]
 
 EXAMPLES = ROOT / "demo" / "examples"
 DOWNLOAD_ENVIRONMENT = "ATTENTDIFFERNET_DOWNLOAD"  # 1: the demo may download the ImageNet weights when first needed
@@ -318,10 +287,9 @@ def heat_of(source: str | Path | BinaryIO, key: str, method: str, name: str | No
 
 def _heat(models: dict[str, Detector], tensor: Tensor, method: str) -> Heat:
     maps = {v: explain(d.model, tensor, method) for v, d in models.items() if method in methods_of(d.model.config)}
-    references = {v: models[v].calibration.map_references[method] for v in maps}
+    references = {v: models[v].map_reference(method) for v in maps}
     heat, scale = relative_heat(maps, references)
-    notes = {v: what_it_shows(method, models[v].model.config) for v in maps}
-    return Heat(method, heat, notes, scale)
+    return Heat(method, heat, {v: what_it_shows(method, models[v].model.config) for v in maps}, scale)
 
 
 def check_method(method: str) -> None:
@@ -415,6 +383,32 @@ def png(picture: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+# -- images that are at hand
+
+IMAGE_TYPES = sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
+
+
+def images_to_choose(key: str) -> dict[str, Callable[[], bytes]]:
+    """What gives the file of each image of a category, by name: test images where they are at hand, else examples."""
+    if evidence.images_at_hand(key) and key in roc_categories():
+        names = evidence.of_category(key)[0].scores["image"]
+        return {str(name): partial(_image_file, key, str(name)) for name in names}
+    return {path.name: path.read_bytes for path in category(key).examples}
+
+
+def _image_file(key: str, name: str) -> bytes:
+    file = evidence.image_file(key, name)
+    if file is None:
+        raise DatasetError(f"The image {name} of {key} is not at hand")
+    return file
+
+
+def first_anomalous(names: Iterable[str]) -> str | None:
+    """The first that is not normal by its name, else the first."""
+    ordered = list(names)
+    return next((name for name in ordered if not name.startswith("good")), ordered[0] if ordered else None)
+
+
 # -- one variant's attention
 
 
@@ -428,6 +422,16 @@ class AttentionView:
     scale_sizes: tuple[int, ...]
     choices: str
     note: str
+
+    @property
+    def summary(self) -> list[tuple[str, int, int, float, float, float]]:
+        """Of each block and scale: (block, scale, channels, lowest, median and highest channel gate)."""
+        rows = []
+        for (block, scale), reading in self.readings.items():
+            if (gates := reading.channel_gates) is not None:
+                lowest, median, highest = (float(x) for x in np.quantile(gates, [0, 0.5, 1]))
+                rows.append((block, scale, gates.size, lowest, median, highest))
+        return rows
 
 
 def attention_view(source: str | Path | BinaryIO, key: str, variant: str, name: str | None = None) -> AttentionView:

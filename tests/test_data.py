@@ -2,7 +2,9 @@
 
 import io
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,7 @@ for turn, exif in EXIF.items():
         pytest.param("tif", encoded(Image.fromarray(RAMP * 257), "TIFF"), GREY, 0, id="16-bit tiff"),
         pytest.param("tif", encoded(Image.fromarray(RAMP.astype("f4") / 255), "TIFF"), GREY, 0, id="floats to 1"),
         pytest.param("tif", encoded(Image.fromarray(RAMP.astype("i4")), "TIFF"), GREY, 0, id="8 bits in 32"),
+        pytest.param("tif", encoded(Image.fromarray(RAMP.astype("i4") * 257), "TIFF"), GREY, 0, id="16 bits in 32"),
         pytest.param("png", encoded(Image.fromarray(RAMP > 127), "PNG"), np.where(GREY > 127, 255, 0), 0, id="1 bit"),
         pytest.param("png", encoded(TRANSPARENT, "PNG", transparency=0), ON_WHITE, 0, id="palette with transparency"),
         pytest.param("png", encoded(Image.fromarray(HALF), "PNG"), 204 + COLOUR / 5, 1, id="half transparent on white"),
@@ -143,6 +146,15 @@ def test_what_is_no_image_is_refused_in_one_sentence(content, complaint, tmp_pat
     with pytest.raises(ImageError, match=r"^upload\.png "):
         read_image(io.BytesIO(content), name="upload.png")
     assert not recwarn.list
+
+
+def test_reading_in_many_threads_leaves_the_warnings_alone():
+    before = list(warnings.filters)
+    content = encoded(PHOTOGRAPH.resize((400, 400)), "PNG")
+    with ThreadPoolExecutor(8) as pool:
+        first, *others = pool.map(lambda _: read_image(io.BytesIO(content)), range(64))
+    assert all(np.array_equal(first, other) for other in others)
+    assert warnings.filters == before
 
 
 def test_what_is_no_file_is_refused(tmp_path):

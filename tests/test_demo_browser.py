@@ -10,14 +10,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
+from playwright.sync_api import expect, sync_playwright
 
 from attentdiffernet.datasets.sample import draw
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None and "CI" not in os.environ:
     pytest.skip("chromium is not installed (apt-get install chromium)", allow_module_level=True)
-
-from playwright.sync_api import expect, sync_playwright
 
 QUIET = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
@@ -86,7 +85,7 @@ def upload(page, *paths):
 
 
 def settled(page, text):
-    expect(page.locator("#status")).to_contain_text(re.compile(text), timeout=PATIENCE_MS)
+    expect(page.locator("#status .prose p")).to_contain_text(re.compile(text), timeout=PATIENCE_MS)
 
 
 def fits(page):

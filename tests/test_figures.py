@@ -207,7 +207,8 @@ def test_colour_bar_is_transparent_and_spans_the_scale():
 def test_no_figure_is_registered_globally():
     fg.roc_paper_figure(CURVES)
     fg.colour_bar(0, 1, "heat")
-    assert "matplotlib.pyplot" not in sys.modules
+    pyplot = sys.modules.get("matplotlib.pyplot")  # pytorch-grad-cam loads it
+    assert pyplot is None or not pyplot.get_fignums()
 
 
 def test_ink_can_be_read_on_light_and_on_dark_pages():

@@ -99,6 +99,8 @@ def test_the_detector_says_what_was_done(category):
     assert detector.data.n_fitted == len(fit) == 6
     assert detector.training == CONFIG and detector.scoring.n_views == calibration.n_views == 2
     assert not any(parameter.requires_grad for parameter in detector.model.parameters())
+    # It was calibrated as a checkpoint will hold it, in half precision.
+    assert all(torch.equal(p, p.half().to(p.dtype)) for p in detector.model.flow.parameters())
     # The threshold is the conformal quantile of the scores of the held-out normals, and these are what anyone computes.
     paths = [image.path for image in held_out]
     assert sorted(score_images(detector.model, paths, 2)) == pytest.approx(calibration.scores, rel=1e-5)
