@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= $(ATTENTDIFFERNET_DATA)
 
-.PHONY: demo test check results models clean help
+.PHONY: demo dashboard test check results models clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 demo: .venv/demo  ## the browser demo at http://localhost:7860
 	$(BIN)/python app.py
+
+dashboard: .venv/dashboard  ## the analysis dashboard at http://localhost:8501
+	$(BIN)/python -m streamlit run demo/dashboard/app.py
 
 test: .venv/test  ## all tests (those of the page need Debian's chromium)
 	$(BIN)/python -m pytest
@@ -36,6 +39,10 @@ clean:  ## the environment and what tools left behind
 
 .venv/demo: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
+	@touch $@
+
+.venv/dashboard: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dashboard]'
 	@touch $@
 
 .venv/test: pyproject.toml .venv/demo

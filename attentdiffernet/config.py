@@ -148,17 +148,24 @@ FLOW_SIZES: dict[str, FlowConfig] = {
 }
 
 
+FEATURE_DEVIATION = 0.225  # of ImageNet AlexNet's features, which DifferNet takes as they are
+
+
 @dataclass(frozen=True)
 class ModelConfig(Config):
     """One model: backbone weights, attention, flow.
 
     weights: `imagenet`, `bundled`, `random`, or the path of a .safetensors or .pth file.
+    feature_scale: factor on the features before the flow, set by training so that their mean standard deviation is
+        FEATURE_DEVIATION. Gates shrink features (CBAM's about 64-fold over three untrained blocks), and a flow learns
+        slowly on features of another size: variants would be compared by their size.
     image_size: side of the square network input in px; the scales are image_size / 2**i for i < n_scales.
     """
 
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     weights: str = "imagenet"
+    feature_scale: float = 1.0
     image_size: int = 448
     n_scales: int = 3
 
@@ -166,6 +173,8 @@ class ModelConfig(Config):
         super().__post_init__()
         if not 1 <= self.n_scales <= 8:
             raise AttentDifferNetError(f"n_scales must lie in 1..8, got {self.n_scales}")
+        if not 0 < self.feature_scale < float("inf"):
+            raise AttentDifferNetError(f"feature_scale must be positive and finite, got {self.feature_scale}")
         smallest = self.image_size >> (self.n_scales - 1)
         if smallest < 63:
             raise AttentDifferNetError(

@@ -66,7 +66,7 @@ class _ScoreThroughOneScale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = [self.model.backbone(x).mean((2, 3)) if k == self.scale else f for k, f in enumerate(self.pooled)]
-        z, _ = self.model.flow(torch.cat(pooled, dim=1))
+        z, _ = self.model.latent(torch.cat(pooled, dim=1))
         return view_scores(z)
 
 

@@ -6,6 +6,8 @@
 With `attention.kind = "none"` this *is* DifferNet (Rudolph et al., WACV 2021).
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,6 +63,12 @@ class AttentDifferNet(nn.Module):
         """(V, 3, S, S) -> (V, 768): globally averaged last feature maps, full scale first."""
         return self.features_from_stems(self.stems(views))
 
+    def latent(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(V, 768) -> z (V, 768), log_det_jac (V,), of features brought to the flow's scale."""
+        scale = self.config.feature_scale
+        z, log_det_jac = self.flow(features * scale)
+        return z, log_det_jac + math.log(scale) * self.n_features
+
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """(V, 3, S, S) -> z (V, 768), log_det_jac (V,)."""
-        return self.flow(self.features(views))
+        return self.latent(self.features(views))

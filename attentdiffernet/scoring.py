@@ -35,14 +35,14 @@ def score_images(
     """One anomaly score per image file, in order, as they are ready; memory stays that of one image."""
     for features in FeatureExtractor(model, cache).even_views(paths, n_views, progress):
         with torch.inference_mode():
-            z, _ = model.flow(features)
+            z, _ = model.latent(features)
         yield float(anomaly_score(z, n_views))
 
 
 def score_image(model: AttentDifferNet, image: Tensor, n_views: int) -> float:
     """The anomaly score of one image (3, S, S) in [0, 1], as of `data.to_tensor`."""
     with torch.inference_mode():
-        z, _ = model.flow(FeatureExtractor(model).of_image(image, even_angles(n_views)))
+        z, _ = model.latent(FeatureExtractor(model).of_image(image, even_angles(n_views)))
         return float(anomaly_score(z, n_views))
 
 
@@ -74,7 +74,7 @@ def score_progressively(
                 key = model.stem_key
                 if key not in stems:
                     stems[key] = model.stems(views)
-                z, _ = model.flow(model.features_from_stems(stems[key]))
+                z, _ = model.latent(model.features_from_stems(stems[key]))
                 seen[name].append(view_scores(z))
         yield {name: _running(torch.cat(parts)) for name, parts in seen.items()}
 

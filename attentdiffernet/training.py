@@ -1,6 +1,7 @@
 """Fits a flow (and, where asked, attention) to normal images, and calibrates the threshold on normals held out."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from .backbone import CHANNELS
 from .checkpoint import Calibration, DataCard, Detector
-from .config import ModelConfig, ScoringConfig, TrainingConfig
+from .config import FEATURE_DEVIATION, ModelConfig, ScoringConfig, TrainingConfig
 from .data import InspectionImage, make_views, read_image, to_tensor
 from .errors import DatasetError
 from .explain import explain, methods_of
@@ -58,7 +59,12 @@ def train(
     features = FeatureExtractor(model, cache).random_views(
         [image.path for image in fit], config.views_per_image, config.data_seed, progress
     )
-    fit_flow(model.flow, features.flatten(0, 1), config, progress)
+    rows = features.flatten(0, 1)
+    deviation = float(rows.std(0).mean())
+    if not 0 < deviation < math.inf:
+        raise DatasetError("The training images all have the same features: there is nothing to learn from them")
+    model.config = dataclasses.replace(model_config, feature_scale=FEATURE_DEVIATION / deviation)
+    fit_flow(model.flow, rows * model.config.feature_scale, config, progress)
     model.requires_grad_(False)
     detector = Detector(
         model, config, scoring, Calibration(0.0, 1, 1.0, (), {}), dataclasses.replace(data, n_fitted=len(fit))

@@ -596,36 +596,36 @@ def _is_example(path: str) -> bool:
 
 
 def _roc(tab: gr.Tab) -> None:
-    keys = service.roc_categories()
-    if not keys:
-        gr.Markdown("No results are shipped yet. `make results` builds them from score files in `results/scores`.")
-        return
     gr.Markdown(
         "How many defects are found for how many false alarms, at every threshold. All curves are computed from the "
         "committed score files; bands and intervals are 95 %."
     )
-    choice = gr.Dropdown(
-        [(service.category_title(key), key) for key in keys],
-        value=keys[0],
-        label="Data set and category",
-        filterable=False,
-        elem_id="roc-category",
-    )
+    choice = gr.Dropdown(label="Data set and category", filterable=False, elem_id="roc-category")
     with gr.Row():
         with gr.Column(min_width=340, scale=5):
             plot = gr.Plot(show_label=False, container=False, elem_id="roc-plot")
         with gr.Column(min_width=340, scale=7):
             tables = gr.HTML(elem_id="roc-tables")
 
-    def draw(key: str) -> Update:
+    def draw(key: str | None) -> Update:
         try:
-            found = service.roc_page(key)
+            found = service.roc_page(key or "")
         except AttentDifferNetError as error:
             return {plot: None, tables: alert(str(error))}
         return {plot: found.figure(), tables: roc_tables(found)}
 
-    for event in (tab.select, choice.input):  # drawn when looked at: Plotly's code is large
-        event(draw, choice, [plot, tables], show_progress="hidden", api_visibility="private")
+    def enter(key: str | None) -> Update:
+        keys = service.roc_categories()
+        if not keys:
+            none = "<p>No results are shipped yet: <code>make results</code> builds them from score files.</p>"
+            return {choice: gr.Dropdown(visible=False), plot: None, tables: none}
+        key = key if key in keys else keys[0]
+        titled = [(service.category_title(key), key) for key in keys]
+        return {choice: gr.Dropdown(titled, value=key, visible=True), **draw(key)}
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    tab.select(enter, choice, [choice, plot, tables], **quiet)  # drawn when looked at: Plotly's code is large
+    choice.input(draw, choice, [plot, tables], **quiet)
 
 
 def roc(category: str) -> dict:

@@ -24,6 +24,7 @@ QUIET = [
 ]
 PATIENCE_MS = 90_000  # on two cores that others use, too
 WAFER = "Wafer map (synthetic)"
+expect.set_options(timeout=PATIENCE_MS)
 # What the status line said, one after the other: a provisional verdict may be gone before a test looks.
 LISTEN = """
 window.said = [];
@@ -85,7 +86,7 @@ def upload(page, *paths):
 
 
 def settled(page, text):
-    expect(page.locator("#status .prose p")).to_contain_text(re.compile(text), timeout=PATIENCE_MS)
+    expect(page.locator("#status .prose p")).to_contain_text(re.compile(text))
 
 
 def fits(page):

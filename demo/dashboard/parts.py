@@ -4,19 +4,25 @@ A choice is read from the address when it changes there (a link, a reload), else
 and is written back where it differs from its default: a link reproduces the view. Uploads stay in the session.
 """
 
-import hashlib
+import base64
 import html
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import streamlit as st
 
-from attentdiffernet.config import VARIANT_TITLES
-from attentdiffernet.data_names import IMAGE_TYPES
 from attentdiffernet.figures import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
 from demo import evidence
 
 T = TypeVar("T")
+HOW_TO_MEASURE = (
+    "Each evaluation adds its scores: `attentdiffernet evaluate MODEL DATA/CATEGORY --results results --run NAME`. "
+    "Then reload this page."
+)
+HOW_TO_TRAIN = (
+    "Train one on a folder of normal images: `attentdiffernet train DATA/CATEGORY --variant se --out "
+    "models/DATASET/CATEGORY/se`, or all that the project ships: `make models`. Then start the dashboard anew."
+)
 PLOTLY = {"displaylogo": False, "displayModeBar": False, "scrollZoom": False}
 
 
@@ -40,12 +46,12 @@ def _settle(name: str, default: T, parse: Callable[[list[str]], T | None]) -> st
         asked = here or kept.get(name, [])
     elif here != written.get(key, []):
         asked = here
-    else:
-        current = st.session_state[key]
+    elif (current := st.session_state[key]) == []:  # emptied by hand
+        return key
+    else:  # what was chosen, unless other options are offered by now
         asked = [str(x) for x in current] if isinstance(current, list) else [str(current)]
     value = parse(asked) if asked else None
-    if key not in st.session_state or st.session_state[key] != value:
-        st.session_state[key] = default if value is None else value
+    st.session_state[key] = default if value is None else value
     return key
 
 
@@ -68,7 +74,9 @@ def choice(
     first = next(iter(options)) if default not in options else str(default)
     key = _settle(name, first, lambda asked: asked[0] if asked[0] in options else None)
     if segments:
-        value = st.segmented_control(label, list(options), format_func=options.__getitem__, key=key, required=True, **more)
+        value = st.segmented_control(
+            label, list(options), format_func=options.__getitem__, key=key, required=True, wrap=True, **more
+        )
     else:
         value = st.selectbox(label, list(options), format_func=options.__getitem__, key=key, **more)
     _remember(name, value, first)
@@ -161,6 +169,36 @@ def table(head_cells: list[str], rows: list[list[str]], caption: str = "") -> No
     st.html(f"<div class='scroll'><table>{said}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>")
 
 
+def image_of(key: str) -> tuple[str, bytes] | None:
+    """(name, file) of one image: the visitor's own, else a test image, else an example; None where there is none."""
+    from demo import service
+
+    options = service.images_to_choose(key)
+    names = {name: name for name in options}
+    left, right = st.columns(2)
+    with right:
+        own = st.file_uploader("Or your own", type=service.IMAGE_TYPES, key=f"own:{key}")
+    with left:
+        name = choice("Image", names, "image", service.first_anomalous(options)) if names else ""
+        if not names:
+            empty("No image of this category is at hand.", "Drop one in beside this.")
+    if own is not None:
+        return own.name, own.getvalue()
+    return (name, options[name]()) if name else None
+
+
+def drawing(svg: str, alt: str) -> str:
+    """An inline SVG as an image, its currentColor the theme's ink: `st.html` drops SVG elements."""
+    space = "" if "xmlns=" in svg else 'xmlns="http://www.w3.org/2000/svg" '
+    coloured = svg.replace("<svg ", f'<svg {space}color="{ink()}" ', 1)
+    return f"<img src='data:image/svg+xml;base64,{base64.b64encode(coloured.encode()).decode()}' alt='{text(alt)}'>"
+
+
+def ink() -> str:
+    """Text and axes of charts, for the theme the visitor has chosen."""
+    return "#b9c3cf" if st.context.theme.type == "dark" else "#4b5768"
+
+
 def chart(figure: Any, alt: str, key: str | None = None) -> None:
-    """A Plotly figure in its own colours, which can be read on light and dark pages."""
+    """A Plotly figure in its own colours, drawn with `ink()`."""
     st.plotly_chart(figure, theme=None, config=PLOTLY, alt=alt, key=key)
