@@ -165,9 +165,9 @@ class ModelConfig(Config):
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     weights: str = "imagenet"
-    feature_scale: float = 1.0
     image_size: int = 448
     n_scales: int = 3
+    feature_scale: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

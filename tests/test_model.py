@@ -115,3 +115,13 @@ def test_configurations_survive_json():
         ModelConfig.from_dict({"attention": {"kind": "se", "reducton": 2}})
     with pytest.raises(AttentDifferNetError, match="FlowConfig needs a mapping of names to values, got list"):
         ModelConfig.from_dict({"flow": []})
+
+
+def test_the_feature_scale_counts_in_the_log_determinant():
+    """latent(f) = flow(s · f): its Jacobian is the flow's at s · f, times s on the diagonal."""
+    config = ModelConfig(flow=FlowConfig(2, 8, 1), weights="random", image_size=63, n_scales=1, feature_scale=3.0)
+    model = AttentDifferNet(config)
+    features = torch.rand(1, model.n_features)
+    _, log_det_jac = model.latent(features)
+    jacobian = torch.autograd.functional.jacobian(lambda f: model.latent(f[None])[0][0], features[0])
+    assert float(log_det_jac) == pytest.approx(float(torch.linalg.slogdet(jacobian).logabsdet), abs=1e-2)

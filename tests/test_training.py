@@ -9,11 +9,19 @@ from PIL import Image
 
 from attentdiffernet import training
 from attentdiffernet.checkpoint import DataCard
-from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig, ScoringConfig, TrainingConfig
+from attentdiffernet.config import (
+    FEATURE_DEVIATION,
+    AttentionConfig,
+    FlowConfig,
+    ModelConfig,
+    ScoringConfig,
+    TrainingConfig,
+)
 from attentdiffernet.data import InspectionDataset, InspectionImage, even_angles, make_views, read_image, to_tensor
 from attentdiffernet.datasets.sample import draw
 from attentdiffernet.errors import AttentDifferNetError, DatasetError, ImageError
 from attentdiffernet.explain import explain, methods_of
+from attentdiffernet.features import FeatureExtractor
 from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.scoring import score_images
 from attentdiffernet.statistics import conformal_threshold
@@ -200,3 +208,13 @@ def test_views_of_calibration_and_scoring_are_the_same(category):
     with torch.no_grad():
         z, _ = detector.model(make_views(image, even_angles(2)))
     assert min(abs(z.square().mean().item() - score) for score in detector.calibration.scores) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["none", "se", "cbam"])
+def test_every_variant_gives_its_flow_features_of_one_size(kind, category):
+    """Gates shrink features; a flow fitted to small ones for a few epochs would lose by that alone."""
+    detector = trained(category, attention=AttentionConfig(kind))
+    fit, _ = training.split_normals(InspectionDataset(category).train, CONFIG)
+    rows = FeatureExtractor(detector.model).random_views([image.path for image in fit], CONFIG.views_per_image, 0)
+    scaled = rows.flatten(0, 1) * detector.model.config.feature_scale
+    assert float(scaled.std(0).mean()) == pytest.approx(FEATURE_DEVIATION, rel=1e-4)

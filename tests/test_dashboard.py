@@ -1,0 +1,288 @@
+"""Every page of the dashboard on the committed score files, without a browser; and what score files alone tell."""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from attentdiffernet.datasets.sample import file_of
+from attentdiffernet.errors import DatasetError, ResultsError
+from attentdiffernet.statistics import auroc, percentile_among
+from demo import evidence
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ["overview", "roc", "failures", "compare", "attention", "figures", "method"]
+KEY = "sample/wafer"
+PATIENCE_S = 240  # on two cores that others use, too
+IMAGE = "scratch/001.png"
+
+
+@pytest.fixture
+def visit():
+    """visit(page, **address) -> the page, as a link to it shows it."""
+
+    def build(page, **address):
+        at = AppTest.from_file(str(ROOT / "demo" / "dashboard" / "app.py"), default_timeout=PATIENCE_S)
+        at.run()  # registers the pages
+        at.switch_page(f"{page}.py")
+        for name, value in address.items():
+            at.query_params[name] = value
+        return whole(at.run())
+
+    return build
+
+
+def whole(at):
+    """The page, unless something was raised on it."""
+    assert not at.exception, at.exception[0].value
+    return at
+
+
+def runs(key=KEY):
+    return evidence.of_setting(key, next(iter(evidence.settings(key))))
+
+
+def html(at):
+    return " ".join(element.proto.body for element in at.get("html"))
+
+
+def charts(at):
+    """The Plotly figures, by the first word of their alt text."""
+    return {e.proto.alt.split(" ")[0]: json.loads(e.proto.spec) for e in at.get("plotly_chart")}
+
+
+def numbers(values):
+    """A list in a figure, which Plotly may have packed."""
+    if isinstance(values, dict):
+        return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist()
+    return values
+
+
+def widget(at, kind, label):
+    return next(element for element in at.get(kind) if element.label == label)
+
+
+# -- every page
+
+
+@pytest.mark.parametrize("page", ["overview", "roc", "failures", "method"])
+def test_a_page_of_results_opens(visit, page):
+    at = visit(page)
+    assert at.title[0].value
+    assert not at.error
+
+
+@pytest.mark.parametrize("page", ["compare", "attention", "figures"])
+def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
+    at = visit(page, category=KEY, image=IMAGE, columns="none")
+    assert at.title[0].value
+    assert not at.error
+    if page == "compare":
+        assert "Drop photographs" in at.info[0].value
+    if page == "attention":
+        assert "untrained" in at.warning[0].value
+        assert "Grad-CAM" in [element.value for element in at.subheader]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "method"])
+def test_a_page_without_anything_tells_what_to_do(visit, page, monkeypatch, tmp_path):
+    from demo import service
+
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
+    monkeypatch.setattr(service, "MODELS", tmp_path)
+    at = visit(page)
+    command = "attentdiffernet evaluate" if page in ("overview", "roc", "failures") else "attentdiffernet train"
+    assert command in at.info[0].value
+
+
+def test_damaged_results_are_a_sentence_not_a_crash(visit, monkeypatch, tmp_path):
+    (tmp_path / "runs.csv").write_text("run,what\n")
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
+    at = visit("overview")
+    assert "the columns must be" in at.error[0].value
+
+
+def test_nonsense_in_the_address_is_passed_over(visit):
+    at = visit("roc", category="nothing/here", fpr="many", by="magic", log="perhaps", variant="<b>")
+    assert widget(at, "selectbox", "Category").value == evidence.roc_categories()[0]
+    assert at.slider[0].value == 5.0
+
+
+def test_pages_of_tables_do_not_wait_for_torch():
+    heavy = ("torch", "plotly", "matplotlib", "sklearn")
+    code = f"import sys, demo.evidence; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+# -- overview
+
+
+def test_the_overview_shows_what_the_score_files_say(visit):
+    at = visit("overview")
+    measured, published = (element.value for element in at.dataframe)
+    found = evidence.measured()
+    assert len(measured) == len(found)
+    for row, m in zip(measured.itertuples(), found, strict=True):
+        assert row.auroc == pytest.approx(100 * auroc(m.labels, m.values), abs=0.051)
+        assert np.isnan(row.difference) == (m.run.variant == "none" or m.delong is None)
+    assert list(published["source"]) == list(evidence.published()["source"])
+    assert "source" not in measured, "measured and published stand apart"
+
+
+def test_the_table_to_copy_holds_every_run_with_all_digits(visit):
+    at = visit("overview")
+    copied = pd.read_csv(io.StringIO(at.code[0].value))
+    pd.testing.assert_frame_equal(copied, evidence.overview_frame(evidence.measured()), check_dtype=False, rtol=1e-8)
+    at = visit("overview", format="latex")
+    rows = [line for line in at.code[0].value.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 1 + len(evidence.measured())
+    assert all(row.count(" & ") == 7 for row in rows)
+    at = visit("overview", format="markdown")
+    assert all(line.count(" | ") == 7 for line in at.code[0].value.splitlines())
+
+
+def test_the_order_is_that_of_the_address(visit):
+    shown = visit("overview", order="auroc").dataframe[0].value["auroc"]
+    assert list(shown) == sorted(shown, reverse=True)
+
+
+# -- ROC
+
+
+def test_curve_histogram_and_counts_follow_the_slider_at_once(visit):
+    at = visit("roc", category=KEY)
+    for percent in (10.0, 30.0):
+        at.slider[0].set_value(percent)
+        whole(at.run())
+        assert at.query_params["fpr"] == str(percent)
+        found = runs()
+        points = {variant: m.at_fpr(percent / 100) for variant, m in found.items()}
+        shown = charts(at)
+        dots = [t for t in shown["ROC"]["data"] if t.get("mode") == "markers"]
+        assert [numbers(dot["y"]) for dot in dots] == [pytest.approx([point.tpr]) for point in points.values()]
+        first = next(iter(points.values()))
+        line = next(t for t in shown["Anomaly"]["data"] if t.get("name", "").startswith("Threshold"))
+        assert numbers(line["x"]) == pytest.approx([first.threshold] * 2)
+        for point in points.values():
+            assert f"<td class='right'>{point.true_positives}</td>" in html(at)
+            assert f"threshold {point.threshold:.4g}" in html(at)
+
+
+def test_a_link_reproduces_the_view(visit):
+    at = visit("roc", category=KEY, fpr="20.0", log="True", variant="se")
+    at.slider[0].set_value(25.0)
+    whole(at.run())
+    again = visit("roc", **at.query_params)
+    assert again.slider[0].value == 25.0
+    assert again.get("plotly_chart")[1].proto.alt == at.get("plotly_chart")[1].proto.alt
+    assert charts(again)["ROC"]["layout"]["xaxis"]["type"] == "log"
+
+
+def test_a_threshold_sets_the_others_to_the_same_share_of_normals(visit):
+    at = visit("roc", category=KEY, by="threshold", variant="se")
+    m = runs()["se"]
+    threshold = at.slider[0].value
+    assert threshold == pytest.approx(m.at_fpr(0.05).threshold)
+    assert f"threshold {m.at(threshold).threshold:.4g}" in html(at)
+
+
+def test_a_shipped_threshold_is_that_of_the_model(visit):
+    at = visit("roc", category=KEY, by="shipped")
+    for variant, m in runs().items():
+        config = json.loads((evidence.MODELS / KEY / variant / "config.json").read_text())
+        assert evidence.shipped_threshold(m).threshold == config["calibration"]["threshold"]
+        assert f"threshold {config['calibration']['threshold']:.4g}" in html(at)
+
+
+# -- failures
+
+
+def test_failures_are_the_worst_and_their_places_are_percentiles():
+    found = runs()
+    normals = evidence.failures(found, "normals", "se", 5)
+    m = found["se"]
+    assert [f.scores["se"] for f in normals] == sorted(m.of_class(0), reverse=True)[:5]
+    anomalies = evidence.failures(found, "anomalies", "se", 5)
+    assert [f.scores["se"] for f in anomalies] == sorted(m.of_class(1))[:5]
+    for failure in (*normals, *anomalies):
+        assert failure.place["se"] == pytest.approx(percentile_among(m.of_class(0), failure.scores["se"]))
+    spreads = [f.spread for f in evidence.failures(found, "disagreements", "se", 10**6)]
+    assert spreads == sorted(spreads, reverse=True) and spreads[-1] > 0
+    with pytest.raises(ResultsError, match="no list"):
+        evidence.failures(found, "luck", "se")
+
+
+def test_a_failure_is_looked_at_by_its_button_and_by_its_address(visit):
+    worst = evidence.failures(runs(), "anomalies", "cbam", 3)
+    at = visit("failures", category=KEY, variant="cbam", list="anomalies")
+    assert at.subheader[0].value == worst[0].image
+    at.button(f"look-anomalies-{worst[2].image}").click()
+    whole(at.run())
+    assert at.subheader[0].value == worst[2].image
+    assert at.query_params["image"] == worst[2].image
+    assert {image.caption for image in at.image} >= {"Image", "DifferNet", "AttentDifferNet (CBAM)"}
+
+
+def test_without_images_the_page_says_so_and_works_from_score_files(visit, monkeypatch):
+    monkeypatch.setattr(evidence, "images_at_hand", lambda key: False)
+    at = visit("failures", category=KEY)
+    assert "not at hand" in at.info[0].value and evidence.DATA_ENVIRONMENT in at.info[0].value
+    worst = evidence.failures(runs(), "normals", "none", 8)
+    assert all(failure.image in html(at) for failure in worst)
+    at.selectbox[-1].set_value(worst[3].image)
+    whole(at.run())
+    assert at.subheader[0].value == worst[3].image
+
+
+def test_images_of_other_data_sets_are_looked_up_below_the_folder_named(monkeypatch, tmp_path):
+    monkeypatch.delenv(evidence.DATA_ENVIRONMENT, raising=False)
+    folder = tmp_path / "mvtec_ad" / "bottle" / "test" / "good"
+    folder.mkdir(parents=True)
+    (folder / "000.png").write_bytes(b"file")
+    assert (
+        evidence.image_file("mvtec_ad/bottle", "good/000.png") is None
+        or "ATTENTDIFFERNET_DATA" in __import__("os").environ
+    )
+    monkeypatch.setenv(evidence.DATA_ENVIRONMENT, str(tmp_path))
+    assert evidence.images_at_hand("mvtec_ad/bottle")
+    assert evidence.image_file("mvtec_ad/bottle", "good/000.png") == b"file"
+    assert evidence.image_file("mvtec_ad/bottle", "good/001.png") is None
+
+
+@pytest.mark.parametrize("name", ["scratch/000.png", "good/002.png"])
+def test_a_sample_image_is_drawn_again_as_it_was_written(category, name):
+    written = category / "test" / name  # 8 images to train on and other counts: other seeds, so another image
+    assert written.is_file() and file_of("wafer", name) != written.read_bytes()
+    assert file_of("wafer", name) == file_of("wafer", name)
+
+
+def test_a_sample_image_that_is_not_in_the_set_is_refused():
+    for name in ("scratch/020.png", "good/000.jpg", "../x.png", ""):
+        with pytest.raises(DatasetError, match="no image"):
+            file_of("wafer", name)
+
+
+# -- compare
+
+
+def test_two_visitors_do_not_see_each_others_images(visit):
+    at = visit("compare", category=KEY)
+    at.file_uploader[0].set_value(
+        [("mine.png", file_of("wafer", IMAGE), "image/png"), ("no.png", b"hello", "image/png")]
+    )
+    whole(at.run())
+    table = at.dataframe[0].value
+    assert list(table["Image"]) == ["mine.png", "no.png"]
+    assert "anomalous by" in table["Verdict"][0] and "not an image" in table["Verdict"][1]
+    assert html(at).count("held-out normals") == len(runs())
+    other = visit("compare", category=KEY)
+    assert not other.dataframe and "Drop photographs" in other.info[0].value
+    assert "mine.png" not in str(other.session_state)
