@@ -174,7 +174,7 @@ def inline_picture(picture: np.ndarray, alt: str) -> str:
 
 
 def category_text(key: str | None) -> str:
-    """What is inspected, and in one line each what cannot be chosen now."""
+    """What is inspected, and what cannot be chosen now, with the reason to unfold."""
     found = service.categories()
     here = next((info for info in found if info.key == key), None)
     parts = []
@@ -183,7 +183,12 @@ def category_text(key: str | None) -> str:
         parts.append(f"<p>{text(here.description)}</p><p class='small'>{text(here.dataset_title)}.{licence}</p>")
     elif not found:
         parts.append(alert("No models are shipped: train some with the command line (see README)"))
-    parts += [f"<p class='small'><b>{text(i.title)}</b> {text(i.why_not)}.</p>" for i in found if i.why_not]
+    for reason in dict.fromkeys(info.why_not for info in found if info.why_not):
+        titles = ", ".join(text(info.title) for info in found if info.why_not == reason)
+        parts.append(
+            f"<details class='small'><summary>Not available on this machine: {titles}</summary>"
+            f"<p>Each {text(reason)}.</p></details>"
+        )
     return "".join(parts)
 
 

@@ -124,4 +124,4 @@ def test_the_feature_scale_counts_in_the_log_determinant():
     features = torch.rand(1, model.n_features)
     _, log_det_jac = model.latent(features)
     jacobian = torch.autograd.functional.jacobian(lambda f: model.latent(f[None])[0][0], features[0])
-    assert float(log_det_jac) == pytest.approx(float(torch.linalg.slogdet(jacobian).logabsdet), abs=1e-2)
+    assert log_det_jac.item() == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-2)
