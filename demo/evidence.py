@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path(os.environ.get("ATTENTDIFFERNET_MODELS") or ROOT / "models")
 RESULTS = Path(os.environ.get("ATTENTDIFFERNET_RESULTS") or ROOT / "results")
 DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"  # folder of data sets, DATASET/CATEGORY/test/..., where images are looked up
-SHIPPED_BACKBONES = ("imagenet", "bundled")  # of models that are shipped; others are measured for comparison
+SHIPPED_BACKBONES = ("imagenet", "bundled")  # in the order of the papers' first; others are for comparison
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,9 @@ def _measured(results_dir: Path, _stamp: tuple[tuple[Path, int, int], ...]) -> t
     def rank(run: results.Run) -> tuple[Any, ...]:
         # Backbones of shipped models first; baselines behind the variants.
         variant = order.index(run.variant) if run.variant in order else len(order)
-        return run.dataset, run.category, run.backbone not in SHIPPED_BACKBONES, run.backbone, run.seed, variant
+        shipped = run.backbone in SHIPPED_BACKBONES
+        backbone = SHIPPED_BACKBONES.index(run.backbone) if shipped else len(SHIPPED_BACKBONES)
+        return run.dataset, run.category, backbone, run.backbone, run.seed, variant
 
     runs.sort(key=rank)
     scores = {

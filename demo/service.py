@@ -289,7 +289,11 @@ def _heat(models: dict[str, Detector], tensor: Tensor, method: str) -> Heat:
     maps = {v: explain(d.model, tensor, method) for v, d in models.items() if method in methods_of(d.model.config)}
     references = {v: models[v].map_reference(method) for v in maps}
     heat, scale = relative_heat(maps, references)
-    return Heat(method, heat, {v: what_it_shows(method, models[v].model.config) for v in maps}, scale)
+    notes = {v: what_it_shows(method, models[v].model.config) for v in maps}
+    for variant, values in heat.items():
+        if values.max() <= scale[0]:  # an empty map is an answer; say so, or it looks like a fault
+            notes[variant] += " No place here exceeds what held-out normals reach."
+    return Heat(method, heat, notes, scale)
 
 
 def check_method(method: str) -> None:

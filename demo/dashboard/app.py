@@ -37,9 +37,13 @@ def warm_up() -> None:
 st.set_page_config("AttentDifferNet", page_icon="🔍", layout="wide")
 st.html(HERE / "style.css")
 st.html(parts.variant_style())
-page = st.navigation(
-    [st.Page(HERE / f"{name}.py", title=title, url_path=name) for name, title in PAGES.items()], position="top"
-)
+pages = [st.Page(HERE / f"{name}.py", title=title, url_path=name) for name, title in PAGES.items()]
+page = st.navigation(pages, position="top")
+with st.container(
+    horizontal=True, gap="xxsmall", key="narrow-navigation"
+):  # Streamlit's own covers the page on a phone
+    for other in pages:
+        st.page_link(other)
 parts.enter(page.url_path or "overview")
 try:
     page.run()

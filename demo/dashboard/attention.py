@@ -1,0 +1,139 @@
+"""Attention: what the blocks do to one image, and Grad-CAM at any layer and scale."""
+
+import io
+import math
+
+import numpy as np
+import streamlit as st
+
+from attentdiffernet.figures import colour_bar, gate_figure, heat_picture, overlay, pixels
+from demo import evidence, service
+from demo.dashboard import parts
+
+BLOCKS = {
+    "attention1": "Block 1 (64 channels)",
+    "attention2": "Block 2 (192 channels)",
+    "attention3": "Block 3 (256 channels)",
+}
+SCALES = ("Full", "Half", "Quarter")
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def reading(file: bytes, key: str, variant: str, name: str) -> service.AttentionView:
+    return service.attention_view(io.BytesIO(file), key, variant, name)
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def cam(file: bytes, key: str, variant: str, layer: str, scale: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    return service.grad_cam_view(io.BytesIO(file), key, variant, layer, scale, name)
+
+
+def bar(low: float, high: float, label: str) -> None:
+    if 0 < high < 0.01:  # a scale without 1e-8 at its corner
+        power = math.floor(math.log10(high))
+        low, high, label = low / 10.0**power, high / 10.0**power, f"{label}, × $10^{{{power}}}$"
+    said = f"Colour scale from {low:.3g} to {high:.3g}: {label}"
+    st.image(pixels(colour_bar(low, high, label, ink=parts.ink())), width=360, alt=said)
+
+
+def before_and_after(view: service.AttentionView, block: str, scale: int, name: str) -> None:
+    found = view.readings[block, scale]
+    top = float(max(found.before.max(), found.after.max()))
+    what = f"{BLOCKS[block]}, {SCALES[scale].lower()} scale, {name}"
+    pictures = [
+        (view.image, "Image", f"The image {name}"),
+        (heat_picture(found.before, 0, top), "Before the block", f"Mean activation before {what}"),
+        (heat_picture(found.after, 0, top), "After the block", f"Mean activation after {what}"),
+    ]
+    if found.spatial_gate is not None:
+        gate = found.spatial_gate
+        caption = f"Spatial gate, {gate.min():.2f} to {gate.max():.2f}"
+        pictures.append((heat_picture(gate, 0, max(1.0, float(gate.max()))), caption, f"{caption}, {what}"))
+    with st.container(key="pairs-blocks"):
+        columns = st.columns(4)
+    for column, (picture, caption, alt) in zip(columns, pictures, strict=False):
+        column.image(picture, caption=caption, width="stretch", alt=alt)
+    with st.container(horizontal=True):
+        bar(0, top, "mean activation over channels")
+        if found.spatial_gate is not None:
+            bar(0, max(1.0, float(found.spatial_gate.max())), "spatial gate: what each place is multiplied by")
+
+
+def channel_gates(view: service.AttentionView, block: str, titles: dict[str, str]) -> None:
+    gates = {
+        titles[str(scale)]: found.channel_gates
+        for (which, scale), found in view.readings.items()
+        if which == block and found.channel_gates is not None
+    }
+    figure = gate_figure(gates, ink=parts.ink())
+    parts.chart(figure, f"Channel gates of {BLOCKS[block]} at {len(gates)} scales, sorted by the first", "gates")
+    rows = [
+        [BLOCKS[name], titles[str(scale)], f"{low:.3f}", f"{median:.3f}", f"{high:.3f}"]
+        for name, scale, _, low, median, high in view.summary
+    ]
+    with st.expander("All blocks and scales in numbers"):
+        parts.table(["Block", "Scale", "Lowest gate", "Median", "Highest gate"], rows)
+
+
+parts.head(
+    "What do the attention blocks do?",
+    "Gates multiply what passes: 1 lets a channel or a place through, 0 stops it. Shown for the unrotated image, at "
+    "the three scales that the backbone sees.",
+)
+ready = {info.key: info for info in service.categories() if not info.why_not}
+if not ready:
+    parts.empty("No model can be used here.", parts.HOW_TO_TRAIN)
+    st.stop()
+one, two = st.columns(2)
+with one:
+    key = parts.category(list(ready))
+with two:
+    variants = {v: evidence.variant_title(v) for v in service.detectors(key)}
+    variant = parts.choice("Variant", variants, "variant", "cbam" if "cbam" in variants else None, segments=True)
+image = parts.image_of(key)
+if image is None:
+    st.stop()
+name, file = image
+view = reading(file, key, variant, name)
+titles = {str(k): f"{SCALES[k]}, {size} px" for k, size in enumerate(view.scale_sizes)}
+
+if view.readings:
+    untrained = "untrained" in view.note
+    (st.warning if untrained else st.info)(
+        f"{view.note} Choices of this reproduction: {view.choices}.",
+        icon=":material/casino:" if untrained else ":material/school:",
+    )
+    one, two = st.columns(2)
+    with one:
+        block = parts.choice("Block", BLOCKS, "block", "attention3")
+    with two:
+        scale = int(parts.choice("Scale", titles, "scale", segments=True))
+    before_and_after(view, block, scale, name)
+    st.subheader("Channel gates", anchor=False)
+    channel_gates(view, block, titles)
+else:
+    st.info(f"{view.note} Choose SE or CBAM to see gates; Grad-CAM works for every variant.", icon=":material/block:")
+
+st.subheader("Grad-CAM", anchor=False)
+st.markdown(
+    "Places whose activations at this layer raise the anomaly score through this scale, the other scales held "
+    "constant. Raw values on a scale of their own: heights of two layers or variants cannot be compared."
+)
+one, two = st.columns(2)
+with one:
+    layers = {layer: BLOCKS.get(layer, "Last features") for layer in service.layers_of(key, variant)}
+    layer = parts.choice("Layer", layers, "layer")
+with two:
+    through = int(parts.choice("Through the scale", titles, "through", segments=True))
+picture, heat = cam(file, key, variant, layer, through, name)
+top = float(heat.max())
+left, middle, _ = st.columns(3)
+left.image(picture, caption="Image", width="stretch", alt=f"The image {name}")
+shown = overlay(picture, heat, 0, top)
+middle.image(
+    shown, caption=f"Grad-CAM, {variants[variant]}", width="stretch", alt=f"Grad-CAM at {layers[layer]}, {name}"
+)
+if top > 0:
+    bar(0, top, "Grad-CAM, raw")
+else:
+    st.caption("Nothing at this layer raises the score of this image: the map is zero everywhere.")

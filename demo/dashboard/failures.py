@@ -1,0 +1,205 @@
+"""Failures: the images behind the numbers. Lists need score files alone; pictures where the images are at hand."""
+
+import io
+from pathlib import PurePath
+
+import numpy as np
+import streamlit as st
+from PIL import Image, ImageOps
+
+from attentdiffernet.figures import histogram_figure
+from demo import evidence
+from demo.dashboard import parts
+from demo.evidence import Failure, Measured
+
+SHOWN = 8
+THUMBNAIL = 146  # px: eight in a row on a desk, two on a phone
+EXPLAINED = {
+    "normals": "Normal test images that this variant takes for the most anomalous: the false alarms come first.",
+    "anomalies": "Anomalous test images that this variant takes for the most normal: the missed defects come first.",
+    "disagreements": "Images that the variants place most differently among the normal ones.",
+}
+
+
+@st.cache_data(max_entries=200, show_spinner=False)
+def thumbnail(key: str, image: str) -> bytes | None:
+    """A small PNG of a test image, or None where it is not at hand."""
+    from attentdiffernet.data import read_image
+
+    file = evidence.image_file(key, image)
+    if file is None:
+        return None
+    side = 2 * THUMBNAIL  # for screens of double density; in the middle of a square, so that cards line up
+    picture = ImageOps.contain(Image.fromarray(read_image(io.BytesIO(file), image)), (side, side))
+    square = Image.new("RGBA", (side, side))
+    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    stream = io.BytesIO()
+    square.save(stream, "PNG")
+    return stream.getvalue()
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def maps(key: str, image: str, method: str) -> tuple[np.ndarray, dict[str, np.ndarray], bytes, dict[str, str]] | None:
+    """(image, overlay by variant, colour bar, notes) of a test image; None where it is not at hand."""
+    from attentdiffernet.figures import overlay
+    from demo import service
+
+    file = evidence.image_file(key, image)
+    if file is None:
+        return None
+    picture, heat = service.heat_of(io.BytesIO(file), key, method, image)
+    overlays = {variant: overlay(picture, values, *heat.scale) for variant, values in heat.heat.items()}
+    return picture, overlays, service.png(service.heat_bar(heat.scale)), heat.notes
+
+
+def label(failure: Failure, variant: str, kind: str) -> str:
+    if kind == "disagreements":
+        return f"places {min(failure.place.values()):.0f} % to {max(failure.place.values()):.0f} %"
+    return f"score {parts.score(failure.scores[variant])}"
+
+
+def gallery(key: str, found: list[Failure], variant: str, kind: str, chosen: str) -> None:
+    """The list, as cards with a button each that writes into the address. Pictures come in after the words."""
+    places, buttons = [], []
+    with st.container(horizontal=True, gap="small", key="gallery"):
+        for failure in found:
+            with st.container(width=THUMBNAIL, gap="xxsmall"):
+                places.append(st.empty())
+                buttons.append(st.empty())
+                st.caption(f"{failure.defect.replace('_', ' ')}, {label(failure, variant, kind)}")
+    for button, failure in zip(buttons, found, strict=True):
+        key_of = f"look-{kind}-{failure.image}"
+        stem, looked_at = PurePath(failure.image).stem, failure.image == chosen
+        if button.button(stem, type="primary" if looked_at else "secondary", key=key_of, width="stretch"):
+            st.query_params["image"] = failure.image
+            st.rerun()
+    for place, failure in zip(places, found, strict=True):
+        picture = thumbnail(key, failure.image)
+        if picture is not None:
+            place.image(picture, width=THUMBNAIL, alt=f"Test image {failure.image}")
+
+
+def table(found: list[Failure], runs: dict[str, Measured]) -> None:
+    rows = [
+        [
+            parts.text(failure.image),
+            parts.text(failure.defect.replace("_", " ")),
+            *(f"{parts.score(failure.scores[v])} <span class='small'>({failure.place[v]:.0f} %)</span>" for v in runs),
+        ]
+        for failure in found
+    ]
+    heads = ["Image", "Defect", *(parts.variant_name(v) for v in runs)]
+    parts.table(heads, rows, "Anomaly score, and the share of normal test images that score lower")
+
+
+def card(m: Measured, failure: Failure) -> str:
+    """What one run says of the image, at the shipped threshold or, without one, at 5 % false positives."""
+    variant, shipped = m.run.variant, evidence.shipped_threshold(m)
+    threshold = shipped.threshold if shipped else m.at_fpr(0.05).threshold
+    flagged = failure.scores[variant] > threshold
+    of = "shipped" if shipped else "at 5 % of test normals"
+    return (
+        f"<div class='card variant-{parts.text(variant)}'><h4>{parts.variant_name(variant)}</h4>"
+        f"<p>{parts.badge(flagged)}</p><dl><div><dt>Score</dt><dd>{parts.score(failure.scores[variant])}</dd></div>"
+        f"<div><dt>Threshold, {of}</dt><dd>{parts.score(threshold)}</dd></div>"
+        f"<div><dt>Above</dt><dd>{failure.place[variant]:.0f} % of {m.interval.n_normal} normals</dd></div></dl></div>"
+    )
+
+
+def details(key: str, failure: Failure, runs: dict[str, Measured], variant: str) -> None:
+    st.subheader(failure.image, anchor=False)
+    truth = "A normal image" if failure.label == 0 else f"An anomalous image: {failure.defect.replace('_', ' ')}"
+    st.markdown(f"{truth}. Its scores are those of the committed score files.")
+    left, right = st.columns([4, 6], gap="large")
+    with left:
+        m = runs[variant]
+        figure = histogram_figure(m.of_class(0), m.of_class(1), mark=failure.scores[variant], ink=parts.ink())
+        figure.update_layout(height=320)
+        said = f"Scores of all test images by {m.title}, this one at {failure.scores[variant]:.4g}"
+        parts.chart(figure, said, "place")
+    with right:
+        st.html("<div class='place'>" + "".join(card(m, failure) for m in runs.values()) + "</div>")
+    if evidence.images_at_hand(key):
+        pictures(key, failure)
+
+
+def pictures(key: str, failure: Failure) -> None:
+    """The image and the maps of all variants on one scale, as far as images and models are at hand."""
+    from attentdiffernet.errors import AttentDifferNetError
+    from demo import service
+
+    method = parts.choice("Map", service.METHODS, "method", segments=True)
+    try:
+        with st.spinner("Drawing the maps …"):
+            found = maps(key, failure.image, method)
+    except AttentDifferNetError as error:
+        st.info(f"No maps: {error}", icon=":material/image_not_supported:")
+        small = thumbnail(key, failure.image)
+        if small is not None:
+            st.image(small, width=2 * THUMBNAIL, alt=f"Test image {failure.image}")
+        return
+    if found is None:
+        return
+    image, overlays, bar, notes = found
+    with st.container(key="pairs-maps"):
+        columns = st.columns(1 + len(overlays))
+    columns[0].image(image, caption="Image", width="stretch", alt=f"Test image {failure.image}")
+    for column, (variant, picture) in zip(columns[1:], overlays.items(), strict=True):
+        title = evidence.variant_title(variant)
+        column.image(
+            picture, caption=title, width="stretch", alt=f"{service.METHODS[method]} by {title} on {failure.image}"
+        )
+    st.image(bar, width=420, alt="Colour scale: multiples of what 99 % of held-out normal images reach")
+    for note in dict.fromkeys(notes.values()):
+        st.caption(note)
+
+
+parts.head(
+    "Where does it fail?",
+    "The test images behind the numbers. Scores have units of their own in each variant; the share of normal images "
+    "that an image outscores can be compared between them.",
+)
+keys = evidence.roc_categories()
+if not keys:
+    parts.empty("No results yet.", parts.HOW_TO_MEASURE)
+    st.stop()
+one, two, three = st.columns(3, vertical_alignment="bottom")
+with one:
+    key = parts.category(keys)
+with two:
+    setting = parts.choice("Backbone and seed", evidence.settings(key), "setting")
+runs = evidence.of_setting(key, setting)
+with three:
+    variant = parts.choice("Variant", {v: m.title for v, m in runs.items()}, "variant")
+kinds = {kind: title for kind, title in evidence.FAILURES.items() if kind != "disagreements" or len(runs) > 1}
+kind = parts.choice("List", kinds, "list", segments=True, label_visibility="collapsed")
+st.caption(EXPLAINED[kind])
+found = evidence.failures(runs, kind, variant, SHOWN)
+if not found:
+    parts.empty("Nothing to show.", "All variants place every image alike. Choose another list above.")
+    st.stop()
+images = {failure.image: failure for failure in evidence.images_of(runs)}
+shown = (key, setting, variant, kind)
+if st.session_state.setdefault("failures", shown) != shown:  # another list: its first image, not the last one's
+    st.session_state["failures"] = shown
+    st.query_params.pop("image", None)
+asked = st.query_params.get("image", "")
+chosen = asked if asked in images else found[0].image
+if evidence.images_at_hand(key):
+    gallery(key, found, variant, kind, chosen)
+else:
+    st.info(
+        f"The images of {evidence.category_title(key)} are not at hand, so this page tells what the score files say. "
+        f"To see the images, name the folder that holds `{key}/test` in the environment variable "
+        f"`{evidence.DATA_ENVIRONMENT}` and start the dashboard anew.",
+        icon=":material/image_not_supported:",
+    )
+    table(found, runs)
+    listed = list(dict.fromkeys([*(f.image for f in found), chosen]))
+    picked = st.selectbox("Image", listed, index=listed.index(chosen))
+    if picked != chosen:
+        st.query_params["image"] = chosen = picked
+details(key, images[chosen], runs, variant)
+if evidence.images_at_hand(key):
+    with st.expander("The list as a table"):
+        table(found, runs)

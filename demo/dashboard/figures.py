@@ -1,0 +1,92 @@
+"""Figures: the paper-style grid of images and maps, previewed and downloaded."""
+
+import hashlib
+import io
+from functools import partial
+from pathlib import PurePath
+
+import streamlit as st
+
+from demo import evidence, service
+from demo.dashboard import parts
+from demo.service import Comparison
+
+MOST = 6  # rows of one figure
+KEPT = 2 * MOST
+
+Images = dict[str, bytes]  # file by name
+
+
+def chosen_images(key: str) -> Images:
+    """Test images or examples, and the visitor's own behind them."""
+    options = service.images_to_choose(key)
+    first = {name.split("/")[0]: name for name in reversed(list(options))}
+    default = sorted(first.values(), key=lambda name: (name.startswith("good"), name))[:3]
+    names = {name: name for name in options}
+    one, two = st.columns(2)
+    with one:
+        picked = parts.several("Images", names, "image", default, max_selections=MOST) if names else []
+    with two:
+        own = st.file_uploader("And your own", type=service.IMAGE_TYPES, accept_multiple_files=True, key=f"grid:{key}")
+    images = {name: options[name]() for name in picked} | {file.name: file.getvalue() for file in own}
+    return dict(list(images.items())[:MOST])
+
+
+def compared(images: Images, key: str, method: str) -> list[Comparison]:
+    """Scores and maps; what the session has made already is kept for a while."""
+    kept: dict[str, Comparison] = st.session_state.setdefault("grid", {})
+    found, place = [], st.empty()
+    for k, (name, file) in enumerate(images.items()):
+        ident = hashlib.sha256(f"{key} {method} {name} ".encode() + file).hexdigest()
+        if ident not in kept:
+            title = str(PurePath(name).with_suffix("")).replace("_", " ").replace("/", " ")
+            for comparison in service.compare(io.BytesIO(file), key, method, title):
+                verdict = next(iter(comparison.verdicts.values()))
+                share = (k + 0.9 * verdict.n_views / verdict.n_views_wanted) / len(images)
+                place.progress(share, f"{name}: {verdict.n_views} of {verdict.n_views_wanted} views")
+            kept[ident] = comparison
+        found.append(kept[ident])
+    while len(kept) > KEPT:
+        kept.pop(next(iter(kept)))
+    place.empty()
+    return found
+
+
+parts.head(
+    "A figure for the paper",
+    "Images in rows, variants in columns, one colour scale for all maps, the score under each. As PDF and SVG the text "
+    "stays text.",
+)
+ready = {info.key: info for info in service.categories() if not info.why_not}
+if not ready:
+    parts.empty("No model can be used here.", parts.HOW_TO_TRAIN)
+    st.stop()
+one, two, three = st.columns([3, 4, 3])
+with one:
+    key = parts.category(list(ready))
+variants = {v: evidence.variant_title(v) for v in service.detectors(key)}
+with two:
+    columns = parts.several("Variants", variants, "columns", list(variants))
+with three:
+    method = parts.choice("Map", service.METHODS, "method", segments=True)
+images = chosen_images(key)
+if not images or not columns:
+    parts.empty("Nothing to draw yet.", "Choose an image and a variant, or drop in images of your own.")
+    st.stop()
+comparisons = compared(images, key, method)
+figure = service.paper_grid(comparisons, columns)
+preview, _ = st.columns([3, 1])
+words = f"{service.METHODS[method]} of {', '.join(images)} by {', '.join(variants[v] for v in columns)}"
+preview.image(service.figure_file(figure, "png"), width="stretch", alt=f"Preview of the figure: {words}")
+with st.container(horizontal=True):
+    for suffix, mime in service.FIGURE_FORMATS.items():
+        st.download_button(
+            suffix.upper(),
+            partial(service.figure_file, figure, suffix),
+            f"{key.replace('/', '-')}-{method}.{suffix}",
+            mime,
+            icon=":material/download:",
+            on_click="ignore",
+        )
+notes = {note for comparison in comparisons if comparison.heat for note in comparison.heat.notes.values()}
+st.caption(f"{' '.join(sorted(notes))} Licence of the data: {ready[key].licence}.")

@@ -1,0 +1,169 @@
+"""Overview: every run with its interval and its paired test; published numbers beside them, under their own name."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from attentdiffernet.figures import interval_text
+from demo import evidence
+from demo.dashboard import parts
+from demo.evidence import Measured
+
+ORDERS = {"category": "Data set", "auroc": "AUROC", "difference": "Difference to DifferNet"}
+
+
+def forest(found: list[Measured], published: pd.DataFrame) -> str:
+    """Intervals on one axis, grouped by category, as HTML that wraps on a phone."""
+    lowest = min([0.9, *(m.interval.low for m in found), *published["auroc"]])
+    low = int(np.floor(10 * lowest)) / 10
+    ticks = np.arange(round(10 * low), 11) / 10
+    ticks = ticks if len(ticks) < 7 else ticks[::-2][::-1]
+
+    def left(area: float) -> str:
+        return f"{100 * (area - low) / (1 - low):.2f}%"
+
+    grid = "".join(f"<span class='grid' style='left:{left(tick)}'></span>" for tick in ticks)
+    sections = []
+    for key in dict.fromkeys(m.key for m in found):
+        rows = []
+        for m in (m for m in found if m.key == key):
+            i = m.interval
+            bar = f"<span class='bar' style='left:{left(i.low)};right:{100 - float(left(i.high)[:-1]):.2f}%'></span>"
+            rows.append(
+                f"<div class='row variant-{parts.text(m.run.variant)}'><span class='name'>"
+                f"{parts.variant_name(m.run.variant)} <small>{parts.text(m.run.backbone)}</small></span>"
+                f"<span class='track'>{grid}{bar}<span class='dot' style='left:{left(i.auroc)}'></span></span>"
+                f"<span class='value nowrap'>{interval_text(i)}</span>"
+                f"<span class='difference small'>{parts.text(evidence.difference_text(m.delong))}</span></div>"
+            )
+        for _, category, method, auroc, source in evidence.published_of(key).to_numpy():
+            kind = "published, average" if category == "average" else "published"
+            rows.append(
+                f"<div class='row published'><span class='name'>{parts.text(method)} <small>{kind}</small></span>"
+                f"<span class='track'>{grid}<span class='diamond' style='left:{left(auroc)}'></span></span>"
+                f"<span class='value nowrap'>{100 * auroc:.1f} %</span>"
+                f"<span class='difference small' title='{parts.text(source)}'>{parts.text(source)}</span></div>"
+            )
+        sections.append(f"<section><h3>{parts.text(evidence.category_title(key))}</h3>{''.join(rows)}</section>")
+    scale = "".join(f"<span style='left:{left(tick)}'>{100 * tick:.0f} %</span>" for tick in ticks)
+    axis = f"<div class='axis'><span></span><span class='track'>{scale}</span><span></span><span></span></div>"
+    return f"<div class='forest'>{''.join(sections)}{axis}</div>"
+
+
+def table(found: list[Measured]) -> None:
+    frame = evidence.overview_frame(found)
+    for column in ("auroc", "ci_low", "ci_high", "difference", "difference_low", "difference_high"):
+        frame[column] = (100 * frame[column]).round(1)  # as everywhere else on the page
+    frame["category"] = [evidence.category_title(m.key) for m in found]
+    frame["variant"] = frame["variant"].map(evidence.variant_title)
+    frame["detail"] = [m.detail for m in found]
+    percent = "AUROC in percent, computed from the committed score file. "
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        frame,
+        hide_index=True,
+        placeholder="–",
+        column_order=[str(name) for name in frame if name not in ("dataset", "seed", "run")],
+        column_config={
+            "category": st.column_config.TextColumn("Category", pinned=True),
+            "variant": "Variant",
+            "backbone": st.column_config.TextColumn("Backbone", help="Where AlexNet's weights come from."),
+            "n_normal": number("Normal", help="Normal test images."),
+            "n_anomalous": number("Anomalous", help="Anomalous test images."),
+            "auroc": number("AUROC %", format="%.1f", help=percent + evidence.DEFINITIONS["AUROC"]),
+            "ci_low": number("from", format="%.1f", help="Lower end of the 95 % interval."),
+            "ci_high": number("to", format="%.1f", help="Upper end of the 95 % interval."),
+            "difference": number(
+                "Δ points",
+                format="%+.1f",
+                help="AUROC minus DifferNet's with the same backbone and seed, on the same images, in points.",
+            ),
+            "difference_low": number("Δ from", format="%+.1f", help="Lower end of its 95 % interval (DeLong)."),
+            "difference_high": number("Δ to", format="%+.1f", help="Upper end of its 95 % interval (DeLong)."),
+            "p_delong": number("p, DeLong", format="%.2g", help="Paired test of no difference, DeLong et al. 1988."),
+            "p_bootstrap": number(
+                "p, bootstrap",
+                format="%.2g",
+                help="Paired stratified bootstrap, 2,000 resamples: no normal curve assumed.",
+            ),
+            "detail": st.column_config.TextColumn("Run", help="Epochs, how they were chosen, views, seed, attention."),
+        },
+        alt="Measured AUROC of every run with interval, difference to DifferNet and p values",
+    )
+
+
+def arranged(found: list[Measured], order: str) -> list[Measured]:
+    if order == "auroc":
+        return sorted(found, key=lambda m: -m.interval.auroc)
+    if order == "difference":
+        return sorted(found, key=lambda m: -m.delong.difference if m.delong else np.inf)
+    return found
+
+
+def copies(found: list[Measured]) -> None:
+    kind = parts.choice("Copy the table as", evidence.TABLE_FORMATS, "format", segments=True)
+    copy = evidence.overview_text(found, kind)
+    language = {"csv": "text", "markdown": "markdown", "latex": "latex"}[kind]
+    st.code(copy, language=language, height=220)
+    suffix = {"csv": "csv", "markdown": "md", "latex": "tex"}[kind]
+    st.download_button(
+        "Download", copy, f"attentdiffernet-auroc.{suffix}", icon=":material/download:", on_click="ignore"
+    )
+
+
+parts.head(
+    "Does attention help?",
+    "Area under the ROC curve of every run, from the committed score files, with 95 % intervals. Bars and dots are "
+    "measured here; hollow diamonds are what papers state, and are never averaged or compared with the measured ones.",
+)
+everything = list(evidence.measured())
+if not everything:
+    parts.empty("No results yet.", parts.HOW_TO_MEASURE)
+    st.stop()
+
+left, right, _ = st.columns([2, 2, 3])
+datasets = {"all": "All"} | {m.run.dataset: evidence.dataset_title(m.run.dataset) for m in everything}
+with left:
+    dataset = parts.choice("Data set", datasets, "dataset")
+with right:
+    order = parts.choice("Order", ORDERS, "order")
+found = [m for m in everything if dataset in ("all", m.run.dataset)]
+if said := evidence.finding(found):
+    st.markdown(said)
+here = pd.concat([evidence.published_of(key) for key in dict.fromkeys(m.key for m in found)])
+st.html(forest(arranged(found, order), here))
+
+st.subheader("Measured here", anchor=False)
+st.markdown(
+    "<span class='small'>Click a column's head to sort, hover over it for what it means.</span>", unsafe_allow_html=True
+)
+table(arranged(found, order))
+with st.expander("Copy as CSV, Markdown or LaTeX"):
+    copies(arranged(found, order))
+
+st.subheader("Published elsewhere", anchor=False)
+published = evidence.published()
+if dataset != "all":
+    published = published[published["dataset"] == dataset]
+if published.empty:
+    st.markdown("No published number is known to us for this data set.")
+else:
+    shown = published.assign(auroc=100 * published["auroc"], dataset=published["dataset"].map(evidence.dataset_title))
+    st.dataframe(
+        shown,
+        hide_index=True,
+        height=320,
+        column_config={
+            "dataset": "Data set",
+            "category": "Category",
+            "method": "Method",
+            "auroc": st.column_config.NumberColumn("AUROC %", format="%.1f", help="As printed in the source."),
+            "source": st.column_config.TextColumn("Source", width="large"),
+        },
+        alt="AUROC values that papers state, with their sources",
+    )
+    st.markdown(
+        "<span class='small'>Copied from the sources named; “recalled” means from memory of the paper, not checked "
+        "again. Backbones, splits, views and the choice of epochs differ from the runs above.</span>",
+        unsafe_allow_html=True,
+    )
