@@ -228,7 +228,8 @@ def test_a_failure_is_looked_at_by_its_button_and_by_its_address(visit):
     whole(at.run())
     assert at.subheader[0].value == worst[2].image
     assert at.query_params["image"] == worst[2].image
-    assert {picture.caption for image in at.image for picture in image.proto.imgs} >= {"Image", "DifferNet", "AttentDifferNet (CBAM)"}
+    captions = {picture.caption for image in at.image for picture in image.proto.imgs}
+    assert captions >= {"Image", "DifferNet", "AttentDifferNet (CBAM)"}
 
 
 def test_without_images_the_page_says_so_and_works_from_score_files(visit, monkeypatch):
