@@ -54,7 +54,7 @@ def model_dir(category, tmp_path_factory):
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert re.fullmatch(
-        r"AttentDifferNet \(CBAM\) of wafer: 6 normal images fitted, 2 held out\. Threshold [\d.]+, flags at most "
+        r"AttentDifferNet \(CBAM\) of wafer: 6 normal images fitted, 2 held out\. Threshold [\d.e+]+, flags at most "
         rf"33\.3% of normal images on average\. Written to {re.escape(str(out))}\n",
         done.stderr,
     )
