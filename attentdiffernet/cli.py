@@ -364,9 +364,13 @@ def _views(calibrated: int, asked: int | None) -> int:
 
     if asked is None:
         return calibrated
-    if asked != calibrated:
-        err.print(f"The threshold was set for scores of {calibrated} views, not {asked}: take verdicts with care")
-    return ScoringConfig(asked).n_views
+    n_views = ScoringConfig(asked).n_views
+    if n_views != calibrated:
+        err.print(
+            f"The threshold was set for scores of {calibrated} views, not {n_views}: take verdicts with care",
+            soft_wrap=True,
+        )
+    return n_views
 
 
 @contextmanager

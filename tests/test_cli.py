@@ -79,7 +79,7 @@ def test_evaluate_writes_scores_and_prints_the_auroc(run, model_dir, category, t
         first,
     )
     assert re.match(
-        r"At the threshold [\d.]+ from training normals: [\d.]+% of anomalous and [\d.]+% of normal", second
+        r"At the threshold [\d.e+]+ from training normals: [\d.]+% of anomalous and [\d.]+% of normal", second
     )
     frame = results.read_scores(tmp_path / "scores.csv")
     assert len(frame) == 7 and set(frame["defect"]) == {"good", "centre", "donut", "edge_ring", "scratch"}
