@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from .datasets.cli import app as datasets
 from .errors import AttentDifferNetError
 from .features import Progress, default_cache
 
@@ -27,7 +28,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-datasets = typer.Typer(help="Data sets: what they are, and how to get them.", no_args_is_help=True)
 app.add_typer(datasets, name="datasets")
 
 err = Console(stderr=True)
@@ -340,22 +340,6 @@ def summarise(
     summary = rebuild(results)
     typer.echo(f"{len(summary)} runs summarised in {results / 'summary.csv'}")
     typer.echo(summary.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
-
-
-@datasets.command()
-def sample(
-    out: Annotated[Path, typer.Option(help="Root folder; categories become folders in it.", show_default=False)],
-    seed: Annotated[int, typer.Option(help="Another seed draws other images.", min=0)] = 0,
-) -> None:
-    """Draw the synthetic sample set: insulator string, a machined part, wafer map. Takes no download.
-
-    Example: attentdiffernet datasets sample --out data/sample
-    """
-    from .datasets.sample import write
-
-    with bars() as progress:
-        write(out, seed=seed, progress=lambda done, total: progress("drawing images", done, total))
-    typer.echo(f"Written to {out}. Train on one of its folders: attentdiffernet train {out}/wafer --out MODEL_DIR")
 
 
 def _views(calibrated: int, asked: int | None) -> int:

@@ -1,0 +1,399 @@
+"""Strangers' archives and folders, read without trusting them: zip, tar (plain, gz, bz2, xz), a folder.
+
+Nothing is unpacked by the names that an archive gives: `files` says what is inside, `read` hands over bytes, and the
+caller decides where they go. Before that, the whole list is checked: absolute names, `..`, links, devices, encrypted or
+sparse entries, names that occur twice or differ only in case, too many or too large entries, and too much for the size
+of the archive are refused in words. An archive is listed as a whole before anything in it is read.
+"""
+
+import bz2
+import gzip
+import lzma
+import os
+import stat
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol, cast
+
+from ..errors import DatasetError
+
+CHUNK = 1 << 20  # bytes
+XZ_MEMORY = 512 << 20  # bytes a decoder may ask for; `xz -9` needs 65 MiB
+MAX_HEADER = 1 << 20  # bytes of one tar header with its long names
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is more than any data set here needs. ratio: unpacked to packed bytes, once `ratio_from` is exceeded."""
+
+    entries: int = 300_000
+    total_bytes: int = 60_000_000_000
+    file_bytes: int = 16_000_000_000
+    ratio: float = 200
+    ratio_from: int = 100_000_000
+    name_bytes: int = 1024
+    depth: int = 20
+
+
+Progress = Callable[[str, int, int], object]  # (stage, done, total)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+class Source:
+    """What lies in an archive or a folder. files: name with forward slashes -> bytes, in the order they are stored."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files: dict[str, int] = {}
+
+    def read(self, names: Collection[str], max_bytes: int) -> Iterator[tuple[str, bytes]]:
+        """The content of the named files, one by one, in the order they are stored.
+
+        Raises DatasetError for a file of more than max_bytes, and where the archive is damaged or has changed.
+        """
+        for name in names:
+            if self.files[name] > max_bytes:
+                raise DatasetError(f"{name} has {self.files[name] / 1e6:.0f} MB; the limit is {max_bytes / 1e6:.0f} MB")
+        for name, stream in self._open(frozenset(names)):
+            with reading(self.path):
+                data = stream.read(self.files[name] + 1)
+            if len(data) != self.files[name]:
+                raise DatasetError(f"{self.path.name} changed while it was read: {name} has another size now")
+            yield name, data
+
+    def save(self, name: str, file: IO[bytes]) -> None:
+        """Copies the content of one file, of any size."""
+        for _, stream in self._open(frozenset([name])):
+            left = self.files[name]
+            while left > 0:
+                with reading(self.path):
+                    data = stream.read(min(CHUNK, left))
+                if not data:
+                    raise DatasetError(f"{self.path.name} is damaged or incomplete: {name} ends early")
+                file.write(data)
+                left -= len(data)
+
+    def _open(self, names: frozenset[str]) -> Iterator[tuple[str, IO[bytes]]]:
+        raise NotImplementedError
+
+
+def open_source(path: Path, limits: Limits | None = None, progress: Progress = _silent) -> Source:
+    """Lists an archive or a folder, and checks the list. progress: called with megabytes read of a tar archive.
+
+    Raises DatasetError for what is no archive, is damaged, or is refused for the reasons above.
+    """
+    limits = limits or Limits()
+    if path.is_dir():
+        return _Folder(path, limits)
+    if not path.is_file():
+        raise DatasetError(f"There is no file or folder {path}")
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _Zip(path, limits)
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")) or head[257:262] == b"ustar":
+        return _Tar(path, limits, progress)
+    raise DatasetError(f"{path.name} is no archive that can be read (zip, tar, tar.gz, tar.bz2, tar.xz) and no folder")
+
+
+def is_hidden(name: str) -> bool:
+    """What systems leave behind: `.DS_Store`, `._crack.png`, `__MACOSX/...`, thumbnails."""
+    return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in name.split("/"))
+
+
+class _Listing:
+    """Takes one entry after the other and refuses what is unsafe, as early as it can be known."""
+
+    def __init__(self, path: Path, limits: Limits, packed: int | None) -> None:
+        self.path, self.limits, self.packed = path, limits, packed
+        self.files: dict[str, int] = {}
+        self.total = self.entries = 0
+        self._seen: dict[str, tuple[str, bool]] = {}  # folded name -> (name, is it a folder)
+
+    def refuse(self, name: str, reason: str) -> DatasetError:
+        shown = name if name.isprintable() else ascii(name)[1:-1]
+        return DatasetError(f"{self.path.name} is refused: {shown[:200]} {reason}")
+
+    def add(self, name: str, size: int, is_folder: bool) -> str | None:
+        """The name as it is known from here on, or None for a folder."""
+        self.entries += 1
+        if self.entries > self.limits.entries:
+            raise DatasetError(f"{self.path.name} is refused: it has more than {self.limits.entries:,} entries")
+        clean = self._clean(name)
+        if is_folder or not clean:
+            if clean:
+                self._register(clean, True)
+            return None
+        if size < 0 or size > self.limits.file_bytes:
+            raise self.refuse(name, f"would unpack to {size / 1e9:.1f} GB")
+        self.total += size
+        if self.total > self.limits.total_bytes:
+            raise DatasetError(
+                f"{self.path.name} is refused: it would unpack to more than {self.limits.total_bytes / 1e9:.0f} GB"
+            )
+        if self.packed is not None and self.total > self.limits.ratio_from:
+            ratio = self.total / max(self.packed, 1)
+            if ratio > self.limits.ratio:
+                raise DatasetError(
+                    f"{self.path.name} is refused: it would unpack to {ratio:.0f} times its size or more; "
+                    f"the limit is {self.limits.ratio:.0f} times"
+                )
+        self._register(clean, False)
+        self.files[clean] = size
+        return clean
+
+    def _clean(self, name: str) -> str:
+        if not name or name.startswith("/") or "\\" in name or (len(name) > 1 and name[1] == ":"):
+            raise self.refuse(name, "is an absolute name or has backslashes")
+        if not name.isprintable():  # control characters, and bytes that were no text
+            raise self.refuse(name, "has characters that no file name needs")
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            raise self.refuse(name, "leads out of its folder")
+        if len(parts) > self.limits.depth or len(name.encode()) > self.limits.name_bytes:
+            raise self.refuse(name, "is too deep or too long")
+        if any(len(part.encode()) > 255 for part in parts):
+            raise self.refuse(name, "has a part of more than 255 bytes")
+        return "/".join(parts)
+
+    def _register(self, name: str, is_folder: bool) -> None:
+        """Each name once, whatever the case; no file where a folder is."""
+        folded = unicodedata.normalize("NFC", name).casefold()
+        known = self._seen.get(folded)
+        if known is not None:
+            if known == (name, True) and is_folder:
+                return
+            reason = "occurs twice" if known[0] == name else f"differs from {known[0]} in case alone"
+            raise self.refuse(name, reason)
+        self._seen[folded] = name, is_folder
+        parent = name.rpartition("/")[0]
+        if parent:
+            self._register(parent, True)
+
+
+class _Folder(Source):
+    def __init__(self, path: Path, limits: Limits) -> None:
+        super().__init__(path)
+        listing = _Listing(path, limits, packed=None)
+        waiting = [path]
+        while waiting:
+            folder = waiting.pop()
+            with os.scandir(folder) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if is_hidden(entry.name):
+                        continue
+                    name = Path(entry.path).relative_to(path).as_posix()
+                    if entry.is_symlink():
+                        raise listing.refuse(name, "is a link; put what it points to in its place")
+                    if entry.is_dir():
+                        waiting.append(Path(entry.path))
+                    elif entry.is_file():
+                        listing.add(name, entry.stat().st_size, is_folder=False)
+                    else:
+                        raise listing.refuse(name, "is neither a file nor a folder")
+        self.files = dict(sorted(listing.files.items()))
+
+    def _open(self, names: frozenset[str]) -> Iterator[tuple[str, IO[bytes]]]:
+        for name in self.files:
+            if name in names:
+                # O_NOFOLLOW: a link put there since the listing is an error, not a way out.
+                descriptor = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW)
+                with os.fdopen(descriptor, "rb") as stream:
+                    yield name, stream
+
+
+class _Zip(Source):
+    def __init__(self, path: Path, limits: Limits) -> None:
+        super().__init__(path)
+        listing = _Listing(path, limits, path.stat().st_size)
+        self._stored: dict[str, zipfile.ZipInfo] = {}
+        with reading(path), zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                kind = stat.S_IFMT(info.external_attr >> 16)
+                if kind == stat.S_IFLNK:
+                    raise listing.refuse(info.filename, "is a link")
+                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise listing.refuse(info.filename, "is neither a file nor a folder")
+                if info.flag_bits & 1:
+                    raise listing.refuse(info.filename, "is encrypted")
+                if "\0" in info.orig_filename:
+                    raise listing.refuse(info.orig_filename, "has characters that no file name needs")
+                name = listing.add(info.filename, info.file_size, info.is_dir())
+                if name is not None:
+                    self._stored[name] = info
+        self.files = listing.files
+
+    def _open(self, names: frozenset[str]) -> Iterator[tuple[str, IO[bytes]]]:
+        with reading(self.path):
+            archive = zipfile.ZipFile(self.path)
+        with archive:
+            for name, info in self._stored.items():
+                if name in names:
+                    with reading(self.path):
+                        stream = archive.open(info)
+                    with stream:
+                        yield name, stream
+
+
+class _Tar(Source):
+    def __init__(self, path: Path, limits: Limits, progress: Progress) -> None:
+        super().__init__(path)
+        packed = path.stat().st_size
+        listing = _Listing(path, limits, packed)
+        self._limits = limits
+        with open(path, "rb") as file:
+            for member in self._members(file):
+                if member.islnk() or member.issym():
+                    raise listing.refuse(member.name, "is a link")
+                if member.issparse():
+                    raise listing.refuse(member.name, "is a sparse file")
+                if not (member.isreg() or member.isdir()):
+                    raise listing.refuse(member.name, "is neither a file nor a folder")
+                listing.add(member.name, member.size, member.isdir())
+                progress("listing the archive (MB)", file.tell() // 1_000_000, packed // 1_000_000)
+        self.files = listing.files
+
+    def _members(self, file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
+        with reading(self.path):
+            tape = _Tape(file, self._limits)
+            self._archive = tarfile.TarFile(fileobj=cast(Any, tape), errorlevel=2)
+        while True:
+            with reading(self.path):
+                member = self._archive.next()
+            if member is None:
+                break
+            yield member
+        # tarfile takes an entry that it cannot read for the end; behind the true end there is nothing but zeros.
+        with reading(self.path):
+            while rest := tape.read(CHUNK):
+                if rest.count(0) != len(rest):
+                    raise tarfile.ReadError("an entry cannot be read")
+
+    def _open(self, names: frozenset[str]) -> Iterator[tuple[str, IO[bytes]]]:
+        left = len(names)
+        with open(self.path, "rb") as file:
+            for member in self._members(file):
+                name = "/".join(part for part in member.name.split("/") if part not in ("", "."))
+                if member.isreg() and name in names:
+                    if member.size != self.files[name]:
+                        raise DatasetError(f"{self.path.name} changed while it was read: {name} has another size now")
+                    stream = self._archive.extractfile(member)
+                    assert stream is not None
+                    yield name, stream
+                    left -= 1
+                if not left:
+                    return
+        raise DatasetError(f"{self.path.name} changed while it was read: {left} files are gone")
+
+
+class _Tape:
+    """A tar archive, unpacked while it is read, forwards only and no more than the limits allow."""
+
+    def __init__(self, file: IO[bytes], limits: Limits) -> None:
+        head = file.read(6)
+        file.seek(0)
+        self._raw: _Reads = file
+        if head.startswith(b"\x1f\x8b"):
+            self._raw = gzip.GzipFile(fileobj=file)
+        elif head.startswith(b"BZh"):
+            self._raw = bz2.BZ2File(file)
+        elif head.startswith(b"\xfd7zXZ"):
+            self._raw = _Xz(file)
+        self._position = 0
+        self._limit = limits.total_bytes + limits.entries * 1536  # headers and padding on top of the files
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= max(MAX_HEADER, CHUNK):  # tarfile reads a long name at once, however long it is said to be
+            raise tarfile.ReadError("a header of unreasonable size")
+        data = b""
+        while len(data) < size:
+            more = self._raw.read(size - len(data))
+            if not more:
+                break
+            data += more
+        self._position += len(data)
+        if self._position > self._limit:
+            raise tarfile.ReadError("more data than its entries announce")
+        return data
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        if position < self._position:
+            raise tarfile.ReadError("entries out of order")
+        while self._position < position:
+            if not self.read(min(CHUNK, position - self._position)):
+                break
+        return self._position
+
+
+class _Reads(Protocol):
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+class _Xz:
+    """What lzma.open does, with a bound on the memory that the file may ask for."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+
+    def read(self, size: int = -1, /) -> bytes:
+        while True:
+            if self._decoder.eof:
+                rest = (self._decoder.unused_data or self._file.read(CHUNK)).lstrip(b"\0")  # streams may be padded
+                if not rest:
+                    return b""
+                self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+            else:
+                rest = self._file.read(CHUNK) if self._decoder.needs_input else b""
+                if not rest and self._decoder.needs_input:
+                    raise EOFError("it ends early")
+            if data := self._decoder.decompress(rest, size):
+                return data
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever a damaged archive makes its decoder raise becomes one sentence."""
+    try:
+        yield
+    except DatasetError:
+        raise
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        lzma.LZMAError,
+        zlib.error,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise DatasetError(f"{path.name} is damaged or incomplete ({error}); download it again") from error
+    except OSError as error:
+        if error.errno is not None:  # the disk, not the archive
+            raise
+        raise DatasetError(f"{path.name} is damaged or incomplete ({error}); download it again") from error
+
+
+def common_folder(names: Iterable[str]) -> str:
+    """The folder that holds all of the names, with a slash at its end, or ''."""
+    folders = [name.split("/")[:-1] for name in names]
+    if not folders:
+        return ""
+    low, high = min(folders), max(folders)
+    same = 0
+    while same < min(len(low), len(high)) and low[same] == high[same]:
+        same += 1
+    return "/".join([*low[:same], ""]) if same else ""

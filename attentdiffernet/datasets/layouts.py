@@ -1,0 +1,195 @@
+"""How the originals are laid out, and where each file goes in the MVTec AD layout.
+
+Each function looks at names alone: image files of a source (slashes, no hidden ones) -> {category: {target: name}},
+where a target is the place below the category, such as `test/crack/000.png`. Two names for one target are refused.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable
+from pathlib import PurePosixPath
+
+from ..errors import DatasetError
+from .archives import common_folder
+
+Plan = dict[str, dict[str, str]]
+
+NORMAL_NAMES = ("good", "normal", "ok")
+MASK = "_mask.png"
+
+
+def mvtec(names: Iterable[str], categories: Collection[str]) -> Plan:
+    """Files that already lie in the layout, for the categories asked for, however deep (MVTec AD, InsPLAD-fault)."""
+    plan: Plan = {}
+    for name in names:
+        *_, category, split, defect, file = ["", "", "", *name.split("/")]
+        if category in categories and _belongs(split, defect, file):
+            _place(plan, category, f"{split}/{defect}/{file}", name)
+    return plan
+
+
+def _belongs(split: str, defect: str, file: str) -> bool:
+    if split == "train":
+        return defect == "good"
+    return split == "test" or (split == "ground_truth" and defect != "good" and file.endswith(MASK))
+
+
+def folder(
+    names: Collection[str],
+    category: str,
+    normal: Collection[str] = (),
+    anomalous: Collection[str] = (),
+    held_out: float = 0.2,
+) -> Plan:
+    """Any folder: one subfolder with normal images, one per defect. What is in the layout already keeps its split.
+
+    normal, anomalous: subfolders by name; left out, `good`, `normal` or `ok` is the one, and all others the other.
+    Images in deeper folders are taken, too; their folders become part of their names. held_out: the share of normal
+    images that goes to the test.
+    """
+    plan: Plan = {}
+    if not normal and not anomalous:
+        if plan := mvtec(names, [category]):
+            return plan
+        if any(_split_of(name) == "train" for name in names):
+            for name in filter(_split_of, names):
+                _place(plan, category, "/".join(name.split("/")[-3:]), name)
+            return plan
+    top = common_folder(names)
+    inside = {name.removeprefix(top): name for name in names}
+    groups: dict[str, list[str]] = {}
+    chosen = {_folder_name(name): True for name in normal} | {_folder_name(name): False for name in anomalous}
+    for short, name in inside.items():
+        groups.setdefault(_group(short, name, chosen), []).append(name)
+    found = ", ".join(sorted(group for group in groups if group)) or "none"
+    for wanted in chosen:
+        if wanted not in groups:
+            raise DatasetError(f"There are no images in a subfolder {wanted}; subfolders with images: {found}")
+    normals = [group for group in groups if chosen.get(group, not normal and group.casefold() in NORMAL_NAMES)]
+    if not normals:
+        raise DatasetError(
+            f"Which images are normal? No subfolder is called {', '.join(NORMAL_NAMES)}; name it with --normal. "
+            f"Subfolders with images: {found}"
+        )
+    good = {name: _file_name(name, group, len(normals) > 1) for group in normals for name in groups[group]}
+    test = hold_out(set(good.values()), held_out)
+    for name, file in good.items():
+        _place(plan, category, f"{'test' if file in test else 'train'}/good/{file}", name)
+    for group, members in groups.items():
+        if group in normals:
+            continue
+        if group and (not anomalous or group in chosen):
+            defect = group.replace("/", "-")
+            for name in members:
+                _place(plan, category, f"test/{defect}/{_file_name(name, group, False)}", name)
+    return plan
+
+
+def _split_of(name: str) -> str:
+    """train, test or ground_truth where a name ends as in the layout, else ''."""
+    *_, split, defect, file = ["", "", *name.split("/")]
+    return split if split in ("train", "test", "ground_truth") and _belongs(split, defect, file) else ""
+
+
+def _folder_name(text: str) -> str:
+    clean = str(PurePosixPath(text.replace("\\", "/"))).strip("/")
+    if clean in ("", ".") or ".." in clean.split("/"):
+        raise DatasetError(f"--normal and --anomalous name subfolders of the source, got {text!r}")
+    return clean
+
+
+def _group(short: str, name: str, chosen: Collection[str]) -> str:
+    """The subfolder that a name counts to: the one chosen that holds it, else its first; '' for none."""
+    for path in (name, short):
+        parents = ["/".join(path.split("/")[:depth]) for depth in range(path.count("/"), 0, -1)]
+        for parent in parents:
+            if parent in chosen:
+                return parent
+    return short.split("/")[0] if "/" in short else ""
+
+
+def _file_name(name: str, group: str, with_group: bool) -> str:
+    """The name of a file from what lies below its group: `a/b/1.png` becomes `a-b-1.png`."""
+    parts = f"/{name}".split(f"/{group}/", 1)[1].split("/")
+    file = "-".join([*group.split("/"), *parts] if with_group else parts)
+    if len(file.encode()) > 255:
+        raise DatasetError(f"{name} lies in folders whose names are too long to become part of its own")
+    return file
+
+
+def hold_out(names: Collection[str], share: float) -> set[str]:
+    """A share of the names, to test on."""
+    if not 0 <= share <= 0.9:
+        raise DatasetError(f"The share of normal images held out for the test must lie in 0 to 0.9, got {share}")
+    return draw(names, round(share * len(names)))
+
+
+def draw(names: Collection[str], count: int) -> set[str]:
+    """So many of the names, the same ones on every machine and whatever the order: those whose SHA-256 is smallest."""
+    return set(sorted(names, key=lambda name: (hashlib.sha256(name.encode()).digest(), name))[:count])
+
+
+def magnetic_tile(names: Iterable[str]) -> Plan:
+    """MT_Free/Imgs/NAME.jpg, and MT_DEFECT/Imgs/NAME.jpg with its mask NAME.png, split as DifferNet's authors did."""
+    plan: Plan = {}
+    for name in names:
+        *_, kind, imgs, file = ["", "", *name.split("/")]
+        if not kind.startswith("MT_") or imgs != "Imgs":
+            continue
+        defect, (stem, _, suffix) = kind.removeprefix("MT_").lower(), file.rpartition(".")
+        if suffix.lower() == "jpg":
+            if defect == "free":
+                split = "test" if _is_test_tile(stem) else "train"
+                _place(plan, "magnetic_tile", f"{split}/good/{file}", name)
+            else:
+                _place(plan, "magnetic_tile", f"test/{defect}/{file}", name)
+        elif suffix.lower() == "png" and defect != "free":  # normal tiles have one too, all black
+            _place(plan, "magnetic_tile", f"ground_truth/{defect}/{stem}{MASK}", name)
+    return plan
+
+
+def _is_test_tile(stem: str) -> bool:
+    match = re.fullmatch(r"exp(\d+)_num_(\d+)", stem)
+    return match is not None and match[2] in _TEST_TILES.get(match[1], "").split()
+
+
+# The 191 normal tiles exp{key}_num_{number} that are not among the 761 which DifferNet's authors list as theirs to
+# train on (github.com/marco-rudolph/differnet, mtd_train_filenames.txt, MIT licence).
+_TEST_TILES = {
+    "0": ("743"),
+    "1": (
+        "824 1810 2038 6508 7871 11276 16503 29469 31106 37243 54107 69803 94899 157675 193104 258819 263839 "
+        "270753 276985 280939 286232 293254 304293 304836 309352 311322 316333 317560 338856 342849 349824 "
+        "351039 351427 355636"
+    ),
+    "2": (
+        "1836 3811 5924 13549 19728 37263 38004 54126 106752 127664 128095 138627 154576 165392 187533 192155 "
+        "256286 257132 257656 258847 275685 293276 293729 299741 301499 304861 311334 316715 319334 320463 "
+        "320822 332707 344570"
+    ),
+    "3": (
+        "3539 5941 29508 31138 50415 53038 54145 106186 110136 147971 174699 177963 183198 195685 257158 "
+        "257678 262674 263864 269668 270803 282911 283229 290081 293289 317925 329247 349856 358127"
+    ),
+    "4": (
+        "933 6552 6586 10227 11314 29521 39469 54165 65043 68413 71245 117012 126840 138670 143255 147986 "
+        "180371 192192 245804 246354 263875 277041 282921 286277 309692 317600 319357 319469 319729 329260 "
+        "331970 337703 338897 351474"
+    ),
+    "5": (
+        "13636 18227 19790 29537 65054 71267 117033 241403 257962 258905 262702 275722 277059 292160 299793 "
+        "306654 308863 315045 316375 326642 326973 338911 351099 358149"
+    ),
+    "6": (
+        "3981 6600 10280 11001 19822 29564 31184 39559 61501 65067 71297 110224 126419 127730 180428 251550 "
+        "258043 262294 266375 275466 286336 290165 292199 293912 299824 304352 304811 306696 309719 311392 "
+        "313921 316396 317640 319398 323405 355732 359029"
+    ),
+}
+
+
+def _place(plan: Plan, category: str, target: str, name: str) -> None:
+    files = plan.setdefault(category, {})
+    if target in files:
+        raise DatasetError(f"Both {files[target]} and {name} would become {category}/{target}; keep one of them")
+    files[target] = name

@@ -1,0 +1,456 @@
+"""A table out of a pickle file without unpickling it.
+
+A pickle is a program for a small stack machine, and it can name any function to be called: opening a stranger's pickle
+runs whatever its author wished. WM-811K is published as one (a pandas table, written by Python 2). This reader walks
+through the same program and *calls nothing*: a name becomes a `Name`, a call becomes a `Call` that remembers what would
+have been called with what, and names that a pandas table does not need are refused. Arrays are rebuilt from their
+bytes by us; those stay in the file until they are asked for. No code of pandas or pickle runs.
+
+Read so far: tables of pandas 0.x (Python 2), 1.x, 2.x and 3.x whose columns wanted here hold Python objects.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from mmap import mmap
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DatasetError
+
+Buffer = bytes | mmap
+
+SHORT = 64  # bytes: longer texts stay in the file
+MAX_ITEMS = 5_000_000  # rows of a table
+
+# Names in tables of pandas and in arrays of NumPy, by their last module part and name; none of them is ever called.
+_KNOWN = {
+    "DataFrame",
+    "BlockManager",
+    "_unpickle_block",
+    "new_block",
+    "Index",
+    "_new_Index",
+    "RangeIndex",
+    "Int64Index",
+    "slice",
+    "dtype",
+    "ndarray",
+    "_reconstruct",
+    "_frombuffer",
+    "scalar",
+    "encode",
+    "bytes",
+}
+_KNOWN_MODULES = ("pandas", "numpy", "builtins", "__builtin__", "_codecs")
+
+
+class Name(NamedTuple):
+    module: str
+    name: str
+
+
+class Span(NamedTuple):
+    """A long text or byte string, left where it is in the file."""
+
+    start: int
+    length: int
+
+
+class Call:
+    """What would have been called, with what, and the state it would have been given."""
+
+    __slots__ = ("arguments", "function", "state")
+
+    def __init__(self, function: Name, arguments: tuple[Any, ...]) -> None:
+        self.function, self.arguments = function, arguments
+        self.state: Any = None
+
+
+class Pairs(list[Any]):
+    """A dict as keys and values in turn: nothing is hashed, so nothing hostile can be."""
+
+    def get(self, key: str) -> Any:
+        return next((self[k + 1] for k in range(0, len(self) - 1, 2) if _plain(self[k]) == key), None)
+
+
+def read_table(data: Buffer, columns: Sequence[str], progress: Callable[[int, int], object] | None = None) -> "Table":
+    """The named columns of a pickled pandas table. progress: called with (bytes, bytes in all), twice through the file.
+
+    Raises DatasetError for what is damaged, names anything but tables and arrays, or is no table with these columns.
+    """
+    with guarded():
+        return _table(data, _run(data, progress), columns)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """What a damaged or hostile table makes Python raise becomes one sentence; for users of `Table` as well."""
+    try:
+        yield
+    except DatasetError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error) as error:
+        raise DatasetError("The pickle file is damaged, or is no pandas table as this reader knows it") from error
+
+
+# ---------------------------------------------------------------- the stack machine
+
+_FIXED = {  # opcodes whose argument is a number: (struct format, bytes)
+    b"K": ("<B", 1),
+    b"M": ("<H", 2),
+    b"J": ("<i", 4),
+    b"G": (">d", 8),
+    b"q": ("<B", 1),
+    b"r": ("<I", 4),
+    b"h": ("<B", 1),
+    b"j": ("<I", 4),
+    b"\x80": ("<B", 1),
+    b"\x95": ("<Q", 8),
+}
+_COUNTED = {  # opcodes followed by a length and as many bytes
+    b"U": ("<B", 1),
+    b"T": ("<i", 4),
+    b"X": ("<I", 4),
+    b"\x8c": ("<B", 1),
+    b"\x8d": ("<Q", 8),
+    b"C": ("<B", 1),
+    b"B": ("<I", 4),
+    b"\x8e": ("<Q", 8),
+    b"\x96": ("<Q", 8),
+    b"\x8a": ("<B", 1),
+    b"\x8b": ("<i", 4),
+}
+_BARE = b"(.012N\x88\x89]ael}dsu)t\x85\x86\x87\x94\x93R\x81b"
+_ARGUMENT: list[tuple[int, Callable[..., Any], int] | None] = [None] * 256
+for _kind, _table_of in ((1, _FIXED), (2, _COUNTED)):
+    for _code, (_format, _size) in _table_of.items():
+        _ARGUMENT[_code[0]] = _kind, struct.Struct(_format).unpack_from, _size
+for _byte in _BARE:
+    _ARGUMENT[_byte] = 0, struct.Struct("").unpack_from, 0
+_ARGUMENT[ord("c")] = 3, struct.Struct("").unpack_from, 0
+
+
+def _operations(data: Buffer, report: Callable[[int], object] | None) -> Iterator[tuple[int, Any]]:
+    """(opcode, argument) one after the other; texts and bytes as Span. Raises DatasetError for any other opcode."""
+    position, end, seen = 0, len(data), 0
+    while position < end:
+        code = data[position]
+        position += 1
+        what = _ARGUMENT[code]
+        if what is None:
+            raise DatasetError(
+                f"The pickle file uses opcode {code:#04x}, which no table of wafer maps needs; nothing in it was run"
+            )
+        kind, unpack, size = what
+        if kind == 0:
+            yield code, None
+            if code == 46:  # STOP
+                return
+        elif kind == 1:
+            (value,) = unpack(data, position)
+            position += size
+            yield code, value
+        elif kind == 2:
+            (length,) = unpack(data, position)
+            position += size
+            if length < 0 or position + length > end:
+                raise DatasetError("The pickle file is incomplete or damaged: a text in it ends behind its end")
+            yield code, Span(position, length)
+            position += length
+        else:  # GLOBAL: two lines
+            middle = data.find(b"\n", position, position + 256)
+            last = data.find(b"\n", middle + 1, middle + 256) if middle >= 0 else -1
+            if last < 0:
+                raise DatasetError("The pickle file is damaged: a name in it has no end")
+            yield code, (data[position:middle].decode(), data[middle + 1 : last].decode())
+            position = last + 1
+        seen += 1
+        if report is not None and not seen & 0xFFFFF:
+            report(position)
+    raise DatasetError("The pickle file is incomplete: it has no end")
+
+
+def _run(data: Buffer, progress: Callable[[int, int], object] | None) -> Any:
+    """The object that the program leaves on the stack, as Calls. Twice through: first to see what is used again."""
+    size = len(data)
+    first = (lambda position: progress(position // 2, size)) if progress else None
+    second = (lambda position: progress((size + position) // 2, size)) if progress else None
+    # Python 2 notes every object for later use, and uses few again; the rest need not be kept.
+    used = {argument for code, argument in _operations(data, first) if code == 104 or code == 106}
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+    noted = 0
+
+    def cut() -> list[Any]:
+        start = marks.pop()
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    for code, argument in _operations(data, second):
+        if code == 113 or code == 114:  # BINPUT, LONG_BINPUT
+            if argument in used:
+                memo[argument] = stack[-1]
+        elif code == 148:  # MEMOIZE
+            if noted in used:
+                memo[noted] = stack[-1]
+            noted += 1
+        elif code == 104 or code == 106:  # BINGET, LONG_BINGET
+            stack.append(memo[argument])
+        elif code == 75 or code == 77 or code == 74 or code == 71:  # BININT1, BININT2, BININT, BINFLOAT
+            stack.append(argument)
+        elif code == 40:  # MARK
+            marks.append(len(stack))
+        elif code == 133:  # TUPLE1
+            stack[-1] = (stack[-1],)
+        elif code == 134:  # TUPLE2
+            stack[-2:] = [(stack[-2], stack[-1])]
+        elif code == 135:  # TUPLE3
+            stack[-3:] = [(stack[-3], stack[-2], stack[-1])]
+        elif code == 116:  # TUPLE
+            stack.append(tuple(cut()))
+        elif code == 82 or code == 129:  # REDUCE, NEWOBJ
+            arguments, function = stack.pop(), stack.pop()
+            if type(function) is not Name or type(arguments) is not tuple:
+                raise DatasetError("The pickle file calls what is no function; nothing in it was run")
+            stack.append(Call(function, arguments))
+        elif code == 98:  # BUILD
+            state = stack.pop()
+            if type(stack[-1]) is not Call:
+                raise DatasetError("The pickle file gives a state to what cannot have one; nothing in it was run")
+            stack[-1].state = state
+        elif code == 85 or code == 84 or code == 67 or code == 66 or code == 142 or code == 150:
+            # Python 2's strings, and bytes: either may be text or data, so both are bytes here.
+            short = argument.length <= SHORT
+            stack.append(data[argument.start : argument.start + argument.length] if short else argument)
+        elif code == 140 or code == 88 or code == 141:  # SHORT_BINUNICODE, BINUNICODE, BINUNICODE8
+            short = argument.length <= SHORT
+            text = data[argument.start : argument.start + argument.length] if short else b""
+            stack.append(text.decode("utf-8", "surrogatepass") if short else argument)
+        elif code == 78:  # NONE
+            stack.append(None)
+        elif code == 136 or code == 137:  # NEWTRUE, NEWFALSE
+            stack.append(code == 136)
+        elif code == 41:  # EMPTY_TUPLE
+            stack.append(())
+        elif code == 93:  # EMPTY_LIST
+            stack.append([])
+        elif code == 125:  # EMPTY_DICT
+            stack.append(Pairs())
+        elif code == 97:  # APPEND
+            item = stack.pop()
+            _container(stack[-1], list).append(item)
+        elif code == 101:  # APPENDS
+            items = cut()
+            _container(stack[-1], list).extend(items)
+        elif code == 115:  # SETITEM
+            value, key = stack.pop(), stack.pop()
+            _container(stack[-1], Pairs).extend((key, value))
+        elif code == 117:  # SETITEMS
+            items = cut()
+            _container(stack[-1], Pairs).extend(items)
+        elif code == 108:  # LIST
+            stack.append(cut())
+        elif code == 100:  # DICT
+            stack.append(Pairs(cut()))
+        elif code == 99:  # GLOBAL
+            stack.append(_name(*argument))
+        elif code == 147:  # STACK_GLOBAL
+            name, module = stack.pop(), stack.pop()
+            stack.append(_name(module, name))
+        elif code == 138 or code == 139:  # LONG1, LONG4
+            if argument.length > 16:
+                raise DatasetError("The pickle file holds a number of more than 16 bytes; no table needs that")
+            number = data[argument.start : argument.start + argument.length]
+            stack.append(int.from_bytes(number, "little", signed=True))
+        elif code == 48:  # POP
+            stack.pop()
+        elif code == 49:  # POP_MARK
+            cut()
+        elif code == 50:  # DUP
+            stack.append(stack[-1])
+        elif code == 46:  # STOP
+            return stack.pop()
+        elif code == 128 and argument > 5:  # PROTO
+            raise DatasetError(f"The pickle file has protocol {argument}; protocols up to 5 are known")
+    return None
+
+
+def _container(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise DatasetError("The pickle file is damaged: it adds to what is no list or dict")
+    return value
+
+
+def _name(module: Any, name: Any) -> Name:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise DatasetError("The pickle file is damaged: a name in it is no text")
+    if name not in _KNOWN or module.split(".")[0] not in _KNOWN_MODULES:
+        raise DatasetError(
+            f"The pickle file asks for {module[:60]}.{name[:60]}, which no table of wafer maps needs: "
+            "it is refused, and nothing in it was run"
+        )
+    return Name(module, name)
+
+
+# ---------------------------------------------------------------- tables and arrays
+
+
+@dataclass(frozen=True)
+class Table:
+    """columns: name -> one object per row, as the machine left it; `array` and `text` make sense of them."""
+
+    columns: dict[str, list[Any]]
+    data: Buffer
+
+    def array(self, value: Any) -> NDArray[Any]:
+        """A NumPy array of numbers or texts."""
+        if not isinstance(value, Call):
+            raise DatasetError("The pickle file holds something else where an array was expected")
+        dtype, shape, fortran, content = _parts(value)
+        if dtype == "O":
+            raise DatasetError("The pickle file holds an array of objects where one of numbers was expected")
+        flat = np.frombuffer(self.raw(content), dtype)
+        return flat.reshape(shape, order="F" if fortran else "C")
+
+    def text(self, value: Any) -> str:
+        """A label: a text, or an array that holds one; '' for an array that holds none."""
+        for _ in range(4):  # an array of a list of a scalar of a text
+            if isinstance(value, str):
+                return value
+            if isinstance(value, bytes | bytearray):
+                return bytes(value).decode("latin-1")
+            if isinstance(value, Call) and value.function.name == "scalar":
+                kind = _dtype(value.arguments[0])
+                flat = np.frombuffer(self.raw(value.arguments[1]), kind)
+                return _as_text(flat[0]) if len(flat) else ""
+            if not isinstance(value, Call):
+                break
+            dtype, shape, _, content = _parts(value)
+            count = math.prod(shape)
+            if count == 0:
+                return ""
+            if count > 1:
+                break
+            if dtype != "O":
+                return _as_text(self.array(value).reshape(-1)[0])
+            value = content[0]
+        raise DatasetError("The pickle file holds a label that is no single text")
+
+    def raw(self, value: Any) -> bytes:
+        """The bytes of an array, in whichever of the ways they were written."""
+        if isinstance(value, Span):
+            return bytes(self.data[value.start : value.start + value.length])
+        if isinstance(value, bytes | bytearray):
+            return bytes(value)
+        if isinstance(value, Call) and value.function.name == "bytes" and not value.arguments:
+            return b""
+        if isinstance(value, Call) and value.function.name == "encode" and value.arguments[1] in ("latin1", b"latin1"):
+            text = value.arguments[0]  # Python 3 with protocol 2: bytes as text
+            decoded = text if isinstance(text, str) else self.raw(text).decode("utf-8")
+            return decoded.encode("latin-1")
+        raise DatasetError("The pickle file holds something else where the bytes of an array were expected")
+
+
+def _as_text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Python 2's strings as text."""
+    return value.decode("latin-1") if isinstance(value, bytes | bytearray) else value
+
+
+def _dtype(value: Any) -> Any:
+    """A NumPy type of numbers or texts, or 'O' for objects."""
+    if not isinstance(value, Call) or value.function.name != "dtype":
+        raise DatasetError("The pickle file holds an array without a type")
+    code, order = _plain(value.arguments[0]), _plain(value.state[1]) if value.state else "|"
+    if code in ("O8", "O4", "O"):
+        return "O"
+    if (
+        not isinstance(code, str)
+        or code[:1] not in "uifbSU"
+        or not code[1:].isdigit()
+        or order not in ("<", ">", "|", "=")
+    ):
+        raise DatasetError("The pickle file holds an array of a type that no table of wafer maps needs")
+    return np.dtype(order + code)
+
+
+def _parts(value: Call) -> tuple[Any, tuple[int, ...], bool, Any]:
+    """dtype, shape, whether columns come first, content."""
+    if value.function.name == "_reconstruct":
+        _, shape, dtype, fortran, content = value.state
+    elif value.function.name == "_frombuffer":
+        content, dtype, shape, order = value.arguments
+        fortran = _plain(order) == "F"
+    else:
+        raise DatasetError("The pickle file holds something else where an array was expected")
+    if len(shape) > 3 or not all(isinstance(side, int) and 0 <= side <= MAX_ITEMS for side in shape):
+        raise DatasetError("The pickle file holds an array of unreasonable shape")
+    return _dtype(dtype), shape, bool(fortran), content
+
+
+def _table(data: Buffer, root: Any, columns: Sequence[str]) -> Table:
+    if not isinstance(root, Call) or root.function.name != "DataFrame" or not isinstance(root.state, Pairs):
+        raise DatasetError("The pickle file holds no pandas table")
+    manager = root.state.get("_mgr") or root.state.get("_data")
+    table = Table({}, data)
+    blocks: list[tuple[Any, Any]]
+    if manager.arguments:  # pandas 1.1 and newer
+        axis = manager.arguments[1][0]
+        blocks = [(block.arguments[0], block.arguments[1]) for block in manager.arguments[0]]
+    else:  # pandas 0.14 to 1.0
+        newest = manager.state[3].get("0.14.1")
+        axis = newest.get("axes")[0]
+        blocks = [(block.get("values"), block.get("mgr_locs")) for block in newest.get("blocks")]
+    names = _index(axis)
+    for column in columns:
+        if column not in names:
+            raise DatasetError(f"The table has no column {column}; it has {', '.join(names)}")
+    for values, where in blocks:
+        for row, place in enumerate(_places(table, where)):
+            if names[place] in columns:
+                table.columns[names[place]] = _row(values, row)
+    lengths = {len(column) for column in table.columns.values()}
+    if len(table.columns) != len(columns) or len(lengths) != 1:
+        raise DatasetError("The table is damaged: its columns are incomplete")
+    return table
+
+
+def _index(axis: Any) -> list[str]:
+    content = axis.arguments[1].get("data")
+    dtype, _, _, names = _parts(content) if isinstance(content, Call) else ("", (), False, [])
+    if dtype != "O" or type(names) is not list:
+        raise DatasetError(
+            "The table names its columns in a way that this reader does not know; take the file as published"
+        )
+    plain = [_plain(name) for name in names]
+    if not all(isinstance(name, str) for name in plain):
+        raise DatasetError("The table has columns whose names are no texts")
+    return plain
+
+
+def _places(table: Table, where: Any) -> list[int]:
+    """The columns that a block holds: a slice, or an array of numbers."""
+    if isinstance(where, Call) and where.function.name == "slice":
+        start, stop, step = where.arguments
+        return list(range(start or 0, stop, step or 1))[:1000]
+    return [int(place) for place in table.array(where)]
+
+
+def _row(values: Any, row: int) -> list[Any]:
+    """One column out of a block, (columns, rows), of objects."""
+    dtype, shape, fortran, content = _parts(values)
+    if dtype != "O" or not isinstance(content, list) or len(content) != math.prod(shape) or len(shape) != 2:
+        raise DatasetError("The table holds numbers or texts of its own kind where wafer maps or labels were expected")
+    if fortran:
+        return content[row :: shape[0]]
+    return content[row * shape[1] : (row + 1) * shape[1]]
