@@ -56,6 +56,8 @@ def folder(
                 _place(plan, category, "/".join(name.split("/")[-3:]), name)
             return plan
     top = common_folder(names)
+    if top.split("/")[-2:-1] and top.split("/")[-2].casefold() in NORMAL_NAMES:  # normal images are all there is
+        top = top[: -len(top.split("/")[-2]) - 1]
     inside = {name.removeprefix(top): name for name in names}
     groups: dict[str, list[str]] = {}
     chosen = {_folder_name(name): True for name in normal} | {_folder_name(name): False for name in anomalous}

@@ -290,13 +290,13 @@ def _already(folder: Path, name: str, files: Mapping[str, str], sizes: Mapping[s
         raise DatasetError(
             f"{folder} exists and was not made by this command; it is left alone. Choose another --out"
         ) from error
-    if not same or any(recorded.get(target) != sizes.get(file, recorded.get(target)) for target, file in files.items()):
-        raise DatasetError(f"{folder} was made of something else; it is left alone. Remove it or choose another --out")
-    if recorded.keys() != files.keys():
+    if same and recorded.keys() != files.keys():
         raise DatasetError(
             f"{folder} was made of other files or with other options; it is left alone. "
             "Remove it or choose another --out"
         )
+    if not same or any(recorded[target] != sizes.get(file, recorded[target]) for target, file in files.items()):
+        raise DatasetError(f"{folder} was made of something else; it is left alone. Remove it or choose another --out")
     there = {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in folder.rglob("*")
