@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ from attentdiffernet.backbone import load_weights
 from attentdiffernet.data import read_image
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["train", "evaluate", "score", "explain", "summarise", "datasets sample"]
+DATASETS = ["datasets list", "datasets info", "datasets prepare", "datasets sample"]
+COMMANDS = ["train", "evaluate", "score", "explain", "summarise", *DATASETS]
 QUICK = ["--weights", "random", "--epochs", "2", "--train-views", "1", "--views", "2"]
 
 
@@ -224,6 +226,16 @@ def bad(category, tmp_path, monkeypatch):
         ),
         ("explain MODEL gone.png --out m.png", "There is no file gone.png"),
         ("datasets sample --out taken/thesis.tex", "taken/thesis.tex is a file; the sample set needs a folder"),
+        ("datasets prepare mtd gone.zip", "There is no file or folder gone.zip"),
+        (
+            "datasets prepare mtd text.png",
+            "text.png is no archive that can be read (zip, tar, tar.gz, tar.bz2, tar.xz) and no folder",
+        ),
+        (
+            "datasets prepare folder taken --category part",
+            "Which images are normal? No subfolder is called good, normal, "
+            "ok; name it with --normal. Subfolders with images: none",
+        ),
     ],
 )
 def test_one_sentence_and_exit_code_2(arguments, complaint, run, bad, model_dir):
@@ -277,6 +289,54 @@ def test_help_teaches_by_example(command, run):
 def test_help_lists_the_commands(run):
     code, output, _ = run("--help")
     assert code == 0 and all(command.split()[0] in output for command in COMMANDS)
+
+
+def test_data_sets_one_line_each(run):
+    from attentdiffernet.datasets import CARDS
+
+    code, output, errors = run("datasets", "list")
+    assert (code, errors) == (0, "")
+    assert [line.split()[0] for line in output.splitlines()] == [*CARDS, "folder"]
+    assert "MVTec AD. 15 categories, 5,354 images. Licence: CC BY-NC-SA 4.0" in output
+
+
+@pytest.mark.parametrize("name", ["mvtec_ad", "wm811k", "folder", "sample"])
+def test_the_page_of_a_data_set(name, run):
+    from attentdiffernet.datasets.prepare import card_of
+
+    code, output, errors = run("datasets", "info", name)
+    card = card_of(name)
+    assert (code, errors) == (0, "")
+    page = " ".join(output.split())
+    for text in (card.title, card.shows, card.licence, card.citation, card.archive, card.split, card.caveat):
+        assert text in page
+    for category, counts in card.categories.items():
+        assert f"{category} {counts.train} {counts.test_good} {counts.anomalous} " in page
+    assert (
+        "\nattentdiffernet datasets " in output
+        and f"\nattentdiffernet train data/{'own' if name == 'folder' else name}/" in output
+    )
+
+
+def test_a_new_category_takes_one_line_and_no_code(run, category, tmp_path, monkeypatch):
+    """A folder of photographs, prepared and trained on."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photographs").mkdir()
+    for kind, folder in (("good", "train/good"), ("donut", "test/donut")):
+        shutil.copytree(category / folder, tmp_path / "photographs" / kind)
+    code, output, errors = run(
+        "datasets", "prepare", "folder", "photographs", "--category", "part", "--held-out", "0.25"
+    )
+    assert (code, errors) == (0, "")
+    first, *_, last = output.splitlines()
+    assert first == "data/own/part: 6 normal to train, 2 normal and 1 anomalous to test"
+    assert last == "Next: attentdiffernet train data/own/part --variant se --out runs/part-se"
+    assert (
+        "(was there already)"
+        in run("datasets", "prepare", "folder", "photographs", "--category", "part", "--held-out", "0.25")[1]
+    )
+    code, _, errors = run(*last.split()[2:], *QUICK)
+    assert code == 0 and "of part: 5 normal images fitted, 1 held out" in errors
 
 
 def test_drawing_the_sample_set(run, tmp_path, monkeypatch):
