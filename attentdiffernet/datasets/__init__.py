@@ -73,7 +73,7 @@ CARDS = {
             "CATEGORY/ground_truth/DEFECT/000_mask.png."
         ),
         split="The official one.",
-        caveat="Counts and checksum as public projects report them from the archive; the archive was not at hand here.",
+        caveat="Counts and checksum as public projects report them; not checked against the archive itself by us.",
         categories={
             "bottle": Counts(209, 20, 63),
             "cable": Counts(224, 58, 92),
@@ -116,7 +116,7 @@ CARDS = {
             "ASSET/test/DEFECT."
         ),
         split="The authors'.",
-        caveat="Counts as published; the zip was not at hand. It has no masks.",
+        caveat="Counts as published; not checked against the zip itself by us. It has no masks.",
         categories={
             "glass-insulator": Counts(2298, 581, 90),
             "lightning-rod-suspension": Counts(462, 117, 50),
@@ -171,7 +171,7 @@ CARDS = {
             "The file's own column trianTestLabel decides for wafers without a pattern; all with a pattern go to the "
             "test. 638,507 wafers without a label are left out. Wafers of one lot may stand on both sides."
         ),
-        caveat="Counts and checksum as public projects report them from the file; the file was not at hand here.",
+        caveat="Counts and checksum as public projects report them; not checked against the file itself by us.",
         checksums={"LSWMD.pkl": "1d04fccb3dd3176b276878b926b20fead7e077c5751e4d353ea9741a5e7b5c65"},
     ),
     "mixedwm38": DatasetCard(

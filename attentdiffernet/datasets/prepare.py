@@ -6,7 +6,6 @@ the finished ones (after a look at their files) and makes the rest. Each categor
 it was made of.
 """
 
-import fcntl
 import hashlib
 import io
 import json
@@ -261,6 +260,8 @@ def _existing(path: Path) -> Path:
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
     """Holds the folder for this process, without what killed ones left in it; a new one that stays empty goes."""
+    import fcntl  # not on Windows, where the rest of the library may still be of use
+
     is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(out, os.O_RDONLY)
