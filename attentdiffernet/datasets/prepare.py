@@ -240,10 +240,7 @@ def _checksum(card: DatasetCard, source: Path, progress: Progress) -> tuple[str,
         return found, ""
     if found == published:
         return found, f"{source.name} is the file as published (SHA-256)"
-    return found, (
-        f"{source.name} is not the file as published: its SHA-256 is {found}, published is {published}. "
-        "Its counts were checked and its images decoded, nothing else"
-    )
+    return found, f"{source.name} is not the file as published: its SHA-256 is {found}, published is {published}"
 
 
 # ---------------------------------------------------------------- making it
