@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .config import VARIANT_TITLES, Config, ModelConfig, ScoringConfig, TrainingConfig
+from .config import READOUTS, VARIANT_TITLES, Config, ModelConfig, ScoringConfig, TrainingConfig
 from .errors import AttentDifferNetError, CheckpointError, WeightsError
 from .model import AttentDifferNet
 
-FORMAT = 1
+FORMAT = 2  # 2: whitening, kinds of views, readouts
 FILES = ("config.json", "model.safetensors", "README.md")
 MAX_CONFIG_BYTES = 5_000_000
 MAX_PARAMETERS = 400_000_000  # a stranger's config.json must not make a model that fills the memory
@@ -49,6 +49,10 @@ class Calibration(Config):
     threshold: an image is anomalous above it. n_views: of the scores it was set on. false_positive_rate: the share of
     normal images above it that is guaranteed in expectation. scores: of the held-out normals, ascending.
     map_references: per method, the 99th percentile of map values over held-out normals, the unit of colour scales.
+    settling: for a number of views, the factor by which the score of a held-out normal after so many views lies above
+        or below its score after all n_views; more than that in `confidence` of new normal images in expectation is
+        not to be feared. Empty where too few are held out to say so, or scores have no ratio (`likelihood`).
+    confidence: that of `settling`.
     """
 
     threshold: float
@@ -56,6 +60,22 @@ class Calibration(Config):
     false_positive_rate: float
     scores: tuple[float, ...]
     map_references: dict[str, float]
+    settling: dict[str, float] = field(default_factory=dict)
+    confidence: float = 0.0
+
+    def settled(self, score: float, n_views: int) -> bool:
+        """Whether more views would not change the verdict of an image with this score after n_views, at `confidence`.
+
+        Beyond `n_views` of the calibration, the factor of half of them is scaled as the noise of a mean is.
+        """
+        if not self.settling:
+            return n_views >= self.n_views
+        if n_views < self.n_views:
+            factor = self.settling.get(str(n_views), math.inf)
+        else:
+            half = max(map(int, self.settling))
+            factor = self.settling[str(half)] ** math.sqrt(half / n_views)
+        return not self.threshold / factor <= score <= self.threshold * factor
 
 
 @dataclass(frozen=True)
@@ -221,8 +241,8 @@ def model_card(detector: Detector) -> str:
         f"{config.flow.hidden_width}, stored in half precision |",
         f"| Training | {detector.training.epochs} epochs, fixed in advance, on "
         f"{detector.training.views_per_image} cached views per image, seed {detector.training.seed} |",
-        f"| Score | mean z² over {calibration.n_views} evenly spaced rotations; higher = more anomalous, no "
-        "probability |",
+        f"| Score | {READOUTS[config.readout]}; {calibration.n_views} views ({config.views.replace('_', ' ')}); "
+        "higher = more anomalous, no probability |",
         f"| Threshold | {calibration.threshold:.6g}, flags at most "
         f"{calibration.false_positive_rate:.1%} of normal images on average |",
         "",
@@ -244,7 +264,7 @@ def _check(folder: Path, config: ModelConfig, calibration: Calibration) -> None:
         raise CheckpointError(f"{folder / 'config.json'} asks for {config.image_size} px at {config.n_scales} scales")
     ScoringConfig(calibration.n_views)  # raises for a number of views out of bounds
     numbers = [calibration.threshold, calibration.false_positive_rate, *calibration.scores]
-    numbers += calibration.map_references.values()
+    numbers += [*calibration.map_references.values(), *calibration.settling.values(), calibration.confidence]
     if not calibration.scores or not all(math.isfinite(x) for x in numbers):
         raise CheckpointError(f"{folder / 'config.json'} has a calibration without finite numbers")
 
@@ -252,12 +272,20 @@ def _check(folder: Path, config: ModelConfig, calibration: Calibration) -> None:
 def _tensors(model: AttentDifferNet) -> dict[str, Tensor]:
     """What is stored: attention blocks and flow, floats in half precision, permutations as 16-bit integers."""
     state = {f"flow.{key}": value for key, value in model.flow.state_dict().items()}
+    if model.whitening is not None:
+        state["whitening.mean"] = model.whitening.mean
+        state["whitening.factor"] = model.whitening.factor[_triangle(model)]  # what lies above is 0
     for name, block in model.backbone.attention_blocks().items():
         state |= {f"{name}.{key}": value for key, value in block.state_dict().items()}
     return {
         key: value.detach().to(torch.float16 if value.is_floating_point() else torch.int16).contiguous()
         for key, value in state.items()
     }
+
+
+def _triangle(model: AttentDifferNet) -> tuple[Tensor, Tensor]:
+    rows, columns = torch.tril_indices(model.n_features, model.n_features)
+    return rows, columns
 
 
 def _load_tensors(model: AttentDifferNet, tensors: dict[str, Tensor], origin: str) -> None:
@@ -275,6 +303,9 @@ def _load_tensors(model: AttentDifferNet, tensors: dict[str, Tensor], origin: st
             raise CheckpointError(f"{origin}: {key} holds values that are no numbers")
         if not tensor.is_floating_point() and not tensor.sort().values.equal(wanted[key].sort().values):
             raise CheckpointError(f"{origin}: {key} is no permutation")
+    if model.whitening is not None:
+        model.whitening.mean.copy_(tensors["whitening.mean"])
+        model.whitening.factor.zero_()[_triangle(model)] = tensors["whitening.factor"].to(model.whitening.factor)
     flow = {key.removeprefix("flow."): value for key, value in tensors.items() if key.startswith("flow.")}
     model.flow.load_state_dict(flow)
     for name, block in model.backbone.attention_blocks().items():

@@ -11,6 +11,18 @@ from typing import Any, Literal, Self
 from .errors import AttentDifferNetError
 
 Attention = Literal["none", "se", "cbam"]
+ViewKind = Literal["rotations", "quarter_turns", "flips", "dihedral", "none"]
+Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mean", "gaussian_full_scale"]
+READOUTS: dict[str, str] = {
+    "z2": "mean z² over the views, as in DifferNet",
+    "likelihood": "negative log-likelihood by the flow, averaged over the views (an extension)",
+    "z2_of_mean": "z² of the features averaged over the views (an extension)",
+    "gaussian": "squared Mahalanobis distance, averaged over the views (a baseline without flow)",
+    "gaussian_of_mean": "squared Mahalanobis distance of the features averaged over the views (a baseline without "
+    "flow)",
+    "gaussian_full_scale": "squared Mahalanobis distance of the full scale's features, averaged over the views (a "
+    "baseline without flow)",
+}
 VARIANT_TITLES: dict[str, str] = {
     "none": "DifferNet",
     "se": "AttentDifferNet (SE)",
@@ -124,12 +136,16 @@ class FlowConfig(Config):
 
     Each coupling's two sub-networks: Linear to `hidden_width`, ReLU, then `hidden_layers` - 1 x (Linear, ReLU), Linear.
     clamp: bound on the log-scale, `clamp · 0.636 · atan(s / clamp)` (about ±clamp).
+    whitening: the features are first whitened by their mean and shrunken covariance (Ledoit & Wolf, 2004), and the
+        couplings start as the identity: the flow starts as a Gaussian and learns what a Gaussian misses. DifferNet has
+        none of this.
     """
 
     n_blocks: int = 4
-    hidden_width: int = 128
+    hidden_width: int = 64
     hidden_layers: int = 2
     clamp: float = 3.0
+    whitening: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,10 +157,9 @@ class FlowConfig(Config):
 
 
 FLOW_SIZES: dict[str, FlowConfig] = {
-    "paper": FlowConfig(
-        n_blocks=8, hidden_width=2048, hidden_layers=3
-    ),  # 172.1 M parameters, as in DifferNet's reference code
-    "compact": FlowConfig(),  # 1.3 M parameters
+    # 172.1 M parameters, as in DifferNet's reference code
+    "paper": FlowConfig(n_blocks=8, hidden_width=2048, hidden_layers=3, whitening=False),
+    "compact": FlowConfig(),  # 0.6 M parameters, and 0.3 M of the whitening
 }
 
 
@@ -159,6 +174,11 @@ class ModelConfig(Config):
     feature_scale: factor on the features before the flow, set by training so that their mean standard deviation is
         FEATURE_DEVIATION. Gates shrink features (CBAM's about 64-fold over three untrained blocks), and a flow learns
         slowly on features of another size: variants would be compared by their size.
+    views: the copies of an image that are scored: `rotations` by any angle (DifferNet), `quarter_turns` (4), `flips`
+        (4: none, both, left-right, top-bottom), `dihedral` (8: quarter turns and their mirror images), or `none` (1).
+        Which kind suits depends on the category (choice.choose); with flips and dihedral a mirrored part counts as
+        normal.
+    readout: how the score of an image is read off the features of its views (READOUTS).
     image_size: side of the square network input in px; the scales are image_size / 2**i for i < n_scales.
     """
 
@@ -168,6 +188,8 @@ class ModelConfig(Config):
     image_size: int = 448
     n_scales: int = 3
     feature_scale: float = 1.0
+    views: ViewKind = "rotations"
+    readout: Readout = "z2_of_mean"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,6 +197,8 @@ class ModelConfig(Config):
             raise AttentDifferNetError(f"n_scales must lie in 1..8, got {self.n_scales}")
         if not 0 < self.feature_scale < float("inf"):
             raise AttentDifferNetError(f"feature_scale must be positive and finite, got {self.feature_scale}")
+        if self.readout.startswith("gaussian") and not self.flow.whitening:
+            raise AttentDifferNetError(f"The readout {self.readout} needs a flow with whitening")
         smallest = self.image_size >> (self.n_scales - 1)
         if smallest < 63:
             raise AttentDifferNetError(
@@ -201,7 +225,7 @@ class TrainingConfig(Config):
     false_positive_rate: share of normal images that the threshold may flag.
     """
 
-    epochs: int = 45
+    epochs: int = 60
     views_per_image: int = 8
     batch_size: int = 96
     learning_rate: float = 5e-4

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from .config import ViewKind
 from .errors import DatasetError, ImageError
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -110,24 +111,61 @@ def random_angles(n_views: int, rng: torch.Generator) -> Tensor:
     return (torch.arange(n_views) + torch.rand(n_views, generator=rng)) * (360.0 / n_views)
 
 
-def make_views(images: Tensor, rotation_deg: Tensor) -> Tensor:
-    """Rotated, ImageNet-normalised copies of images in one batch.
+def rotations(rotation_deg: Tensor) -> Tensor:
+    """(V,) angles in degrees, counter-clockwise -> (V, 2, 2), what `make_views` takes; quarter turns are exact."""
+    angle = torch.deg2rad(rotation_deg.to(torch.float32))
+    quarter = rotation_deg.remainder(90) == 0
+    cos, sin = (torch.where(quarter, x.round(), x) for x in (angle.cos(), angle.sin()))
+    return torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
 
-    images: (3, S, S) in [0, 1], or (B, 3, S, S) with one angle each. rotation_deg: (V,), counter-clockwise. Returns
-    (V, 3, S, S) in channels-last memory. What turns in from outside the image is black, as in DifferNet.
+
+_TURNS = rotations(torch.tensor([0.0, 180.0, 90.0, 270.0]))
+_MIRROR = torch.diag(torch.tensor([-1.0, 1.0]))
+# Kinds of views that are few: all of them, the image as it is first.
+FEW_VIEWS = {
+    "quarter_turns": _TURNS,
+    "flips": torch.cat([_TURNS[:2], _TURNS[:2] @ _MIRROR]),
+    "dihedral": torch.cat([_TURNS, _TURNS @ _MIRROR]),
+    "none": _TURNS[:1],
+}
+
+
+def possible_views(kind: ViewKind, n_views: int) -> int:
+    """n_views, or as many as there are of this kind."""
+    return min(n_views, len(FEW_VIEWS[kind])) if kind in FEW_VIEWS else n_views
+
+
+def even_views(kind: ViewKind, n_views: int) -> Tensor:
+    """The views that an image is scored on, (V, 2, 2): V is n_views, or all that there are of the kind."""
+    return FEW_VIEWS[kind][:n_views] if kind in FEW_VIEWS else rotations(even_angles(n_views))
+
+
+def random_views(kind: ViewKind, n_views: int, rng: torch.Generator) -> Tensor:
+    """Views to train on, (V, 2, 2): random rotations, or those of a kind that has few."""
+    return FEW_VIEWS[kind][:n_views] if kind in FEW_VIEWS else rotations(random_angles(n_views, rng))
+
+
+def make_views(images: Tensor, views: Tensor) -> Tensor:
+    """Turned or mirrored, ImageNet-normalised copies of images in one batch.
+
+    images: (3, S, S) in [0, 1], or (B, 3, S, S) with one view each. views: orthogonal matrices (V, 2, 2) that act on
+    (x right, y up), as of `even_views`, or rotations in degrees (V,), counter-clockwise. Returns (V, 3, S, S) in
+    channels-last memory. What turns in from outside the image is black, as in DifferNet.
     """
+    if views.ndim == 1:
+        views = rotations(views)
     if images.ndim == 3:
-        images = images.expand(len(rotation_deg), *images.shape)
-    if len(images) != len(rotation_deg):
-        raise ValueError(f"make_views needs one angle per image, got {len(images)} images, {len(rotation_deg)} angles")
+        images = images.expand(len(views), *images.shape)
+    if len(images) != len(views):
+        raise ValueError(f"make_views needs one view per image, got {len(images)} images, {len(views)} views")
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
-    angle = torch.deg2rad(rotation_deg.to(images.device, torch.float32))
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    theta = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+    # A pixel at p comes from views⁻¹ p. The grid's y points down, which swaps the signs off the diagonal; the inverse
+    # of an orthogonal matrix is its transpose, which swaps a rotation's back.
+    theta = F.pad(views.transpose(1, 2) * torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), (0, 1)).to(images.device)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    rotated = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return rotated.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+    copies = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return copies.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from .config import ModelConfig
 from .data import even_angles, make_views
 from .flow import negative_log_likelihood
 from .model import AttentDifferNet
-from .scoring import view_scores
 
 GRADIENT_VIEWS = 4  # quarter turns: rotated back without interpolation
 GRADIENT_BLUR_SIGMA = 3.0  # px at the network's input size, as in DifferNet's reference code
@@ -26,9 +25,9 @@ GRADIENT_BLUR_SIGMA = 3.0  # px at the network's input size, as in DifferNet's r
 def grad_cam(model: AttentDifferNet, view: Tensor, scale: int = 0, layer: str = "features") -> np.ndarray:
     """Grad-CAM (Selvaraju et al., ICCV 2017) of the view's anomaly score through one scale: (h, w).
 
-    The score is mean z² of this view; the other scales are held constant. layer: `features` (the whole backbone, 13 x
-    13 at 448 px) or an attention block, `attention1` ... `attention3`. Target and layer of the paper's own maps are
-    not published: these are choices of this reproduction.
+    The score is the model's, of this view alone; the other scales are held constant. layer: `features` (the whole
+    backbone, 13 x 13 at 448 px) or an attention block, `attention1` ... `attention3`. Target and layer of the paper's
+    own maps are not published: these are choices of this reproduction.
     """
     from . import _torchvision  # noqa: F401  before pytorch_grad_cam, which imports torchvision
     from pytorch_grad_cam import GradCAM  # and OpenCV: only where a map is asked for  # isort: skip
@@ -66,8 +65,7 @@ class _ScoreThroughOneScale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = [self.model.backbone(x).mean((2, 3)) if k == self.scale else f for k, f in enumerate(self.pooled)]
-        z, _ = self.model.latent(torch.cat(pooled, dim=1))
-        return view_scores(z)
+        return self.model.row_scores(torch.cat(pooled, dim=1))
 
 
 def gradient_map(model: AttentDifferNet, view: Tensor) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import even_angles, make_views, random_angles, read_image, to_tensor
+from .data import make_views, random_views, read_image, to_tensor
 from .model import AttentDifferNet
 
 CACHE_ENVIRONMENT = "ATTENTDIFFERNET_CACHE"
@@ -38,7 +38,7 @@ class FeatureExtractor:
     """Features (V, 768) of image files through one model's frozen backbone.
 
     cache: folder of features computed before, or None to compute all. An entry's name is the digest of the image's
-    bytes, the backbone's weights (convolutions and attention) and the angles, so nothing stale is ever read.
+    bytes, the backbone's weights (convolutions and attention) and the views, so nothing stale is ever read.
     """
 
     def __init__(self, model: AttentDifferNet, cache: Path | None = None) -> None:
@@ -51,44 +51,45 @@ class FeatureExtractor:
         self._backbone = digest.hexdigest()
 
     def random_views(self, paths: Sequence[Path], n_views: int, seed: int, progress: Progress = no_progress) -> Tensor:
-        """(N, n_views, 768) under random rotations that depend on the seed and the image's content alone."""
+        """(N, V, 768) of random views, which depend on the seed and the image's content alone."""
 
-        def angles(content: bytes) -> Tensor:
+        def views(content: bytes) -> Tensor:
             # Of a generator's seed, torch takes the lower 32 bits only.
-            return random_angles(n_views, torch.Generator().manual_seed(zlib.crc32(content, seed)))
+            rng = torch.Generator().manual_seed(zlib.crc32(content, seed))
+            return random_views(self.model.config.views, n_views, rng)
 
-        return torch.stack(list(self._stream(paths, angles, "features of training images", progress)))
+        return torch.stack(list(self._stream(paths, views, "features of training images", progress)))
 
     def even_views(self, paths: Sequence[Path], n_views: int, progress: Progress = no_progress) -> Iterator[Tensor]:
-        """One (n_views, 768) per image under evenly spaced rotations, in the order of the paths, as they are ready."""
-        return self._stream(paths, lambda content: even_angles(n_views), "features of images to score", progress)
+        """One (V, 768) per image of the views that it is scored on, in the order of the paths, as they are ready."""
+        views = self.model.views(n_views)
+        return self._stream(paths, lambda content: views, "features of images to score", progress)
 
-    def of_image(self, image: Tensor, rotation_deg: Tensor) -> Tensor:
-        """Features of one image (3, S, S) in [0, 1] under the given rotations: (V, 768)."""
+    def of_image(self, image: Tensor, views: Tensor) -> Tensor:
+        """Features of one image (3, S, S) in [0, 1] under the given views of `make_views`: (V, 768)."""
         with torch.inference_mode():
-            batches = rotation_deg.split(VIEWS_PER_BATCH)
-            return torch.cat([self.model.features(make_views(image, angles)) for angles in batches])
+            batches = views.split(VIEWS_PER_BATCH)
+            return torch.cat([self.model.features(make_views(image, batch)) for batch in batches])
 
     def _stream(
-        self, paths: Sequence[Path], angles_of: Callable[[bytes], Tensor], stage: str, progress: Progress
+        self, paths: Sequence[Path], views_of: Callable[[bytes], Tensor], stage: str, progress: Progress
     ) -> Iterator[Tensor]:
         for done, (content, image) in enumerate(_read_ahead(paths, self.model.config.image_size)):
             progress(stage, done, len(paths))
-            angles = angles_of(content)
-            yield self._cached(content, angles, image)
+            yield self._cached(content, views_of(content), image)
         progress(stage, len(paths), len(paths))
         self._trim()
 
-    def _cached(self, content: bytes, angles: Tensor, image: Callable[[], Tensor]) -> Tensor:
+    def _cached(self, content: bytes, views: Tensor, image: Callable[[], Tensor]) -> Tensor:
         if self.cache is None:
-            return self.of_image(image(), angles)
-        key = hashlib.sha256(self._backbone.encode() + content + angles.numpy().tobytes()).hexdigest()
+            return self.of_image(image(), views)
+        key = hashlib.sha256(self._backbone.encode() + content + views.numpy().tobytes()).hexdigest()
         path = self.cache / key[:2] / f"{key}.npy"
         with contextlib.suppress(OSError, ValueError, EOFError):
             stored = np.load(path, allow_pickle=False)
-            if stored.shape == (len(angles), self.model.n_features) and stored.dtype == np.float32:
+            if stored.shape == (len(views), self.model.n_features) and stored.dtype == np.float32:
                 return torch.from_numpy(stored)
-        features = self.of_image(image(), angles)
+        features = self.of_image(image(), views)
         with contextlib.suppress(OSError):  # a full or read-only disk costs time later, not the run
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.linalg import solve_triangular
 from torch import Tensor, nn
 
 from .config import FlowConfig
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 def build_flow(n_features: int, config: FlowConfig) -> "SequenceINN":
     """n_blocks x (random permutation with seed = block index, affine coupling): x (B, D) -> z (B, D), log_det_jac (B,).
 
-    The sub-networks take PyTorch's current random state for their weights; NumPy's is left as it was.
+    With `config.whitening` the couplings start as the identity (`Whitening` is apart). The sub-networks take PyTorch's
+    current random state for their weights; NumPy's is left as it was.
     """
 
     from FrEIA.framework import SequenceINN  # takes most of a second to import, so only where a flow is built
@@ -27,7 +29,11 @@ def build_flow(n_features: int, config: FlowConfig) -> "SequenceINN":
         layers: list[nn.Module] = [nn.Linear(n_in, config.hidden_width), nn.ReLU()]
         for _ in range(config.hidden_layers - 1):
             layers += [nn.Linear(config.hidden_width, config.hidden_width), nn.ReLU()]
-        return nn.Sequential(*layers, nn.Linear(config.hidden_width, n_out))
+        last = nn.Linear(config.hidden_width, n_out)
+        if config.whitening:  # couplings that do nothing: the flow starts as the Gaussian of the whitening
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        return nn.Sequential(*layers, last)
 
     # FrEIA's own "ATAN" leaves out the division by the clamp: DifferNet's is clamp · 0.636 · atan(s / clamp).
     def soft_clamp(s: Tensor) -> Tensor:
@@ -39,6 +45,36 @@ def build_flow(n_features: int, config: FlowConfig) -> "SequenceINN":
             flow.append(PermuteRandom, seed=k)
             flow.append(GLOWCouplingBlock, subnet_constructor=subnet, clamp=config.clamp, clamp_activation=soft_clamp)
     return flow
+
+
+class Whitening(nn.Module):
+    """The Gaussian as a linear flow: features (B, D) -> z (B, D), log_det_jac (B,).
+
+    z = L⁻¹ (x - mean) with L Lᵀ the covariance, so mean z² is the squared Mahalanobis distance over D. L⁻¹ is lower
+    triangular: the first d entries of z whiten the first d features alone. The identity until it is fitted.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.factor: Tensor  # L⁻¹
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("factor", torch.eye(n_features))
+
+    def fit(self, features: Tensor) -> None:
+        """Mean and Ledoit-Wolf covariance of the rows (N, D), which is positive definite for few rows, too."""
+        from sklearn.covariance import ledoit_wolf  # most of a second to import, needed in training only
+
+        rows = features.double().cpu().numpy()
+        mean = rows.mean(0)
+        covariance, _ = ledoit_wolf(rows - mean, assume_centered=True)
+        factor = solve_triangular(np.linalg.cholesky(covariance), np.eye(len(mean)), lower=True)
+        self.mean.copy_(torch.from_numpy(mean))
+        self.factor.copy_(torch.from_numpy(factor))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        log_det_jac = self.factor.diagonal().log().sum().expand(len(features))
+        return (features - self.mean) @ self.factor.T, log_det_jac
 
 
 def negative_log_likelihood(z: Tensor, log_det_jac: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """AttentDifferNet: attention-gated AlexNet features at three scales, and a normalizing flow over them.
 
     views (V, 3, 448, 448) ─► scales 448, 224, 112 ─► AlexNet with SE or CBAM ─► pooled features (V, 768)
-                                                    ─► flow ─► z (V, 768), log_det_jac (V,)
+                                                    ─► whitening, flow ─► z (V, 768), log_det_jac (V,)
 
-With `attention.kind = "none"` this *is* DifferNet (Rudolph et al., WACV 2021).
+With `attention.kind = "none"` this *is* DifferNet (Rudolph et al., WACV 2021); its flow has no whitening (FlowConfig).
 """
 
 import math
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from .backbone import CHANNELS, AlexNetFeatures, load_weights
 from .config import ModelConfig
-from .flow import build_flow
+from .data import even_views
+from .flow import Whitening, build_flow, negative_log_likelihood
 
 
 class AttentDifferNet(nn.Module):
@@ -30,6 +31,7 @@ class AttentDifferNet(nn.Module):
             torch.manual_seed(seed)
             self.backbone = AlexNetFeatures(config.attention)
             self.flow = build_flow(self.n_features, config.flow)
+        self.whitening = Whitening(self.n_features) if config.flow.whitening else None
         self.backbone.load_convolutions(load_weights(config.weights) if weights is None else weights, config.weights)
         self.backbone.requires_grad_(False)
         self.weights_fingerprint = self.backbone.fingerprint()
@@ -64,10 +66,37 @@ class AttentDifferNet(nn.Module):
         return self.features_from_stems(self.stems(views))
 
     def latent(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(V, 768) -> z (V, 768), log_det_jac (V,), of features brought to the flow's scale."""
+        """(B, 768) -> z (B, 768), log_det_jac (B,), of features brought to the flow's scale and whitened."""
+        gaussian, log_det_whitening = self.gaussian_latent(features)
+        z, log_det_jac = self.flow(gaussian)
+        return z, log_det_whitening + log_det_jac
+
+    def gaussian_latent(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """As `latent`, before the couplings. Without `flow.whitening` the features are only scaled."""
         scale = self.config.feature_scale
-        z, log_det_jac = self.flow(features * scale)
-        return z, log_det_jac + math.log(scale) * self.n_features
+        log_det_scale = features.new_full((len(features),), math.log(scale) * self.n_features)
+        if self.whitening is None:
+            return features * scale, log_det_scale
+        z, log_det_jac = self.whitening(features * scale)
+        return z, log_det_scale + log_det_jac
+
+    def row_scores(self, features: Tensor) -> Tensor:
+        """The anomaly score of each row by itself: (B, 768) -> (B,). All readouts but `likelihood` are ≥ 0."""
+        readout = self.config.readout
+        if readout == "likelihood":
+            return negative_log_likelihood(*self.latent(features))
+        z, _ = self.gaussian_latent(features) if readout.startswith("gaussian") else self.latent(features)
+        return (z[:, :CHANNELS] if readout == "gaussian_full_scale" else z).square().mean(1)
+
+    def score(self, features: Tensor) -> Tensor:
+        """The anomaly score of images by the configured readout: features of V views each, (B, V, 768) -> (B,)."""
+        if self.config.readout.endswith("_of_mean"):
+            return self.row_scores(features.mean(1))
+        return self.row_scores(features.flatten(0, 1)).view(features.shape[:2]).mean(1)
+
+    def views(self, n_views: int) -> Tensor:
+        """The views that an image is scored on, (V, 2, 2): V is n_views, or all that there are of the kind."""
+        return even_views(self.config.views, n_views)
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """(V, 3, S, S) -> z (V, 768), log_det_jac (V,)."""

@@ -1,5 +1,6 @@
-"""Anomaly scores of images: the mean of z² over views and dimensions."""
+"""Anomaly scores of images: read off the features of their views, all at once or view by view."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .data import even_angles, make_views
+from .checkpoint import Calibration
+from .data import make_views
 from .features import VIEWS_PER_BATCH, FeatureExtractor, Progress, no_progress
 from .model import AttentDifferNet
+
+MAX_VIEWS = 64  # as many as DifferNet's reference code takes
 
 
 def anomaly_score(z: Tensor, n_views: int) -> Tensor:
@@ -35,50 +39,90 @@ def score_images(
     """One anomaly score per image file, in order, as they are ready; memory stays that of one image."""
     for features in FeatureExtractor(model, cache).even_views(paths, n_views, progress):
         with torch.inference_mode():
-            z, _ = model.latent(features)
-        yield float(anomaly_score(z, n_views))
+            yield float(model.score(features[None]))
 
 
 def score_image(model: AttentDifferNet, image: Tensor, n_views: int) -> float:
     """The anomaly score of one image (3, S, S) in [0, 1], as of `data.to_tensor`."""
     with torch.inference_mode():
-        z, _ = model.latent(FeatureExtractor(model).of_image(image, even_angles(n_views)))
-        return float(anomaly_score(z, n_views))
+        return float(model.score(FeatureExtractor(model).of_image(image, model.views(n_views))[None]))
 
 
 @dataclass(frozen=True)
 class RunningScore:
-    """The anomaly score after some of the views. standard_error: of the mean over views; nan after one view."""
+    """The anomaly score after some of the views. standard_error: of what the choice of views adds; nan after one."""
 
     value: float
     n_views: int
     standard_error: float
 
 
+def running_score(model: AttentDifferNet, features: Tensor) -> RunningScore:
+    """The score of one image from the features (V, 768) of its views so far; its standard error by the jackknife."""
+    with torch.inference_mode():
+        n = len(features)
+        value = float(model.score(features[None]))
+        if n == 1:
+            return RunningScore(value, 1, math.nan)
+        if model.config.readout.endswith("_of_mean"):
+            left_one_out = model.row_scores((features.sum(0) - features) / (n - 1))
+        else:
+            rows = model.row_scores(features)
+            left_one_out = (rows.sum() - rows) / (n - 1)
+        return RunningScore(value, n, float(left_one_out.std(correction=0)) * (n - 1) ** 0.5)
+
+
+def group_ends(n_views: int) -> list[int]:
+    """After how many views a score is worth a look: 1, 2, 4, ... and n_views. Groups stay small enough for the
+    processor's cache."""
+    ends = [2**k for k in range(n_views.bit_length()) if 2**k < n_views]
+    return [*ends, n_views]
+
+
 def score_progressively(
     models: dict[str, AttentDifferNet], image: Tensor, n_views: int, first: int = 2
 ) -> Iterator[dict[str, RunningScore]]:
-    """Scores of one image (3, S, S) by several models at once, after `first` views and after each further batch.
+    """Scores of one image (3, S, S) by several models at once, after `first` views and at each further doubling.
 
-    Views are made once, and what lies before the first attention block is run once for all models that share it. The
-    last scores equal `score_images` with the same number of views.
+    Models that take the same views see them made once, and what lies before the first attention block is run once for
+    all that share it. The last scores equal `score_images` with the same number of views.
     """
-    angles = even_angles(n_views)
+    views = {name: model.views(n_views) for name, model in models.items()}
     seen: dict[str, list[Tensor]] = {name: [] for name in models}
-    groups = [angles[:first], *angles[first:].split(VIEWS_PER_BATCH // 2)] if first < n_views else [angles]
-    for group in groups:
-        with torch.inference_mode():
-            views = make_views(image, group)
-            stems: dict[tuple[str, str, int, int], list[Tensor]] = {}
-            for name, model in models.items():
-                key = model.stem_key
-                if key not in stems:
-                    stems[key] = model.stems(views)
-                z, _ = model.latent(model.features_from_stems(stems[key]))
-                seen[name].append(view_scores(z))
-        yield {name: _running(torch.cat(parts)) for name, parts in seen.items()}
+    start = 0
+    for end in group_ends(max(map(len, views.values()))):
+        if end < min(first, n_views):
+            continue
+        for a in range(start, end, VIEWS_PER_BATCH):
+            copies: dict[str, Tensor] = {}
+            stems: dict[tuple[str, tuple[str, str, int, int]], list[Tensor]] = {}
+            with torch.inference_mode():
+                for name, model in models.items():
+                    kind, group = model.config.views, views[name][a : min(end, a + VIEWS_PER_BATCH)]
+                    if not len(group):  # of a kind that has fewer
+                        continue
+                    if kind not in copies:
+                        copies[kind] = make_views(image, group)
+                    if (kind, model.stem_key) not in stems:
+                        stems[kind, model.stem_key] = model.stems(copies[kind])
+                    seen[name].append(model.features_from_stems(stems[kind, model.stem_key]))
+        start = end
+        yield {name: running_score(model, torch.cat(seen[name])) for name, model in models.items()}
 
 
-def _running(scores: Tensor) -> RunningScore:
-    error = float(scores.std() / len(scores) ** 0.5) if len(scores) > 1 else float("nan")
-    return RunningScore(float(scores.mean()), len(scores), error)
+def score_until_settled(
+    model: AttentDifferNet,
+    calibration: Calibration,
+    image: Tensor,
+    max_views: int = MAX_VIEWS,
+) -> RunningScore:
+    """The score of one image (3, S, S) from as few views as its verdict needs: stops as soon as more views would not
+    change the verdict (`Calibration.settled`), and goes on to max_views while they might."""
+    extractor, views = FeatureExtractor(model), model.views(max(max_views, calibration.n_views))
+    features = torch.empty(0, model.n_features)
+    for end in group_ends(len(views)):
+        features = torch.cat([features, extractor.of_image(image, views[len(features) : end])])
+        score = running_score(model, features)
+        if calibration.settled(score.value, score.n_views):
+            break
+    return score

@@ -19,12 +19,15 @@ from .explain import explain, methods_of
 from .features import FeatureExtractor, Progress, no_progress
 from .flow import negative_log_likelihood
 from .model import AttentDifferNet
-from .scoring import score_images
+from .scoring import group_ends
 from .statistics import conformal_threshold
+from .synthetic import paste_patch
 
 MIN_IMAGES = 5  # fewer leave nothing to hold out for a threshold
 REFERENCE_IMAGES = 8  # held-out normals whose maps set the unit of the colour scale
 REFERENCE_QUANTILE = 0.99
+SETTLED = 0.99  # confidence that an early verdict is the final one, where enough normals are held out
+LEAST_SETTLED = 0.95
 
 
 def split_normals(
@@ -59,18 +62,26 @@ def train(
     features = FeatureExtractor(model, cache).random_views(
         [image.path for image in fit], config.views_per_image, config.data_seed, progress
     )
-    rows = features.flatten(0, 1)
-    deviation = float(rows.std(0).mean())
-    if not 0 < deviation < math.inf:
-        raise DatasetError("The training images all have the same features: there is nothing to learn from them")
-    model.config = dataclasses.replace(model_config, feature_scale=FEATURE_DEVIATION / deviation)
-    fit_flow(model.flow, rows * model.config.feature_scale, config, progress)
+    rows = fit_gaussian(model, features.flatten(0, 1))
+    fit_flow(model.flow, rows, config, progress)
     model.requires_grad_(False)
     detector = Detector(
         model, config, scoring, Calibration(0.0, 1, 1.0, (), {}), dataclasses.replace(data, n_fitted=len(fit))
     )
     detector = detector.as_stored()  # calibrate what a checkpoint will hold, rounding of its weights included
     return calibrate(detector, held_out, cache, progress)
+
+
+def fit_gaussian(model: AttentDifferNet, features: Tensor) -> Tensor:
+    """Scale and whitening of a model from feature rows (N, 768) of normal images, in place; what the flow is fitted
+    to: (N, 768)."""
+    deviation = float(features.std(0).mean())
+    if not 0 < deviation < math.inf:
+        raise DatasetError("The training images all have the same features: there is nothing to learn from them")
+    model.config = dataclasses.replace(model.config, feature_scale=FEATURE_DEVIATION / deviation)
+    if model.whitening is not None:
+        model.whitening.fit(features * model.config.feature_scale)
+    return model.gaussian_latent(features)[0]
 
 
 def fit_flow(flow: nn.Module, features: Tensor, config: TrainingConfig, progress: Progress = no_progress) -> None:
@@ -97,11 +108,16 @@ def fit_flow(flow: nn.Module, features: Tensor, config: TrainingConfig, progress
 def calibrate(
     detector: Detector, held_out: Sequence[InspectionImage], cache: Path | None, progress: Progress = no_progress
 ) -> Detector:
-    """The detector with its threshold, the held-out normals' scores, and the unit of each map's colour scale."""
-    model, n_views = detector.model, detector.scoring.n_views
-    paths = [image.path for image in held_out]
-    scores = sorted(score_images(model, paths, n_views, cache, progress))
+    """The detector with its threshold, the held-out normals' scores, when scores settle, and the unit of each map's
+    colour scale."""
+    model, paths = detector.model, [image.path for image in held_out]
+    features = torch.stack(list(FeatureExtractor(model, cache).even_views(paths, detector.scoring.n_views, progress)))
+    n_views = features.shape[1]
+    with torch.inference_mode():
+        after = {n: model.score(features[:, :n]) for n in group_ends(n_views)}
+    scores = sorted(after[n_views].tolist())
     threshold, rate = conformal_threshold(scores, detector.training.false_positive_rate)
+    settling, confidence = _settling(after, model.config.readout)
     maps: dict[str, list[np.ndarray]] = {method: [] for method in methods_of(model.config)}
     shown = paths[:REFERENCE_IMAGES]
     for done, path in enumerate(shown, 1):
@@ -110,8 +126,28 @@ def calibrate(
             values.append(explain(model, tensor, method).ravel())
         progress("maps of held-out normals", done, len(shown))
     references = {method: _reference(np.concatenate(values)) for method, values in maps.items()}
-    calibration = Calibration(threshold, n_views, rate, tuple(scores), references)
+    calibration = Calibration(threshold, n_views, rate, tuple(scores), references, settling, confidence)
     return dataclasses.replace(detector, calibration=calibration)
+
+
+def _settling(after: dict[int, Tensor], readout: str) -> tuple[dict[str, float], float]:
+    """`Calibration.settling` and its confidence, from scores of held-out normals after so many views, by number.
+
+    A split-conformal bound as the threshold is: of a new normal image, the score after n views lies within this factor
+    of its final score with the stated confidence.
+    """
+    n_views = max(after)
+    if n_views == 1 or readout == "likelihood":
+        return {}, 0.0
+    bounds = {
+        n: conformal_threshold((scores / after[n_views]).log().abs().tolist(), 1 - SETTLED)
+        for n, scores in after.items()
+        if n < n_views
+    }
+    confidence = min(1 - rate for _, rate in bounds.values())
+    if confidence < LEAST_SETTLED:  # too few normals are held out to say anything
+        return {}, 0.0
+    return {str(n): math.exp(bound) for n, (bound, _) in bounds.items()}, confidence
 
 
 def _reference(values: np.ndarray) -> float:
@@ -158,22 +194,3 @@ def fit_attention(
         optimiser.step()
         progress(stage, step + 1, PROXY_STEPS)
     blocks.requires_grad_(False)
-
-
-def paste_patch(
-    image: Tensor, normals: Tensor, rng: torch.Generator, area: tuple[float, float] = (0.01, 0.1)
-) -> Tensor:
-    """A copy of image (3, S, S) with a rectangle, of a share of its area drawn log-uniformly from the given range, cut
-    from another place of one of the normals (N, 3, S, S) and re-lit: a synthetic defect."""
-    size = image.shape[-1]
-    share = area[0] * (area[1] / area[0]) ** torch.rand((), generator=rng)
-    ratio = torch.exp(2 * torch.rand((), generator=rng) - 1)
-    height = int(min(size - 1, max(4, float(size * (share * ratio).sqrt()))))
-    width = int(min(size - 1, max(4, float(size * (share / ratio).sqrt()))))
-    y, from_y = torch.randint(size - height, (2,), generator=rng).tolist()
-    x, from_x = torch.randint(size - width, (2,), generator=rng).tolist()
-    donor = normals[int(torch.randint(len(normals), (), generator=rng))]
-    patch = donor[:, from_y : from_y + height, from_x : from_x + width]
-    pasted = image.clone()
-    pasted[:, y : y + height, x : x + width] = (patch * (0.7 + 0.6 * torch.rand(3, 1, 1, generator=rng))).clamp(0, 1)
-    return pasted

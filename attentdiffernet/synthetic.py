@@ -1,0 +1,97 @@
+"""Synthetic defects on normal images, to choose options and to train attention without ever seeing a real defect.
+
+Four kinds: a patch pasted from another place (CutPaste, Li et al., CVPR 2021), a stain, a blob of foreign texture
+(after DRAEM, Zavrtanik et al., ICCV 2021), a scratch. Images are (3, S, S) in [0, 1]; all randomness is the given
+generator's.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+AREA = (0.001, 0.03)  # share of the image that a defect covers, drawn log-uniformly
+
+
+def add_defect(image: Tensor, normals: Tensor, rng: torch.Generator, area: tuple[float, float] = AREA) -> Tensor:
+    """A copy of image (3, S, S) with one defect of a random kind. normals: (N, 3, S, S), where foreign texture comes
+    from."""
+    share = _log_uniform(*area, rng)
+    kind = int(torch.randint(4, (), generator=rng))
+    if kind == 0:
+        return paste_patch(image, normals, rng, (share, share))
+    if kind == 1:
+        return _scratch(image, share, rng)
+    mask = _blob(image.shape[-1], share, rng)
+    if kind == 2:
+        return _blend(image, image * _uniform(0.3, 1.5, rng) + _uniform(-0.07, 0.07, rng), mask)
+    donor = normals[int(torch.randint(len(normals), (), generator=rng))]
+    moved = donor.roll(torch.randint(image.shape[-1], (2,), generator=rng).tolist(), (1, 2))
+    gain = 0.7 + 0.6 * torch.rand(3, 1, 1, generator=rng)
+    return _blend(image, torch.rot90(moved, 1, (1, 2)) * gain, mask)
+
+
+def paste_patch(
+    image: Tensor, normals: Tensor, rng: torch.Generator, area: tuple[float, float] = (0.01, 0.1)
+) -> Tensor:
+    """A copy of image (3, S, S) with a rectangle, of a share of its area drawn log-uniformly from the given range, cut
+    from another place of one of the normals (N, 3, S, S) and re-lit."""
+    size = image.shape[-1]
+    share = _log_uniform(*area, rng)
+    ratio = math.exp(_uniform(-1, 1, rng))
+    height = int(min(size - 1, max(4, size * math.sqrt(share * ratio))))
+    width = int(min(size - 1, max(4, size * math.sqrt(share / ratio))))
+    y, from_y = torch.randint(size - height, (2,), generator=rng).tolist()
+    x, from_x = torch.randint(size - width, (2,), generator=rng).tolist()
+    donor = normals[int(torch.randint(len(normals), (), generator=rng))]
+    patch = donor[:, from_y : from_y + height, from_x : from_x + width]
+    pasted = image.clone()
+    pasted[:, y : y + height, x : x + width] = (patch * (0.7 + 0.6 * torch.rand(3, 1, 1, generator=rng))).clamp(0, 1)
+    return pasted
+
+
+def _scratch(image: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """A thin bent line, darker or brighter than what it crosses."""
+    size = image.shape[-1]
+    length = 2.5 * size * math.sqrt(share)
+    width = 1 + share * size**2 / (2 * length) * _uniform(0.3, 1, rng)
+    angle, bend = _uniform(0, 2 * math.pi, rng), _uniform(-0.75, 0.75, rng)
+    centre = torch.rand(2, generator=rng) * size
+    t = torch.linspace(-0.5, 0.5, 64)
+    x = centre[0] + length * (t * math.cos(angle) - bend * t**2 * math.sin(angle))
+    y = centre[1] + length * (t * math.sin(angle) + bend * t**2 * math.cos(angle))
+    pixels = torch.stack(torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="ij"), -1)
+    distance = torch.cdist(pixels.view(-1, 2), torch.stack([y, x], 1)).amin(1).view(size, size)
+    mask = torch.sigmoid(2 * (width / 2 - distance))
+    return _blend(image, image * _uniform(0.3, 1.6, rng) + _uniform(-0.1, 0.1, rng), mask)
+
+
+def _blob(size: int, share: float, rng: torch.Generator) -> Tensor:
+    """(S, S) mask of an irregular spot: the highest values of smooth noise under a turned, stretched dome."""
+    side = min(size, max(8, int(2.2 * size * math.sqrt(share))))
+    noise = torch.rand(1, 1, 6, 6, generator=rng)
+    noise = F.interpolate(noise, size=(side, side), mode="bicubic", align_corners=False)[0, 0]
+    angle, stretch = _uniform(0, math.pi, rng), math.exp(_uniform(-0.8, 0.8, rng))
+    v, u = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
+    along = (u * math.cos(angle) + v * math.sin(angle)) * stretch
+    across = (v * math.cos(angle) - u * math.sin(angle)) / stretch
+    dome = noise - 0.9 * (along**2 + across**2)
+    n_pixels = min(max(1, round(share * size**2)), side**2)
+    spot = (dome >= dome.flatten().topk(n_pixels).values[-1]).float()
+    mask = torch.zeros(size, size)
+    y, x = torch.randint(size - side + 1, (2,), generator=rng).tolist()
+    mask[y : y + side, x : x + side] = F.avg_pool2d(spot[None], 3, 1, 1)[0]
+    return mask
+
+
+def _blend(image: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+    return image * (1 - mask) + other.clamp(0, 1) * mask
+
+
+def _uniform(low: float, high: float, rng: torch.Generator) -> float:
+    return low + (high - low) * float(torch.rand((), generator=rng))
+
+
+def _log_uniform(low: float, high: float, rng: torch.Generator) -> float:
+    return low * (high / low) ** float(torch.rand((), generator=rng))
