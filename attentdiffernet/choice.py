@@ -67,8 +67,12 @@ def choose(
     config: TrainingConfig,
     cache: Path | None = None,
     progress: Progress = no_progress,
+    views: ViewKind | None = None,
+    readout: Readout | None = None,
 ) -> Choice:
     """The options for a category from its training normals. Deterministic in config.data_seed.
+
+    views, readout: what is not to be chosen but taken.
 
     Raises DatasetError for too few images and ImageError for one that cannot be read.
     """
@@ -87,64 +91,64 @@ def choose(
 
     fitted: dict[str, Tensor] = {}  # features (N, V, 768) by kind of views
     scored: dict[str, Tensor] = {}  # of normals, then of the same with a defect
-    steps = 2 * (len(fit) + 2 * len(normals))
+    sources: list[ViewKind] = ["rotations", "dihedral"]
+    if views is not None:
+        sources = ["rotations" if views == "rotations" else "dihedral"]
+    steps = len(fit) + 2 * len(normals)
 
     def tell(done: int) -> None:
-        progress("choosing views on synthetic defects", len(fitted) * steps // 2 + done, steps)
+        progress("choosing views on synthetic defects", len(fitted) * steps + done, len(sources) * steps)
 
-    for kind in ("rotations", "dihedral"):
+    for kind in sources:
         model.config = dataclasses.replace(plain, views=kind)
         extractor = FeatureExtractor(model, cache)
-        views = model.views(ROTATIONS_COMPARED)
         paths = [image.path for image in fit]
         rows = extractor.random_views(paths, ROTATIONS_COMPARED, config.data_seed, lambda _, done, __: tell(done))
         parts = []
         for k, image in enumerate(torch.cat([normals, defective])):
             tell(len(fit) + k)
-            parts.append(extractor.of_image(image, views))
+            parts.append(extractor.of_image(image, model.views(ROTATIONS_COMPARED)))
         scored[kind], fitted[kind] = torch.stack(parts), rows
     tell(0)
-    for kind, few in FEW_VIEWS.items():  # all of them are among the dihedral ones
+    for name, few in FEW_VIEWS.items() if "dihedral" in fitted else ():  # all of them are among the dihedral ones
         which = [int((FEW_VIEWS["dihedral"] - view).abs().sum((1, 2)).argmin()) for view in few]
-        fitted[kind], scored[kind] = fitted["dihedral"][:, which], scored["dihedral"][:, which]
+        fitted[name], scored[name] = fitted["dihedral"][:, which], scored["dihedral"][:, which]
 
-    def scores() -> np.ndarray:
+    def scores(of: str, name: Readout) -> np.ndarray:
+        model.config = dataclasses.replace(model.config, readout=name)
         with torch.inference_mode():
-            return model.score(scored[kind]).numpy()
+            return model.score(scored[of]).numpy()
 
-    distances = {}
-    for kind in fitted:
-        fit_gaussian(model, fitted[kind].flatten(0, 1))
-        distances[kind] = scores()
-    by_views = {kind: auroc(labels, values) for kind, values in distances.items()}
-    best = max((kind for kind in by_views if kind not in MIRRORED), key=by_views.__getitem__)
-    for other in sorted(MIRRORED, key=by_views.__getitem__, reverse=True):
-        if _better(labels, distances[other], distances[best]):
-            best = other
-            break
+    distances: dict[str, np.ndarray] = {}
+    for name, rows in fitted.items() if views is None else ():
+        fit_gaussian(model, rows.flatten(0, 1))
+        distances[name] = scores(name, "gaussian_of_mean")
+    by_views: dict[str, float] = {kind: auroc(labels, values) for kind, values in distances.items()}
+    if views is None:
+        best = max((kind for kind in by_views if kind not in MIRRORED), key=by_views.__getitem__)
+        mirrored = max(MIRRORED, key=by_views.__getitem__)
+        if _better(labels, distances[mirrored], distances[best]):
+            best = mirrored
+        views = cast(ViewKind, best)
 
-    kind = best
-    model.config = dataclasses.replace(plain, views=cast(ViewKind, kind))
-    fit_flow(model.flow, fit_gaussian(model, fitted[kind].flatten(0, 1)), config)
+    fit_flow(model.flow, fit_gaussian(model, fitted[views].flatten(0, 1)), config)
     by_readout: dict[str, float] = {}
-    readings: dict[str, np.ndarray] = {}
-    for readout in COMPARED:
-        model.config = dataclasses.replace(model.config, readout=readout)
-        readings[readout] = scores()
-        by_readout[readout] = auroc(labels, readings[readout])
-    readout = max(COMPARED, key=lambda name: by_readout[name])
-    if not _better(labels, readings[readout], readings[COMPARED[0]]):
-        readout = COMPARED[0]
+    if readout is None:
+        readings = {name: scores(views, name) for name in COMPARED}
+        by_readout = {name: auroc(labels, values) for name, values in readings.items()}
+        best_readout = max(COMPARED, key=lambda name: by_readout[name])
+        better = _better(labels, readings[best_readout], readings[COMPARED[0]])
+        readout = best_readout if better else COMPARED[0]
 
-    n_views, training_views = len(FEW_VIEWS.get(kind, ())), len(FEW_VIEWS.get(kind, ()))
-    if kind == "rotations":
+    n_views, training_views = len(FEW_VIEWS.get(views, ())), len(FEW_VIEWS.get(views, ()))
+    if views == "rotations":
         model.config = dataclasses.replace(model.config, readout=readout)
-        running = [running_score(model, features) for features in scored[kind][: len(normals)]]
+        running = [running_score(model, features) for features in scored[views][: len(normals)]]
         noise = float(np.mean([score.standard_error**2 for score in running])) * ROTATIONS_COMPARED
         spread = float(np.var([score.value for score in running]))
         n_views = next((n for n in TRAINING_ROTATIONS if noise / n <= VIEW_VARIANCE * spread), max(TRAINING_ROTATIONS))
         training_views = TRAINING_ROTATIONS[n_views]
-    return Choice(cast(ViewKind, kind), readout, n_views, training_views, by_views, by_readout)
+    return Choice(views, readout, n_views, training_views, by_views, by_readout)
 
 
 def _some(images: Sequence[InspectionImage], most: int, rng: torch.Generator) -> list[InspectionImage]:

@@ -1,6 +1,7 @@
 """`attentdiffernet`: train, evaluate, score and explain on any folder in the MVTec AD layout."""
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -19,6 +20,9 @@ from rich.progress import Progress as Bars
 from .datasets.cli import app as datasets
 from .errors import AttentDifferNetError
 from .features import Progress, default_cache
+
+if TYPE_CHECKING:
+    from .choice import Choice
 
 app = typer.Typer(
     help="Is this part anomalous, and where does the model look? DifferNet and its attention variants, trained on "
@@ -54,6 +58,11 @@ class FlowSize(StrEnum):
     paper = "paper"
 
 
+class RecipeName(StrEnum):
+    fast = "fast"
+    paper = "paper"
+
+
 class Method(StrEnum):
     grad_cam = "grad-cam"
     attention = "attention"
@@ -78,15 +87,24 @@ def train(
     category: Category,
     out: Annotated[Path, typer.Option(help="Folder to write the model to.", show_default=False)],
     variant: Annotated[Variant, typer.Option(help="Attention block: none is DifferNet.")] = Variant.none,
+    recipe: Annotated[
+        RecipeName,
+        typer.Option(help="fast: features computed once. paper: DifferNet's own procedure, half a day on two cores."),
+    ] = RecipeName.fast,
     weights: Annotated[
         str, typer.Option(help="Backbone: imagenet, bundled, random, or a .safetensors or .pth file.")
     ] = "imagenet",
     seed: Annotated[int, typer.Option(help="Flow and attention initialisation, order of rows.", min=0)] = 0,
     epochs: Annotated[int | None, typer.Option(help="Fixed in advance; default as configured.", min=1)] = None,
-    train_views: Annotated[int | None, typer.Option(help="Cached rotations per training image.", min=1)] = None,
-    views: Annotated[int | None, typer.Option(help="Rotations per scored image.", min=1)] = None,
+    view_kind: Annotated[
+        str,
+        typer.Option(help="rotations, quarter_turns, flips, dihedral, none; auto chooses on synthetic defects."),
+    ] = "auto",
+    readout: Annotated[str, typer.Option(help="How scores are read off; auto chooses on synthetic defects.")] = "auto",
+    train_views: Annotated[int | None, typer.Option(help="Copies of each training image.", min=1)] = None,
+    views: Annotated[int | None, typer.Option(help="Copies of each scored image.", min=1)] = None,
     false_positive_rate: Annotated[float | None, typer.Option(help="Share of normals the threshold may flag.")] = None,
-    flow: Annotated[FlowSize, typer.Option(help="paper: 172 M parameters, as published.")] = FlowSize.compact,
+    flow: Annotated[FlowSize | None, typer.Option(help="paper: 172 M parameters; default: the recipe's.")] = None,
     placement: Annotated[Placement, typer.Option(help="Where attention blocks stand.")] = Placement.after_pool,
     reduction: Annotated[int, typer.Option(help="Bottleneck of the channel gates.", min=1)] = 16,
     kernel_size: Annotated[int, typer.Option(help="Of CBAM's spatial gate (odd).", min=1)] = 7,
@@ -108,11 +126,13 @@ def train(
     """
     from . import checkpoint
     from . import training as trainer
-    from .config import FLOW_SIZES, AttentionConfig, ModelConfig, ScoringConfig, TrainingConfig
+    from .choice import choose
+    from .config import FLOW_SIZES, RECIPES, AttentionConfig, ModelConfig, ScoringConfig
     from .data import InspectionDataset
     from .datasets import CARDS, DatasetCard
 
     dataset = InspectionDataset(category)
+    base = RECIPES[recipe.value]
     model_config = ModelConfig(
         attention=AttentionConfig(
             kind=variant.value,
@@ -122,16 +142,19 @@ def train(
             identity_start=identity_start,
             training=attention_training.value,
         ),
-        flow=FLOW_SIZES[flow.value],
+        flow=base.flow if flow is None else FLOW_SIZES[flow.value],
         weights=weights,
+        views="rotations" if view_kind == "auto" else view_kind,  # type: ignore[arg-type]  # checked by the class
+        readout=base.readout if readout == "auto" else readout,  # type: ignore[arg-type]
     )
-    chosen: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "epochs": epochs,
         "views_per_image": train_views,
         "false_positive_rate": false_positive_rate,
     }
-    config = TrainingConfig(seed=seed, **{name: value for name, value in chosen.items() if value is not None})
-    scoring = ScoringConfig() if views is None else ScoringConfig(n_views=views)
+    given = {name: value for name, value in asked.items() if value is not None}
+    config = dataclasses.replace(base.training, seed=seed, **given)
+    scoring = base.scoring if views is None else ScoringConfig(n_views=views)
     known = CARDS.get(dataset.dataset, DatasetCard("", "", "", ""))
     data = checkpoint.DataCard(
         dataset=dataset.dataset,
@@ -141,10 +164,24 @@ def train(
         source=source or known.source,
     )
     checkpoint.check_folder(out)
+    kept = default_cache() if cache else None
     with bars() as progress:
-        detector = trainer.train(
-            dataset.train, model_config, config, scoring, data, default_cache() if cache else None, progress
-        )
+        if base.choose and "auto" in (view_kind, readout):
+            choice = choose(
+                dataset.train,
+                model_config,
+                config,
+                kept,
+                progress,
+                None if view_kind == "auto" else model_config.views,
+                None if readout == "auto" else model_config.readout,
+            )
+            model_config, config, scoring = choice.applied(model_config, config, scoring)
+            # What was asked for outright stays.
+            config = dataclasses.replace(config, **given)
+            scoring = scoring if views is None else ScoringConfig(n_views=views)
+            err.print(_told(choice), highlight=False, markup=False, soft_wrap=True)
+        detector = trainer.train(dataset.train, model_config, config, scoring, data, kept, progress)
     checkpoint.save(detector, out)
     calibration = detector.calibration
     err.print(
@@ -340,6 +377,19 @@ def summarise(
     summary = rebuild(results)
     typer.echo(f"{len(summary)} runs summarised in {results / 'summary.csv'}")
     typer.echo(summary.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+
+
+def _told(choice: "Choice") -> str:
+    """What was chosen, and on what figures."""
+
+    def table(rates: dict[str, float]) -> str:
+        return ", ".join(f"{name} {100 * rate:.1f}" for name, rate in sorted(rates.items(), key=lambda x: -x[1]))
+
+    lines = [f"Views: {choice.views}, {choice.n_views} in scoring, {choice.training_views} in training"]
+    if choice.by_views:
+        lines[0] += f" (AUROC of synthetic defects: {table(choice.by_views)})"
+    lines.append(f"Readout: {choice.readout}" + (f" ({table(choice.by_readout)})" if choice.by_readout else ""))
+    return "\n".join(lines)
 
 
 def _views(calibrated: int, asked: int | None) -> int:

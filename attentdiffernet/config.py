@@ -211,7 +211,9 @@ class ModelConfig(Config):
 class TrainingConfig(Config):
     """How a flow is fitted. Epochs are fixed in advance, never chosen on test images.
 
-    views_per_image: random rotations of each training image whose features are computed once and reused.
+    recipe: `fast` fits to features computed once; `paper` is DifferNet's own procedure (reference.py).
+    views_per_image: copies of each training image; with `fast` their features are computed once and reused, with
+        `paper` they are new ones in each epoch.
     batch_size: feature rows (views) per optimiser step.
     seed: flow and attention initialisation and the order of rows.
     data_seed: which normals are held out, and the rotations; the same for all variants and seeds, so that they are
@@ -225,6 +227,7 @@ class TrainingConfig(Config):
     false_positive_rate: share of normal images that the threshold may flag.
     """
 
+    recipe: Literal["fast", "paper"] = "fast"
     epochs: int = 60
     views_per_image: int = 8
     batch_size: int = 96
@@ -263,3 +266,26 @@ class ScoringConfig(Config):
         super().__post_init__()
         if not 1 <= self.n_views <= 256:
             raise AttentDifferNetError(f"n_views must lie in 1..256, got {self.n_views}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named set of options. choose: whether views and readout are chosen for the category (choice.choose)."""
+
+    flow: FlowConfig
+    readout: Readout
+    training: TrainingConfig
+    scoring: ScoringConfig
+    choose: bool
+
+
+RECIPES = {
+    "fast": Recipe(FLOW_SIZES["compact"], "z2_of_mean", TrainingConfig(), ScoringConfig(), choose=True),
+    "paper": Recipe(
+        FLOW_SIZES["paper"],
+        "z2",
+        TrainingConfig(recipe="paper", epochs=192, views_per_image=4, learning_rate=2e-4, feature_noise=0.0),
+        ScoringConfig(n_views=64),
+        choose=False,
+    ),
+}

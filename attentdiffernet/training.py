@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import reference
 from .backbone import CHANNELS
 from .checkpoint import Calibration, DataCard, Detector
 from .config import FEATURE_DEVIATION, ModelConfig, ScoringConfig, TrainingConfig
@@ -59,11 +60,12 @@ def train(
     model = AttentDifferNet(model_config, config.seed).eval()
     if model_config.attention.training == "proxy" and model_config.attention.kind != "none":
         fit_attention(model, fit, config, progress)
-    features = FeatureExtractor(model, cache).random_views(
-        [image.path for image in fit], config.views_per_image, config.data_seed, progress
-    )
-    rows = fit_gaussian(model, features.flatten(0, 1))
-    fit_flow(model.flow, rows, config, progress)
+    paths = [image.path for image in fit]
+    if config.recipe == "paper":
+        reference.fit(model, paths, config, progress)
+    else:
+        views = FeatureExtractor(model, cache).random_views(paths, config.views_per_image, config.data_seed, progress)
+        fit_flow(model.flow, fit_gaussian(model, views.flatten(0, 1)), config, progress)
     model.requires_grad_(False)
     detector = Detector(
         model, config, scoring, Calibration(0.0, 1, 1.0, (), {}), dataclasses.replace(data, n_fitted=len(fit))
