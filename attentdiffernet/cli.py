@@ -245,6 +245,8 @@ def evaluate(
             n_views=n_views,
             commit=_commit(),
             source="measured by this project",
+            views=config.views,
+            readout=config.readout,
         )
         out = score_path(results, row.dataset, row.category, name)
     assert out is not None

@@ -39,6 +39,7 @@ class Run:
 
     variant: `none`, `se` or `cbam`, or the name of a baseline. attention_training: as in the configuration; empty
     without attention. selection: how the number of epochs was chosen. commit: of the code. source: who measured, where.
+    views, readout: as in the configuration.
     """
 
     run: str
@@ -53,6 +54,8 @@ class Run:
     n_views: int
     commit: str
     source: str
+    views: str = ""
+    readout: str = ""
 
     def __post_init__(self) -> None:
         for name in ("run", "dataset", "category"):

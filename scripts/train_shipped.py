@@ -8,6 +8,7 @@ What is done already (a score file of the run is there) is skipped. Options are 
 seen, and are the same for the three variants.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,8 +20,6 @@ from attentdiffernet.datasets.sample import CATEGORIES
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ("none", "se", "cbam")
-# Fewer views where there are many images: 1,344 tiles at 8 and 16 views take most of an hour on two cores.
-VIEWS = {"magnetic_tile": ("4", "8")}
 
 
 def attentdiffernet(*arguments: str | Path) -> None:
@@ -28,7 +27,15 @@ def attentdiffernet(*arguments: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "attentdiffernet.cli", *map(str, arguments)], check=True)
 
 
-def run(folder: Path, variant: str, weights: str, model_dir: Path) -> None:
+def chosen_in(model_dir: Path) -> list[str]:
+    """What the rule chose for DifferNet. It looks at the plain backbone, so it would choose the same for the others."""
+    config = json.loads((model_dir / "config.json").read_text())
+    options = ["--view-kind", config["model"]["views"], "--readout", config["model"]["readout"]]
+    options += ["--train-views", config["training"]["views_per_image"], "--views", config["scoring"]["n_views"]]
+    return [str(option) for option in options]
+
+
+def run(folder: Path, variant: str, weights: str, model_dir: Path, chosen: list[str] | None = None) -> None:
     dataset, category = folder.parent.name, folder.name
     name = f"{dataset}-{category}-{variant}-{weights}-s0"
     if (ROOT / "results" / "scores" / dataset / category / f"{name}.csv").exists() and (
@@ -36,8 +43,7 @@ def run(folder: Path, variant: str, weights: str, model_dir: Path) -> None:
     ):
         print(f"{name} is there already", flush=True)
         return
-    train_views, views = VIEWS.get(category, ("8", "16"))
-    options = ["--variant", variant, "--weights", weights, "--train-views", train_views, "--views", views]
+    options = ["--variant", variant, "--weights", weights, *(chosen or [])]
     attentdiffernet("train", folder, "--out", model_dir, *options)
     attentdiffernet("evaluate", model_dir, folder, "--results", ROOT / "results", "--run", name)
 
@@ -61,15 +67,25 @@ def main(names: list[str]) -> None:
                 attentdiffernet("datasets", "sample", "--out", data)
             for folder in sorted(data / name for name in CATEGORIES):
                 for variant in VARIANTS:
-                    run(folder, variant, "bundled", ROOT / "models" / "sample" / folder.name / variant)
+                    models = ROOT / "models" / "sample" / folder.name
+                    run(
+                        folder,
+                        variant,
+                        "bundled",
+                        models / variant,
+                        None if variant == "none" else chosen_in(models / "none"),
+                    )
                 copy_examples(folder)
             continue
         folder = Path(os.environ["ATTENTDIFFERNET_DATA"]) / name
         for variant in VARIANTS:
-            run(folder, variant, "imagenet", ROOT / "models" / name / variant)
+            models = ROOT / "models" / name
+            run(
+                folder, variant, "imagenet", models / variant, None if variant == "none" else chosen_in(models / "none")
+            )
         with tempfile.TemporaryDirectory() as temporary:  # measured for comparison, not shipped
             for weights in ("random", "bundled"):
-                run(folder, "none", weights, Path(temporary) / weights)
+                run(folder, "none", weights, Path(temporary) / weights, chosen_in(models / "none"))
     attentdiffernet("summarise", ROOT / "results")
 
 
