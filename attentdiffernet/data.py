@@ -162,10 +162,24 @@ def make_views(images: Tensor, views: Tensor) -> Tensor:
     std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
     # A pixel at p comes from views⁻¹ p. The grid's y points down, which swaps the signs off the diagonal; the inverse
     # of an orthogonal matrix is its transpose, which swaps a rotation's back.
-    theta = F.pad(views.transpose(1, 2) * torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), (0, 1)).to(images.device)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    copies = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return copies.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+    sources = views.transpose(1, 2) * torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    if bool((sources == sources.round()).all()):  # quarter turns and mirrors: pixels change places, nothing else
+        normalised = (images - mean) / std
+        copies = torch.stack([_rearranged(*pair) for pair in zip(normalised, sources.int().tolist(), strict=True)])
+    else:
+        theta = F.pad(sources, (0, 1)).to(images.device)
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        copies = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        copies = copies.sub_(mean).div_(std)
+    return copies.contiguous(memory_format=torch.channels_last)
+
+
+def _rearranged(image: Tensor, source: list[list[int]]) -> Tensor:
+    """image (3, S, S) with the pixel at (x, y) taken from source · (x, y), a signed permutation."""
+    (xx, xy), (yx, yy) = source
+    if xx:
+        return image.flip([dim for dim, sign in ((2, xx), (1, yy)) if sign < 0])
+    return image.transpose(1, 2).flip([dim for dim, sign in ((1, xy), (2, yx)) if sign < 0])
 
 
 @dataclass(frozen=True)
