@@ -155,8 +155,8 @@ def make_views(images: Tensor, views: Tensor) -> Tensor:
     if views.ndim == 1:
         views = rotations(views)
     if images.ndim == 3:
-        images = images.expand(len(views), *images.shape)
-    if len(images) != len(views):
+        images = images[None]
+    if len(images) not in (1, len(views)):
         raise ValueError(f"make_views needs one view per image, got {len(images)} images, {len(views)} views")
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
@@ -164,10 +164,11 @@ def make_views(images: Tensor, views: Tensor) -> Tensor:
     # of an orthogonal matrix is its transpose, which swaps a rotation's back.
     sources = views.transpose(1, 2) * torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
     if bool((sources == sources.round()).all()):  # quarter turns and mirrors: pixels change places, nothing else
-        normalised = (images - mean) / std
+        normalised = ((images - mean) / std).expand(len(views), -1, -1, -1)
         copies = torch.stack([_rearranged(*pair) for pair in zip(normalised, sources.int().tolist(), strict=True)])
     else:
         theta = F.pad(sources, (0, 1)).to(images.device)
+        images = images.expand(len(views), -1, -1, -1)
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
         copies = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         copies = copies.sub_(mean).div_(std)
