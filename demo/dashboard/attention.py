@@ -18,12 +18,12 @@ BLOCKS = {
 SCALES = ("Full", "Half", "Quarter")
 
 
-@st.cache_data(max_entries=24, show_spinner=False)
+@st.cache_data(max_entries=4, scope="session", show_spinner=False)  # of a visitor's own images, too
 def reading(file: bytes, key: str, variant: str, name: str) -> service.AttentionView:
     return service.attention_view(io.BytesIO(file), key, variant, name)
 
 
-@st.cache_data(max_entries=24, show_spinner=False)
+@st.cache_data(max_entries=4, scope="session", show_spinner=False)  # of a visitor's own images, too
 def cam(file: bytes, key: str, variant: str, layer: str, scale: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     return service.grad_cam_view(io.BytesIO(file), key, variant, layer, scale, name)
 

@@ -77,8 +77,7 @@ def draw(comparison: Comparison) -> None:
         width=420,
         alt="Colour scale: multiples of what 99 % of held-out normal images reach",
     )
-    for note in dict.fromkeys(comparison.heat.notes.values()):
-        st.caption(note)
+    parts.notes(comparison.heat.notes)
 
 
 def table(images: Images, results: dict[str, Comparison | str], idents: list[str]) -> int:
@@ -180,7 +179,8 @@ if not ready:
     waiting = "".join(f"\n- {info.title} {info.why_not}." for info in service.categories())
     parts.empty("No model can be used here.", parts.HOW_TO_TRAIN + waiting)
     st.stop()
-left, right = st.columns([3, 8], gap="large")
+with st.container(key="beside"):
+    left, right = st.columns([3, 8], gap="large")
 with left:
     info = ready[parts.category(list(ready), "Trained on")]
     st.caption(f"{info.description} Licence of the data: {info.licence}.")

@@ -38,7 +38,7 @@ def thumbnail(key: str, image: str) -> bytes | None:
     return stream.getvalue()
 
 
-@st.cache_data(max_entries=24, show_spinner=False)
+@st.cache_data(max_entries=8, show_spinner=False)  # some 12 MB each
 def maps(key: str, image: str, method: str) -> tuple[np.ndarray, dict[str, np.ndarray], bytes, dict[str, str]] | None:
     """(image, overlay by variant, colour bar, notes) of a test image; None where it is not at hand."""
     from attentdiffernet.figures import overlay
@@ -150,8 +150,7 @@ def pictures(key: str, failure: Failure) -> None:
             picture, caption=title, width="stretch", alt=f"{service.METHODS[method]} by {title} on {failure.image}"
         )
     st.image(bar, width=420, alt="Colour scale: multiples of what 99 % of held-out normal images reach")
-    for note in dict.fromkeys(notes.values()):
-        st.caption(note)
+    parts.notes(notes)
 
 
 parts.head(

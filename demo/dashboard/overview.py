@@ -61,6 +61,7 @@ def table(found: list[Measured]) -> None:
     number = st.column_config.NumberColumn
     st.dataframe(
         frame,
+        height="content",
         hide_index=True,
         placeholder="–",
         column_order=[str(name) for name in frame if name not in ("dataset", "seed", "run")],

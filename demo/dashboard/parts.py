@@ -187,6 +187,13 @@ def image_of(key: str) -> tuple[str, bytes] | None:
     return (name, options[name]()) if name else None
 
 
+def notes(said: Mapping[str, str]) -> None:
+    """What maps show, by variant; what holds for all of them is said once."""
+    for note in dict.fromkeys(said.values()):
+        whose = [evidence.variant_title(variant) for variant, other in said.items() if other == note]
+        st.caption(note if len(whose) == len(said) else f"{', '.join(whose)}: {note}")
+
+
 def drawing(svg: str, alt: str) -> str:
     """An inline SVG as an image, its currentColor the theme's ink: `st.html` drops SVG elements."""
     space = "" if "xmlns=" in svg else 'xmlns="http://www.w3.org/2000/svg" '

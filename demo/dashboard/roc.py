@@ -18,7 +18,7 @@ def confusion(m: Measured, point: OperatingPoint, focus: bool) -> str:
     return (
         f"<div class='card variant-{parts.text(m.run.variant)}{' focus' if focus else ''}'>"
         f"<h4>{parts.variant_name(m.run.variant)}</h4><table><thead><tr><th></th><th scope='col'>flagged</th>"
-        "<th scope='col'>let pass</th></tr></thead><tbody>"
+        "<th scope='col'>passed</th></tr></thead><tbody>"
         f"<tr><th scope='row'>{a} anomalous</th><td class='right'>{point.true_positives}</td>"
         f"{wrong(point.false_negatives / a, point.false_negatives)}</tr>"
         f"<tr><th scope='row'>{n} normal</th>{wrong(point.false_positives / n, point.false_positives)}"
