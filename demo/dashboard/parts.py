@@ -165,7 +165,7 @@ def text(value: object) -> str:
 
 def words(value: object) -> str:
     """As Markdown that shows just this: names of files are strangers' words."""
-    return re.sub(r"([^\w\s])", r"\\\1", str(value), flags=re.ASCII)
+    return re.sub(r"([!-.:-@\[-`{-~])", r"\\\1", str(value))
 
 
 def score(value: float) -> str:
