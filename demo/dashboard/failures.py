@@ -192,6 +192,8 @@ if st.session_state.setdefault("failures", shown) != shown:  # another list: its
     st.query_params.pop("image", None)
 asked = st.query_params.get("image", "")
 chosen = asked if asked in images else found[0].image
+if chosen == asked:
+    st.session_state["kept"]["image"] = [asked]  # Attention and Figures show it, too
 if evidence.images_at_hand(key):
     gallery(key, found, variant, kind, chosen)
 else:
