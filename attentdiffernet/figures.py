@@ -7,6 +7,7 @@ list of open figures is global. Bad input raises ValueError.
 
 import html
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 # a black-and-white print works too. What is no variant (a baseline) is grey.
 VARIANT_COLOURS = {"none": "#0072B2", "se": "#D55E00", "cbam": "#009E73"}
 VARIANT_DASHES = {"none": "solid", "se": "dash", "cbam": "dot"}
+# Names as in Plotly, patterns as in Matplotlib.
+DASHES: dict[str, Any] = {
+    "solid": "-",
+    "dash": (0, (5, 1.5)),
+    "dot": (0, (1.2, 1)),
+    "dashdot": (0, (5, 1.5, 1.2, 1.5)),
+    "longdash": (0, (8, 2)),
+    "longdashdot": (0, (8, 2, 1.2, 2)),
+}
 NORMAL_COLOUR, ANOMALOUS_COLOUR = "#56B4E9", "#CC79A7"  # of the same palette, and no variant's
 INK = "#767676"  # contrast 4.5 to white and 4.6 to black
 HEAT = "inferno"  # perceptually uniform
@@ -35,21 +45,43 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Curve:
-    """One detector on the test images of a category: what `roc_figure` draws. labels and scores: (n,)."""
+    """One detector on the test images of a category: what `roc_figure` draws. labels and scores: (n,).
+
+    style: what tells runs of one variant apart (a backbone): they share its colour, and get a dash for each style.
+    """
 
     title: str
     variant: str
     labels: ArrayLike
     scores: ArrayLike
     threshold: float | None = None
+    style: str = ""
 
     @property
     def colour(self) -> str:
         return VARIANT_COLOURS.get(self.variant, INK)
 
     @property
+    def area(self) -> str:
+        """Its AUROC as `interval_text`."""
+        return interval_text(auroc_interval(self.labels, self.scores))
+
+    @property
     def legend(self) -> str:
-        return f"{self.title}: {interval_text(auroc_interval(self.labels, self.scores))}"
+        return f"{self.title}: {self.area}"
+
+    @property
+    def legend_lines(self) -> list[str]:
+        """In short lines, for Plotly, which takes text for a kind of HTML: a long one is cut off on a phone."""
+        return [html.escape(line) for line in (*textwrap.wrap(self.title, 34), self.area)]
+
+
+def _dashes(curves: Sequence[Curve]) -> list[str]:
+    """The dash of each curve, a key of `DASHES`: its variant's or, where styles differ, its style's."""
+    styles = list(dict.fromkeys(curve.style for curve in curves))
+    if len(styles) < 2:
+        return [VARIANT_DASHES.get(curve.variant, "longdash") for curve in curves]
+    return [list(DASHES)[styles.index(curve.style) % len(DASHES)] for curve in curves]
 
 
 @dataclass(frozen=True)
@@ -118,7 +150,7 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
             showlegend=False,
             hoverinfo="skip",
         )
-    for curve in curves:
+    for curve, dash in zip(curves, _dashes(curves), strict=True):
         title = html.escape(curve.title)  # Plotly takes text for a kind of HTML
         roc = roc_curve(curve.labels, curve.scores, drop_intermediate=True)
         figure.add_scatter(
@@ -126,8 +158,8 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
             y=roc.tpr,
             customdata=np.stack([roc.thresholds, roc.fpr], axis=1),
             mode="lines",
-            line={"color": curve.colour, "width": 2.5, "dash": VARIANT_DASHES.get(curve.variant, "longdash")},
-            name=html.escape(curve.legend),
+            line={"color": curve.colour, "width": 2.5, "dash": dash},
+            name="<br>".join(curve.legend_lines),
             legendgroup=title,
             hovertemplate=f"{title}<br>{_ROC_HOVER}<extra></extra>",
         )
@@ -143,9 +175,10 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
                 showlegend=False,
                 hovertemplate=f"{title}, at its threshold<br>{_ROC_HOVER}<extra></extra>",
             )
-    # One entry per line, below: in a row entries with intervals are cut off on a phone, inside they hide curves there.
+    # One below the other: in a row they are cut off on a phone, inside they hide curves there.
     legend = {"orientation": "v", "x": 0, "y": -0.17, "yanchor": "top"}
-    _layout(figure, ink, hovermode="closest", height=500 + 30 * len(curves))
+    height = 500 + sum(8 + 17 * len(curve.legend_lines) for curve in curves)
+    _layout(figure, ink, hovermode="closest", height=height)
     figure.update_layout(legend=legend)
     axis = {"range": [-0.02, 1.02], "tickformat": ".0%", "constrain": "domain"}
     figure.update_yaxes(title_text="Anomalous images found", **axis)
@@ -429,11 +462,9 @@ def roc_paper_figure(curves: Sequence[Curve], *, band: bool = False, width_in: f
     figure = _figure(width_in, width_in, 200)
     axes = figure.add_subplot(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="Chance: 50 %")
-    styles = {"solid": "-", "dash": (0, (5, 1.5)), "dot": (0, (1.2, 1))}
-    for curve in curves:
+    for curve, dash in zip(curves, _dashes(curves), strict=True):
         roc = roc_curve(curve.labels, curve.scores)
-        style = styles.get(VARIANT_DASHES.get(curve.variant, ""), (0, (8, 2)))
-        axes.plot(roc.fpr, roc.tpr, color=curve.colour, linewidth=1.4, linestyle=style, label=curve.legend)
+        axes.plot(roc.fpr, roc.tpr, color=curve.colour, linewidth=1.4, linestyle=DASHES[dash], label=curve.legend)
         if band:
             region = roc_band(curve.labels, curve.scores)
             axes.fill_between(region.fpr, region.low, region.high, color=curve.colour, alpha=0.12, linewidth=0)
@@ -480,7 +511,7 @@ def qualitative_grid(
     grid = figure.subplots(len(rows), n_columns, squeeze=False, height_ratios=heights)
     for row, cells in zip(rows, grid, strict=True):
         cells[0].imshow(row.image)
-        cells[0].set_ylabel(row.title, fontsize=8)
+        cells[0].set_ylabel(row.title, fontsize=8, parse_math=False)  # a file name with dollars is no formula
         for i, heatmap in enumerate(row.heatmaps):
             cells[i + 1].imshow(overlay(row.image, heatmap, vmin, vmax))
             if row.scores:

@@ -6,7 +6,10 @@ No torch, so that pages of tables and curves do not wait for it. Part of `servic
 import csv
 import io
 import json
+import math
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -30,18 +33,37 @@ MODELS = Path(os.environ.get("ATTENTDIFFERNET_MODELS") or ROOT / "models")
 RESULTS = Path(os.environ.get("ATTENTDIFFERNET_RESULTS") or ROOT / "results")
 DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"  # folder of data sets, DATASET/CATEGORY/test/..., where images are looked up
 SHIPPED_BACKBONES = ("imagenet", "bundled")  # in the order of the papers' first; others are for comparison
+# Columns of runs.csv that say how a run was made, beside backbone and seed; those to come are taken for such, too.
+RECIPE = [
+    name
+    for name in results.RUN_COLUMNS
+    if name not in ("run", "dataset", "category", "variant", "seed", "backbone", "commit", "source")
+]
+RECIPE_WORDS = {
+    "attention_training": "attention {}",
+    "epochs": "{} epochs",
+    "selection": "selection {}",
+    "n_views": "{} views",
+}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One run: its row of runs.csv, its scores, and what follows from them. delong, bootstrap: AUROC minus DifferNet's
-    with the same backbone and seed, on the same images; None for DifferNet itself and where it was not measured."""
+    """One run: its row of runs.csv, its scores, and what follows from them.
+
+    recipe: what tells it from other runs of its variant on the same backbone, seeds aside, in words; mostly empty.
+    name: unique among the runs of its setting and alike for all seeds: the variant, with the recipe unless it is the
+    first one. delong: AUROC minus DifferNet's with the same backbone and seed, on the same images; base: the scores of
+    that DifferNet; None for DifferNet itself and where it was not measured.
+    """
 
     run: results.Run
+    name: str
+    recipe: str
     scores: pd.DataFrame = field(compare=False, repr=False)
     interval: AurocInterval
     delong: Difference | None
-    bootstrap: Difference | None
+    base: pd.DataFrame | None = field(compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -49,7 +71,7 @@ class Measured:
 
     @property
     def title(self) -> str:
-        return variant_title(self.run.variant)
+        return ", ".join(filter(None, (variant_title(self.run.variant), self.recipe)))
 
     @property
     def setting(self) -> str:
@@ -62,9 +84,7 @@ class Measured:
 
     @property
     def detail(self) -> str:
-        run = self.run
-        trained = f", attention {run.attention_training}" if run.attention_training else ""
-        return f"{run.epochs} epochs ({run.selection}), {run.n_views} views, seed {run.seed}{trained}"
+        return ", ".join([*_words(self.run, RECIPE), f"seed {self.run.seed}"])
 
     @property
     def labels(self) -> "pd.Series[int]":
@@ -79,13 +99,20 @@ class Measured:
         return self.values[self.labels == label].to_numpy()
 
     def curve(self, threshold: float | None = None) -> Curve:
-        return Curve(self.title, self.run.variant, self.labels, self.values, threshold)
+        return Curve(self.title, self.run.variant, self.labels, self.values, threshold, self.recipe)
 
     def at(self, threshold: float) -> OperatingPoint:
         return statistics.operating_point(self.labels, self.values, threshold)
 
     def at_fpr(self, false_positive_rate: float) -> OperatingPoint:
         return statistics.operating_point_at_fpr(self.labels, self.values, false_positive_rate)
+
+    @cached_property
+    def bootstrap(self) -> Difference | None:
+        """As `delong`, by resampling: some 30 ms, so only where it is asked for."""
+        if self.base is None:
+            return None
+        return statistics.bootstrap_difference(self.labels, self.values, self.base["score"])
 
     @cached_property
     def quality(self) -> dict[str, float]:
@@ -162,23 +189,100 @@ def _measured(results_dir: Path, _stamp: tuple[tuple[Path, int, int], ...]) -> t
         run.run: results.read_scores(results.score_path(results_dir, run.dataset, run.category, run.run))
         for run in runs
     }
+    recipes: dict[tuple[str, ...], list[str]] = {}  # in the order of the runs; the first one needs no name of its own
     found = []
     for run in runs:
-        own = scores[run.run]
-        same = [r for r in runs if (r.dataset, r.category, r.backbone, r.seed) == _setting(run)]
-        base = next((r.run for r in same if r.variant == "none"), run.run)
-        delong = bootstrap = None
-        if base != run.run:
-            if not own["image"].equals(scores[base]["image"]):
+        own, recipe = scores[run.run], _recipe(run, runs)
+        known = recipes.setdefault((run.dataset, run.category, run.backbone, run.variant), [recipe])
+        name = run.variant if recipe == known[0] else f"{run.variant}, {recipe}"
+        delong, base = None, _base(run, runs)
+        other = scores[base] if base else None
+        if other is not None:
+            if not own["image"].equals(other["image"]):
                 raise ResultsError(f"{run.run} and {base} were not scored on the same images and cannot be compared")
-            pair = own["label"], own["score"], scores[base]["score"]
-            delong, bootstrap = statistics.delong_test(*pair), statistics.bootstrap_difference(*pair)
-        found.append(Measured(run, own, statistics.auroc_interval(own["label"], own["score"]), delong, bootstrap))
+            delong = statistics.delong_test(own["label"], own["score"], other["score"])
+        interval = statistics.auroc_interval(own["label"], own["score"])
+        found.append(Measured(run, name, recipe, own, interval, delong, other))
     return tuple(found)
 
 
-def _setting(run: results.Run) -> tuple[str, str, str, int]:
-    return run.dataset, run.category, run.backbone, run.seed
+def _words(run: results.Run, columns: list[str]) -> list[str]:
+    values = {name: getattr(run, name) for name in columns}
+    return [RECIPE_WORDS.get(name, "{}").format(value) for name, value in values.items() if value != ""]
+
+
+def _recipe(run: results.Run, runs: list[results.Run]) -> str:
+    """`Measured.recipe`. A column counts where runs of one seed differ in it: what seeds alone change is no recipe."""
+    place = (run.dataset, run.category, run.backbone, run.variant)
+    alike = [r for r in runs if (r.dataset, r.category, r.backbone, r.variant) == place]
+    seeds = [[r for r in alike if r.seed == seed] for seed in {r.seed for r in alike}]
+    columns = [name for name in RECIPE if any(len({getattr(r, name) for r in same}) > 1 for same in seeds)]
+    words = _words(run, columns)
+    if sum(r.seed == run.seed and _words(r, columns) == words for r in alike) > 1:  # nothing but its name is left
+        words.append(run.run)
+    return ", ".join(words)
+
+
+def _base(run: results.Run, runs: list[results.Run]) -> str | None:
+    """The run of DifferNet to compare with: same backbone and seed, and of several the one most alike in its recipe."""
+    place = (run.dataset, run.category, run.backbone, run.seed)
+    bases = [r for r in runs if r.variant == "none" and (r.dataset, r.category, r.backbone, r.seed) == place]
+    if run.variant == "none" or not bases:
+        return None
+    return max(bases, key=lambda r: sum(getattr(r, name) == getattr(run, name) for name in RECIPE)).run
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ by their seed alone, one or more, in the order of their seeds."""
+
+    runs: tuple[Measured, ...]
+
+    @property
+    def first(self) -> Measured:
+        return self.runs[0]
+
+    @property
+    def auroc(self) -> float:
+        """Mean over the seeds."""
+        return float(np.mean([m.interval.auroc for m in self.runs]))
+
+    @property
+    def auroc_text(self) -> str:
+        """`97.3 % (95.1 to 98.6)`, the interval over test images, or `97.3 ± 0.4 %`, the deviation over seeds."""
+        if len(self.runs) == 1:
+            return interval_text(self.first.interval)
+        return f"{_mean_text([m.interval.auroc for m in self.runs])} % ({len(self.runs)} seeds)"
+
+    @property
+    def differences(self) -> list[float]:
+        """To DifferNet, of the seeds where it was measured."""
+        return [m.delong.difference for m in self.runs if m.delong]
+
+    @property
+    def difference(self) -> float:
+        """Mean over the seeds; nan where there is none."""
+        return float(np.mean(self.differences)) if self.differences else math.nan
+
+    @property
+    def difference_text(self) -> str:
+        """`difference_text`, or `+1.2 ± 0.3 points`, the deviation over seeds."""
+        if len(self.differences) < 2:
+            return next((difference_text(m.delong) for m in self.runs if m.delong), "")
+        return f"{_mean_text(self.differences, '+')} points"
+
+
+def _mean_text(shares: list[float], sign: str = "") -> str:
+    """`97.3 ± 0.4`: mean and standard deviation of two shares or more, in percent."""
+    return f"{100 * float(np.mean(shares)):{sign}.1f} ± {100 * float(np.std(shares, ddof=1)):.1f}"
+
+
+def grouped(found: Iterable[Measured]) -> list[Group]:
+    """Runs by all but their seed, in their order."""
+    groups: dict[tuple[str, ...], list[Measured]] = {}
+    for m in found:
+        groups.setdefault((m.key, m.run.backbone, m.name), []).append(m)
+    return [Group(tuple(runs)) for runs in groups.values()]
 
 
 def of_category(key: str) -> list[Measured]:
@@ -225,7 +329,8 @@ class RocRow:
 
 @dataclass(frozen=True)
 class RocPage:
-    """Measured curves of one category; published numbers for it, never mixed with the measured ones."""
+    """Measured curves of one category, of several seeds the first, and a row for every run; published numbers for it,
+    never mixed with the measured ones."""
 
     key: str
     curves: tuple[Curve, ...]
@@ -239,21 +344,25 @@ class RocPage:
 
 def roc_page(key: str) -> RocPage:
     """ROC curves of the measured runs of `DATASET/CATEGORY`, from the committed score files."""
-    curves, rows = [], []
-    for m in of_category(key):
-        curves.append(Curve(f"{m.title}, {m.run.backbone}", m.run.variant, m.labels, m.values))
-        rows.append(
-            RocRow(
-                title=m.title,
-                run=m.run.run,
-                backbone=m.run.backbone,
-                auroc=interval_text(m.interval),
-                difference=difference_text(m.delong),
-                n_normal=m.interval.n_normal,
-                n_anomalous=m.interval.n_anomalous,
-                detail=m.detail,
-            )
+    found = of_category(key)
+    curves = []
+    for group in grouped(found):
+        m, style = group.first, f"{group.first.run.backbone} {group.first.recipe}"
+        seed = f", seed {m.run.seed}" if len(group.runs) > 1 else ""
+        curves.append(Curve(f"{m.title}, {m.run.backbone}{seed}", m.run.variant, m.labels, m.values, style=style))
+    rows = [
+        RocRow(
+            title=m.title,
+            run=m.run.run,
+            backbone=m.run.backbone,
+            auroc=interval_text(m.interval),
+            difference=difference_text(m.delong),
+            n_normal=m.interval.n_normal,
+            n_anomalous=m.interval.n_anomalous,
+            detail=m.detail,
         )
+        for m in found
+    ]
     return RocPage(key, tuple(curves), tuple(rows), published_of(key))
 
 
@@ -284,8 +393,10 @@ def shipped_threshold(found: Measured) -> ShippedThreshold | None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         calibration = config["calibration"]
-        same = (config["model"]["weights"], config["training"]["seed"]) == (run.backbone, run.seed)
-        if not same or calibration["n_views"] != run.n_views:
+        model, training = config["model"], config["training"]
+        gates = model["attention"]["training"] if run.variant != "none" else ""
+        shipped = (model["weights"], gates, training["epochs"], training["seed"], calibration["n_views"])
+        if shipped != (run.backbone, run.attention_training, run.epochs, run.seed, run.n_views):
             return None
         return ShippedThreshold(
             calibration["threshold"], calibration["false_positive_rate"], tuple(calibration["scores"])
@@ -329,7 +440,8 @@ def overview_frame(found: tuple[Measured, ...] | list[Measured]) -> pd.DataFrame
 
 
 def overview_text(found: tuple[Measured, ...] | list[Measured], kind: str) -> str:
-    """The table as `TABLE_FORMATS` to copy: CSV with all digits and areas in [0, 1], the others in percent."""
+    """The table as `TABLE_FORMATS` to copy: CSV with every run, all digits and areas in [0, 1]; the others in percent,
+    with mean and standard deviation where there are several seeds."""
     if kind == "csv":
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
@@ -337,22 +449,27 @@ def overview_text(found: tuple[Measured, ...] | list[Measured], kind: str) -> st
         for row in overview_frame(found).itertuples(index=False):
             writer.writerow(["" if x != x else f"{x:.9g}" if isinstance(x, float) else x for x in row])
         return stream.getvalue()
-    head = ["Data set", "Category", "Variant", "Backbone", "AUROC, % (95 %)", "Against DifferNet, points", "p", "n"]
+    head = ["Data set", "Category", "Variant", "Backbone", "Seeds", "AUROC, %", "Against DifferNet, points", "p", "n"]
     rows = []
-    for m in found:
-        i, d = m.interval, m.delong
-        points = f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})" if d else ""
+    for group in grouped(found):
+        m, i, d = group.first, group.first.interval, group.first.delong
         area = f"{100 * i.auroc:.1f} ({100 * i.low:.1f} to {100 * i.high:.1f})"
+        points = f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})" if d else ""
+        p_value = p_text(d.p_value) if d else ""
+        if len(group.runs) > 1:
+            area = _mean_text([m.interval.auroc for m in group.runs])
+            points, p_value = _mean_text(group.differences, "+") if len(group.differences) > 1 else "", ""
         where = [dataset_title(m.run.dataset), m.run.category.replace("_", " "), m.title, m.run.backbone]
-        rows.append([*where, area, points, p_text(d.p_value) if d else "", f"{i.n_normal} + {i.n_anomalous}"])
+        rows.append([*where, str(len(group.runs)), area, points, p_value, f"{i.n_normal} + {i.n_anomalous}"])
     if kind == "markdown":
         lines = [head, ["---"] * len(head), *rows]
         return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
     if kind == "latex":
         body = "".join(" & ".join(map(_latex, row)) + r" \\" + "\n" for row in rows)
         return (
-            "% needs \\usepackage{booktabs}; intervals and p: DeLong, over test images\n"
-            f"\\begin{{tabular}}{{{'l' * 4}{'r' * 4}}}\n\\toprule\n"
+            "% needs \\usepackage{booktabs}; in brackets: 95 % intervals, like p after DeLong, over test images\n"
+            "% ±: standard deviation over seeds; n: normal + anomalous test images\n"
+            f"\\begin{{tabular}}{{{'l' * 4}{'r' * 5}}}\n\\toprule\n"
             + " & ".join(map(_latex, head))
             + f" \\\\\n\\midrule\n{body}\\bottomrule\n\\end{{tabular}}\n"
         )
@@ -362,7 +479,7 @@ def overview_text(found: tuple[Measured, ...] | list[Measured], kind: str) -> st
 def _latex(text: str) -> str:
     for sign in "&%$#_{}":
         text = text.replace(sign, "\\" + sign)
-    return text.replace("< ", "$<$ ").replace("(-", "($-$").replace("to -", "to $-$")
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text).replace("< ", "$<$ ").replace("±", r"$\pm$")
 
 
 # -- failures
@@ -376,8 +493,8 @@ FAILURES = {
 
 @dataclass(frozen=True)
 class Failure:
-    """One test image. scores: by variant. place: share of the test normals that it outscores, by variant, in percent;
-    unlike scores it can be compared between variants."""
+    """One test image. scores: by `Measured.name`. place: share of the test normals that it outscores, likewise, in
+    percent; unlike scores it can be compared between variants."""
 
     image: str
     defect: str
@@ -396,8 +513,8 @@ def settings(key: str) -> dict[str, str]:
 
 
 def of_setting(key: str, setting: str) -> dict[str, Measured]:
-    """The runs of one setting, by variant."""
-    return {m.run.variant: m for m in of_category(key) if m.setting == setting}
+    """The runs of one setting, by `Measured.name`."""
+    return {m.name: m for m in of_category(key) if m.setting == setting}
 
 
 def images_of(runs: dict[str, Measured]) -> list[Failure]:

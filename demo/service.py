@@ -68,6 +68,7 @@ MAX_COMPARISONS = 16  # kept so that another map of the same image needs no new 
 
 # torch uses all cores for one image; two comparisons at once would only slow each other, and hooks share the model.
 _compute = threading.Lock()
+_figures = threading.Lock()  # Matplotlib's options are global
 
 
 @dataclass(frozen=True)
@@ -504,9 +505,12 @@ FIGURE_FORMATS = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "imag
 
 
 def figure_file(figure: "Figure", suffix: str) -> bytes:
-    """A Matplotlib figure as a file of `FIGURE_FORMATS`, on white."""
+    """A Matplotlib figure as a file of `FIGURE_FORMATS`, on white; in PDF and SVG its words stay text."""
+    import matplotlib
+
     if suffix not in FIGURE_FORMATS:
         raise DatasetError(f"There is no format {suffix!r}; there are {', '.join(FIGURE_FORMATS)}")
     stream = io.BytesIO()
-    figure.savefig(stream, format=suffix, facecolor="white", dpi=300)
+    with _figures, matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure.savefig(stream, format=suffix, facecolor="white", dpi=300)
     return stream.getvalue()

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,13 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from attentdiffernet import results
+from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import DatasetError, ResultsError
 from attentdiffernet.statistics import auroc, percentile_among
 from demo import evidence
+from demo.dashboard import parts
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["overview", "roc", "failures", "compare", "attention", "figures", "method"]
@@ -87,7 +91,11 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
     if page == "compare":
         assert "Drop photographs" in at.info[0].value
     if page == "attention":
-        assert "untrained" in at.warning[0].value
+        config = json.loads((evidence.MODELS / KEY / "cbam" / "config.json").read_text())
+        said = " ".join(element.value for element in (*at.warning, *at.info))
+        assert {"untrained": "untrained (random)", "proxy": "were trained"}[
+            config["model"]["attention"]["training"]
+        ] in said
         assert "Grad-CAM" in [element.value for element in at.subheader]
 
 
@@ -143,15 +151,84 @@ def test_the_table_to_copy_holds_every_run_with_all_digits(visit):
     pd.testing.assert_frame_equal(copied, evidence.overview_frame(evidence.measured()), check_dtype=False, rtol=1e-8)
     at = visit("overview", format="latex")
     rows = [line for line in at.code[0].value.splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 1 + len(evidence.measured())
-    assert all(row.count(" & ") == 7 for row in rows)
+    assert len(rows) == 1 + len(evidence.grouped(evidence.measured()))
+    assert all(row.count(" & ") == 8 for row in rows)
     at = visit("overview", format="markdown")
-    assert all(line.count(" | ") == 7 for line in at.code[0].value.splitlines())
+    assert all(line.count(" | ") == 8 for line in at.code[0].value.splitlines())
 
 
 def test_the_order_is_that_of_the_address(visit):
-    shown = visit("overview", order="auroc").dataframe[0].value["auroc"]
-    assert list(shown) == sorted(shown, reverse=True)
+    for order, key in (("auroc", "auroc"), ("difference", "difference")):
+        shown = list(visit("overview", order=order).dataframe[0].value["run"])
+        groups = evidence.grouped(evidence.measured())
+        values = [getattr(group, key) for group in groups if np.isfinite(getattr(group, key))]
+        by_run = {m.run.run: getattr(group, key) for group in groups for m in group.runs}
+        finite = [by_run[run] for run in shown if np.isfinite(by_run[run])]
+        assert finite == sorted(finite, reverse=True) and finite[0] == max(values)
+
+
+@pytest.fixture
+def repeated(monkeypatch, tmp_path):
+    """Results of three seeds, SE with a second recipe of one seed, and a baseline: (what was measured, its names)."""
+    rng = np.random.default_rng(0)
+    scores = runs()["none"].scores
+    for seed in (0, 1, 2):
+        for variant, training in (("none", ""), ("se", "untrained"), ("cbam", "untrained"), ("gaussian", "")):
+            _add(tmp_path, scores, f"{variant}-s{seed}", variant, seed, training, rng)
+    _add(tmp_path, scores, "se-trained-s0", "se", 0, "proxy", rng)
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
+    return evidence.measured()
+
+
+def _add(folder, scores, name, variant, seed, training, rng):
+    noisy = scores.assign(score=scores["score"] * rng.uniform(0.7, 1.4, len(scores)))
+    results.write_scores(results.score_path(folder, "sample", "wafer", name), noisy)
+    values = {"run": name, "dataset": "sample", "category": "wafer", "variant": variant, "seed": seed}
+    values |= {"backbone": "bundled", "attention_training": training, "epochs": 45, "selection": "last", "n_views": 16}
+    results.append_run(folder, results.Run(**values, commit="", source="a test"))
+
+
+def test_seeds_are_gathered_and_recipes_are_told_apart(repeated):
+    groups = {group.first.name: group for group in evidence.grouped(repeated)}
+    sizes = {name: len(group.runs) for name, group in groups.items()}
+    assert sizes == {"none": 3, "se": 3, "se, attention proxy": 1, "cbam": 3, "gaussian": 3}
+    areas = [auroc(m.labels, m.values) for m in groups["cbam"].runs]
+    mean, spread = (float(number) for number in re.findall(r"[\d.]+", groups["cbam"].auroc_text)[:2])
+    assert (mean, spread) == pytest.approx((100 * np.mean(areas), 100 * np.std(areas, ddof=1)), abs=0.051)
+    for m in groups["cbam"].runs:
+        base = next(b for b in groups["none"].runs if b.run.seed == m.run.seed)
+        assert m.delong.difference == pytest.approx(m.interval.auroc - base.interval.auroc), "pairs share a seed"
+        assert m.bootstrap.difference == pytest.approx(m.delong.difference)
+    assert list(evidence.settings(KEY)) == ["bundled-0", "bundled-1", "bundled-2"]
+    assert len(evidence.of_setting(KEY, "bundled-0")) == 5 and len(evidence.of_setting(KEY, "bundled-1")) == 4
+
+
+def test_the_overview_shows_mean_spread_and_every_seed(visit, repeated):
+    at = visit("overview")
+    groups = evidence.grouped(repeated)
+    assert html(at).count("<details>") == sum(len(group.runs) > 1 for group in groups) == 4
+    assert all(group.auroc_text in html(at) for group in groups)
+    assert all(evidence.interval_text(m.interval) in html(at) for m in repeated)
+    assert sorted(at.dataframe[0].value["run"]) == sorted(m.run.run for m in repeated)
+
+
+@pytest.mark.parametrize("page", ["roc", "failures"])
+def test_a_seed_can_be_chosen(visit, repeated, page):
+    at = visit(page, category=KEY)
+    assert widget(at, "selectbox", "Backbone and seed").value == "bundled-0"
+    titles = {m.title for m in evidence.of_setting(KEY, "bundled-0").values()}
+    assert len(titles) == 5 and all(title in html(at) for title in titles)
+    at = visit(page, category=KEY, setting="bundled-2", variant="cbam")
+    m = evidence.of_setting(KEY, "bundled-2")["cbam"]
+    worst = f"{m.of_class(0).max():.4g}"
+    assert (f"threshold {m.at_fpr(0.05).threshold:.4g}" if page == "roc" else worst) in html(at)
+
+
+def test_the_demo_shows_one_curve_per_variant_and_a_row_per_seed(repeated):
+    page = evidence.roc_page(KEY)
+    assert len(page.curves) == 5 and len(page.rows) == len(repeated)
+    assert len({curve.title for curve in page.curves}) == 5
+    assert page.figure().layout.height > 0
 
 
 # -- ROC
@@ -196,9 +273,11 @@ def test_a_threshold_sets_the_others_to_the_same_share_of_normals(visit):
 
 def test_a_shipped_threshold_is_that_of_the_model(visit):
     at = visit("roc", category=KEY, by="shipped")
-    for variant, m in runs().items():
+    shipped = {m.run.variant: t for m in runs().values() if (t := evidence.shipped_threshold(m))}
+    assert list(shipped) == list(VARIANT_TITLES)
+    for variant, found in shipped.items():
         config = json.loads((evidence.MODELS / KEY / variant / "config.json").read_text())
-        assert evidence.shipped_threshold(m).threshold == config["calibration"]["threshold"]
+        assert found.threshold == config["calibration"]["threshold"]
         assert f"threshold {config['calibration']['threshold']:.4g}" in html(at)
 
 
@@ -223,10 +302,10 @@ def test_failures_are_the_worst_and_their_places_are_percentiles():
 def test_a_failure_is_looked_at_by_its_button_and_by_its_address(visit):
     worst = evidence.failures(runs(), "anomalies", "cbam", 3)
     at = visit("failures", category=KEY, variant="cbam", list="anomalies")
-    assert at.subheader[0].value == worst[0].image
+    assert at.subheader[0].value == parts.words(worst[0].image)
     at.button(f"look-anomalies-{worst[2].image}").click()
     whole(at.run())
-    assert at.subheader[0].value == worst[2].image
+    assert at.subheader[0].value == parts.words(worst[2].image)
     assert at.query_params["image"] == worst[2].image
     captions = {picture.caption for image in at.image for picture in image.proto.imgs}
     assert captions >= {"Image", "DifferNet", "AttentDifferNet (CBAM)"}
@@ -240,7 +319,7 @@ def test_without_images_the_page_says_so_and_works_from_score_files(visit, monke
     assert all(failure.image in html(at) for failure in worst)
     at.selectbox[-1].set_value(worst[3].image)
     whole(at.run())
-    assert at.subheader[0].value == worst[3].image
+    assert at.subheader[0].value == parts.words(worst[3].image)
 
 
 def test_images_of_other_data_sets_are_looked_up_below_the_folder_named(monkeypatch, tmp_path):
@@ -248,10 +327,7 @@ def test_images_of_other_data_sets_are_looked_up_below_the_folder_named(monkeypa
     folder = tmp_path / "mvtec_ad" / "bottle" / "test" / "good"
     folder.mkdir(parents=True)
     (folder / "000.png").write_bytes(b"file")
-    assert (
-        evidence.image_file("mvtec_ad/bottle", "good/000.png") is None
-        or "ATTENTDIFFERNET_DATA" in __import__("os").environ
-    )
+    assert evidence.image_file("mvtec_ad/bottle", "good/000.png") is None
     monkeypatch.setenv(evidence.DATA_ENVIRONMENT, str(tmp_path))
     assert evidence.images_at_hand("mvtec_ad/bottle")
     assert evidence.image_file("mvtec_ad/bottle", "good/000.png") == b"file"
@@ -283,7 +359,7 @@ def test_two_visitors_do_not_see_each_others_images(visit):
     table = at.dataframe[0].value
     assert list(table["Image"]) == ["mine.png", "no.png"]
     assert "anomalous by" in table["Verdict"][0] and "not an image" in table["Verdict"][1]
-    assert html(at).count("held-out normals") == len(runs())
+    assert html(at).count("held-out normals") == len(VARIANT_TITLES)
     other = visit("compare", category=KEY)
     assert not other.dataframe and "Drop photographs" in other.info[0].value
     assert "mine.png" not in str(other.session_state)

@@ -38,8 +38,27 @@ def test_roc_figure_shows_the_curve_the_interval_and_the_threshold():
     point = operating_point(LABELS, SCORES, 1.5)
     assert (marker.x[0], marker.y[0]) == (point.fpr, point.tpr)
     assert [trace.line.color for trace in (curve, second)] == [fg.VARIANT_COLOURS["none"], fg.VARIANT_COLOURS["se"]]
-    assert third.line.color == fg.INK and second.name.startswith("AttentDifferNet &lt;SE&gt;:")
+    assert third.line.color == fg.INK and second.name.startswith("AttentDifferNet &lt;SE&gt;<br>")
     assert figure.layout.yaxis.scaleanchor == "x" and figure.layout.xaxis.tickformat == ".0%"
+
+
+def test_runs_of_one_variant_differ_by_a_dash_per_style_in_print_too():
+    pairs = [(variant, style) for variant in ("none", "se") for style in ("imagenet", "bundled", "random")]
+    curves = [fg.Curve(f"{variant} {style}", variant, LABELS, SCORES, style=style) for variant, style in pairs]
+    lines = [trace.line for trace in fg.roc_figure(curves).data[1:]]
+    assert [line.color for line in lines] == [fg.VARIANT_COLOURS[variant] for variant, _ in pairs]
+    assert [line.dash for line in lines] == ["solid", "dash", "dot"] * 2
+    _, *printed = fg.roc_paper_figure(curves).axes[0].get_lines()
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in printed}) == 6
+    one = [fg.Curve(variant, variant, LABELS, SCORES, style="imagenet") for variant in ("none", "se", "cbam")]
+    assert [trace.line.dash for trace in fg.roc_figure(one).data[1:]] == list(fg.VARIANT_DASHES.values())
+
+
+def test_a_long_title_is_broken_in_the_legend():
+    (curve,) = fg.roc_figure(
+        [fg.Curve("AttentDifferNet (CBAM), attention untrained, bundled, seed 0", "cbam", LABELS, SCORES)]
+    ).data[1:]
+    assert max(len(line) for line in curve.name.split("<br>")) <= 34
 
 
 def test_roc_band_is_drawn_around_the_curve():
@@ -190,6 +209,7 @@ def test_qualitative_grid_has_one_scale_for_all_maps():
     assert [cell.get_xlabel() for cell in cells] == ["", "score 1.25", "score 2.5", "", "", ""]
     assert [cell.get_title() for cell in cells[:3]] == ["Image", "DifferNet", "SE"]
     assert fg.pixels(figure).std() > 0
+    assert fg.pixels(fg.qualitative_grid([fg.GridRow(r"a $\frac$ b", IMAGE, [])], [])).std() > 0, "no formula"
     with pytest.raises(ValueError, match="'crack' needs 1 heatmaps"):
         fg.qualitative_grid(rows, ["DifferNet"])
     with pytest.raises(ValueError, match="one row or more"):

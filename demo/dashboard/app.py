@@ -48,5 +48,5 @@ parts.enter(page.url_path or "overview")
 try:
     page.run()
 except AttentDifferNetError as error:  # a sentence for the visitor
-    st.error(str(error), icon=":material/error:")
+    st.error(parts.words(error), icon=":material/error:")
 warm_up()

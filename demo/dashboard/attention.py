@@ -18,12 +18,12 @@ BLOCKS = {
 SCALES = ("Full", "Half", "Quarter")
 
 
-@st.cache_data(max_entries=24, show_spinner=False)
+@st.cache_data(max_entries=4, scope="session", show_spinner=False)  # of a visitor's own images, too
 def reading(file: bytes, key: str, variant: str, name: str) -> service.AttentionView:
     return service.attention_view(io.BytesIO(file), key, variant, name)
 
 
-@st.cache_data(max_entries=24, show_spinner=False)
+@st.cache_data(max_entries=4, scope="session", show_spinner=False)  # of a visitor's own images, too
 def cam(file: bytes, key: str, variant: str, layer: str, scale: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     return service.grad_cam_view(io.BytesIO(file), key, variant, layer, scale, name)
 
@@ -47,10 +47,13 @@ def before_and_after(view: service.AttentionView, block: str, scale: int, name: 
     ]
     if found.spatial_gate is not None:
         gate = found.spatial_gate
-        caption = f"Spatial gate, {gate.min():.2f} to {gate.max():.2f}"
-        pictures.append((heat_picture(gate, 0, max(1.0, float(gate.max()))), caption, f"{caption}, {what}"))
+        low, high = float(gate.min()), float(gate.max())
+        caption = f"Spatial gate, {low:.2f} to {high:.2f}"
+        pictures.append((heat_picture(gate, 0, max(1.0, high)), caption, f"{caption}, {what}"))
+        laid = f"Over the image, clear at {low:.2f}"
+        pictures.append((overlay(view.image, gate, low, high), laid, f"The spatial gate over the image, {what}"))
     with st.container(key="pairs-blocks"):
-        columns = st.columns(4)
+        columns = st.columns(max(4, len(pictures)))
     for column, (picture, caption, alt) in zip(columns, pictures, strict=False):
         column.image(picture, caption=caption, width="stretch", alt=alt)
     with st.container(horizontal=True):
@@ -80,10 +83,7 @@ parts.head(
     "Gates multiply what passes: 1 lets a channel or a place through, 0 stops it. Shown for the unrotated image, at "
     "the three scales that the backbone sees.",
 )
-ready = {info.key: info for info in service.categories() if not info.why_not}
-if not ready:
-    parts.empty("No model can be used here.", parts.HOW_TO_TRAIN)
-    st.stop()
+ready = parts.usable_categories()
 one, two = st.columns(2)
 with one:
     key = parts.category(list(ready))

@@ -72,13 +72,8 @@ def draw(comparison: Comparison) -> None:
             card(comparison, variant)
     if comparison.heat is None:
         return
-    st.image(
-        service.heat_bar(comparison.heat.scale),
-        width=420,
-        alt="Colour scale: multiples of what 99 % of held-out normal images reach",
-    )
-    for note in dict.fromkeys(comparison.heat.notes.values()):
-        st.caption(note)
+    parts.heat_scale(comparison.heat.scale)
+    parts.notes(comparison.heat.notes)
 
 
 def table(images: Images, results: dict[str, Comparison | str], idents: list[str]) -> int:
@@ -134,26 +129,22 @@ def run(images: Images, key: str, method: str) -> None:
         if ident in results:
             continue
         try:
-            for comparison in service.compare(io.BytesIO(file), key, method, name):
-                verdict = next(iter(comparison.verdicts.values()))
-                share = (k + 0.9 * verdict.n_views / verdict.n_views_wanted) / len(images)
-                of = f", {k + 1} of {len(images)}" if len(images) > 1 else ""
-                status.progress(share, f"{name}{of}: {verdict.n_views} of {verdict.n_views_wanted} views")
+            for comparison in parts.comparing(file, key, method, name, k, len(images), status):
                 with place.container():
                     draw(comparison)
             results[ident] = light(comparison)
             st.session_state["whole"] = (ident, method, comparison)
         except AttentDifferNetError as error:
             results[ident] = str(error)
-    while len(results) > KEPT:
-        results.pop(next(iter(results)))
+    for ident in [old for old in results if old not in idents][: max(0, len(results) - KEPT)]:
+        del results[ident]
     status.empty()
     if len(images) > 1:
         with overview:
             shown = table(images, results, idents)
     answer = results[idents[shown]]
     if isinstance(answer, str):
-        place.error(answer, icon=":material/error:")
+        place.error(parts.words(answer), icon=":material/error:")
         return
     whole = st.session_state.get("whole")
     if whole is None or whole[:2] != (idents[shown], method):
@@ -162,7 +153,7 @@ def run(images: Images, key: str, method: str) -> None:
         st.session_state["whole"] = whole = (idents[shown], method, last)
     with place.container():
         if len(images) > 1:
-            st.subheader(images[shown][0], anchor=False)
+            st.subheader(parts.words(images[shown][0]), anchor=False)
         draw(whole[2])
         every = [found for ident in idents if isinstance(found := results.get(ident), Comparison)]
         st.download_button(
@@ -175,12 +166,9 @@ parts.head(
     "Each image is scored by all variants of a category, at the same rotations; first answers come after two views. "
     "Images stay in your session and are gone when you close the page.",
 )
-ready = {info.key: info for info in service.categories() if not info.why_not}
-if not ready:
-    waiting = "".join(f"\n- {info.title} {info.why_not}." for info in service.categories())
-    parts.empty("No model can be used here.", parts.HOW_TO_TRAIN + waiting)
-    st.stop()
-left, right = st.columns([3, 8], gap="large")
+ready = parts.usable_categories()
+with st.container(key="beside"):
+    left, right = st.columns([3, 8], gap="large")
 with left:
     info = ready[parts.category(list(ready), "Trained on")]
     st.caption(f"{info.description} Licence of the data: {info.licence}.")

@@ -38,9 +38,11 @@ def thumbnail(key: str, image: str) -> bytes | None:
     return stream.getvalue()
 
 
-@st.cache_data(max_entries=24, show_spinner=False)
-def maps(key: str, image: str, method: str) -> tuple[np.ndarray, dict[str, np.ndarray], bytes, dict[str, str]] | None:
-    """(image, overlay by variant, colour bar, notes) of a test image; None where it is not at hand."""
+@st.cache_data(max_entries=8, show_spinner=False)  # some 12 MB each
+def maps(
+    key: str, image: str, method: str
+) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[float, float], dict[str, str]] | None:
+    """(image, overlay by variant, their scale, notes) of a test image; None where it is not at hand."""
     from attentdiffernet.figures import overlay
     from demo import service
 
@@ -49,7 +51,11 @@ def maps(key: str, image: str, method: str) -> tuple[np.ndarray, dict[str, np.nd
         return None
     picture, heat = service.heat_of(io.BytesIO(file), key, method, image)
     overlays = {variant: overlay(picture, values, *heat.scale) for variant, values in heat.heat.items()}
-    return picture, overlays, service.png(service.heat_bar(heat.scale)), heat.notes
+    return picture, overlays, heat.scale, heat.notes
+
+
+def defect(failure: Failure) -> str:
+    return failure.defect.replace("_", " ")
 
 
 def label(failure: Failure, variant: str, kind: str) -> str:
@@ -66,11 +72,11 @@ def gallery(key: str, found: list[Failure], variant: str, kind: str, chosen: str
             with st.container(width=THUMBNAIL, gap="xxsmall"):
                 places.append(st.empty())
                 buttons.append(st.empty())
-                st.caption(f"{failure.defect.replace('_', ' ')}, {label(failure, variant, kind)}")
+                st.caption(f"{parts.words(defect(failure))}, {label(failure, variant, kind)}")
     for button, failure in zip(buttons, found, strict=True):
         key_of = f"look-{kind}-{failure.image}"
         stem, looked_at = PurePath(failure.image).stem, failure.image == chosen
-        if button.button(stem, type="primary" if looked_at else "secondary", key=key_of, width="stretch"):
+        if button.button(parts.words(stem), type="primary" if looked_at else "secondary", key=key_of, width="stretch"):
             st.query_params["image"] = failure.image
             st.rerun()
     for place, failure in zip(places, found, strict=True):
@@ -83,32 +89,35 @@ def table(found: list[Failure], runs: dict[str, Measured]) -> None:
     rows = [
         [
             parts.text(failure.image),
-            parts.text(failure.defect.replace("_", " ")),
-            *(f"{parts.score(failure.scores[v])} <span class='small'>({failure.place[v]:.0f} %)</span>" for v in runs),
+            parts.text(defect(failure)),
+            *(
+                f"<span class='nowrap'>{parts.score(failure.scores[name])} "
+                f"<span class='small'>({failure.place[name]:.0f} %)</span></span>"
+                for name in runs
+            ),
         ]
         for failure in found
     ]
-    heads = ["Image", "Defect", *(parts.variant_name(v) for v in runs)]
+    heads = ["Image", "Defect", *(parts.variant_name(m.run.variant, m.title) for m in runs.values())]
     parts.table(heads, rows, "Anomaly score, and the share of normal test images that score lower")
 
 
 def card(m: Measured, failure: Failure) -> str:
     """What one run says of the image, at the shipped threshold or, without one, at 5 % false positives."""
-    variant, shipped = m.run.variant, evidence.shipped_threshold(m)
+    score, shipped = failure.scores[m.name], evidence.shipped_threshold(m)
     threshold = shipped.threshold if shipped else m.at_fpr(0.05).threshold
-    flagged = failure.scores[variant] > threshold
     of = "shipped" if shipped else "at 5 % of test normals"
     return (
-        f"<div class='card variant-{parts.text(variant)}'><h4>{parts.variant_name(variant)}</h4>"
-        f"<p>{parts.badge(flagged)}</p><dl><div><dt>Score</dt><dd>{parts.score(failure.scores[variant])}</dd></div>"
+        f"<div class='card variant-{parts.text(m.run.variant)}'><h4>{parts.variant_name(m.run.variant, m.title)}</h4>"
+        f"<p>{parts.badge(score > threshold)}</p><dl><div><dt>Score</dt><dd>{parts.score(score)}</dd></div>"
         f"<div><dt>Threshold, {of}</dt><dd>{parts.score(threshold)}</dd></div>"
-        f"<div><dt>Above</dt><dd>{failure.place[variant]:.0f} % of {m.interval.n_normal} normals</dd></div></dl></div>"
+        f"<div><dt>Above</dt><dd>{failure.place[m.name]:.0f} % of {m.interval.n_normal} normals</dd></div></dl></div>"
     )
 
 
 def details(key: str, failure: Failure, runs: dict[str, Measured], variant: str) -> None:
-    st.subheader(failure.image, anchor=False)
-    truth = "A normal image" if failure.label == 0 else f"An anomalous image: {failure.defect.replace('_', ' ')}"
+    st.subheader(parts.words(failure.image), anchor=False)
+    truth = f"An anomalous image: {parts.words(defect(failure))}" if failure.label else "A normal image"
     st.markdown(f"{truth}. Its scores are those of the committed score files.")
     left, right = st.columns([4, 6], gap="large")
     with left:
@@ -120,10 +129,10 @@ def details(key: str, failure: Failure, runs: dict[str, Measured], variant: str)
     with right:
         st.html("<div class='place'>" + "".join(card(m, failure) for m in runs.values()) + "</div>")
     if evidence.images_at_hand(key):
-        pictures(key, failure)
+        pictures(key, failure, runs)
 
 
-def pictures(key: str, failure: Failure) -> None:
+def pictures(key: str, failure: Failure, runs: dict[str, Measured]) -> None:
     """The image and the maps of all variants on one scale, as far as images and models are at hand."""
     from attentdiffernet.errors import AttentDifferNetError
     from demo import service
@@ -133,14 +142,14 @@ def pictures(key: str, failure: Failure) -> None:
         with st.spinner("Drawing the maps …"):
             found = maps(key, failure.image, method)
     except AttentDifferNetError as error:
-        st.info(f"No maps: {error}", icon=":material/image_not_supported:")
+        st.info(f"No maps: {parts.words(error)}", icon=":material/image_not_supported:")
         small = thumbnail(key, failure.image)
         if small is not None:
             st.image(small, width=2 * THUMBNAIL, alt=f"Test image {failure.image}")
         return
     if found is None:
         return
-    image, overlays, bar, notes = found
+    image, overlays, scale, notes = found
     with st.container(key="pairs-maps"):
         columns = st.columns(1 + len(overlays))
     columns[0].image(image, caption="Image", width="stretch", alt=f"Test image {failure.image}")
@@ -149,9 +158,10 @@ def pictures(key: str, failure: Failure) -> None:
         column.image(
             picture, caption=title, width="stretch", alt=f"{service.METHODS[method]} by {title} on {failure.image}"
         )
-    st.image(bar, width=420, alt="Colour scale: multiples of what 99 % of held-out normal images reach")
-    for note in dict.fromkeys(notes.values()):
-        st.caption(note)
+    parts.heat_scale(scale)
+    parts.notes(notes)
+    if not any(evidence.shipped_threshold(m) for m in runs.values()):
+        st.caption("These maps are of the models that are shipped, not of the runs chosen above, which are not.")
 
 
 parts.head(
@@ -159,10 +169,7 @@ parts.head(
     "The test images behind the numbers. Scores have units of their own in each variant; the share of normal images "
     "that an image outscores can be compared between them.",
 )
-keys = evidence.roc_categories()
-if not keys:
-    parts.empty("No results yet.", parts.HOW_TO_MEASURE)
-    st.stop()
+keys = parts.measured_keys()
 one, two, three = st.columns(3, vertical_alignment="bottom")
 with one:
     key = parts.category(keys)
@@ -185,6 +192,8 @@ if st.session_state.setdefault("failures", shown) != shown:  # another list: its
     st.query_params.pop("image", None)
 asked = st.query_params.get("image", "")
 chosen = asked if asked in images else found[0].image
+if chosen == asked:
+    st.session_state["kept"]["image"] = [asked]  # Attention and Figures show it, too
 if evidence.images_at_hand(key):
     gallery(key, found, variant, kind, chosen)
 else:

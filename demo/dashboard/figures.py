@@ -1,7 +1,6 @@
 """Figures: the paper-style grid of images and maps, previewed and downloaded."""
 
 import hashlib
-import io
 from functools import partial
 from pathlib import PurePath
 
@@ -14,7 +13,7 @@ from demo.service import Comparison
 MOST = 6  # rows of one figure
 KEPT = 2 * MOST
 
-Images = dict[str, bytes]  # file by name
+Images = list[tuple[str, bytes]]  # name, file
 
 
 def chosen_images(key: str) -> Images:
@@ -28,26 +27,24 @@ def chosen_images(key: str) -> Images:
         picked = parts.several("Images", names, "image", default, max_selections=MOST) if names else []
     with two:
         own = st.file_uploader("And your own", type=service.IMAGE_TYPES, accept_multiple_files=True, key=f"grid:{key}")
-    images = {name: options[name]() for name in picked} | {file.name: file.getvalue() for file in own}
-    return dict(list(images.items())[:MOST])
+    images = [(name, options[name]()) for name in picked] + [(file.name, file.getvalue()) for file in own]
+    if len(images) > MOST:
+        st.warning(f"Only the first {MOST} of {len(images)} images are drawn.", icon=":material/filter:")
+    return images[:MOST]
 
 
 def compared(images: Images, key: str, method: str) -> list[Comparison]:
     """Scores and maps; what the session has made already is kept for a while."""
     kept: dict[str, Comparison] = st.session_state.setdefault("grid", {})
     found, place = [], st.empty()
-    for k, (name, file) in enumerate(images.items()):
+    for k, (name, file) in enumerate(images):
         ident = hashlib.sha256(f"{key} {method} {name} ".encode() + file).hexdigest()
         if ident not in kept:
             title = str(PurePath(name).with_suffix("")).replace("_", " ").replace("/", " ")
-            for comparison in service.compare(io.BytesIO(file), key, method, title):
-                verdict = next(iter(comparison.verdicts.values()))
-                share = (k + 0.9 * verdict.n_views / verdict.n_views_wanted) / len(images)
-                place.progress(share, f"{name}: {verdict.n_views} of {verdict.n_views_wanted} views")
-            kept[ident] = comparison
+            *_, kept[ident] = parts.comparing(file, key, method, title, k, len(images), place)
         found.append(kept[ident])
-    while len(kept) > KEPT:
-        kept.pop(next(iter(kept)))
+    for ident in list(kept)[: max(0, len(kept) - KEPT)]:
+        del kept[ident]
     place.empty()
     return found
 
@@ -57,10 +54,7 @@ parts.head(
     "Images in rows, variants in columns, one colour scale for all maps, the score under each. As PDF and SVG the text "
     "stays text.",
 )
-ready = {info.key: info for info in service.categories() if not info.why_not}
-if not ready:
-    parts.empty("No model can be used here.", parts.HOW_TO_TRAIN)
-    st.stop()
+ready = parts.usable_categories()
 one, two, three = st.columns([3, 4, 3])
 with one:
     key = parts.category(list(ready))
@@ -76,7 +70,9 @@ if not images or not columns:
 comparisons = compared(images, key, method)
 figure = service.paper_grid(comparisons, columns)
 preview, _ = st.columns([3, 1])
-words = f"{service.METHODS[method]} of {', '.join(images)} by {', '.join(variants[v] for v in columns)}"
+words = (
+    f"{service.METHODS[method]} of {', '.join(name for name, _ in images)} by {', '.join(variants[v] for v in columns)}"
+)
 preview.image(service.figure_file(figure, "png"), width="stretch", alt=f"Preview of the figure: {words}")
 with st.container(horizontal=True):
     for suffix, mime in service.FIGURE_FORMATS.items():

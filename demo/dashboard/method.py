@@ -246,7 +246,7 @@ def choices() -> list[list[str]]:
             "Threshold",
             "none; AUROC only",
             f"on {training.calibration_fraction:.0%} of the training normals, at most "
-            "{training.false_positive_rate:.0%} flagged",
+            f"{training.false_positive_rate:.0%} flagged",
         ],
         ["Grad-CAM", "layer and target not stated", "of the anomaly score, last features, full scale, selectable"],
         ["Uncertainty", "none for single categories", "95 % intervals and paired tests (DeLong, bootstrap) everywhere"],

@@ -7,14 +7,14 @@ import streamlit as st
 from attentdiffernet.figures import interval_text
 from demo import evidence
 from demo.dashboard import parts
-from demo.evidence import Measured
+from demo.evidence import Group, Measured, difference_text
 
 ORDERS = {"category": "Data set", "auroc": "AUROC", "difference": "Difference to DifferNet"}
 
 
-def forest(found: list[Measured], published: pd.DataFrame) -> str:
-    """Intervals on one axis, grouped by category, as HTML that wraps on a phone."""
-    lowest = min([0.9, *(m.interval.low for m in found), *published["auroc"]])
+def forest(found: list[Group], published: pd.DataFrame) -> str:
+    """Intervals on one axis, by category, as HTML that wraps on a phone; several seeds open into a row for each."""
+    lowest = min([0.9, *(m.interval.low for group in found for m in group.runs), *published["auroc"]])
     low = int(np.floor(10 * lowest)) / 10
     ticks = np.arange(round(10 * low), 11) / 10
     ticks = ticks if len(ticks) < 7 else ticks[::-2][::-1]
@@ -23,31 +23,51 @@ def forest(found: list[Measured], published: pd.DataFrame) -> str:
         return f"{100 * (area - low) / (1 - low):.2f}%"
 
     grid = "".join(f"<span class='grid' style='left:{left(tick)}'></span>" for tick in ticks)
+
+    def row(runs: tuple[Measured, ...], name: str, auroc: float, value: str, difference: str, tag: str = "div") -> str:
+        share = 0.55 / len(runs) ** 0.5  # intervals of several seeds lie on each other
+        bars = "".join(
+            f"<span class='bar' style='left:{left(m.interval.low)};width:"
+            f"{100 * (m.interval.high - m.interval.low) / (1 - low):.2f}%;opacity:{share:.2f}'></span>"
+            for m in runs
+        )
+        seeds = "".join(f"<span class='seed' style='left:{left(m.interval.auroc)}'></span>" for m in runs[1:] and runs)
+        return (
+            f"<{tag} class='row variant-{parts.text(runs[0].run.variant)}'><span class='name'>{name}</span>"
+            f"<span class='track'>{grid}{bars}{seeds}<span class='dot' style='left:{left(auroc)}'></span></span>"
+            f"<span class='value nowrap'>{value}</span><span class='difference small'>{parts.text(difference)}</span>"
+            f"</{tag}>"
+        )
+
+    def rows(group: Group) -> str:
+        m = group.first
+        how = ", ".join(filter(None, (m.run.backbone, m.recipe)))
+        name = f"{parts.variant_name(m.run.variant)} <small>{parts.text(how)}</small>"
+        tag = "div" if len(group.runs) == 1 else "summary"
+        whole = row(group.runs, name, group.auroc, group.auroc_text, group.difference_text, tag)
+        if tag == "div":
+            return whole
+        each = (
+            row((m,), f"seed {m.run.seed}", m.interval.auroc, interval_text(m.interval), difference_text(m.delong))
+            for m in group.runs
+        )
+        return f"<details>{whole}{''.join(each)}</details>"
+
     sections = []
-    for key in dict.fromkeys(m.key for m in found):
-        rows = []
-        for m in (m for m in found if m.key == key):
-            i = m.interval
-            bar = f"<span class='bar' style='left:{left(i.low)};right:{100 - float(left(i.high)[:-1]):.2f}%'></span>"
-            rows.append(
-                f"<div class='row variant-{parts.text(m.run.variant)}'><span class='name'>"
-                f"{parts.variant_name(m.run.variant)} <small>{parts.text(m.run.backbone)}</small></span>"
-                f"<span class='track'>{grid}{bar}<span class='dot' style='left:{left(i.auroc)}'></span></span>"
-                f"<span class='value nowrap'>{interval_text(i)}</span>"
-                f"<span class='difference small'>{parts.text(evidence.difference_text(m.delong))}</span></div>"
-            )
+    for key in dict.fromkeys(group.first.key for group in found):
+        lines = [rows(group) for group in found if group.first.key == key]
         for _, category, method, auroc, source in evidence.published_of(key).to_numpy():
             kind = "published, average" if category == "average" else "published"
-            rows.append(
+            lines.append(
                 f"<div class='row published'><span class='name'>{parts.text(method)} <small>{kind}</small></span>"
                 f"<span class='track'>{grid}<span class='diamond' style='left:{left(auroc)}'></span></span>"
                 f"<span class='value nowrap'>{100 * auroc:.1f} %</span>"
                 f"<span class='difference small' title='{parts.text(source)}'>{parts.text(source)}</span></div>"
             )
-        sections.append(f"<section><h3>{parts.text(evidence.category_title(key))}</h3>{''.join(rows)}</section>")
+        sections.append(f"<section><h3>{parts.text(evidence.category_title(key))}</h3>{''.join(lines)}</section>")
     scale = "".join(f"<span style='left:{left(tick)}'>{100 * tick:.0f} %</span>" for tick in ticks)
     axis = f"<div class='axis'><span></span><span class='track'>{scale}</span><span></span><span></span></div>"
-    return f"<div class='forest'>{''.join(sections)}{axis}</div>"
+    return f"<div class='forest'>{axis}{''.join(sections)}{axis}</div>"
 
 
 def table(found: list[Measured]) -> None:
@@ -55,19 +75,22 @@ def table(found: list[Measured]) -> None:
     for column in ("auroc", "ci_low", "ci_high", "difference", "difference_low", "difference_high"):
         frame[column] = (100 * frame[column]).round(1)  # as everywhere else on the page
     frame["category"] = [evidence.category_title(m.key) for m in found]
-    frame["variant"] = frame["variant"].map(evidence.variant_title)
+    frame["variant"] = [m.title for m in found]
     frame["detail"] = [m.detail for m in found]
+    hidden = {"dataset", "run"} | ({"seed"} if frame["seed"].nunique() == 1 else set())
     percent = "AUROC in percent, computed from the committed score file. "
     number = st.column_config.NumberColumn
     st.dataframe(
         frame,
+        height="content",
         hide_index=True,
         placeholder="–",
-        column_order=[str(name) for name in frame if name not in ("dataset", "seed", "run")],
+        column_order=[str(name) for name in frame if name not in hidden],
         column_config={
             "category": st.column_config.TextColumn("Category", pinned=True),
             "variant": "Variant",
             "backbone": st.column_config.TextColumn("Backbone", help="Where AlexNet's weights come from."),
+            "seed": number("Seed", help="Of the flow's start and of the gates' where there are any."),
             "n_normal": number("Normal", help="Normal test images."),
             "n_anomalous": number("Anomalous", help="Anomalous test images."),
             "auroc": number("AUROC %", format="%.1f", help=percent + evidence.DEFINITIONS["AUROC"]),
@@ -92,11 +115,11 @@ def table(found: list[Measured]) -> None:
     )
 
 
-def arranged(found: list[Measured], order: str) -> list[Measured]:
+def arranged(found: list[Group], order: str) -> list[Group]:
     if order == "auroc":
-        return sorted(found, key=lambda m: -m.interval.auroc)
+        return sorted(found, key=lambda group: -group.auroc)
     if order == "difference":
-        return sorted(found, key=lambda m: -m.delong.difference if m.delong else np.inf)
+        return sorted(found, key=lambda group: (np.isnan(group.difference), -group.difference))
     return found
 
 
@@ -113,7 +136,8 @@ def copies(found: list[Measured]) -> None:
 
 parts.head(
     "Does attention help?",
-    "Area under the ROC curve of every run, from the committed score files, with 95 % intervals. Bars and dots are "
+    "Area under the ROC curve (AUROC) of every run, from the committed score files, with 95 % intervals. Bars and dots "
+    "are "
     "measured here; hollow diamonds are what papers state, and are never averaged or compared with the measured ones.",
 )
 everything = list(evidence.measured())
@@ -127,19 +151,25 @@ with left:
     dataset = parts.choice("Data set", datasets, "dataset")
 with right:
     order = parts.choice("Order", ORDERS, "order")
-found = [m for m in everything if dataset in ("all", m.run.dataset)]
+groups = arranged(evidence.grouped(m for m in everything if dataset in ("all", m.run.dataset)), order)
+found = [m for group in groups for m in group.runs]
 if said := evidence.finding(found):
     st.markdown(said)
 here = pd.concat([evidence.published_of(key) for key in dict.fromkeys(m.key for m in found)])
-st.html(forest(arranged(found, order), here))
+st.html(forest(groups, here))
+if len(found) > len(groups):
+    st.caption(
+        "Where a run was repeated with other seeds: mean ± standard deviation over them; small strokes are the seeds, "
+        "bars their intervals over test images. Open a row to see each."
+    )
 
 st.subheader("Measured here", anchor=False)
 st.markdown(
     "<span class='small'>Click a column's head to sort, hover over it for what it means.</span>", unsafe_allow_html=True
 )
-table(arranged(found, order))
+table(found)
 with st.expander("Copy as CSV, Markdown or LaTeX"):
-    copies(arranged(found, order))
+    copies(found)
 
 st.subheader("Published elsewhere", anchor=False)
 published = evidence.published()

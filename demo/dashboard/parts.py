@@ -6,13 +6,18 @@ and is written back where it differs from its default: a link reproduces the vie
 
 import base64
 import html
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 
 from attentdiffernet.figures import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
 from demo import evidence
+
+if TYPE_CHECKING:
+    from demo.service import CategoryInfo, Comparison
 
 T = TypeVar("T")
 HOW_TO_MEASURE = (
@@ -131,8 +136,36 @@ def empty(what: str, then: str) -> None:
     st.info(f"**{what}**\n\n{then}", icon=":material/inbox:")
 
 
+def measured_keys() -> list[str]:
+    """`DATASET/CATEGORY` of what was measured; where there is nothing, says what to do and ends the page."""
+    keys = evidence.roc_categories()
+    if not keys:
+        empty("No results yet.", HOW_TO_MEASURE)
+        st.stop()
+    return keys
+
+
+def usable_categories() -> "dict[str, CategoryInfo]":
+    """Categories whose models can be used now, by key; where there is none, says what to do and ends the page."""
+    from demo import service
+
+    everything = service.categories()
+    ready = {info.key: info for info in everything if not info.why_not}
+    if not ready:
+        waiting = "".join(f"\n- {info.title} {info.why_not}." for info in everything)
+        empty("No model can be used here.", HOW_TO_TRAIN + waiting)
+        st.stop()
+    return ready
+
+
 def text(value: object) -> str:
+    """As HTML that shows just this."""
     return html.escape(str(value))
+
+
+def words(value: object) -> str:
+    """As Markdown that shows just this: names of files are strangers' words."""
+    return re.sub(r"([!-.:-@\[-`{-~])", r"\\\1", str(value))
 
 
 def score(value: float) -> str:
@@ -146,8 +179,8 @@ def variant_style() -> str:
     return f"<style>:root {{ --variant: {INK}; }}\n" + "\n".join(rules) + "</style>"
 
 
-def variant_name(variant: str) -> str:
-    return f"<span class='variant variant-{text(variant)}'>{text(evidence.variant_title(variant))}</span>"
+def variant_name(variant: str, title: str = "") -> str:
+    return f"<span class='variant variant-{text(variant)}'>{text(title or evidence.variant_title(variant))}</span>"
 
 
 def badge(anomalous: bool, provisional: bool = False) -> str:
@@ -185,6 +218,33 @@ def image_of(key: str) -> tuple[str, bytes] | None:
     if own is not None:
         return own.name, own.getvalue()
     return (name, options[name]()) if name else None
+
+
+def comparing(file: bytes, key: str, method: str, name: str, k: int, n: int, progress: Any) -> "Iterator[Comparison]":
+    """`service.compare` of image k of n, saying in `progress`, an empty place, how far it is."""
+    from demo import service
+
+    for comparison in service.compare(io.BytesIO(file), key, method, name):
+        verdict = next(iter(comparison.verdicts.values()))
+        of = f", image {k + 1} of {n}" if n > 1 else ""
+        share = (k + 0.9 * verdict.n_views / verdict.n_views_wanted) / n
+        progress.progress(share, f"{words(name)}{of}: {verdict.n_views} of {verdict.n_views_wanted} views")
+        yield comparison
+
+
+def heat_scale(scale: tuple[float, float]) -> None:
+    """The colours of maps shown together."""
+    from demo import service
+
+    said = "Colour scale: multiples of what 99 % of held-out normal images reach"
+    st.image(service.heat_bar(scale), width=420, alt=said)
+
+
+def notes(said: Mapping[str, str]) -> None:
+    """What maps show, by variant; what holds for all of them is said once."""
+    for note in dict.fromkeys(said.values()):
+        whose = [evidence.variant_title(variant) for variant, other in said.items() if other == note]
+        st.caption(note if len(whose) == len(said) else f"{', '.join(whose)}: {note}")
 
 
 def drawing(svg: str, alt: str) -> str:

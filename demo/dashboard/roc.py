@@ -17,8 +17,8 @@ def confusion(m: Measured, point: OperatingPoint, focus: bool) -> str:
     wrong = "<td class='wrong' style='--share:{:.3f}'>{}</td>".format
     return (
         f"<div class='card variant-{parts.text(m.run.variant)}{' focus' if focus else ''}'>"
-        f"<h4>{parts.variant_name(m.run.variant)}</h4><table><thead><tr><th></th><th scope='col'>flagged</th>"
-        "<th scope='col'>let pass</th></tr></thead><tbody>"
+        f"<h4>{parts.variant_name(m.run.variant, m.title)}</h4><table><thead><tr><th></th><th scope='col'>flagged</th>"
+        "<th scope='col'>passed</th></tr></thead><tbody>"
         f"<tr><th scope='row'>{a} anomalous</th><td class='right'>{point.true_positives}</td>"
         f"{wrong(point.false_negatives / a, point.false_negatives)}</tr>"
         f"<tr><th scope='row'>{n} normal</th>{wrong(point.false_positives / n, point.false_positives)}"
@@ -92,11 +92,13 @@ def operating_point(runs: dict[str, Measured], band: bool, log: bool) -> None:
 def numbers(runs: dict[str, Measured]) -> None:
     titles = [f"<abbr title='{parts.text(said)}'>{name}</abbr>" for name, said in evidence.DEFINITIONS.items()]
     rows = []
-    for variant, m in runs.items():
+    for m in runs.values():
         interval = f"{100 * m.interval.low:.1f} to {100 * m.interval.high:.1f}"
         cells = [f"{100 * value:.1f} %" for value in m.quality.values()]
         cells[0] += f" <span class='small nowrap'>({interval})</span>"
-        rows.append([parts.variant_name(variant), *cells, parts.text(evidence.difference_text(m.delong) or "–")])
+        rows.append(
+            [parts.variant_name(m.run.variant, m.title), *cells, parts.text(evidence.difference_text(m.delong) or "–")]
+        )
     parts.table(["Variant", *titles, "AUROC against DifferNet (DeLong)"], rows)
     with st.expander("What these numbers mean"):
         st.markdown("\n".join(f"- **{name}**: {said}" for name, said in evidence.DEFINITIONS.items()))
@@ -107,10 +109,7 @@ parts.head(
     "Every curve is computed from the committed score file of its run; bands are 95 %, one threshold at a time. Move "
     "the operating point: dots, histogram and counts follow.",
 )
-keys = evidence.roc_categories()
-if not keys:
-    parts.empty("No results yet.", parts.HOW_TO_MEASURE)
-    st.stop()
+keys = parts.measured_keys()
 one, two, three = st.columns([4, 3, 4], vertical_alignment="bottom")
 with one:
     key = parts.category(keys)

@@ -1,0 +1,428 @@
+"""The dashboard in a real browser (Debian's chromium): journeys of a visitor, on a desk and on a phone.
+
+After each: no error on the console, no request to another host; at the end none in the server's log.
+"""
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+import zlib
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect, sync_playwright
+
+from attentdiffernet.config import VARIANT_TITLES
+from attentdiffernet.datasets.sample import file_of
+from demo import evidence
+
+CHROMIUM = shutil.which("chromium")
+if CHROMIUM is None and "CI" not in os.environ:
+    pytest.skip("chromium is not installed (apt-get install chromium)", allow_module_level=True)
+
+ROOT = Path(__file__).resolve().parent.parent
+QUIET = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
+    *("--disable-component-update", "--disable-default-apps", "--no-first-run"),
+]
+PATIENCE_MS = 240_000  # on two cores that others use, too
+CONTENT = {  # what a visitor came for
+    "Overview": ".forest .row",
+    "ROC": ".js-plotly-plot .main-svg",
+    "Failures": ".st-key-gallery img",
+    "Compare": "[data-testid=stFileUploaderDropzone]",
+    "Attention": "img[alt^='Mean activation after']",
+    "Figures": "img[alt^='Preview of the figure']",
+    "Method": ".pipeline img",
+}
+PAGES = list(CONTENT)
+KEY, IMAGE = "sample/wafer", "donut/003.png"
+SIZES = {"desk": (1440, 900), "phone": (390, 844)}
+# Streamlit looks for its server beneath a page's own address first, and takes the refusal for an answer.
+PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
+FIRST_PAGE_S, SWITCH_S = 60, 30  # loose: what is wanted of an idle machine is 3 and 1; `pytest -rP` tells what it was
+
+
+@contextlib.contextmanager
+def serving(log):
+    """(address, seconds until it answered) of the dashboard in a process of its own; fails if that complained."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "streamlit", "run", "demo/dashboard/app.py"]
+    command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
+    begun = time.perf_counter()
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)
+    try:
+        while process.poll() is None and time.perf_counter() - begun < PATIENCE_MS / 1000:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/_stcore/health", timeout=5):
+                break
+            time.sleep(0.1)
+        yield url, time.perf_counter() - begun
+        assert process.poll() is None, f"the dashboard went down:\n{log.read_text()}"
+    finally:
+        process.terminate()
+        process.wait(60)
+    said = log.read_text()
+    assert not re.search(r"Traceback|Error|Exception|[Ww]arning|WARN", said), said
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    """What the server complained of fails the last test."""
+    with serving(tmp_path_factory.mktemp("dashboard") / "log.txt") as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM or "/usr/bin/chromium", args=QUIET)
+    expect.set_options(timeout=5_000)  # Playwright's own: other tests set theirs
+
+
+@pytest.fixture
+def visit(browser, url):
+    """visit(path, size, scheme) -> a page of a visitor of its own."""
+    complaints, contexts = [], []
+
+    def watch(request):
+        if urlsplit(request.url).scheme in ("http", "https", "ws", "wss") and urlsplit(request.url).netloc != here:
+            complaints.append(f"asked for {request.url}")
+
+    def hear(message):
+        if message.type == "error" and not PROBE.search(message.location.get("url", "")):
+            complaints.append(f"{message.text} ({message.location.get('url')})")
+
+    def dismiss(dialog):
+        complaints.append(f"a dialog: {dialog.message}")
+        dialog.dismiss()
+
+    here = urlsplit(url).netloc
+
+    def build(path="", size="desk", scheme="light"):
+        width, height = SIZES[size]
+        permissions = ["clipboard-read", "clipboard-write"]
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, permissions=permissions
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("request", watch)
+        page.on("websocket", watch)
+        page.on("pageerror", lambda error: complaints.append(f"page error: {error}"))
+        page.on("console", hear)
+        page.on("dialog", dismiss)
+        page.goto(f"{url}/{path}")
+        settled(page)
+        return page
+
+    yield build
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def settled(page):
+    """The script has run to its end, and nothing went wrong on the page."""
+    page.get_by_role("heading", level=1).first.wait_for()
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def fits(page):
+    main = "document.querySelector('[data-testid=stMain]')"
+    return page.evaluate(f"Math.max(document.documentElement.scrollWidth, {main}.scrollWidth) <= innerWidth")
+
+
+def address(page):
+    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def change(page, act):
+    """Does something that the address tells of, and waits until the page has answered it."""
+    before = page.url
+    act()
+    page.wait_for_url(lambda now: now != before)
+    settled(page)
+
+
+def follow(page, name, size="desk"):
+    """To another page by the navigation, which on a phone is another one; returns the seconds until it can be used."""
+    links = page.get_by_test_id({"desk": "stTopNavLink", "phone": "stPageLink-NavLink"}[size])
+    begun = time.perf_counter()
+    links.filter(has_text=name).click()
+    page.locator(CONTENT[name]).first.wait_for()
+    took = time.perf_counter() - begun
+    settled(page)
+    return took
+
+
+def choose(page, label, option):
+    """One of a list that opens; by keyboard, since a click that scrolls the page closes the list again."""
+    box = page.get_by_role("combobox", name=label)
+    box.scroll_into_view_if_needed()
+    box.press("ArrowDown")
+    change(page, page.get_by_role("option", name=option).click)
+
+
+def upload(page, *files):
+    """Files by name, as if chosen from a folder."""
+    payload = [{"name": name, "mimeType": "image/png", "buffer": content} for name, content in files]
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(payload)
+
+
+def downloaded(page, button):
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button, exact=True).click()
+    return download.value.suggested_filename, download.value.path().read_bytes()
+
+
+def runs():
+    return evidence.of_setting(KEY, next(iter(evidence.settings(KEY))))
+
+
+# -- all pages
+
+
+def test_the_first_page_and_every_switch_are_quick(browser, tmp_path):
+    with serving(tmp_path / "log.txt") as (url, started):
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        begun = time.perf_counter()
+        page.goto(url)
+        page.locator(CONTENT["Overview"]).first.wait_for()
+        first = time.perf_counter() - begun
+        page.goto(f"{url}/figures?category={KEY}&image={IMAGE}")  # one image: the session keeps what it has scored
+        page.locator(CONTENT["Figures"]).wait_for()
+        for name in PAGES:  # once for what is loaded and computed once
+            follow(page, name)
+        took = {name: follow(page, name) for name in PAGES}
+        page.close()
+    print(f"server {started:.2f} s, first page {first:.2f} s, from page to page:", end=" ")
+    print(", ".join(f"{name} {seconds:.2f} s" for name, seconds in took.items()))
+    assert first < FIRST_PAGE_S
+    assert max(took.values()) < SWITCH_S
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("desk", "dark"), ("phone", "light")])
+def test_every_page_fits_and_has_words_for_every_picture(visit, size, scheme):
+    page = visit(f"?category={KEY}", size, scheme)
+    for name in [*PAGES[1:], PAGES[0]]:
+        follow(page, name, size)
+        assert fits(page), name
+        for chart in page.get_by_test_id("stPlotlyChart").all():
+            expect(chart.locator(".main-svg").first).to_be_visible()
+        silent = page.locator("[data-testid=stMain] img:not([alt]), [data-testid=stMain] img[alt='']")
+        expect(silent).to_have_count(0)
+        dark = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", dark)[:3])) < 200) == (scheme == "dark")
+
+
+def test_a_legend_is_not_cut_on_a_phone(visit):
+    keys = evidence.roc_categories()
+    page = visit(f"roc?category={keys[0]}", "phone")
+    legend = page.get_by_test_id("stPlotlyChart").first.locator(".legend .legendtext")
+    shown = runs() if keys[0] == KEY else evidence.of_setting(keys[0], next(iter(evidence.settings(keys[0]))))
+    expect(legend).to_have_count(1 + len(shown))
+    edges = legend.evaluate_all("texts => texts.map(text => text.getBoundingClientRect().right)")
+    assert max(edges) <= SIZES["phone"][0]
+
+
+def test_a_page_keeps_what_was_chosen_on_another(visit):
+    page = visit(f"roc?category={KEY}")
+    follow(page, "Failures")
+    expect(page.get_by_role("combobox", name="Category")).to_have_value(evidence.category_title(KEY))
+    assert address(page)["category"] == KEY
+
+
+# -- each page
+
+
+def test_the_overview_is_sorted_copied_and_downloaded(visit):
+    page = visit()
+    groups = evidence.grouped(evidence.measured())
+    lines = sum(1 if len(group.runs) == 1 else 1 + len(group.runs) for group in groups)
+    expect(page.locator(".forest .row:not(.published)")).to_have_count(lines)
+    expect(page.locator(".forest .published .diamond").first).to_be_attached()
+
+    def first_section():
+        values = page.locator(".forest section").first.locator(".row:not(.published):not(details > div) .value")
+        return [float(re.match(r"[\d.]+", text)[0]) for text in values.all_inner_texts()]
+
+    choose(page, "Order", "AUROC")
+    assert address(page) == {"order": "auroc"}
+    assert first_section() == sorted(first_section(), reverse=True)
+
+    table = page.get_by_test_id("stDataFrame").first
+    cell = table.locator("canvas td[aria-colindex='1']").first  # the table that screen readers see
+    expect(cell).to_be_attached()
+    titles = sorted(evidence.category_title(m.key) for m in evidence.measured())
+    for wanted in (titles[0], titles[-1]):  # ascending, then descending
+        table.click(position={"x": 40, "y": 15})
+        expect(cell).to_have_text(wanted)
+
+    page.get_by_text("Copy as CSV, Markdown or LaTeX").click()
+    change(page, page.get_by_text("LaTeX", exact=True).click)
+    groups.sort(key=lambda group: -group.auroc)
+    wanted = evidence.overview_text([m for group in groups for m in group.runs], "latex")
+    code = page.get_by_test_id("stCode")
+    expect(code).to_contain_text(r"\toprule")
+    code.hover()
+    code.get_by_role("button", name="Copy to clipboard").click()
+    page.wait_for_function("async () => (await navigator.clipboard.readText()).includes('toprule')")
+    assert page.evaluate("navigator.clipboard.readText()").strip() == wanted.strip()
+    name, content = downloaded(page, "Download")
+    assert (name, content.decode()) == ("attentdiffernet-auroc.tex", wanted)
+
+
+def test_the_operating_point_moves_everything_and_a_link_brings_it_back(visit):
+    page = visit(f"roc?category={KEY}&fpr=10.0")
+    dots = """() => document.querySelector('.js-plotly-plot').calcdata
+        .filter(points => points[0].trace.mode === 'markers').map(([point]) => [point.x, point.y])"""
+    line = page.get_by_test_id("stPlotlyChart").nth(1).locator(".legendtext", has_text="Threshold")
+
+    def follows(rate):
+        """Counts, histogram and curve show the operating point of each run at this rate."""
+        points = [m.at_fpr(rate) for m in runs().values()]
+        for k, point in enumerate(points):
+            card = page.locator(".confusion .card").nth(k)
+            expect(card).to_contain_text(f"threshold {point.threshold:.4g}")
+            expect(card.locator("td.right").first).to_have_text(str(point.true_positives))
+        expect(line).to_have_text(f"Threshold {points[0].threshold:.4g}")
+        assert page.evaluate(dots) == [pytest.approx([point.fpr, point.tpr]) for point in points]
+
+    follows(0.10)
+    slider = page.get_by_role("slider")
+    slider.focus()
+    change(page, lambda: slider.press("End"))
+    follows(1.0)
+    change(page, lambda: slider.press("ArrowLeft"))
+    follows(0.995)
+    change(page, page.get_by_text("Logarithmic axis").click)
+    assert address(page) == {"category": KEY, "fpr": "99.5", "log": "True"}
+
+    again = visit(page.url.split("/", 3)[3])
+    expect(again.get_by_role("slider")).to_have_value("99.5")
+    expect(again.get_by_text("Normal images flagged (logarithmic)")).to_be_visible()
+    assert again.evaluate(dots) == page.evaluate(dots)
+
+
+def test_a_failure_shows_its_image_its_maps_and_its_place(visit):
+    page = visit(f"failures?category={KEY}&list=anomalies")
+    first = next(iter(runs()))
+    worst = evidence.failures(runs(), "anomalies", first, 4)
+    expect(page.get_by_role("heading", name=worst[0].image)).to_be_visible()
+    third = page.locator(".st-key-gallery [data-testid=stButton] button").nth(2)
+    change(page, third.click)
+    assert address(page)["image"] == worst[2].image
+    expect(page.get_by_role("heading", name=worst[2].image)).to_be_visible()
+    for title in VARIANT_TITLES.values():
+        expect(page.get_by_alt_text(f"Grad-CAM by {title} on {worst[2].image}")).to_be_visible()
+    expect(page.get_by_text(f"This image {worst[2].scores[first]:.4g}")).to_be_visible()
+    expect(page.get_by_alt_text(re.compile("^Colour scale"))).to_be_visible()
+
+
+def test_images_are_compared_and_another_visitor_sees_none_of_them(visit):
+    page = visit(f"compare?category={KEY}")
+    upload(page, ("mine.png", file_of("wafer", IMAGE)))
+    badges = page.locator(".badge:not(.provisional)")
+    expect(badges).to_have_count(len(VARIANT_TITLES))
+    expect(page.get_by_alt_text(re.compile("^Colour scale"))).to_be_visible()
+    settled(page)
+    expect(page.get_by_test_id("stDataFrame")).to_have_count(0)
+
+    other = visit(f"compare?category={KEY}")
+    expect(other.get_by_text("Drop photographs")).to_be_visible()
+    upload(other, ("theirs.png", file_of("wafer", "good/001.png")), ("broken.png", b"hello"))
+    rows = other.get_by_test_id("stDataFrame").locator("canvas tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(0)).to_contain_text("theirs.png")
+    expect(rows.nth(0)).to_contain_text("anomalous by")
+    expect(rows.nth(1)).to_contain_text("not an image that can be read")
+    expect(other.get_by_role("heading", name="theirs.png")).to_be_visible()
+    assert "mine.png" not in other.content()
+    assert "theirs.png" not in page.content()
+
+    change(page, page.get_by_text("Gradient map", exact=True).click)
+    expect(page.get_by_alt_text(re.compile("^Gradient map: .*mine.png")).first).to_be_visible()
+    name, table = downloaded(page, "Numbers as CSV")
+    assert name == "numbers.csv" and table.decode().count("mine.png") == len(VARIANT_TITLES)
+
+
+def test_hostile_files_are_refused_in_plain_words(visit):
+    page = visit(f"compare?category={KEY}")
+    bait = "<img src=x onerror=alert(1)>![a](x.png) $\\frac$ :red[b].png"
+    upload(page, (bait, b"hello"))
+    expect(page.get_by_text(f"{bait} is not an image that can be read")).to_be_visible()
+    page.get_by_role("button", name=re.compile("^Remove")).first.click()
+    expect(page.get_by_text("Drop photographs")).to_be_visible()
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    huge = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    upload(page, ("huge.png", huge))
+    expect(page.get_by_text(re.compile(r"huge\.png has .*the limit is"))).to_be_visible()
+    page.get_by_role("button", name=re.compile("^Remove")).first.click()
+    expect(page.get_by_text("Drop photographs")).to_be_visible()
+
+    upload(page, ("script.exe", b"MZ"))
+    expect(page.get_by_text(re.compile("files are not allowed"))).to_be_visible()
+
+
+def test_gates_are_shown_and_said_to_be_trained_or_not(visit):
+    page = visit(f"attention?category={KEY}&variant=cbam&image={IMAGE}")
+    expect(page.get_by_text(re.compile("The gates (are untrained|were trained)"))).to_be_visible()
+    for start in ("Mean activation before", "Mean activation after", "Spatial gate", "The spatial gate over the image"):
+        expect(page.get_by_alt_text(re.compile(f"^{start}"))).to_be_visible()
+    expect(page.get_by_alt_text(re.compile("^Grad-CAM at Last features"))).to_be_visible()
+    change(page, page.get_by_text("Quarter, 112 px").first.click)
+    expect(page.get_by_alt_text(re.compile("^Mean activation before .* quarter scale"))).to_be_visible()
+    choose(page, "Layer", "Block 2")
+    expect(page.get_by_alt_text(re.compile("^Grad-CAM at Block 2"))).to_be_visible()
+    assert address(page) == {"category": KEY, "image": IMAGE, "scale": "2", "layer": "attention2"}
+    change(page, page.get_by_text("DifferNet", exact=True).first.click)
+    expect(page.get_by_text("DifferNet has no attention blocks")).to_be_visible()
+    expect(page.get_by_alt_text(re.compile("^Grad-CAM at Last features"))).to_be_visible()
+
+
+def test_the_figure_comes_as_pdf_svg_and_png(visit):
+    page = visit(f"figures?category={KEY}&image={IMAGE}&columns=none&columns=cbam")
+    expect(page.get_by_alt_text(re.compile("^Preview of the figure: Grad-CAM"))).to_be_visible()
+    name, file = downloaded(page, "PDF")
+    assert name == "sample-wafer-grad-cam.pdf"
+    assert file.startswith(b"%PDF-") and file.rstrip().endswith(b"%%EOF") and b"/Subtype /Type0" in file, "real fonts"
+    name, file = downloaded(page, "SVG")
+    words = [text.text for text in ElementTree.fromstring(file).iter("{http://www.w3.org/2000/svg}text")]
+    assert name.endswith(".svg") and {"Image", *(VARIANT_TITLES[v] for v in ("none", "cbam"))} <= set(words)
+    name, file = downloaded(page, "PNG")
+    with Image.open(io.BytesIO(file)) as picture:
+        picture.load()
+        assert name.endswith(".png") and picture.format == "PNG" and picture.width > 1500
+
+
+def test_the_method_is_drawn_and_written(visit):
+    page = visit("method", "phone")
+    drawings = page.locator(".pipeline img")
+    expect(drawings).to_have_count(6)
+    assert all(drawings.evaluate_all("images => images.map(image => image.complete && image.naturalWidth > 0)"))
+    expect(page.locator(".katex-display")).to_have_count(6)
+    expect(page.locator(".katex-error")).to_have_count(0)
+    expect(page.get_by_role("row", name=re.compile("^Training of attention"))).to_be_visible()
