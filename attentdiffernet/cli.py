@@ -206,7 +206,10 @@ def evaluate(
         ),
     ] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run in the results folder.")] = None,
-    views: Annotated[int | None, typer.Option(help="Rotations per image; default as the model was calibrated.")] = None,
+    views: Annotated[int | None, typer.Option(help="Views per image; default as the model was calibrated.")] = None,
+    readout: Annotated[
+        str | None, typer.Option(help="Another way to read off scores than the model's, e.g. z2, the published one.")
+    ] = None,
     cache: Cache = True,
 ) -> None:
     """Score CATEGORY/test and print the AUROC with its 95 % interval.
@@ -225,6 +228,8 @@ def evaluate(
     images = dataset.test
     detector = checkpoint.load(model_dir)
     n_views = _views(detector.calibration.n_views, views)
+    if readout is not None:
+        detector.model.config = dataclasses.replace(detector.model.config, readout=readout)  # type: ignore[arg-type]
     config = detector.model.config
     row = None
     if results is not None:
@@ -269,6 +274,8 @@ def evaluate(
     if results is not None and row is not None:
         append_run(results, row)
     interval = statistics.auroc_interval(labels, scores)
+    if readout is not None:
+        return  # the threshold was set for scores of the model's own readout
     point = statistics.operating_point(labels, scores, detector.calibration.threshold)
     typer.echo(
         f"AUROC {interval.auroc:.4f} (95 %: {interval.low:.4f} to {interval.high:.4f}, {interval.method}), "

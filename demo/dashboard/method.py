@@ -129,7 +129,8 @@ STATIONS = [
     (
         "Views",
         views,
-        f"Rotated copies: {ScoringConfig().n_views} evenly spaced ones here, 64 random ones in DifferNet.",
+        "Copies of it: rotations, quarter turns or flips, whichever suits the category. DifferNet has 64 random "
+        "rotations.",
         "Four rotated copies of the photograph; corners that turn in from outside are black",
     ),
     ("Scales", scales, "Each view at full, half and quarter size.", "The view at 448, 224 and 112 pixels"),
@@ -148,7 +149,7 @@ STATIONS = [
     (
         "Score",
         scoring,
-        "Mean of z² over views and dimensions; above the threshold an image is anomalous.",
+        "z² over the 768 dimensions, of the views' average; above the threshold an image is anomalous.",
         "A histogram of held-out normal scores, a threshold, and one score far above it",
     ),
 ]
@@ -232,16 +233,27 @@ def choices() -> list[list[str]]:
         [
             "Flow",
             f"{paper.n_blocks} blocks, {paper.hidden_layers} hidden layers of {paper.hidden_width}, 172.1 M parameters",
-            f"{compact.n_blocks} blocks, {compact.hidden_layers} hidden layers of {compact.hidden_width}, 1.3 M; "
-            "<code>paper</code> is an option",
+            f"{compact.n_blocks} blocks, {compact.hidden_layers} hidden layers of {compact.hidden_width}, 0.6 M, on "
+            "whitened features, starting as a Gaussian; recipe <code>paper</code> is an option",
         ],
         [
             "Views in training",
             "4 new random rotations per image and epoch",
-            f"{training.views_per_image} per image, features made once, noise of {training.feature_noise:g} σ on them",
+            "4 quarter turns or flips, or 8 to 48 rotations per image, chosen on synthetic defects in training "
+            f"normals; features made once, noise of {training.feature_noise:g} σ on them",
         ],
         ["Epochs", "192, the best of 24 evaluations on test images", f"{training.epochs}, fixed in advance"],
-        ["Views in scoring", "64 random rotations", f"{scoring.n_views} evenly spaced ones"],
+        [
+            "Views in scoring",
+            "64 random rotations",
+            f"the same 4 quarter turns or flips, or {scoring.n_views} to 64 rotations, as few as normals need",
+        ],
+        [
+            "Score",
+            "mean z² over the views",
+            "z² of the features averaged over the views, unless another readout does better on synthetic defects; "
+            "<code>--readout z2</code> is the published one",
+        ],
         [
             "Threshold",
             "none; AUROC only",

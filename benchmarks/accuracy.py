@@ -1,0 +1,142 @@
+"""AUROC by kind and number of views, and by readout, against what it costs. Nothing is chosen by these numbers.
+
+    python benchmarks/accuracy.py mvtec_ad/bottle mtd/magnetic_tile      below $ATTENTDIFFERNET_DATA, ImageNet features
+    python benchmarks/accuracy.py sample/wafer                           the synthetic sample set in data/, bundled
+
+Each row is one DifferNet of the recipe `fast` with the views of that row (the rule's own choice is in `results/`), and
+one readout. Cost: views through the backbone while training, times the seconds one takes on this machine, plus the fit.
+Writes benchmarks/accuracy.csv (rows of other categories stay) and a picture per category.
+"""
+
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from attentdiffernet.config import READOUTS, ModelConfig, Readout, TrainingConfig, ViewKind  # noqa: E402
+from attentdiffernet.data import FEW_VIEWS, InspectionDataset, make_views  # noqa: E402
+from attentdiffernet.features import FeatureExtractor, default_cache  # noqa: E402
+from attentdiffernet.model import AttentDifferNet  # noqa: E402
+from attentdiffernet.scoring import group_ends  # noqa: E402
+from attentdiffernet.statistics import auroc_interval  # noqa: E402
+from attentdiffernet.training import fit_flow, fit_gaussian, split_normals  # noqa: E402
+
+OUT = ROOT / "benchmarks" / "accuracy.csv"
+COLOURS = {
+    "rotations": "#0072B2",
+    "quarter_turns": "#E69F00",
+    "flips": "#009E73",
+    "dihedral": "#CC79A7",
+    "none": "#555555",
+}
+# Rotations in training x in scoring; tiles are many.
+ROTATIONS = {"magnetic_tile": [(4, 4)]}
+MORE_ROTATIONS = [(4, 16), (8, 16), (16, 16)]
+
+
+def seconds_per_view(model: AttentDifferNet) -> float:
+    views = make_views(torch.rand(3, model.config.image_size, model.config.image_size), model.views(8))
+    times = []
+    with torch.inference_mode():
+        for _ in range(8):
+            start = time.perf_counter()
+            model.features(views)
+            times.append(time.perf_counter() - start)
+    return float(np.median(times)) / len(views)
+
+
+def measure(name: str) -> list[dict[str, object]]:
+    real = not name.startswith("sample/")
+    root = Path(os.environ["ATTENTDIFFERNET_DATA"]) / name if real else ROOT / "data" / name
+    dataset = InspectionDataset(root)
+    config = TrainingConfig()
+    fit, _ = split_normals(dataset.train, config)
+    labels = [image.label for image in dataset.test]
+    base = ModelConfig(weights="imagenet" if real else "bundled")
+    model = AttentDifferNet(base).eval()
+    cost = seconds_per_view(model)
+    rows: list[dict[str, object]] = []
+
+    def features(kind: str, n_train: int, n_test: int) -> tuple[torch.Tensor, torch.Tensor]:
+        model.config = dataclasses.replace(base, views=cast(ViewKind, kind))
+        extractor = FeatureExtractor(model, default_cache())
+        fitted = extractor.random_views([image.path for image in fit], n_train, config.data_seed)
+        tested = torch.stack(list(extractor.even_views([image.path for image in dataset.test], n_test)))
+        return fitted, tested
+
+    def add(kind: str, fitted: torch.Tensor, tested: torch.Tensor) -> None:
+        model = AttentDifferNet(dataclasses.replace(base, views=cast(ViewKind, kind)), config.seed).eval()
+        start = time.perf_counter()
+        fit_flow(model.flow, fit_gaussian(model, fitted.flatten(0, 1)), config)
+        seconds = time.perf_counter() - start + cost * fitted.shape[0] * fitted.shape[1]
+        for readout in READOUTS:
+            model.config = dataclasses.replace(model.config, readout=cast(Readout, readout))
+            for n in group_ends(tested.shape[1]):
+                with torch.inference_mode():
+                    interval = auroc_interval(labels, model.score(tested[:, :n]).tolist())
+                row = {"category": name, "views": kind, "train_views": fitted.shape[1], "score_views": n}
+                row |= {"readout": readout, "auroc": interval.auroc, "ci_low": interval.low, "ci_high": interval.high}
+                rows.append(row | {"train_seconds": round(seconds, 1), "epochs": config.epochs})
+        last = {str(row["readout"]): round(100 * cast(float, row["auroc"]), 2) for row in rows[-len(READOUTS) * 9 :]}
+        print(name, kind, fitted.shape[1], tested.shape[1], last, flush=True)
+
+    fitted, tested = features("dihedral", 8, 8)
+    for kind, few in FEW_VIEWS.items():
+        which = [int((FEW_VIEWS["dihedral"] - view).abs().sum((1, 2)).argmin()) for view in few]
+        add(kind, fitted[:, which], tested[:, which])
+    for n_train, n_test in ROTATIONS.get(root.name, MORE_ROTATIONS):
+        add("rotations", *features("rotations", n_train, n_test))
+    return rows
+
+
+def picture(frame: pd.DataFrame, name: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    full = frame[frame["score_views"] == frame.groupby(["views", "train_views"])["score_views"].transform("max")]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharey=True)
+    for (kind, n), group in full[full["readout"] == "z2_of_mean"].groupby(["views", "train_views"]):
+        row = group.iloc[0]
+        error = [[100 * (row.auroc - row.ci_low)], [100 * (row.ci_high - row.auroc)]]
+        left.errorbar(row.train_seconds, 100 * row.auroc, error, fmt="o", color=COLOURS[kind], capsize=2)
+        label = f"{kind.replace('_', ' ')}, {n}"
+        left.annotate(
+            label, (row.train_seconds, 100 * row.auroc), xytext=(5, 5), textcoords="offset points", fontsize=8
+        )
+    left.set(xlabel="training cost, seconds on this machine", ylabel="AUROC, %", xscale="log")
+    for (kind, n), group in frame[frame["readout"] == "z2_of_mean"].groupby(["views", "train_views"]):
+        label = f"{kind.replace('_', ' ')}, {n} in training"
+        right.plot(group["score_views"], 100 * group["auroc"], "o-", color=COLOURS[kind], label=label, alpha=0.8, ms=4)
+    right.set(xlabel="views per scored image", xscale="log")
+    right.set_xticks(ticks := sorted(set(frame["score_views"])), [str(tick) for tick in ticks])
+    right.minorticks_off()
+    right.legend(fontsize=7)
+    figure.suptitle(f"{name}: DifferNet, recipe fast, z² of the mean; 95 % intervals (DeLong)", fontsize=10)
+    figure.savefig(OUT.with_name(f"accuracy-{name.replace('/', '-')}.png"), dpi=110)
+
+
+def main(names: list[str]) -> None:
+    if not names:
+        sys.exit(__doc__)
+    for name in names:
+        rows = pd.DataFrame(measure(name))
+        if OUT.exists():
+            others = pd.read_csv(OUT)
+            rows = pd.concat([others[others["category"] != name], rows])
+        rows.sort_values("category", kind="stable").to_csv(OUT, index=False, float_format="%.6g", lineterminator="\n")
+        picture(rows[rows["category"] == name], name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
