@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= $(ATTENTDIFFERNET_DATA)
 
-.PHONY: demo dashboard test check results models clean help
+.PHONY: demo dashboard test check results benchmark models clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -25,6 +25,9 @@ check: .venv/test  ## style and types
 results: .venv/demo  ## results/summary.csv and the table of the README anew from the score files
 	$(BIN)/python -m attentdiffernet.cli summarise results
 	$(BIN)/python scripts/readme_table.py
+
+benchmark: .venv/demo  ## fast against paper on this machine (LONG=1 for more), into benchmarks/latest.json
+	$(BIN)/python benchmarks/benchmark.py $(if $(LONG),--long)
 
 models: .venv/demo  ## train and evaluate what is shipped: make models DATA=FOLDER_OF_DATASETS
 	$(BIN)/python scripts/train_shipped.py sample $(if $(DATA),mvtec_ad/bottle mtd/magnetic_tile)
