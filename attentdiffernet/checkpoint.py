@@ -49,10 +49,11 @@ class Calibration(Config):
     threshold: an image is anomalous above it. n_views: of the scores it was set on. false_positive_rate: the share of
     normal images above it that is guaranteed in expectation. scores: of the held-out normals, ascending.
     map_references: per method, the 99th percentile of map values over held-out normals, the unit of colour scales.
-    settling: for a number of views, the factor by which the score of a held-out normal after so many views lies above
-        or below its score after all n_views; more than that in `confidence` of new normal images in expectation is
-        not to be feared. Empty where too few are held out to say so, or scores have no ratio (`likelihood`).
-    confidence: that of `settling`.
+    early_ratio: for a smaller number of views, the median over held-out normals of the score after so many over the
+        final one: an average of fewer views lies farther out.
+    settling: for the same numbers, the factor by which the score of a new normal image, divided by that median, may
+        still lie above or below its final one, with `confidence`. Empty, as `early_ratio`, where too few are held out
+        to say so, or scores have no ratio (`likelihood`).
     """
 
     threshold: float
@@ -60,11 +61,17 @@ class Calibration(Config):
     false_positive_rate: float
     scores: tuple[float, ...]
     map_references: dict[str, float]
+    early_ratio: dict[str, float] = field(default_factory=dict)
     settling: dict[str, float] = field(default_factory=dict)
     confidence: float = 0.0
 
+    def expected(self, score: float, n_views: int) -> float:
+        """The final score to be expected of an image that has this score after n_views."""
+        return score / self.early_ratio.get(str(n_views), 1.0)
+
     def settled(self, score: float, n_views: int) -> bool:
-        """Whether more views would not change the verdict of an image with this score after n_views, at `confidence`.
+        """Whether more views would not change the verdict of an image that has this score after n_views, at
+        `confidence`.
 
         Beyond `n_views` of the calibration, the factor of half of them is scaled as the noise of a mean is.
         """
@@ -75,7 +82,7 @@ class Calibration(Config):
         else:
             half = max(map(int, self.settling))
             factor = self.settling[str(half)] ** math.sqrt(half / n_views)
-        return not self.threshold / factor <= score <= self.threshold * factor
+        return not self.threshold / factor <= self.expected(score, n_views) <= self.threshold * factor
 
 
 @dataclass(frozen=True)
@@ -265,6 +272,9 @@ def _check(folder: Path, config: ModelConfig, calibration: Calibration) -> None:
     ScoringConfig(calibration.n_views)  # raises for a number of views out of bounds
     numbers = [calibration.threshold, calibration.false_positive_rate, *calibration.scores]
     numbers += [*calibration.map_references.values(), *calibration.settling.values(), calibration.confidence]
+    numbers += calibration.early_ratio.values()
+    if any(x <= 0 for x in calibration.early_ratio.values()) or any(x < 1 for x in calibration.settling.values()):
+        raise CheckpointError(f"{folder / 'config.json'} has ratios of early scores out of bounds")
     if not calibration.scores or not all(math.isfinite(x) for x in numbers):
         raise CheckpointError(f"{folder / 'config.json'} has a calibration without finite numbers")
 

@@ -1,5 +1,6 @@
 """Anomaly scores of images: read off the features of their views, all at once or view by view."""
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,8 @@ def score_until_settled(
     max_views: int = MAX_VIEWS,
 ) -> RunningScore:
     """The score of one image (3, S, S) from as few views as its verdict needs: stops as soon as more views would not
-    change the verdict (`Calibration.settled`), and goes on to max_views while they might."""
+    change the verdict (`Calibration.settled`), and goes on to max_views while they might. After fewer views than the
+    threshold was set for, it is the score to be expected after all."""
     extractor, views = FeatureExtractor(model), model.views(max(max_views, calibration.n_views))
     features = torch.empty(0, model.n_features)
     for end in group_ends(len(views)):
@@ -125,4 +127,4 @@ def score_until_settled(
         score = running_score(model, features)
         if calibration.settled(score.value, score.n_views):
             break
-    return score
+    return dataclasses.replace(score, value=calibration.expected(score.value, score.n_views))

@@ -119,7 +119,7 @@ def calibrate(
         after = {n: model.score(features[:, :n]) for n in group_ends(n_views)}
     scores = sorted(after[n_views].tolist())
     threshold, rate = conformal_threshold(scores, detector.training.false_positive_rate)
-    settling, confidence = _settling(after, model.config.readout)
+    early = _settling(after, model.config.readout)
     maps: dict[str, list[np.ndarray]] = {method: [] for method in methods_of(model.config)}
     shown = paths[:REFERENCE_IMAGES]
     for done, path in enumerate(shown, 1):
@@ -128,28 +128,29 @@ def calibrate(
             values.append(explain(model, tensor, method).ravel())
         progress("maps of held-out normals", done, len(shown))
     references = {method: _reference(np.concatenate(values)) for method, values in maps.items()}
-    calibration = Calibration(threshold, n_views, rate, tuple(scores), references, settling, confidence)
+    calibration = Calibration(threshold, n_views, rate, tuple(scores), references, *early)
     return dataclasses.replace(detector, calibration=calibration)
 
 
-def _settling(after: dict[int, Tensor], readout: str) -> tuple[dict[str, float], float]:
-    """`Calibration.settling` and its confidence, from scores of held-out normals after so many views, by number.
+def _settling(after: dict[int, Tensor], readout: str) -> tuple[dict[str, float], dict[str, float], float]:
+    """`Calibration.early_ratio`, `settling` and `confidence`, from the scores of held-out normals by number of views.
 
-    A split-conformal bound as the threshold is: of a new normal image, the score after n views lies within this factor
-    of its final score with the stated confidence.
+    The factor is a split-conformal bound, as the threshold is.
     """
     n_views = max(after)
     if n_views == 1 or readout == "likelihood":
-        return {}, 0.0
-    bounds = {
-        n: conformal_threshold((scores / after[n_views]).log().abs().tolist(), 1 - SETTLED)
-        for n, scores in after.items()
-        if n < n_views
-    }
+        return {}, {}, 0.0
+    ratios = {n: (scores / after[n_views]).log() for n, scores in after.items() if n < n_views}
+    medians = {n: float(values.median()) for n, values in ratios.items()}
+    bounds = {n: conformal_threshold((values - medians[n]).abs().tolist(), 1 - SETTLED) for n, values in ratios.items()}
     confidence = min(1 - rate for _, rate in bounds.values())
     if confidence < LEAST_SETTLED:  # too few normals are held out to say anything
-        return {}, 0.0
-    return {str(n): math.exp(bound) for n, (bound, _) in bounds.items()}, confidence
+        return {}, {}, 0.0
+    return (
+        {str(n): math.exp(median) for n, median in medians.items()},
+        {str(n): math.exp(bound) for n, (bound, _) in bounds.items()},
+        confidence,
+    )
 
 
 def _reference(values: np.ndarray) -> float:

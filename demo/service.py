@@ -319,7 +319,7 @@ def _verdicts(models: dict[str, Detector], running: dict[str, RunningScore], wan
         verdicts[variant] = Verdict(
             variant=variant,
             title=found.title,
-            score=score.value,
+            score=calibration.expected(score.value, score.n_views),
             standard_error=score.standard_error,
             n_views=score.n_views,
             n_views_wanted=wanted,
