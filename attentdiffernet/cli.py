@@ -1,20 +1,21 @@
 """`attentdiffernet`: train, evaluate, score and explain on any folder in the MVTec AD layout."""
 
-import csv
-import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from .errors import AttentDifferNetError
 from .features import Progress, default_cache
@@ -147,13 +148,10 @@ def train(
         )
     checkpoint.save(detector, out)
     calibration = detector.calibration
-    err.print(
+    _say(
         f"{detector.title} of {data.category}: {detector.data.n_fitted} normal images fitted, "
         f"{len(calibration.scores)} held out. Threshold {calibration.threshold:.4g}, flags at most "
-        f"{calibration.false_positive_rate:.1%} of normal images on average. Written to {out}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        f"{calibration.false_positive_rate:.1%} of normal images on average. Written to {out}"
     )
 
 
@@ -246,41 +244,47 @@ def score(
     model_dir: ModelDir,
     paths: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", show_default=False)],
     format: Annotated[Format, typer.Option(help="csv, or json with one object per line.")] = Format.csv,
-    out: Annotated[str, typer.Option(help="File to write, - for standard output.")] = "-",
+    out: Annotated[str, typer.Option(help="File to write or to continue, - for standard output.")] = "-",
     views: Annotated[int | None, typer.Option(help="Rotations per image; default as the model was calibrated.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Score all images anew, whatever the file at --out holds.")
+    ] = False,
 ) -> None:
     """Score images: anomaly score, threshold and verdict, one line per image as it is ready.
 
     An image that cannot be read gets a line with the reason instead of a score, and the exit code is 1 at the end.
-    Example: attentdiffernet score models/bottle-se photographs/ --format json
+    Stopped in the middle, even killed, the same command goes on: scores in the file at --out stay, and only images that
+    it lacks are scored, and those that could not be read. A file made with another model or number of views is refused.
+    Example: attentdiffernet score models/bottle-se photographs/ --out scores.csv
     """
     from . import checkpoint
-    from .data import find_images, read_image, to_tensor
+    from .data import find_images
     from .errors import ImageError
-    from .scoring import score_image
+    from .score_log import Made, open_log
+    from .scoring import score_files
 
     files = find_images(paths)
     detector = checkpoint.load(model_dir)
-    calibration = detector.calibration
-    n_views = _views(calibration.n_views, views)
+    n_views = _views(detector.calibration.n_views, views)
+    made = Made(detector.calibration.threshold, n_views, detector.fingerprint)
     failed = 0
-    with _open(out) as stream, bars() as progress:
-        write = _row_writer(stream, format)
-        for done, path in enumerate(files):
-            progress("scoring", done, len(files))
-            row: dict[str, Any] = {"image": str(path), "score": None, "threshold": calibration.threshold}
-            row |= {"anomalous": None, "error": None}
-            try:
-                image = to_tensor(read_image(path), detector.model.config.image_size)
-                row["score"] = float(f"{score_image(detector.model, image, n_views):.9g}")
-                row["anomalous"] = detector.is_anomalous(row["score"])
-            except ImageError as error:
-                row["error"] = str(error)
+    with open_log(out, format.value, made, overwrite) as log, bars() as progress:
+        lacking = [file for file in files if log.lacks(file)]
+        before = len(files) - len(lacking)
+        if log.done:
+            _say(f"{out} has the scores of {before} of {len(files)} images already; {len(lacking)} to go")
+        progress("scoring", before, len(files))
+        scores = score_files(detector.model, lacking, n_views)
+        for done, (file, found) in enumerate(zip(lacking, scores, strict=True), before + 1):
+            if isinstance(found, ImageError):
+                log.add(file, None, None, str(found))
                 failed += 1
-            write(row)
-        progress("scoring", len(files), len(files))
+            else:
+                score = float(f"{found:.9g}")
+                log.add(file, score, detector.is_anomalous(score), None)
+            progress("scoring", done, len(files))
     if failed:
-        err.print(f"{failed} of {len(files)} files could not be read; see the column error", highlight=False)
+        _say(f"{failed} of {len(files)} files could not be read; see the column error")
         raise typer.Exit(1)
 
 
@@ -366,55 +370,51 @@ def _views(calibrated: int, asked: int | None) -> int:
         return calibrated
     n_views = ScoringConfig(asked).n_views
     if n_views != calibrated:
-        err.print(
-            f"The threshold was set for scores of {calibrated} views, not {n_views}: take verdicts with care",
-            soft_wrap=True,
-        )
+        _say(f"The threshold was set for scores of {calibrated} views, not {n_views}: take verdicts with care")
     return n_views
+
+
+def _say(text: str) -> None:
+    """One line on standard error; the text may hold a file name such as a[b].png, which is no markup."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+SECONDS_BETWEEN_LINES = 30.0  # of progress where there is no terminal for a bar
+
+
+class Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.3g}/s" if task.speed else "", style="progress.data.speed")
 
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """One progress bar per stage, on standard error, and only where that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    """One progress bar per stage, on standard error; where that is no terminal, a plain line now and then."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Bars(*columns, console=err, disable=not err.is_terminal) as shown:
         tasks: dict[str, Any] = {}
+        began: dict[str, tuple[float, int]] = {}
+        spoke = time.monotonic()
 
         def progress(stage: str, done: int, total: int) -> None:
+            nonlocal spoke
             if stage not in tasks:
                 tasks[stage] = shown.add_task(stage, total=total)
+                began[stage] = time.monotonic(), done
             shown.update(tasks[stage], completed=done, total=total)
+            now = time.monotonic()
+            if not err.is_terminal and now - spoke >= SECONDS_BETWEEN_LINES:
+                spoke = now
+                _say(f"{stage}: {done} of {total}" + _pace(done - began[stage][1], total - done, now - began[stage][0]))
 
         yield progress
 
 
-@contextmanager
-def _open(out: str) -> Iterator[TextIO]:
-    if out == "-":
-        yield sys.stdout
-        return
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    with open(out, "w", encoding="utf-8", newline="") as stream:
-        yield stream
-
-
-def _row_writer(stream: TextIO, format: Format) -> Any:
-    if format is Format.json:
-
-        def write_json(row: dict[str, Any]) -> None:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-            stream.flush()
-
-        return write_json
-    writer = csv.DictWriter(stream, ["image", "score", "threshold", "anomalous", "error"], lineterminator="\n")
-    writer.writeheader()
-
-    def write_csv(row: dict[str, Any]) -> None:
-        verdict = None if row["anomalous"] is None else int(row["anomalous"])
-        writer.writerow({**row, "anomalous": verdict})
-        stream.flush()
-
-    return write_csv
+def _pace(done: int, left: int, seconds: float) -> str:
+    """`, 35.2/s, 0:46:10 left`; empty before anything is done."""
+    if done < 1 or seconds <= 0:
+        return ""
+    return f", {done / seconds:.3g}/s, {timedelta(seconds=round(left * seconds / done))} left"
 
 
 def _commit() -> str:

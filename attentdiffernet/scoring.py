@@ -1,15 +1,20 @@
 """Anomaly scores of images: the mean of z² over views and dimensions."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .data import even_angles, make_views
+from .data import even_angles, make_views, read_image, to_tensor
+from .errors import ImageError
 from .features import VIEWS_PER_BATCH, FeatureExtractor, Progress, no_progress
 from .model import AttentDifferNet
+
+READ_AHEAD = 4  # images decoded while one is scored
 
 
 def anomaly_score(z: Tensor, n_views: int) -> Tensor:
@@ -44,6 +49,42 @@ def score_image(model: AttentDifferNet, image: Tensor, n_views: int) -> float:
     with torch.inference_mode():
         z, _ = model.latent(FeatureExtractor(model).of_image(image, even_angles(n_views)))
         return float(anomaly_score(z, n_views))
+
+
+def score_files(model: AttentDifferNet, paths: Iterable[str], n_views: int) -> Iterator[float | ImageError]:
+    """One anomaly score per file, in order, as they are ready, or why the file cannot be read.
+
+    For any number of files: nothing is kept, a thread decodes a few images ahead, memory stays that of those few.
+    """
+    extractor = FeatureExtractor(model)
+    angles = even_angles(n_views)
+    for image in _decoded_ahead(paths, model.config.image_size):
+        if isinstance(image, ImageError):
+            yield image
+            continue
+        with torch.inference_mode():
+            z, _ = model.latent(extractor.of_image(image, angles))
+            score = float(anomaly_score(z, n_views))
+        yield score
+
+
+def _decoded_ahead(paths: Iterable[str], image_size: int) -> Iterator[Tensor | ImageError]:
+    def decode(path: str) -> Tensor | ImageError:
+        try:
+            return to_tensor(read_image(path), image_size)
+        except ImageError as error:
+            return error
+        except OSError as error:
+            return ImageError(f"{Path(path).name} could not be read: {error.strerror or error}")
+
+    upcoming: deque[Future[Tensor | ImageError]] = deque()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        for path in paths:
+            upcoming.append(pool.submit(decode, path))
+            if len(upcoming) > READ_AHEAD:
+                yield upcoming.popleft().result()
+        while upcoming:
+            yield upcoming.popleft().result()
 
 
 @dataclass(frozen=True)
