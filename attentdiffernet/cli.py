@@ -346,6 +346,68 @@ def summarise(
     typer.echo(summary.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
 
 
+@app.command()
+def grid(
+    file: Annotated[Path, typer.Argument(help="TOML file: categories, variants, weights, seeds.", show_default=False)],
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at once; cores are shared among them. Default: one per two cores.", min=1)
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster to run on instead of this machine.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs that would be made.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Run anew what the results hold with other options.")
+    ] = False,
+) -> None:
+    """Train and score every category x variant x weights x seed of a TOML file, into a results folder.
+
+    What is done is skipped; stopped in the middle, even killed, the same command goes on. A run that fails is told at
+    the end, the others go on, and the exit code is 1. Example: attentdiffernet grid grids/shipped.toml --jobs 4
+    """
+    from .grid import Outcome, Task, local_processes, ray_cluster, read_grid, run_grid, share_cores, split_done
+    from .results import summarise as rebuild
+    from .statistics import auroc
+
+    tasks = read_grid(file)
+    done, other, to_do = split_done(tasks)
+    if other and not (overwrite or dry_run):
+        raise AttentDifferNetError(
+            f"{len(other)} runs are in the results with other options, {other[0].run} for one. Give this grid a tag of "
+            f"its own, which ends its runs' names, or run them anew with --overwrite"
+        )
+    to_do = [task for task in tasks if task in to_do or task in other]
+    typer.echo(f"{len(done)} of {len(tasks)} runs are done, {len(to_do)} to do")
+    if dry_run:
+        for task in to_do:
+            typer.echo(task.run + (" (there with other options: needs --overwrite)" if task in other else ""))
+        return
+    failed: dict[str, Outcome] = {}
+    if to_do:
+        with ray_cluster(ray) if ray else local_processes(*share_cores(len(to_do), jobs)) as engine, bars() as progress:
+            ended = 0
+
+            def report(task: Task, outcome: Outcome) -> None:
+                nonlocal ended
+                ended += 1
+                if outcome.scores is not None:
+                    labels, scores = zip(*(row[2:] for row in outcome.scores), strict=True)
+                    typer.echo(f"{task.run}: AUROC {auroc(labels, scores):.4f}")
+                progress("runs", ended, len(to_do))
+
+            progress("runs", 0, len(to_do))
+            failed = run_grid(to_do, engine, _commit(), report)
+    for folder in dict.fromkeys(task.results for task in tasks):
+        rebuild(folder)
+    for name, outcome in failed.items():
+        if outcome.details:
+            _say(outcome.details.rstrip())
+        _say(f"{name} failed: {outcome.error}")
+    if failed:
+        _say(f"{len(failed)} of {len(to_do)} runs failed; the same command tries them again")
+        raise typer.Exit(1)
+
+
 @datasets.command()
 def sample(
     out: Annotated[Path, typer.Option(help="Root folder; categories become folders in it.", show_default=False)],

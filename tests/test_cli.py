@@ -20,7 +20,7 @@ from attentdiffernet.backbone import load_weights
 from attentdiffernet.data import read_image
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["train", "evaluate", "score", "explain", "summarise", "datasets sample"]
+COMMANDS = ["train", "evaluate", "score", "explain", "summarise", "grid", "datasets sample"]
 QUICK = ["--weights", "random", "--epochs", "2", "--train-views", "1", "--views", "2"]
 
 
