@@ -30,7 +30,7 @@ benchmark: .venv/demo  ## fast against paper on this machine (LONG=1 for more), 
 	$(BIN)/python benchmarks/benchmark.py $(if $(LONG),--long)
 
 models: .venv/demo  ## train and evaluate what is shipped: make models DATA=FOLDER_OF_DATASETS
-	$(BIN)/python scripts/train_shipped.py sample $(if $(DATA),mvtec_ad/bottle mtd/magnetic_tile)
+	ATTENTDIFFERNET_DATA="$(DATA)" $(BIN)/python scripts/train_shipped.py sample $(if $(DATA),real)
 
 clean:  ## the environment and what tools left behind
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -5,11 +5,16 @@ Flow and attention are stored in half precision; a detector is rounded to it bef
 one gives the same scores.
 """
 
+import contextlib
+import glob
+import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +27,12 @@ from torch import Tensor
 
 from .config import READOUTS, VARIANT_TITLES, Config, ModelConfig, ScoringConfig, TrainingConfig
 from .errors import AttentDifferNetError, CheckpointError, WeightsError
+from .features import FEATURES_VERSION
 from .model import AttentDifferNet
 
 FORMAT = 2  # 2: whitening, kinds of views, readouts
 FILES = ("config.json", "model.safetensors", "README.md")
+LEFTOVER = re.compile(r"[a-z0-9_]{8}(\.old)?")  # what mkdtemp and `_replace` append to a model's name
 MAX_CONFIG_BYTES = 5_000_000
 MAX_PARAMETERS = 400_000_000  # a stranger's config.json must not make a model that fills the memory
 
@@ -114,6 +121,16 @@ class Detector:
     def is_anomalous(self, score: float) -> bool:
         return score > self.calibration.threshold
 
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over all that makes a score of an image: tells models apart."""
+        model = self.model
+        digest = hashlib.sha256(f"{FEATURES_VERSION} {model.weights_fingerprint}".encode())
+        digest.update(json.dumps(model.config.to_dict(), sort_keys=True).encode())
+        for key, tensor in sorted(_tensors(model).items()):
+            digest.update(key.encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     def as_stored(self) -> "Detector":
         """This detector with the weights that a reloaded checkpoint would have; the model is changed in place."""
         _load_tensors(self.model, _tensors(self.model), "the model")
@@ -130,6 +147,7 @@ def save(detector: Detector, folder: str | Path) -> Path:
     """Writes the checkpoint; an older one there is replaced as a whole, or stays as it was if this fails."""
     folder = Path(folder)
     check_folder(folder)
+    _finish(folder)
     config = {
         "format": FORMAT,
         "model": detector.model.config.to_dict(),
@@ -150,6 +168,7 @@ def save(detector: Detector, folder: str | Path) -> Path:
         _replace(folder, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    _clear_away(folder)
     return folder
 
 
@@ -165,6 +184,39 @@ def _replace(folder: Path, by: Path) -> None:
             os.replace(aside, folder)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+GAP_SECONDS = 1.0  # far more than the two renames of `_replace` take
+LEFTOVER_SECONDS = 3600.0  # far more than writing a model takes
+
+
+def _left_beside(folder: Path) -> list[Path]:
+    """What `save` has put beside a model's folder and not removed yet."""
+    prefix = f".{folder.name}."
+    found = folder.parent.glob(f"{glob.escape(prefix)}*")
+    return sorted(path for path in found if LEFTOVER.fullmatch(path.name.removeprefix(prefix)))
+
+
+def _finish(folder: Path) -> None:
+    """Where a process was killed between the two renames of `_replace`, does the second: the new model was complete."""
+
+    def cut_off() -> list[Path]:
+        asides = [] if folder.exists() else [path for path in _left_beside(folder) if path.suffix == ".old"]
+        return [aside for aside in asides if aside.with_suffix("").is_dir()]
+
+    if cut_off():
+        time.sleep(GAP_SECONDS)  # that process may be alive, and about to do it itself
+    for aside in cut_off()[:1]:
+        os.replace(aside.with_suffix(""), folder)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _clear_away(folder: Path) -> None:
+    """Removes what killed processes left behind."""
+    for left in _left_beside(folder):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFTOVER_SECONDS:
+                shutil.rmtree(left)
 
 
 def load(
@@ -338,16 +390,28 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _local_folder(name: str) -> Path:
-    if Path(name).exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        if not Path(name).is_dir():
-            raise CheckpointError(f"There is no model folder {name}")
-        return Path(name)
+    path = Path(name)
+    _finish(path)
+    if path.is_dir():
+        return path
+    missing = f"There is no model folder {name}"
+    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise CheckpointError(missing)
+    if path.parent.is_dir():
+        raise CheckpointError(f"{missing}; the Hugging Face Hub is not asked, for there is a folder {path.parent} here")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise CheckpointError(f"{missing} here, and no model of that name on the Hugging Face Hub") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
-            f"There is no model folder {name}, and the Hugging Face Hub gave none of that name ({type(error).__name__})"
+            f"{missing} here, and the Hugging Face Hub could not be asked for one ({type(error).__name__})"
         ) from error

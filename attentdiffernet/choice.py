@@ -13,7 +13,7 @@ category are scored alike and compared in pairs.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -52,14 +52,14 @@ class Choice:
     by_readout: dict[str, float]
 
     def applied(
-        self, model_config: ModelConfig, config: TrainingConfig, scoring: ScoringConfig
+        self, model_config: ModelConfig, config: TrainingConfig, scoring: ScoringConfig, fixed: Collection[str] = ()
     ) -> tuple[ModelConfig, TrainingConfig, ScoringConfig]:
-        """The same configurations with what was chosen."""
-        return (
-            dataclasses.replace(model_config, views=self.views, readout=self.readout),
-            dataclasses.replace(config, views_per_image=self.training_views),
-            dataclasses.replace(scoring, n_views=self.n_views),
-        )
+        """The same configurations with what was chosen. fixed: which of `views_per_image` and `n_views` stay."""
+        if "views_per_image" not in fixed:
+            config = dataclasses.replace(config, views_per_image=self.training_views)
+        if "n_views" not in fixed:
+            scoring = dataclasses.replace(scoring, n_views=self.n_views)
+        return dataclasses.replace(model_config, views=self.views, readout=self.readout), config, scoring
 
 
 def choose(
@@ -68,15 +68,16 @@ def choose(
     config: TrainingConfig,
     cache: Path | None = None,
     progress: Progress = no_progress,
-    views: ViewKind | None = None,
-    readout: Readout | None = None,
+    fixed: Collection[str] = (),
 ) -> Choice:
     """The options for a category from its training normals. Deterministic in config.data_seed.
 
-    views, readout: what is not to be chosen but taken.
+    fixed: `views`, `readout` or both where these are not to be chosen but taken from model_config.
 
     Raises DatasetError for too few images and ImageError for one that cannot be read.
     """
+    views: ViewKind | None = model_config.views if "views" in fixed else None
+    readout: Readout | None = model_config.readout if "readout" in fixed else None
     rng = torch.Generator().manual_seed(config.data_seed)
     fit, held_out = (
         _some(part, most, rng)
@@ -109,7 +110,7 @@ def choose(
         parts = []
         for k, image in enumerate(torch.cat([normals, defective])):
             tell(len(fit) + k)
-            parts.append(extractor.of_image(image, model.views(n_views)))
+            parts.append(extractor.of_tensor(image, model.views(n_views)))
         scored[kind], fitted[kind] = torch.stack(parts), rows
     tell(0)
     if "dihedral" in fitted and views != "dihedral":

@@ -1,21 +1,22 @@
 """`attentdiffernet`: train, evaluate, score and explain on any folder in the MVTec AD layout."""
 
-import csv
 import dataclasses
-import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from .datasets.cli import app as datasets
 from .errors import AttentDifferNetError
@@ -164,33 +165,22 @@ def train(
         source=source or known.source,
     )
     checkpoint.check_folder(out)
+    given_options = {"views": view_kind != "auto", "readout": readout != "auto"}
+    given_options |= {"views_per_image": train_views is not None, "n_views": views is not None}
+    fixed = {name for name, was_given in given_options.items() if was_given}
     kept = default_cache() if cache else None
     with bars() as progress:
-        if base.choose and "auto" in (view_kind, readout):
-            choice = choose(
-                dataset.train,
-                model_config,
-                config,
-                kept,
-                progress,
-                None if view_kind == "auto" else model_config.views,
-                None if readout == "auto" else model_config.readout,
-            )
-            model_config, config, scoring = choice.applied(model_config, config, scoring)
-            # What was asked for outright stays.
-            config = dataclasses.replace(config, **given)
-            scoring = scoring if views is None else ScoringConfig(n_views=views)
+        if base.choose and not fixed >= {"views", "readout"}:
+            choice = choose(dataset.train, model_config, config, kept, progress, fixed)
+            model_config, config, scoring = choice.applied(model_config, config, scoring, fixed)
             err.print(_told(choice), highlight=False, markup=False, soft_wrap=True)
         detector = trainer.train(dataset.train, model_config, config, scoring, data, kept, progress)
     checkpoint.save(detector, out)
     calibration = detector.calibration
-    err.print(
+    _say(
         f"{detector.title} of {data.category}: {detector.data.n_fitted} normal images fitted, "
         f"{len(calibration.scores)} held out. Threshold {calibration.threshold:.4g}, flags at most "
-        f"{calibration.false_positive_rate:.1%} of normal images on average. Written to {out}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        f"{calibration.false_positive_rate:.1%} of normal images on average. Written to {out}"
     )
 
 
@@ -292,41 +282,55 @@ def score(
     model_dir: ModelDir,
     paths: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", show_default=False)],
     format: Annotated[Format, typer.Option(help="csv, or json with one object per line.")] = Format.csv,
-    out: Annotated[str, typer.Option(help="File to write, - for standard output.")] = "-",
-    views: Annotated[int | None, typer.Option(help="Rotations per image; default as the model was calibrated.")] = None,
+    out: Annotated[str, typer.Option(help="File to write or to continue, - for standard output.")] = "-",
+    views: Annotated[int | None, typer.Option(help="Views per image; default as the model was calibrated.")] = None,
+    until_settled: Annotated[
+        bool,
+        typer.Option(
+            "--until-settled",
+            help="As few views as each verdict needs; up to --views, by default 64, where it may change.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Score all images anew, whatever the file at --out holds.")
+    ] = False,
 ) -> None:
     """Score images: anomaly score, threshold and verdict, one line per image as it is ready.
 
     An image that cannot be read gets a line with the reason instead of a score, and the exit code is 1 at the end.
-    Example: attentdiffernet score models/bottle-se photographs/ --format json
+    Stopped in the middle, even killed, the same command goes on: scores in the file at --out stay, and only images that
+    it lacks are scored, and those that could not be read. A file made with another model or number of views is refused.
+    Example: attentdiffernet score models/bottle-se photographs/ --out scores.csv
     """
     from . import checkpoint
-    from .data import find_images, read_image, to_tensor
+    from .data import find_images
     from .errors import ImageError
-    from .scoring import score_image
+    from .score_log import Made, open_log
+    from .scoring import MAX_VIEWS, score_files
 
     files = find_images(paths)
     detector = checkpoint.load(model_dir)
     calibration = detector.calibration
-    n_views = _views(calibration.n_views, views)
+    n_views = (views or MAX_VIEWS) if until_settled else _views(calibration.n_views, views)
+    made = Made(calibration.threshold, -n_views if until_settled else n_views, detector.fingerprint)
     failed = 0
-    with _open(out) as stream, bars() as progress:
-        write = _row_writer(stream, format)
-        for done, path in enumerate(files):
-            progress("scoring", done, len(files))
-            row: dict[str, Any] = {"image": str(path), "score": None, "threshold": calibration.threshold}
-            row |= {"anomalous": None, "error": None}
-            try:
-                image = to_tensor(read_image(path), detector.model.config.image_size)
-                row["score"] = float(f"{score_image(detector.model, image, n_views):.9g}")
-                row["anomalous"] = detector.is_anomalous(row["score"])
-            except ImageError as error:
-                row["error"] = str(error)
+    with open_log(out, format.value, made, overwrite) as log, bars() as progress:
+        lacking = [file for file in files if log.lacks(file)]
+        before = len(files) - len(lacking)
+        if log.done:
+            _say(f"{out} has the scores of {before} of {len(files)} images already; {len(lacking)} to go")
+        progress("scoring", before, len(files))
+        scores = score_files(detector.model, lacking, n_views, calibration if until_settled else None)
+        for done, (file, found) in enumerate(zip(lacking, scores, strict=True), before + 1):
+            if isinstance(found, ImageError):
+                log.add(file, None, None, str(found))
                 failed += 1
-            write(row)
-        progress("scoring", len(files), len(files))
+            else:
+                score = float(f"{found:.9g}")
+                log.add(file, score, detector.is_anomalous(score), None)
+            progress("scoring", done, len(files))
     if failed:
-        err.print(f"{failed} of {len(files)} files could not be read; see the column error", highlight=False)
+        _say(f"{failed} of {len(files)} files could not be read; see the column error")
         raise typer.Exit(1)
 
 
@@ -388,6 +392,68 @@ def summarise(
     typer.echo(summary.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
 
 
+@app.command()
+def grid(
+    file: Annotated[Path, typer.Argument(help="TOML file: categories, variants, weights, seeds.", show_default=False)],
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at once; cores are shared among them. Default: one per two cores.", min=1)
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster to run on instead of this machine.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs that would be made.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Run anew what the results hold with other options.")
+    ] = False,
+) -> None:
+    """Train and score every category x variant x weights x seed of a TOML file, into a results folder.
+
+    What is done is skipped; stopped in the middle, even killed, the same command goes on. A run that fails is told at
+    the end, the others go on, and the exit code is 1. Example: attentdiffernet grid grids/shipped.toml --jobs 4
+    """
+    from .grid import Outcome, Task, local_processes, ray_cluster, read_grid, run_grid, share_cores, split_done
+    from .results import summarise as rebuild
+    from .statistics import auroc
+
+    tasks = read_grid(file)
+    done, other, to_do = split_done(tasks)
+    if other and not (overwrite or dry_run):
+        raise AttentDifferNetError(
+            f"{len(other)} runs are in the results with other options, {other[0].run} for one. Give this grid a tag of "
+            f"its own, which ends its runs' names, or run them anew with --overwrite"
+        )
+    to_do = [task for task in tasks if task in to_do or task in other]
+    typer.echo(f"{len(done)} of {len(tasks)} runs are done, {len(to_do)} to do")
+    if dry_run:
+        for task in to_do:
+            typer.echo(task.run + (" (there with other options: needs --overwrite)" if task in other else ""))
+        return
+    failed: dict[str, Outcome] = {}
+    if to_do:
+        with ray_cluster(ray) if ray else local_processes(*share_cores(len(to_do), jobs)) as engine, bars() as progress:
+            ended = 0
+
+            def report(task: Task, outcome: Outcome) -> None:
+                nonlocal ended
+                ended += 1
+                if outcome.scores is not None:
+                    labels, scores = zip(*(row[2:] for row in outcome.scores), strict=True)
+                    typer.echo(f"{task.run}: AUROC {auroc(labels, scores):.4f}")
+                progress("runs", ended, len(to_do))
+
+            progress("runs", 0, len(to_do))
+            failed = run_grid(to_do, engine, _commit(), report)
+    for folder in dict.fromkeys(task.results for task in tasks):
+        rebuild(folder)
+    for name, outcome in failed.items():
+        if outcome.details:
+            _say(outcome.details.rstrip())
+        _say(f"{name} failed: {outcome.error}")
+    if failed:
+        _say(f"{len(failed)} of {len(to_do)} runs failed; the same command tries them again")
+        raise typer.Exit(1)
+
+
 def _told(choice: "Choice") -> str:
     """What was chosen, and on what figures."""
 
@@ -409,55 +475,51 @@ def _views(calibrated: int, asked: int | None) -> int:
         return calibrated
     n_views = ScoringConfig(asked).n_views
     if n_views != calibrated:
-        err.print(
-            f"The threshold was set for scores of {calibrated} views, not {n_views}: take verdicts with care",
-            soft_wrap=True,
-        )
+        _say(f"The threshold was set for scores of {calibrated} views, not {n_views}: take verdicts with care")
     return n_views
+
+
+def _say(text: str) -> None:
+    """One line on standard error; the text may hold a file name such as a[b].png, which is no markup."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+SECONDS_BETWEEN_LINES = 30.0  # of progress where there is no terminal for a bar
+
+
+class Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.3g}/s" if task.speed else "", style="progress.data.speed")
 
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """One progress bar per stage, on standard error, and only where that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    """One progress bar per stage, on standard error; where that is no terminal, a plain line now and then."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Bars(*columns, console=err, disable=not err.is_terminal) as shown:
         tasks: dict[str, Any] = {}
+        began: dict[str, tuple[float, int]] = {}
+        spoke = time.monotonic()
 
         def progress(stage: str, done: int, total: int) -> None:
+            nonlocal spoke
             if stage not in tasks:
                 tasks[stage] = shown.add_task(stage, total=total)
+                began[stage] = time.monotonic(), done
             shown.update(tasks[stage], completed=done, total=total)
+            now = time.monotonic()
+            if not err.is_terminal and now - spoke >= SECONDS_BETWEEN_LINES:
+                spoke = now
+                _say(f"{stage}: {done} of {total}" + _pace(done - began[stage][1], total - done, now - began[stage][0]))
 
         yield progress
 
 
-@contextmanager
-def _open(out: str) -> Iterator[TextIO]:
-    if out == "-":
-        yield sys.stdout
-        return
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    with open(out, "w", encoding="utf-8", newline="") as stream:
-        yield stream
-
-
-def _row_writer(stream: TextIO, format: Format) -> Any:
-    if format is Format.json:
-
-        def write_json(row: dict[str, Any]) -> None:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-            stream.flush()
-
-        return write_json
-    writer = csv.DictWriter(stream, ["image", "score", "threshold", "anomalous", "error"], lineterminator="\n")
-    writer.writeheader()
-
-    def write_csv(row: dict[str, Any]) -> None:
-        verdict = None if row["anomalous"] is None else int(row["anomalous"])
-        writer.writerow({**row, "anomalous": verdict})
-        stream.flush()
-
-    return write_csv
+def _pace(done: int, left: int, seconds: float) -> str:
+    """`, 35.2/s, 0:46:10 left`; empty before anything is done."""
+    if done < 1 or seconds <= 0:
+        return ""
+    return f", {done / seconds:.3g}/s, {timedelta(seconds=round(left * seconds / done))} left"
 
 
 def _commit() -> str:

@@ -1,9 +1,10 @@
 """Images in: the MVTec AD folder layout, safe decoding of strangers' files, rotated views on tensors."""
 
 import math
+import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -253,24 +254,29 @@ def _images_in(folder: Path, defect: str) -> list[InspectionImage]:
 
 
 def _is_image(path: Path) -> bool:
-    """By its name. Hidden files are none: macOS puts a `._crack.png` beside each `crack.png` that it copies."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return _has_image_name(path.name) and path.is_file()
 
 
-def find_images(patterns: Sequence[str | Path]) -> list[Path]:
+def _has_image_name(name: str) -> bool:
+    """Hidden files are none: macOS puts a `._crack.png` beside each `crack.png` that it copies."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+
+
+def find_images(patterns: Sequence[str | Path]) -> list[str]:
     """Image files named by files, folders (searched through) and globs, each once, in the order given.
 
-    A file named outright is taken whatever its suffix. Raises DatasetError for a pattern that finds nothing.
+    A file named outright is taken whatever its suffix. Plain text, for a list of 100,000 paths to stay small. Raises
+    DatasetError for a pattern that finds nothing, and for a folder that may not be read.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, None] = {}
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if _is_image(p))
+            matches = list(_images_below(str(path)))
         elif path.exists():
-            matches = [path]
+            matches = [str(path)]
         elif path.name and any(sign in str(pattern) for sign in "*?["):
-            matches = sorted(p for p in _glob(path) if _is_image(p))
+            matches = [str(p) for p in sorted(_glob(path)) if _is_image(p)]
         else:
             raise DatasetError(f"There is no file or folder {pattern}")
         if not matches:
@@ -279,6 +285,30 @@ def find_images(patterns: Sequence[str | Path]) -> list[Path]:
     return list(found)
 
 
-def _glob(pattern: Path) -> list[Path]:
+def _images_below(folder: str) -> Iterator[str]:
+    """Image files in a folder and in the folders in it, sorted. Linked files are taken, linked folders not entered: so
+    nothing goes round in circles, and no image comes twice."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(
+                (entry.name, is_folder)
+                for entry in entries
+                if (is_folder := entry.is_dir(follow_symlinks=False))
+                # The first asks no disk; the second takes a link that leads nowhere, or to itself, for no file.
+                or (
+                    _has_image_name(entry.name) and (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path))
+                )
+            )
+    except OSError as error:
+        raise DatasetError(f"The folder {folder} cannot be read: {error.strerror or error}") from error
+    for name, is_folder in found:
+        path = name if folder == "." else os.path.join(folder, name)
+        if is_folder:
+            yield from _images_below(path)
+        else:
+            yield path
+
+
+def _glob(pattern: Path) -> Iterator[Path]:
     anchor = Path(pattern.anchor) if pattern.is_absolute() else Path()
-    return list(anchor.glob(str(pattern.relative_to(anchor)) if pattern.is_absolute() else str(pattern)))
+    return anchor.glob(str(pattern.relative_to(anchor)) if pattern.is_absolute() else str(pattern))

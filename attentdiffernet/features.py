@@ -7,6 +7,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from .model import AttentDifferNet
 
 CACHE_ENVIRONMENT = "ATTENTDIFFERNET_CACHE"
 CACHE_BYTES = 2_000_000_000  # the oldest features go when a run ends above this
+# Raised with each change of the code that changes features: decoding, squeezing to a square, rotation, scales, pooling.
+# What was kept by other versions is then not read again.
+FEATURES_VERSION = 1
 VIEWS_PER_BATCH = 16  # more views at once run slower per view: they no longer fit the processor's cache
 
 Progress = Callable[[str, int, int], None]
@@ -38,17 +42,22 @@ class FeatureExtractor:
     """Features (V, 768) of image files through one model's frozen backbone.
 
     cache: folder of features computed before, or None to compute all. An entry's name is the digest of the image's
-    bytes, the backbone's weights (convolutions and attention) and the views, so nothing stale is ever read.
+    bytes, the backbone's weights (convolutions and attention), the views and FEATURES_VERSION, so nothing stale is
+    ever read.
     """
 
     def __init__(self, model: AttentDifferNet, cache: Path | None = None) -> None:
         self.model = model
         self.cache = cache
-        digest = hashlib.sha256(repr(model.config.attention).encode())
-        digest.update(f"{model.config.image_size} {model.config.n_scales}".encode())
-        for tensor in model.backbone.state_dict().values():
+
+    @cached_property
+    def _backbone(self) -> str:
+        config = self.model.config
+        digest = hashlib.sha256(f"{FEATURES_VERSION} {config.attention}".encode())
+        digest.update(f"{config.image_size} {config.n_scales}".encode())
+        for tensor in self.model.backbone.state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        self._backbone = digest.hexdigest()
+        return digest.hexdigest()
 
     def random_views(self, paths: Sequence[Path], n_views: int, seed: int, progress: Progress = no_progress) -> Tensor:
         """(N, V, 768) of random views, which depend on the seed and the image's content alone."""
@@ -70,6 +79,10 @@ class FeatureExtractor:
         with torch.inference_mode():
             batches = views.split(VIEWS_PER_BATCH)
             return torch.cat([self.model.features(make_views(image, batch)) for batch in batches])
+
+    def of_tensor(self, image: Tensor, views: Tensor) -> Tensor:
+        """As `of_image`, through the cache: for images that are made anew in the same way."""
+        return self._cached(hashlib.sha256(image.numpy().tobytes()).digest(), views, lambda: image)
 
     def _stream(
         self, paths: Sequence[Path], views_of: Callable[[bytes], Tensor], stage: str, progress: Progress

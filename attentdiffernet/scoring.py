@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +12,13 @@ import torch
 from torch import Tensor
 
 from .checkpoint import Calibration
-from .data import make_views
+from .data import make_views, read_image, to_tensor
+from .errors import ImageError
 from .features import VIEWS_PER_BATCH, FeatureExtractor, Progress, no_progress
 from .model import AttentDifferNet
 
 MAX_VIEWS = 64  # as many as DifferNet's reference code takes
+READ_AHEAD = 4  # images decoded while one is scored
 
 
 def anomaly_score(z: Tensor, n_views: int) -> Tensor:
@@ -47,6 +51,46 @@ def score_image(model: AttentDifferNet, image: Tensor, n_views: int) -> float:
     """The anomaly score of one image (3, S, S) in [0, 1], as of `data.to_tensor`."""
     with torch.inference_mode():
         return float(model.score(FeatureExtractor(model).of_image(image, model.views(n_views))[None]))
+
+
+def score_files(
+    model: AttentDifferNet, paths: Iterable[str], n_views: int, until_settled: Calibration | None = None
+) -> Iterator[float | ImageError]:
+    """One anomaly score per file, in order, as they are ready, or why the file cannot be read.
+
+    until_settled: with the model's calibration, each image gets as many views as its verdict needs, n_views at most.
+    For any number of files: nothing is kept, a thread decodes a few images ahead, memory stays that of those few.
+    """
+    extractor, views = FeatureExtractor(model), model.views(n_views)
+    for image in _decoded_ahead(paths, model.config.image_size):
+        if isinstance(image, ImageError):
+            yield image
+            continue
+        if until_settled is not None:
+            yield score_until_settled(model, until_settled, image, n_views).value
+            continue
+        with torch.inference_mode():
+            score = float(model.score(extractor.of_image(image, views)[None]))
+        yield score
+
+
+def _decoded_ahead(paths: Iterable[str], image_size: int) -> Iterator[Tensor | ImageError]:
+    def decode(path: str) -> Tensor | ImageError:
+        try:
+            return to_tensor(read_image(path), image_size)
+        except ImageError as error:
+            return error
+        except OSError as error:
+            return ImageError(f"{Path(path).name} could not be read: {error.strerror or error}")
+
+    upcoming: deque[Future[Tensor | ImageError]] = deque()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        for path in paths:
+            upcoming.append(pool.submit(decode, path))
+            if len(upcoming) > READ_AHEAD:
+                yield upcoming.popleft().result()
+        while upcoming:
+            yield upcoming.popleft().result()
 
 
 @dataclass(frozen=True)

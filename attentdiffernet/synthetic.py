@@ -6,15 +6,24 @@ generator's.
 """
 
 import math
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+
+class Images(Protocol):
+    """Normal images (3, S, S) by number: a tensor, or what reads them by need."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, i: int, /) -> Tensor: ...
+
+
 AREA = (0.001, 0.03)  # share of the image that a defect covers, drawn log-uniformly
 
 
-def add_defect(image: Tensor, normals: Tensor, rng: torch.Generator, area: tuple[float, float] = AREA) -> Tensor:
+def add_defect(image: Tensor, normals: Images, rng: torch.Generator, area: tuple[float, float] = AREA) -> Tensor:
     """A copy of image (3, S, S) with one defect of a random kind. normals: (N, 3, S, S), where foreign texture comes
     from."""
     share = _log_uniform(*area, rng)
@@ -33,7 +42,7 @@ def add_defect(image: Tensor, normals: Tensor, rng: torch.Generator, area: tuple
 
 
 def paste_patch(
-    image: Tensor, normals: Tensor, rng: torch.Generator, area: tuple[float, float] = (0.01, 0.1)
+    image: Tensor, normals: Images, rng: torch.Generator, area: tuple[float, float] = (0.01, 0.1)
 ) -> Tensor:
     """A copy of image (3, S, S) with a rectangle, of a share of its area drawn log-uniformly from the given range, cut
     from another place of one of the normals (N, 3, S, S) and re-lit."""

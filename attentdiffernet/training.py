@@ -175,7 +175,7 @@ def fit_attention(
     rng = torch.Generator().manual_seed(config.seed)
     size = model.config.image_size // 2
     stage = "training attention"
-    normals = torch.stack([to_tensor(read_image(image.path), size) for image in images])
+    normals = ReadByNeed([image.path for image in images], size)
     blocks = nn.ModuleList(model.backbone.attention_blocks().values()).requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
         head = nn.Linear(CHANNELS, 1)
@@ -183,7 +183,7 @@ def fit_attention(
     nn.init.zeros_(head.bias)
     optimiser = torch.optim.Adam([*blocks.parameters(), *head.parameters()], lr=PROXY_LEARNING_RATE)
     for step in range(PROXY_STEPS):
-        batch = normals[torch.randint(len(normals), (PROXY_BATCH // 2,), generator=rng)]
+        batch = torch.stack([normals[int(i)] for i in torch.randint(len(normals), (PROXY_BATCH // 2,), generator=rng)])
         pasted = torch.stack([paste_patch(image, normals, rng) for image in batch])
         angles = torch.rand(PROXY_BATCH // 2, generator=rng) * 360
         views = make_views(torch.cat([batch, pasted]), torch.cat([angles, angles]))
@@ -197,3 +197,20 @@ def fit_attention(
         optimiser.step()
         progress(stage, step + 1, PROXY_STEPS)
     blocks.requires_grad_(False)
+
+
+class ReadByNeed:
+    """Images (3, S, S) in [0, 1] by their number, each read when first asked for and kept in 8 bits: what is drawn from
+    a large set is never in memory as a whole."""
+
+    def __init__(self, paths: Sequence[Path], size: int) -> None:
+        self.paths, self.size = paths, size
+        self._read: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> Tensor:
+        if i not in self._read:
+            self._read[i] = to_tensor(read_image(self.paths[i]), self.size).mul_(255).round_().byte()
+        return self._read[i].float().div_(255)

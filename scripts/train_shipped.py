@@ -1,51 +1,24 @@
-"""Trains and evaluates the models that the project ships, and writes their score files to `results/`.
+"""Trains and evaluates the models that the project ships, and takes the examples of the demo's page from their images.
 
-    python scripts/train_shipped.py sample                 the synthetic sample set, bundled backbone
-    python scripts/train_shipped.py mvtec_ad/bottle        real images below $ATTENTDIFFERNET_DATA, ImageNet backbone
-    python scripts/train_shipped.py mtd/magnetic_tile      ... and DifferNet with bundled and random weights
+    python scripts/train_shipped.py sample     grids/sample.toml: the synthetic sample set, drawn first where it lacks
+    python scripts/train_shipped.py real       grids/real.toml: real images below $ATTENTDIFFERNET_DATA
 
-What is done already (a score file of the run is there) is skipped. Options are fixed here, before any test image is
-seen, and are the same for the three variants.
+What is done already is skipped.
 """
 
-import json
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from attentdiffernet.datasets.sample import CATEGORIES
+from attentdiffernet.grid import read_grid
 
 ROOT = Path(__file__).resolve().parent.parent
-VARIANTS = ("none", "se", "cbam")
 
 
 def attentdiffernet(*arguments: str | Path) -> None:
     print("attentdiffernet", *arguments, flush=True)
     subprocess.run([sys.executable, "-m", "attentdiffernet.cli", *map(str, arguments)], check=True)
-
-
-def chosen_in(model_dir: Path) -> list[str]:
-    """What the rule chose for DifferNet. It looks at the plain backbone, so it would choose the same for the others."""
-    config = json.loads((model_dir / "config.json").read_text())
-    options = ["--view-kind", config["model"]["views"], "--readout", config["model"]["readout"]]
-    options += ["--train-views", config["training"]["views_per_image"], "--views", config["scoring"]["n_views"]]
-    return [str(option) for option in options]
-
-
-def run(folder: Path, variant: str, weights: str, model_dir: Path, chosen: list[str] | None = None) -> None:
-    dataset, category = folder.parent.name, folder.name
-    name = f"{dataset}-{category}-{variant}-{weights}-s0"
-    if (ROOT / "results" / "scores" / dataset / category / f"{name}.csv").exists() and (
-        model_dir.exists() or not model_dir.is_relative_to(ROOT)
-    ):
-        print(f"{name} is there already", flush=True)
-        return
-    options = ["--variant", variant, "--weights", weights, *(chosen or [])]
-    attentdiffernet("train", folder, "--out", model_dir, *options)
-    attentdiffernet("evaluate", model_dir, folder, "--results", ROOT / "results", "--run", name)
 
 
 def copy_examples(folder: Path) -> None:
@@ -58,35 +31,16 @@ def copy_examples(folder: Path) -> None:
 
 
 def main(names: list[str]) -> None:
-    if not names:
+    if not names or set(names) - {"sample", "real"}:
         sys.exit(__doc__)
     for name in names:
+        file = ROOT / "grids" / f"{name}.toml"
+        if name == "sample" and not (ROOT / "data" / "sample").exists():
+            attentdiffernet("datasets", "sample", "--out", ROOT / "data" / "sample")
+        attentdiffernet("grid", file)
         if name == "sample":
-            data = ROOT / "data" / "sample"
-            if not data.exists():
-                attentdiffernet("datasets", "sample", "--out", data)
-            for folder in sorted(data / name for name in CATEGORIES):
-                for variant in VARIANTS:
-                    models = ROOT / "models" / "sample" / folder.name
-                    run(
-                        folder,
-                        variant,
-                        "bundled",
-                        models / variant,
-                        None if variant == "none" else chosen_in(models / "none"),
-                    )
-                copy_examples(folder)
-            continue
-        folder = Path(os.environ["ATTENTDIFFERNET_DATA"]) / name
-        for variant in VARIANTS:
-            models = ROOT / "models" / name
-            run(
-                folder, variant, "imagenet", models / variant, None if variant == "none" else chosen_in(models / "none")
-            )
-        with tempfile.TemporaryDirectory() as temporary:  # measured for comparison, not shipped
-            for weights in ("random", "bundled"):
-                run(folder, "none", weights, Path(temporary) / weights, chosen_in(models / "none"))
-    attentdiffernet("summarise", ROOT / "results")
+            for folder in sorted({task.folder for task in read_grid(file)}):
+                copy_examples(Path(folder))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,12 @@
 import dataclasses
 import json
 import os
+import shutil
+import signal
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +22,7 @@ from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.scoring import score_image
 
 KINDS = ["none", "se", "cbam"]
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -130,6 +136,55 @@ def test_if_saving_fails_the_old_model_stays(step, folder, detector, monkeypatch
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
     assert load(folder).variant == "cbam"
+
+
+KILLED = """
+import os, signal, sys
+from attentdiffernet import checkpoint
+
+detector = checkpoint.load(sys.argv[1])
+replace, calls = os.replace, []
+
+def die(source, target):
+    calls.append(target)
+    if len(calls) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+checkpoint.os.replace = die
+checkpoint.save(detector, sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize(("step", "variant"), [(1, "cbam"), (2, "none")])
+def test_a_kill_while_saving_leaves_one_whole_model(step, variant, folder, detector, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "GAP_SECONDS", 0.01)
+    new = save(detector("none"), tmp_path / "elsewhere" / "new")
+    done = subprocess.run([sys.executable, "-c", KILLED, new, folder, str(step)], cwd=ROOT, timeout=300)
+    assert done.returncode == -signal.SIGKILL
+    left = {path for path in tmp_path.iterdir() if path.name.startswith(".model.")}
+    assert len(left) == step and folder.exists() == (step == 1), "before the first rename; between the two"
+    assert load(folder).variant == variant
+    save(detector("se"), folder)
+    assert load(folder).variant == "se"
+    left = {path for path in left if path.exists()}
+    assert len(left) == (step == 1), "of a process that may be alive"
+    for path in left:
+        os.utime(path, (0, 0))
+    save(detector("se"), folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "model"]
+
+
+def test_what_only_looks_like_a_leftover_stays(folder, detector):
+    other = folder.parent / ".model.of-my-grandmother"
+    other.mkdir()
+    os.utime(other, (0, 0))
+    (folder.parent / ".model.abcdefgh.old").mkdir()  # an old model alone is not brought back: its folder was deleted
+    shutil.rmtree(folder)
+    with pytest.raises(CheckpointError, match="There is no model folder"):
+        load(folder)
+    save(detector("none"), folder)
+    assert other.exists()
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path, detector):
@@ -319,8 +374,28 @@ def test_a_model_that_the_hub_lacks(monkeypatch):
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", missing)
-    with pytest.raises(CheckpointError, match=r"^There is no model folder no/such, and the Hugging Face Hub gave none"):
+    complaint = r"^There is no model folder no/such here, and the Hugging Face Hub could not be asked for one \(Local"
+    with pytest.raises(CheckpointError, match=complaint):
         load("no/such")
+
+
+def test_a_name_that_is_none_on_the_hub():
+    with pytest.raises(
+        CheckpointError, match=r"^There is no model folder a b/c here, and no model of that name on the"
+    ):
+        load("a b/c")
+
+
+def test_a_slip_in_a_path_is_not_asked_of_the_hub(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **kwargs: pytest.fail("asked the Hub"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(
+        CheckpointError, match=r"^There is no model folder runs/gaer; the Hugging Face Hub is not asked"
+    ):
+        load("runs/gaer")
 
 
 @pytest.mark.parametrize("name", ["gone", "./gone/model", "/gone/model", "a/b/c", "../gone"])

@@ -1,5 +1,6 @@
 """The command line from training to a map on real files; what a user can mend is one sentence and an exit code."""
 
+import contextlib
 import csv
 import io
 import json
@@ -7,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +22,15 @@ from attentdiffernet.data import read_image
 
 ROOT = Path(__file__).parents[1]
 DATASETS = ["datasets list", "datasets info", "datasets prepare", "datasets sample"]
-COMMANDS = ["train", "evaluate", "score", "explain", "summarise", *DATASETS]
+COMMANDS = ["train", "evaluate", "score", "explain", "summarise", "grid", *DATASETS]
 QUICK = ["--weights", "random", "--epochs", "2", "--train-views", "1", "--views", "2"]
 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
     """run(*arguments) -> (exit code, stdout, stderr), through the installed entry point."""
+
+    monkeypatch.setattr(cli, "SECONDS_BETWEEN_LINES", float("inf"))  # nor on a slow machine
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["attentdiffernet", *map(str, arguments)])
@@ -52,13 +56,14 @@ def model_dir(category, tmp_path_factory):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    assert re.fullmatch(
-        r"AttentDifferNet \(CBAM\) of wafer: 6 normal images fitted, 2 held out\. Threshold [\d.e+]+, flags at most "
-        rf"33\.3% of normal images on average\. Written to {re.escape(str(out))}\n",
+    assert re.search(  # a slow machine has lines of progress in front
+        r"^AttentDifferNet \(CBAM\) of wafer: 6 normal images fitted, 2 held out\. Threshold [\d.e+]+, flags at most "
+        rf"33\.3% of normal images on average\. Written to {re.escape(str(out))}\n\Z",
         done.stderr,
+        re.MULTILINE,
     )
     return out
 
@@ -139,6 +144,66 @@ def test_score_as_json_lines_from_globs_into_a_file(run, model_dir, photographs,
     assert all(row["error"] is None and isinstance(row["anomalous"], bool) and row["score"] > 0 for row in rows)
     _, output, _ = run("score", model_dir, "photographs/a.png", "--format", "json", "--out", "-")
     assert json.loads(output) == rows[0], "the same image, the same score"
+
+
+def test_score_killed_and_started_again_scores_each_image_once(run, detector, category, tmp_path):
+    model = checkpoint.save(detector("none"), tmp_path / "model")
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    originals = sorted((category / "train" / "good").iterdir())
+    for n in range(300):
+        (folder / f"{n:03}.png").hardlink_to(originals[n % len(originals)])
+    arguments = ["score", model, folder, "--views", "1", "--out"]
+    command = [sys.executable, "-m", "attentdiffernet.cli", *arguments, tmp_path / "killed.csv"]
+    rows = 0
+    for wanted in (40, 120):  # killed twice, the second time while it continues
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        while process.poll() is None and rows < wanted:
+            with contextlib.suppress(FileNotFoundError):
+                rows = (tmp_path / "killed.csv").read_bytes().count(b"\n") - 1
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+        rows = (tmp_path / "killed.csv").read_bytes().count(b"\n") - 1
+        assert wanted <= rows < 300, "killed in the middle"
+    code, _, errors = run(*arguments, tmp_path / "killed.csv")
+    assert code == 0 and f"has the scores of {rows} of 300 images already; {300 - rows} to go\n" in errors
+    assert run(*arguments, tmp_path / "whole.csv")[0] == 0
+    assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert len(set((tmp_path / "whole.csv").read_text().splitlines())) == 301
+
+
+def test_score_continues_with_the_same_settings_only(run, model_dir, detector, photographs, tmp_path):
+    out, other = tmp_path / "scores.csv", checkpoint.save(detector("none"), tmp_path / "other")
+    assert run("score", model_dir, "photographs", "--out", out)[0] == 1
+    before = out.read_bytes()
+    code, _, errors = run("score", model_dir, "photographs", "--out", out, "--views", "3")
+    assert code == 2 and f"Error: {out} holds scores of 2 views, not 3. Name another file with --out, or" in errors
+    code, _, errors = run("score", other, "photographs", "--out", out)
+    assert code == 2 and f"Error: {out} holds scores of another model (fingerprint " in errors
+    assert out.read_bytes() == before
+    (photographs / "bad.png").write_bytes((photographs / "a.png").read_bytes())
+    code, _, errors = run("score", model_dir, "photographs", "--out", out)
+    assert (code, errors) == (0, f"{out} has the scores of 2 of 3 images already; 1 to go\n"), "the bad one, mended"
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    assert sorted(row["image"] for row in rows) == [f"photographs/{n}" for n in ("a.png", "bad.png", "deep/b.png")]
+    assert rows[2]["score"] == rows[0]["score"], "the same content, the same score"
+    assert run("score", other, "photographs", "--out", out, "--overwrite")[0] == 0
+    assert {row["model"] for row in csv.DictReader(io.StringIO(out.read_text()))} == {
+        checkpoint.load(other).fingerprint
+    }
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(run, model_dir, photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "SECONDS_BETWEEN_LINES", 0.0)
+    (photographs / "bad.png").unlink()
+    code, _, errors = run("score", model_dir, "photographs", "--out", tmp_path / "scores.csv")
+    assert code == 0
+    assert re.fullmatch(
+        r"scoring: 0 of 2\nscoring: 1 of 2, [\d.e+]+/s, 0:\d\d:\d\d left\n"
+        r"scoring: 2 of 2, [\d.e+]+/s, 0:00:00 left\n",
+        errors,
+    )
 
 
 def test_score_equals_evaluate(run, model_dir, category, tmp_path):

@@ -1,7 +1,10 @@
 """What a person sees in a file is what is read, or a plain sentence; views turn as they say; folders are checked."""
 
 import io
+import os
 import struct
+import tempfile
+import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -309,14 +312,39 @@ def test_a_folder_in_another_layout_is_refused(files, part, complaint, tmp_path)
 def test_find_images(tmp_path, monkeypatch):
     touch(tmp_path, "a/1.png", "a/deep/2.JPEG", "a/notes.txt", "a/.hidden.png", "b/x[1].png", "b/x1.png", "odd.dat")
     monkeypatch.chdir(tmp_path)
-    names = lambda *patterns: [path.as_posix() for path in find_images(patterns)]  # noqa: E731
+    names = lambda *patterns: find_images(patterns)  # noqa: E731
     assert names("a") == ["a/1.png", "a/deep/2.JPEG"]
     assert names("b/x1.png", "a", "a/1.png") == ["b/x1.png", "a/1.png", "a/deep/2.JPEG"]
     assert names("a/*") == ["a/1.png"] and names("**/2*") == ["a/deep/2.JPEG"]
     assert names("b/x[1].png") == ["b/x[1].png"], "a file of that name comes before a pattern"
     assert names("odd.dat") == ["odd.dat"], "named outright"
     assert names(str(tmp_path / "b" / "x?.png")) == [str(tmp_path / "b" / "x1.png")]
-    assert find_images([Path("a/1.png")]) == [Path("a/1.png")]
+    assert find_images([Path("a/1.png")]) == ["a/1.png"]
+    assert names(".") == ["a/1.png", "a/deep/2.JPEG", "b/x1.png", "b/x[1].png"] and names("./a//") == names("a")
+
+
+def test_links_lead_in_no_circles_and_to_no_image_twice(tmp_path):
+    touch(tmp_path, "root/b/1.png", "outside/2.png")
+    (tmp_path / "root" / "a").symlink_to(tmp_path / "root", target_is_directory=True)
+    (tmp_path / "root" / "b" / "up").symlink_to("..", target_is_directory=True)
+    (tmp_path / "root" / "self.png").symlink_to("self.png")
+    (tmp_path / "root" / "c.png").symlink_to(tmp_path / "outside" / "2.png")
+    (tmp_path / "link").symlink_to(tmp_path / "root", target_is_directory=True)
+    for named in ("root", "link"):
+        found = find_images([tmp_path / named])
+        assert found == [str(tmp_path / named / name) for name in ("b/1.png", "c.png")]
+
+
+def test_listing_100_000_images_costs_little_memory():
+    with tempfile.TemporaryDirectory() as root:  # not tmp_path, which stays for some runs
+        for n in range(100_000):
+            os.close(os.open(f"{root}/image-{n:06}.png", os.O_CREAT))
+        tracemalloc.start()
+        found = find_images([root])
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert len(found) == 100_000 and found == sorted(found)
+    assert peak < 100e6, f"{peak / 1e6:.0f} MB"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_the_second_time_nothing_is_computed(runs, tiny, paths, tmp_path):
     assert runs == [2, 2, 2], "content counts, not the name"
 
 
-def test_whatever_changes_the_features_is_a_miss(runs, tiny, tmp_path):
+def test_whatever_changes_the_features_is_a_miss(runs, tiny, tmp_path, monkeypatch):
     path, cache = tmp_path / "x.png", tmp_path / "cache"
     Image.fromarray(NOISE).save(path)
     weights = {key: tensor.clone() for key, tensor in load_weights("random").items()}
@@ -78,6 +78,8 @@ def test_whatever_changes_the_features_is_a_miss(runs, tiny, tmp_path):
     assert ask(tiny("none", seed=1)) == 6, "another flow on the same backbone has the same features"
     Image.fromarray(255 - NOISE).save(path)
     assert ask() == 7
+    monkeypatch.setattr(module, "FEATURES_VERSION", module.FEATURES_VERSION + 1)
+    assert ask() == 8, "features of other code"
 
 
 def test_random_views_depend_on_content_and_seed_alone(tiny, paths, tmp_path):

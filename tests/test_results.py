@@ -170,6 +170,23 @@ def test_runs_are_added_and_replaced(tmp_path):
     assert list(runs.columns) == results.RUN_COLUMNS
 
 
+APPEND = """
+import dataclasses, sys
+from attentdiffernet import results
+run = results.Run("r", "d", "c", "none", 0, "random", "", 1, "last", 1, "", "here")
+for n in range(20):
+    results.append_run(sys.argv[1], dataclasses.replace(run, run=f"{sys.argv[2]}-{n}"))
+"""
+
+
+def test_processes_that_add_runs_at_once_lose_none(tmp_path):
+    pytest.importorskip("fcntl")
+    adding = [subprocess.Popen([sys.executable, "-c", APPEND, tmp_path, name]) for name in "abc"]
+    assert [process.wait(300) for process in adding] == [0, 0, 0]
+    assert set(results.runs_of(tmp_path)) == {f"{name}-{n}" for name in "abc" for n in range(20)}
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "a b", ".hidden", "x" * 121, "é", "a\n"])
 def test_names_that_are_no_file_names_are_refused(tmp_path, name):
     for field in ("run", "dataset", "category"):

@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from attentdiffernet.data import InspectionDataset, even_angles, make_views, read_image, to_tensor
-from attentdiffernet.scoring import anomaly_score, score_image, score_images, score_progressively, view_scores
+from attentdiffernet.errors import ImageError
+from attentdiffernet.scoring import (
+    READ_AHEAD,
+    anomaly_score,
+    score_files,
+    score_image,
+    score_images,
+    score_progressively,
+    view_scores,
+)
 
 
 def test_anomaly_score_by_hand():
@@ -36,6 +45,7 @@ def test_all_ways_lead_to_the_same_score(n_views, tiny, category):
         expected = pytest.approx(z.square().mean().item(), rel=1e-4)
         assert score_image(model, image, n_views) == expected
         assert list(score_images(model, [path], n_views)) == [expected]
+        assert list(score_files(model, [str(path)], n_views)) == [expected]
         assert last[name].value == expected and last[name].n_views == n_views
 
 
@@ -81,3 +91,23 @@ def test_scores_are_streamed(tiny, category, monkeypatch):
 @pytest.mark.usefixtures("global_state_kept")
 def test_scoring_leaves_global_state_alone(tiny, image):
     score_image(tiny("cbam"), image, 2)
+
+
+def test_files_are_read_a_few_ahead_and_a_bad_one_stops_nothing(tiny, category, tmp_path, monkeypatch):
+    from attentdiffernet import scoring
+
+    good = str(InspectionDataset(category).test[0].path)
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    too_long = "x" * 5000 + ".png"  # the system refuses to look it up
+    asked = []
+    monkeypatch.setattr(scoring, "read_image", lambda path: asked.append(path) or read_image(path))
+    paths = [good, str(tmp_path / "bad.png"), str(tmp_path / "gone.png"), too_long, good] + [good] * 20
+    scores = score_files(tiny("none"), paths, 1)
+    first = next(scores)
+    assert 1 <= len(asked) <= READ_AHEAD + 1 and len(asked) < len(paths)
+    rest = [next(scores) for _ in range(4)]
+    assert [type(value) for value in rest] == [ImageError, ImageError, ImageError, float] and rest[-1] == first
+    assert str(rest[0]).startswith("bad.png is not an image") and str(rest[1]) == "There is no file gone.png"
+    assert "name too long" in str(rest[2])
+    scores.close()
+    assert len(asked) < len(paths)

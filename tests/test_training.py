@@ -178,6 +178,17 @@ def test_proxy_training_changes_the_blocks_and_nothing_else(kind, category, monk
     assert all(torch.equal(tensor, after[key]) for key, tensor in models[1].state_dict().items())
 
 
+def test_images_are_read_when_first_asked_for(category, monkeypatch):
+    asked = []
+    monkeypatch.setattr(training, "read_image", lambda path: asked.append(path) or read_image(path))
+    paths = [image.path for image in InspectionDataset(category).train]
+    normals = training.ReadByNeed(paths, 64)
+    assert len(normals) == len(paths) and asked == []
+    for i in (3, 1, 3):
+        assert torch.equal(normals[i], to_tensor(read_image(paths[i]), 64)), "8 bits are what an image has"
+    assert asked == [paths[3], paths[1]]
+
+
 def test_train_trains_attention_where_asked(category, monkeypatch):
     calls = []
     monkeypatch.setattr(training, "fit_attention", lambda *args: calls.append(args[0].config.attention.kind))

@@ -1,0 +1,355 @@
+"""A grid of runs: what its file says, what is skipped, and that kills, failures and lost nodes cost no other run."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from attentdiffernet import checkpoint, results
+from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.grid import (
+    Engine,
+    Outcome,
+    Task,
+    execute,
+    local_processes,
+    read_grid,
+    run_grid,
+    share_cores,
+    split_done,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 600  # seconds, for a machine that others use too
+SCORES = [("good/0.png", "good", 0, 1.0), ("crack/0.png", "crack", 1, 2.0)]
+TINY = """
+[model]
+image_size = 256
+flow = {n_blocks = 2, hidden_width = 16, hidden_layers = 1}
+[training]
+epochs = 1
+views_per_image = 1
+[scoring]
+n_views = 1
+"""
+HEAD = """
+results = "results"
+models = "models/{category}/{run}"
+categories = ["sample/wafer"]
+variants = ["none"]
+weights = ["random"]
+seeds = [0]
+"""
+
+
+@pytest.fixture
+def file(tmp_path, category, monkeypatch):
+    """file(head, tail) -> a grid file on the tiny category."""
+    monkeypatch.setenv("ATTENTDIFFERNET_DATA", str(category.parent.parent))
+
+    def write(head=HEAD, tail=TINY):
+        path = tmp_path / "grid.toml"
+        path.write_text(head + tail)
+        return path
+
+    return write
+
+
+def command(file, *options):
+    return [sys.executable, "-m", "attentdiffernet.cli", "grid", str(file), *map(str, options)]
+
+
+def call(file, *options):
+    done = subprocess.run(command(file, *options), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    return done.returncode, done.stdout, done.stderr
+
+
+def wait_for(condition):
+    """The first true value of the condition."""
+    end = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+    return value
+
+
+def children(parent):
+    """Processes that a process has started, by number, with their command lines."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+    return found
+
+
+def running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+# -- the file
+
+
+def test_a_grid_is_all_combinations_with_equal_features_together(file, tmp_path):
+    head = HEAD.replace('["none"]', '["cbam", "none"]').replace("[0]", "[0, 1]").replace("sample/w", "*/w")
+    tasks = read_grid(file(head + 'tag = "x"\n', TINY + "[model.attention]\nreduction = 8\n"))
+    assert sorted(task.run for task in tasks) == [
+        f"sample-wafer-{variant}-random-s{seed}-x" for variant in ("cbam", "none") for seed in (0, 1)
+    ]
+    none = [task for task in tasks if task.model.attention.kind == "none"]
+    assert none[0].features == none[1].features and abs(tasks.index(none[0]) - tasks.index(none[1])) == 1
+    assert len({task.features for task in tasks}) == 3, "blocks start from the seed"
+    for task in tasks:
+        assert (task.model.image_size, task.model.flow.n_blocks, task.model.attention.reduction) == (256, 2, 8)
+        assert (task.training.epochs, task.training.batch_size, task.scoring.n_views) == (1, 96, 1)
+        assert task.results == tmp_path / "results"
+        assert task.model_dir == str(tmp_path / "models" / "wafer" / task.run)
+        assert Task.from_json(task.to_json()) == task
+
+
+def test_parts_take_from_the_top_what_they_do_not_say(file):
+    one, two = read_grid(file(tail=TINY + "[[grid]]\n[[grid]]\ntag = 'b'\n[grid.training]\nepochs = 7\n"))
+    assert (one.training.epochs, two.training.epochs, two.training.views_per_image) == (1, 7, 1)
+    assert two == replace(one, run=two.run, model_dir=two.model_dir, training=two.training)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('results = "results"', "", "results must name a folder"),
+        ('results = "results"', "results = 3", "results must be text, got 3"),
+        ("[0]", "0", "seeds must be a list of whole numbers, got 0"),
+        ("[0]", "[true]", "seeds must be a list of whole numbers"),
+        ("[0]", "[-1]", "seed must lie in 0"),
+        ("[0]", "[0, 0]", "two runs have the same run, sample-wafer-none-random-s0; a tag keeps them apart"),
+        ('["none"]', '["eca"]', "kind must be one of none, se, cbam, got 'eca'"),
+        ('["none"]', "[]", r"variants must be a list of texts, got \[\]"),
+        ("sample/wafer", "sample/gone*", r"there is no category sample/gone\* with a folder train/good in "),
+        ("sample/wafer", "wafer", "categories are DATASET/CATEGORY, got 'wafer'"),
+        ("sample/wafer", "../wafer", "categories are DATASET/CATEGORY"),
+        ("/{run}", "/{name}", r"models may hold \{dataset\}, .*, got 'models/\{category\}/\{name\}'"),
+        ("[0]", "[0, 1]\nmodels2 = 1", "a grid has no models2; it has results, data"),
+        ("/{run}", '"\nseeds = [0, 1]\nx = "', "is no TOML: "),
+        ("epochs", "epoch", "TrainingConfig has no option epoch; it has epochs"),
+        ("epochs = 1", "seed = 1", r"seed is given by a list at the top, not in \[training\]"),
+        ("image_size = 256", "attention = {kind = 'se'}", "without kind, which the list variants gives"),
+        ("image_size = 256", "weights = 'random'", "weights is given by a list"),
+        ("[model]\nimage_size = 256", "[model]\nimage_size = 10", "AlexNet needs 63 px"),
+        ("flow = {", "flow = 'big' #", "flow must be a table or one of paper, compact, got 'big'"),
+        ('results = "results"', 'results = "r"\ntag = "a b"', "A run needs a name of letters"),
+    ],
+)
+def test_a_bad_grid_is_refused_with_its_name(file, old, new, complaint):
+    assert old in HEAD + TINY
+    path = file(HEAD.replace(old, new), TINY.replace(old, new))
+    with pytest.raises(AttentDifferNetError, match=complaint) as caught:
+        read_grid(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_without_data_or_file(file, tmp_path, monkeypatch):
+    path = file()
+    monkeypatch.delenv("ATTENTDIFFERNET_DATA")
+    with pytest.raises(AttentDifferNetError, match="data must name the folder of the data sets, or ATTENTDIFFERNET_DA"):
+        read_grid(path)
+    with pytest.raises(AttentDifferNetError, match=r"^There is no grid file "):
+        read_grid(tmp_path / "gone.toml")
+
+
+@pytest.mark.parametrize(
+    ("n_runs", "jobs", "cores", "shares"),
+    [(9, None, 16, (8, 2)), (3, None, 16, (3, 5)), (9, 16, 4, (4, 1)), (9, None, 1, (1, 1)), (1, 3, 2, (1, 2))],
+)
+def test_cores_are_shared_and_never_more_than_there_are(n_runs, jobs, cores, shares):
+    assert share_cores(n_runs, jobs, cores) == shares and shares[0] * shares[1] <= cores
+
+
+# -- order and results, without any training
+
+
+@pytest.fixture
+def tasks(file):
+    return read_grid(file(HEAD.replace('["none"]', '["none", "se"]').replace("[0]", "[0, 1, 2]")))
+
+
+def answered(outcome):
+    future = Future()
+    future.set_result(outcome) if isinstance(outcome, Outcome) else future.set_exception(outcome)
+    return future
+
+
+def test_the_first_of_equal_features_goes_alone_and_the_others_next(tasks):
+    started, pending = [], []
+
+    def submit(task):  # runs end two by two
+        started.append(task.run.removeprefix("sample-wafer-"))
+        pending.append(Future())
+        if len(pending) == 2:
+            for future in pending:
+                future.set_result(Outcome(SCORES))
+            pending.clear()
+            return future
+        return pending[0]
+
+    assert run_grid(tasks, Engine(submit, 2)) == {}
+    assert started == [f"{name}-random-s{seed}" for name, seed in
+                       [("none", 0), ("se", 0), ("none", 1), ("none", 2), ("se", 1), ("se", 2)]]  # fmt: skip
+
+
+def test_what_failed_is_told_and_the_others_are_written(tasks, tmp_path):
+    answers = {tasks[0].run: Outcome(error="no light"), tasks[1].run: RuntimeError("node\nlost")}
+    nan = [*SCORES[:1], ("crack/0.png", "crack", 1, float("nan"))]
+    answers[tasks[2].run] = Outcome(nan)
+    seen = []
+    failed = run_grid(
+        tasks,
+        Engine(lambda task: answered(answers.get(task.run, Outcome(SCORES))), 4),
+        "abc1234",
+        lambda task, outcome: seen.append(task.run),
+    )
+    assert sorted(seen) == sorted(task.run for task in tasks)
+    assert {name: outcome.error[:40] for name, outcome in failed.items()} == {
+        tasks[0].run: "no light",
+        tasks[1].run: "RuntimeError: node lost",
+        tasks[2].run: "its scores could not be written: " + str(tmp_path)[:7],
+    }
+    assert set(results.runs_of(tmp_path / "results")) == {task.run for task in tasks[3:]}
+    row = results.runs_of(tmp_path / "results")[tasks[3].run]
+    assert (row.epochs, row.n_views, row.commit, row.backbone) == (1, 1, "abc1234", "random")
+
+
+def names(*groups):
+    return [[task.run for task in group] for group in groups]
+
+
+def test_done_is_what_is_complete_and_made_with_the_same_options(tasks, file, tmp_path):
+    one, two, three = tasks[:3]
+    run_grid(tasks[:3], Engine(lambda task: answered(Outcome(SCORES)), 1))
+    assert names(*split_done(tasks[:3])) == [[], [], [t.run for t in tasks[:3]]], "their models are missing"
+    for task in tasks[:3]:
+        Path(task.model_dir).mkdir(parents=True)
+    assert names(*split_done(tasks[:4])) == [[t.run for t in tasks[:3]], [], [tasks[3].run]]
+    longer = replace(one, training=replace(one.training, epochs=9))
+    assert names(*split_done([longer, two])) == [[two.run], [one.run], []]
+    results.score_path(two.results, two.dataset, two.category, two.run).unlink()
+    assert names(*split_done([two])) == [[], [], [two.run]]
+    path = results.score_path(three.results, three.dataset, three.category, three.run).with_suffix(".json")
+    options = path.read_text()
+    older = json.loads(options)
+    del older["model"]["attention"]["reduction"]
+    path.write_text(json.dumps(older))
+    assert names(*split_done([three])) == [[three.run], [], []], "an option that came later had its default"
+    path.write_text(options.replace('"epochs"', '"epochen"'))
+    assert names(*split_done([three])) == [[], [three.run], []], "an option that is no more"
+    path.unlink()
+    assert names(*split_done([three])) == [[three.run], [], []], "of a run that no grid made, the row decides"
+    longer = replace(three, training=replace(three.training, epochs=9))
+    assert names(*split_done([longer])) == [[], [three.run], []]
+
+
+# -- real runs in real processes
+
+
+def test_a_run_fails_in_words(tasks, category, tmp_path):
+    empty = tmp_path / "data" / "sample" / "wafer"
+    (empty / "train" / "good").mkdir(parents=True)
+    assert "has no folder test" in execute(replace(tasks[0], folder=str(empty))).error
+    outcome = execute(replace(tasks[0], training=None))
+    assert outcome.error.startswith("AttributeError: ") and "Traceback" in outcome.details, "a fault of the program"
+
+
+def test_a_killed_run_costs_only_itself(tasks):
+    pytest.importorskip("fcntl")
+    with local_processes(1, 1) as engine:
+        futures = [engine.submit(task) for task in tasks[:2]]
+        (victim,) = wait_for(lambda: [p for p, line in children(os.getpid()).items() if "attentdiffernet.grid" in line])
+        os.kill(victim, signal.SIGKILL)
+        assert futures[0].result(PATIENCE).error == "its process was killed by signal 9, perhaps for memory"
+        assert futures[1].result(PATIENCE).error == "" and len(futures[1].result().scores) == 7
+    assert not [p for p, line in children(os.getpid()).items() if "attentdiffernet.grid" in line and running(p)]
+
+
+def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(file, tmp_path, category):
+    pytest.importorskip("fcntl")
+    bad = tmp_path / "data" / "bad" / "few"
+    for part in ("train/good", "test/good", "test/donut"):
+        (bad / part).mkdir(parents=True)
+        source = sorted((category / part).iterdir())[0]
+        (bad / part / source.name).write_bytes(source.read_bytes())
+    (tmp_path / "data" / "sample").symlink_to(category.parent)
+    head = HEAD.replace("[0]", "[0, 1, 2]") + 'data = "data"\n'
+    path = file(head)
+    assert call(path, "--dry-run") == (
+        0,
+        "0 of 3 runs are done, 3 to do\n" + "".join(f"sample-wafer-none-random-s{seed}\n" for seed in range(3)),
+        "",
+    )
+    assert not (tmp_path / "results").exists()
+    process = subprocess.Popen(command(path, "--jobs", "1"), cwd=ROOT, stdout=subprocess.DEVNULL)
+    done = wait_for(lambda: process.poll() is None and results.runs_of(tmp_path / "results"))
+    at_work = wait_for(lambda: {p for p, line in children(process.pid).items() if "attentdiffernet.grid" in line})
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(running(child) for child in at_work))
+    done = results.runs_of(tmp_path / "results")
+    assert 1 <= len(done) < 3, "killed in the middle"
+    kept = {file: file.stat().st_mtime_ns for file in results.score_files(tmp_path / "results")}
+    path = file(head.replace('"sample/wafer"', '"sample/wafer", "bad/few"').replace("[0, 1, 2]", "[0, 1]"))
+    path.write_text(path.read_text() + "[[grid]]\n[[grid]]\ncategories = ['sample/wafer']\nseeds = [2]\n")
+    code, output, errors = call(path, "--jobs", "2")
+    assert code == 1 and output.startswith(f"{len(done)} of 5 runs are done, {5 - len(done)} to do\n")
+    for seed in (0, 1):
+        assert f"bad-few-none-random-s{seed} failed: Training needs 5 normal images or more, got 1\n" in errors
+    assert errors.endswith(f"2 of {5 - len(done)} runs failed; the same command tries them again\n")
+    rows = results.runs_of(tmp_path / "results")
+    assert sorted(rows) == [f"sample-wafer-none-random-s{seed}" for seed in range(3)]
+    assert len(re.findall(r"^sample-wafer-none-random-s\d: AUROC [01]\.\d{4}$", output, re.M)) == 3 - len(done)
+    assert all(file.stat().st_mtime_ns == when for file, when in kept.items()), "what was done was left alone"
+    assert results.read_summary(tmp_path / "results")["run"].tolist() == sorted(rows)
+    task = read_grid(path)[-1]
+    model = checkpoint.load(task.model_dir)
+    assert (model.training, model.scoring, model.data.dataset) == (task.training, task.scoring, "sample")
+    path = file(head, TINY.replace("epochs = 1", "epochs = 2"))
+    code, output, errors = call(path)
+    assert code == 2 and "3 runs are in the results with other options" in errors and "--overwrite" in errors
+
+
+def test_a_ray_cluster_that_loses_a_node_finishes_all_runs(file, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'attentdiffernet[ray]'")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    path = file(HEAD.replace('["none"]', '["none", "se"]').replace("[0]", "[0, 1]"))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        with (tmp_path / "log").open("w+") as log:
+            process = subprocess.Popen(command(path, "--ray", cluster.address), cwd=ROOT, stdout=log, stderr=log)
+            raylet = nodes[0].all_processes["raylet"][0].process.pid
+            wait_for(lambda: process.poll() is not None or "_on_ray" in " ".join(children(raylet).values()))
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            cluster.remove_node(nodes[0], allow_graceful=False)
+            assert process.wait(PATIENCE) == 0, (tmp_path / "log").read_text()
+    finally:
+        cluster.shutdown()
+    assert len(results.runs_of(tmp_path / "results")) == 4
+    assert "0 of 4 runs are done, 4 to do" in (tmp_path / "log").read_text()
+
+
+def test_a_cluster_that_is_not_there(file):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'attentdiffernet[ray]'")
+    code, _, errors = call(file(), "--ray", "no-such-address")
+    assert code == 2 and "There is no Ray cluster to reach at no-such-address" in errors
