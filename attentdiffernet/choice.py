@@ -7,7 +7,8 @@ category are scored alike and compared in pairs.
    a synthetic defect (`synthetic.py`) are told apart best, by the Mahalanobis distance of view-averaged features. Flips
    must be better than the best of the others by more than chance (DeLong, p < 0.05): they make the model blind to
    parts put in mirrored. `dihedral`, which does so too, is for those who ask for it.
-2. Readout: `z2_of_mean`, unless another is better on the same images by more than chance.
+2. Readout: `z2_of_mean`, unless another is better on the same images by more than the standard error of the difference
+   (DeLong, p < 0.32).
 3. Number of rotations: the fewest of 16, 32, 64 for which the variance that the choice of views adds to a score is at
    most a twentieth of the variance between held-out normals. The other kinds are taken whole.
 """
@@ -36,7 +37,7 @@ COMPARED_VIEWS = {"rotations": 4, "dihedral": 6}  # the first six dihedral ones 
 MIRRORED = "flips"
 TRAINING_ROTATIONS = {16: 8, 32: 24, 64: 48}  # by rotations in scoring
 VIEW_VARIANCE = 0.05
-SIGNIFICANT = 0.05
+BEYOND_CHANCE, BEYOND_STANDARD_ERROR = 0.05, 0.32
 COMPARED: tuple[Readout, ...] = ("z2_of_mean", "z2", "gaussian_of_mean", "gaussian", "gaussian_full_scale")
 
 
@@ -131,7 +132,7 @@ def choose(
     by_views: dict[str, float] = {kind: auroc(labels, values) for kind, values in distances.items()}
     if views is None:
         best = max((kind for kind in by_views if kind != MIRRORED), key=by_views.__getitem__)
-        if _better(labels, distances[MIRRORED], distances[best]):
+        if _better(labels, distances[MIRRORED], distances[best], BEYOND_CHANCE):
             best = MIRRORED
         views = cast(ViewKind, best)
 
@@ -141,7 +142,7 @@ def choose(
         readings = {name: scores(views, name) for name in COMPARED}
         by_readout = {name: auroc(labels, values) for name, values in readings.items()}
         best_readout = max(COMPARED, key=lambda name: by_readout[name])
-        better = _better(labels, readings[best_readout], readings[COMPARED[0]])
+        better = _better(labels, readings[best_readout], readings[COMPARED[0]], BEYOND_STANDARD_ERROR)
         readout = best_readout if better else COMPARED[0]
 
     n_views, training_views = len(FEW_VIEWS.get(views, ())), len(FEW_VIEWS.get(views, ()))
@@ -159,8 +160,8 @@ def _some(images: Sequence[InspectionImage], most: int, rng: torch.Generator) ->
     return [images[i] for i in sorted(torch.randperm(len(images), generator=rng)[:most].tolist())]
 
 
-def _better(labels: np.ndarray, one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether the first tells normals from anomalies better than the second by more than chance."""
+def _better(labels: np.ndarray, one: np.ndarray, other: np.ndarray, p_value: float) -> bool:
+    """Whether the first tells normals from anomalies better than the second, with at most this p-value."""
     if auroc(labels, one) <= auroc(labels, other) or len(labels) < 4:
         return False
-    return delong_test(labels, one, other).p_value < SIGNIFICANT
+    return delong_test(labels, one, other).p_value < p_value
