@@ -143,7 +143,7 @@ def test_parts_take_from_the_top_what_they_do_not_say(file):
         ("/{run}", "/{name}", r"models may hold \{dataset\}, .*, got 'models/\{category\}/\{name\}'"),
         ("[0]", "[0, 1]\nmodels2 = 1", "a grid has no models2; it has results, data"),
         ("/{run}", '"\nseeds = [0, 1]\nx = "', "is no TOML: "),
-        ("epochs", "epoch", "TrainingConfig has no option epoch; it has epochs"),
+        ("epochs", "epoch", "TrainingConfig has no option epoch; it has recipe, epochs"),
         ("epochs = 1", "seed = 1", r"seed is given by a list at the top, not in \[training\]"),
         ("image_size = 256", "attention = {kind = 'se'}", "without kind, which the list variants gives"),
         ("image_size = 256", "weights = 'random'", "weights is given by a list"),
@@ -199,7 +199,7 @@ def test_the_first_of_equal_features_goes_alone_and_the_others_next(tasks):
         pending.append(Future())
         if len(pending) == 2:
             for future in pending:
-                future.set_result(Outcome(SCORES))
+                future.set_result(Outcome(SCORES, (1, "rotations", "z2")))
             pending.clear()
             return future
         return pending[0]
@@ -216,7 +216,7 @@ def test_what_failed_is_told_and_the_others_are_written(tasks, tmp_path):
     seen = []
     failed = run_grid(
         tasks,
-        Engine(lambda task: answered(answers.get(task.run, Outcome(SCORES))), 4),
+        Engine(lambda task: answered(answers.get(task.run, Outcome(SCORES, (1, "rotations", "z2")))), 4),
         "abc1234",
         lambda task, outcome: seen.append(task.run),
     )
@@ -237,7 +237,7 @@ def names(*groups):
 
 def test_done_is_what_is_complete_and_made_with_the_same_options(tasks, file, tmp_path):
     one, two, three = tasks[:3]
-    run_grid(tasks[:3], Engine(lambda task: answered(Outcome(SCORES)), 1))
+    run_grid(tasks[:3], Engine(lambda task: answered(Outcome(SCORES, (1, "rotations", "z2"))), 1))
     assert names(*split_done(tasks[:3])) == [[], [], [t.run for t in tasks[:3]]], "their models are missing"
     for task in tasks[:3]:
         Path(task.model_dir).mkdir(parents=True)
