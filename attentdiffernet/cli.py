@@ -22,6 +22,7 @@ from .errors import AttentDifferNetError
 from .features import Progress, default_cache
 
 if TYPE_CHECKING:
+    from .checkpoint import Detector
     from .choice import Choice
 
 app = typer.Typer(
@@ -104,7 +105,9 @@ def train(
     train_views: Annotated[int | None, typer.Option(help="Copies of each training image.", min=1)] = None,
     views: Annotated[int | None, typer.Option(help="Copies of each scored image.", min=1)] = None,
     false_positive_rate: Annotated[float | None, typer.Option(help="Share of normals the threshold may flag.")] = None,
-    flow: Annotated[FlowSize | None, typer.Option(help="paper: 172 M parameters; default: the recipe's.")] = None,
+    flow: Annotated[
+        FlowSize | None, typer.Option(help="Its size; paper: 172 M parameters. Default: the recipe's.")
+    ] = None,
     placement: Annotated[Placement, typer.Option(help="Where attention blocks stand.")] = Placement.after_pool,
     reduction: Annotated[int, typer.Option(help="Bottleneck of the channel gates.", min=1)] = 16,
     kernel_size: Annotated[int, typer.Option(help="Of CBAM's spatial gate (odd).", min=1)] = 7,
@@ -142,7 +145,8 @@ def train(
             identity_start=identity_start,
             training=attention_training.value,
         ),
-        flow=base.flow if flow is None else FLOW_SIZES[flow.value],
+        # The size is asked for; whether features are whitened first is the recipe's.
+        flow=dataclasses.replace(FLOW_SIZES[flow.value], whitening=base.flow.whitening) if flow else base.flow,
         weights=weights,
         views="rotations" if view_kind == "auto" else view_kind,  # type: ignore[arg-type]  # checked by the class
         readout=base.readout if readout == "auto" else readout,  # type: ignore[arg-type]
@@ -206,7 +210,9 @@ def evaluate(
         ),
     ] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run in the results folder.")] = None,
-    views: Annotated[int | None, typer.Option(help="Rotations per image; default as the model was calibrated.")] = None,
+    views: Annotated[
+        int | None, typer.Option(help="Copies of each image; default as the model was calibrated.")
+    ] = None,
     cache: Cache = True,
 ) -> None:
     """Score CATEGORY/test and print the AUROC with its 95 % interval.
@@ -224,7 +230,7 @@ def evaluate(
     dataset = InspectionDataset(category)
     images = dataset.test
     detector = checkpoint.load(model_dir)
-    n_views = _views(detector.calibration.n_views, views)
+    n_views = _views(detector, views)
     config = detector.model.config
     row = None
     if results is not None:
@@ -284,7 +290,9 @@ def score(
     paths: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", show_default=False)],
     format: Annotated[Format, typer.Option(help="csv, or json with one object per line.")] = Format.csv,
     out: Annotated[str, typer.Option(help="File to write, - for standard output.")] = "-",
-    views: Annotated[int | None, typer.Option(help="Rotations per image; default as the model was calibrated.")] = None,
+    views: Annotated[
+        int | None, typer.Option(help="Copies of each image; default as the model was calibrated.")
+    ] = None,
 ) -> None:
     """Score images: anomaly score, threshold and verdict, one line per image as it is ready.
 
@@ -299,7 +307,7 @@ def score(
     files = find_images(paths)
     detector = checkpoint.load(model_dir)
     calibration = detector.calibration
-    n_views = _views(calibration.n_views, views)
+    n_views = _views(detector, views)
     failed = 0
     with _open(out) as stream, bars() as progress:
         write = _row_writer(stream, format)
@@ -392,13 +400,15 @@ def _told(choice: "Choice") -> str:
     return "\n".join(lines)
 
 
-def _views(calibrated: int, asked: int | None) -> int:
+def _views(detector: "Detector", asked: int | None) -> int:
     """As many views as the threshold was set for, unless asked otherwise: then a warning, for it fits no longer."""
     from .config import ScoringConfig
+    from .data import possible_views
 
+    calibrated = detector.calibration.n_views
     if asked is None:
         return calibrated
-    n_views = ScoringConfig(asked).n_views
+    n_views = possible_views(detector.model.config.views, ScoringConfig(asked).n_views)
     if n_views != calibrated:
         err.print(
             f"The threshold was set for scores of {calibrated} views, not {n_views}: take verdicts with care",
