@@ -278,6 +278,8 @@ def push_to_hub(detector: Detector, repository: str, private: bool = True, token
 def model_card(detector: Detector) -> str:
     """Markdown with the Hub's front matter: what the model is, what it was trained on, how it decides, its limits."""
     config, calibration, data = detector.model.config, detector.calibration, detector.data
+    views = "cached" if detector.training.recipe == "fast" else "ever new"
+    whitened = "features whitened, " if config.flow.whitening else ""
     front = ["---", "library_name: attentdiffernet", "pipeline_tag: image-classification", "tags:"]
     front += [f"- {tag}" for tag in ("anomaly-detection", "industrial-inspection", "normalizing-flow")] + ["---"]
     lines = [
@@ -296,10 +298,10 @@ def model_card(detector: Detector) -> str:
         f"| Backbone | AlexNet features, weights `{config.weights}`, frozen, fingerprint "
         f"`{detector.model.weights_fingerprint}` |",
         f"| Attention | {config.attention.choices} |",
-        f"| Flow | {config.flow.n_blocks} coupling blocks, {config.flow.hidden_layers} hidden layers of "
+        f"| Flow | {whitened}{config.flow.n_blocks} coupling blocks, {config.flow.hidden_layers} hidden layers of "
         f"{config.flow.hidden_width}, stored in half precision |",
-        f"| Training | {detector.training.epochs} epochs, fixed in advance, on "
-        f"{detector.training.views_per_image} cached views per image, seed {detector.training.seed} |",
+        f"| Training | {detector.training.epochs} epochs, fixed in advance, on {detector.training.views_per_image} "
+        f"{views} views per image, seed {detector.training.seed} |",
         f"| Score | {READOUTS[config.readout]}; {calibration.n_views} views ({config.views.replace('_', ' ')}); "
         "higher = more anomalous, no probability |",
         f"| Threshold | {calibration.threshold:.6g}, flags at most "
@@ -329,6 +331,9 @@ def _check(folder: Path, config: ModelConfig, calibration: Calibration) -> None:
         raise CheckpointError(f"{folder / 'config.json'} has ratios of early scores out of bounds")
     if not calibration.scores or not all(math.isfinite(x) for x in numbers):
         raise CheckpointError(f"{folder / 'config.json'} has a calibration without finite numbers")
+    possible = {str(n) for n in range(1, calibration.n_views)}
+    if not set(calibration.settling) <= possible or any(factor < 1 for factor in calibration.settling.values()):
+        raise CheckpointError(f"{folder / 'config.json'} has a calibration that misstates when scores settle")
 
 
 def _tensors(model: AttentDifferNet) -> dict[str, Tensor]:
@@ -350,6 +355,12 @@ def _triangle(model: AttentDifferNet) -> tuple[Tensor, Tensor]:
     return rows, columns
 
 
+def _diagonal(model: AttentDifferNet) -> Tensor:
+    """Where the diagonal lies among the entries of `_triangle`."""
+    rows, columns = _triangle(model)
+    return rows == columns
+
+
 def _load_tensors(model: AttentDifferNet, tensors: dict[str, Tensor], origin: str) -> None:
     wanted = _tensors(model)
     if missing := sorted(set(wanted) - set(tensors)):
@@ -366,6 +377,8 @@ def _load_tensors(model: AttentDifferNet, tensors: dict[str, Tensor], origin: st
         if not tensor.is_floating_point() and not tensor.sort().values.equal(wanted[key].sort().values):
             raise CheckpointError(f"{origin}: {key} is no permutation")
     if model.whitening is not None:
+        if not bool((tensors["whitening.factor"][_diagonal(model)] > 0).all()):
+            raise CheckpointError(f"{origin}: whitening.factor is no inverse of a Cholesky factor")
         model.whitening.mean.copy_(tensors["whitening.mean"])
         model.whitening.factor.zero_()[_triangle(model)] = tensors["whitening.factor"].to(model.whitening.factor)
     flow = {key.removeprefix("flow."): value for key, value in tensors.items() if key.startswith("flow.")}

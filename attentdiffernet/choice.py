@@ -7,8 +7,8 @@ category are scored alike and compared in pairs.
    a synthetic defect (`synthetic.py`) are told apart best, by the Mahalanobis distance of view-averaged features. Flips
    must be better than the best of the others by more than chance (DeLong, p < 0.05): they make the model blind to
    parts put in mirrored. `dihedral`, which does so too, is for those who ask for it.
-2. Readout: `z2_of_mean`, unless another is better on the same images by more than the standard error of the difference
-   (DeLong, p < 0.32).
+2. Readout: `z2_of_mean`, unless another that the flow allows is better on the same images by more than the standard
+   error of the difference (DeLong, p < 0.32).
 3. Number of rotations: the fewest of 16, 32, 64 for which the variance that the choice of views adds to a score is at
    most a twentieth of the variance between held-out normals. The other kinds are taken whole.
 """
@@ -139,9 +139,10 @@ def choose(
     fit_flow(model.flow, fit_gaussian(model, fitted[views].flatten(0, 1)), config)
     by_readout: dict[str, float] = {}
     if readout is None:
-        readings = {name: scores(views, name) for name in COMPARED}
+        whitening = model_config.flow.whitening
+        readings = {name: scores(views, name) for name in COMPARED if whitening or not name.startswith("gaussian")}
         by_readout = {name: auroc(labels, values) for name, values in readings.items()}
-        best_readout = max(COMPARED, key=lambda name: by_readout[name])
+        best_readout = max(readings, key=lambda name: by_readout[name])
         better = _better(labels, readings[best_readout], readings[COMPARED[0]], BEYOND_STANDARD_ERROR)
         readout = best_readout if better else COMPARED[0]
 

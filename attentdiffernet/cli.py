@@ -23,6 +23,7 @@ from .errors import AttentDifferNetError
 from .features import Progress, default_cache
 
 if TYPE_CHECKING:
+    from .checkpoint import Detector
     from .choice import Choice
 
 app = typer.Typer(
@@ -105,7 +106,9 @@ def train(
     train_views: Annotated[int | None, typer.Option(help="Copies of each training image.", min=1)] = None,
     views: Annotated[int | None, typer.Option(help="Copies of each scored image.", min=1)] = None,
     false_positive_rate: Annotated[float | None, typer.Option(help="Share of normals the threshold may flag.")] = None,
-    flow: Annotated[FlowSize | None, typer.Option(help="paper: 172 M parameters; default: the recipe's.")] = None,
+    flow: Annotated[
+        FlowSize | None, typer.Option(help="Its size; paper: 172 M parameters. Default: the recipe's.")
+    ] = None,
     placement: Annotated[Placement, typer.Option(help="Where attention blocks stand.")] = Placement.after_pool,
     reduction: Annotated[int, typer.Option(help="Bottleneck of the channel gates.", min=1)] = 16,
     kernel_size: Annotated[int, typer.Option(help="Of CBAM's spatial gate (odd).", min=1)] = 7,
@@ -143,7 +146,8 @@ def train(
             identity_start=identity_start,
             training=attention_training.value,
         ),
-        flow=base.flow if flow is None else FLOW_SIZES[flow.value],
+        # The size is asked for; whether features are whitened first is the recipe's.
+        flow=dataclasses.replace(FLOW_SIZES[flow.value], whitening=base.flow.whitening) if flow else base.flow,
         weights=weights,
         views="rotations" if view_kind == "auto" else view_kind,  # type: ignore[arg-type]  # checked by the class
         readout=base.readout if readout == "auto" else readout,  # type: ignore[arg-type]
@@ -217,7 +221,7 @@ def evaluate(
     dataset = InspectionDataset(category)
     images = dataset.test
     detector = checkpoint.load(model_dir)
-    n_views = _views(detector.calibration.n_views, views)
+    n_views = _views(detector, views)
     if readout is not None:
         detector.model.config = dataclasses.replace(detector.model.config, readout=readout)  # type: ignore[arg-type]
     config = detector.model.config
@@ -311,7 +315,7 @@ def score(
     files = find_images(paths)
     detector = checkpoint.load(model_dir)
     calibration = detector.calibration
-    n_views = (views or MAX_VIEWS) if until_settled else _views(calibration.n_views, views)
+    n_views = (views or MAX_VIEWS) if until_settled else _views(detector, views)
     made = Made(calibration.threshold, -n_views if until_settled else n_views, detector.fingerprint)
     failed = 0
     with open_log(out, format.value, made, overwrite) as log, bars() as progress:
@@ -467,13 +471,15 @@ def _told(choice: "Choice") -> str:
     return "\n".join(lines)
 
 
-def _views(calibrated: int, asked: int | None) -> int:
+def _views(detector: "Detector", asked: int | None) -> int:
     """As many views as the threshold was set for, unless asked otherwise: then a warning, for it fits no longer."""
     from .config import ScoringConfig
+    from .data import possible_views
 
+    calibrated = detector.calibration.n_views
     if asked is None:
         return calibrated
-    n_views = ScoringConfig(asked).n_views
+    n_views = possible_views(detector.model.config.views, ScoringConfig(asked).n_views)
     if n_views != calibrated:
         _say(f"The threshold was set for scores of {calibrated} views, not {n_views}: take verdicts with care")
     return n_views

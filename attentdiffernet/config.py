@@ -258,7 +258,8 @@ class TrainingConfig(Config):
 
 @dataclass(frozen=True)
 class ScoringConfig(Config):
-    """n_views: evenly spaced rotations averaged into one anomaly score (DifferNet: 64 random ones)."""
+    """n_views: copies of an image that make its anomaly score, at most as many as there are of the kind (DifferNet: 64
+    random rotations)."""
 
     n_views: int = 16
 

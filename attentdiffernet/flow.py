@@ -14,6 +14,8 @@ from .config import FlowConfig
 if TYPE_CHECKING:
     from FrEIA.framework import SequenceINN
 
+LEAST_SHRINKAGE = 1e-6  # of a covariance towards the sphere of the same trace
+
 
 def build_flow(n_features: int, config: FlowConfig) -> "SequenceINN":
     """n_blocks x (random permutation with seed = block index, affine coupling): x (B, D) -> z (B, D), log_det_jac (B,).
@@ -67,7 +69,9 @@ class Whitening(nn.Module):
 
         rows = features.double().cpu().numpy()
         mean = rows.mean(0)
-        covariance, _ = ledoit_wolf(rows - mean, assume_centered=True)
+        covariance, shrinkage = ledoit_wolf(rows - mean, assume_centered=True)
+        if shrinkage < LEAST_SHRINKAGE:  # rows of two kinds only make it 0, and the covariance singular
+            covariance += (LEAST_SHRINKAGE - shrinkage) * np.trace(covariance) / len(mean) * np.eye(len(mean))
         factor = solve_triangular(np.linalg.cholesky(covariance), np.eye(len(mean)), lower=True)
         self.mean.copy_(torch.from_numpy(mean))
         self.factor.copy_(torch.from_numpy(factor))

@@ -134,9 +134,9 @@ def score_progressively(
     """
     views = {name: model.views(n_views) for name, model in models.items()}
     seen: dict[str, list[Tensor]] = {name: [] for name in models}
-    start = 0
-    for end in group_ends(max(map(len, views.values()))):
-        if end < min(first, n_views):
+    start, most = 0, max(map(len, views.values()))
+    for end in group_ends(most):
+        if end < min(first, most):
             continue
         for a in range(start, end, VIEWS_PER_BATCH):
             copies: dict[str, Tensor] = {}

@@ -15,7 +15,7 @@ from .backbone import CHANNELS
 from .checkpoint import Calibration, DataCard, Detector
 from .config import FEATURE_DEVIATION, ModelConfig, ScoringConfig, TrainingConfig
 from .data import InspectionImage, make_views, read_image, to_tensor
-from .errors import DatasetError
+from .errors import AttentDifferNetError, DatasetError
 from .explain import explain, methods_of
 from .features import FeatureExtractor, Progress, no_progress
 from .flow import negative_log_likelihood
@@ -54,8 +54,11 @@ def train(
 ) -> Detector:
     """Normal images in, a calibrated detector out. Epochs are fixed in advance; no test image is ever looked at.
 
-    Raises DatasetError for too few images and ImageError for one that cannot be read.
+    Raises DatasetError for too few images and ImageError for one that cannot be read, AttentDifferNetError for options
+    that the recipe does not have.
     """
+    if config.recipe == "paper" and (model_config.views != "rotations" or model_config.flow.whitening):
+        raise AttentDifferNetError("The recipe paper takes rotations as views, and a flow without whitening")
     fit, held_out = split_normals(images, config)
     model = AttentDifferNet(model_config, config.seed).eval()
     if model_config.attention.training == "proxy" and model_config.attention.kind != "none":

@@ -322,7 +322,7 @@ def _verdicts(models: dict[str, Detector], running: dict[str, RunningScore], wan
             score=calibration.expected(score.value, score.n_views),
             standard_error=score.standard_error,
             n_views=score.n_views,
-            n_views_wanted=wanted,
+            n_views_wanted=len(found.model.views(wanted)),  # of some kinds of views there are few
             threshold=calibration.threshold,
             false_positive_rate=calibration.false_positive_rate,
             percentile=percentile_among(calibration.scores, score.value),

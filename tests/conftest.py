@@ -29,6 +29,20 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
 
 
+def stirred(model):
+    """The model, ready to score, with a whitening and couplings that do something, in place: they start as identity."""
+    rng = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.flow.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=rng))
+        if model.whitening is not None:
+            model.whitening.mean.copy_(0.1 * torch.rand(model.n_features, generator=rng))
+            noise = 0.02 * torch.randn(model.n_features, model.n_features, generator=rng)
+            model.whitening.factor.copy_(torch.diag(1 + torch.rand(model.n_features, generator=rng)) + noise.tril(-1))
+    return model.eval().requires_grad_(False)
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """tiny(kind, seed, **attention) -> a small model on the random backbone, built once: leave it as it is."""
@@ -36,9 +50,27 @@ def tiny():
     @functools.cache
     def build(kind="none", seed=0, **attention):
         config = ModelConfig(AttentionConfig(kind, **attention), FLOW, weights="random", image_size=SIZE)
-        return AttentDifferNet(config, seed).eval().requires_grad_(False)
+        return stirred(AttentDifferNet(config, seed))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def small():
+    """small(kind, **config) -> as tiny, at one scale of 63 px: 256 features, and a view takes no time."""
+
+    @functools.cache
+    def build(kind="none", **config):
+        config = {"flow": FLOW, "weights": "random", "image_size": 63, "n_scales": 1, **config}
+        return stirred(AttentDifferNet(ModelConfig(AttentionConfig(kind), **config)))
+
+    return build
+
+
+@pytest.fixture
+def small_image():
+    """A picture with no symmetry for `small`, (3, 63, 63) in [0, 1]."""
+    return torch.rand(3, 63, 63, generator=torch.Generator().manual_seed(2))
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +78,7 @@ def detector(tiny):
     """detector(kind) -> a tiny model with a made-up calibration, as a checkpoint would hold it."""
 
     def build(kind="cbam", **changes):
-        model = AttentDifferNet(tiny(kind).config).eval().requires_grad_(False)
+        model = stirred(AttentDifferNet(tiny(kind).config))
         references = dict.fromkeys(methods_of(model.config), 0.5)
         calibration = Calibration(1.25, 2, 0.25, (0.5, 1.0, 1.25), references)
         data = DataCard("sample", "wafer", 12, "Wafer maps, drawn", "CC0-1.0", "our own pencil")

@@ -16,14 +16,19 @@ import torch
 from PIL import Image
 
 from attentdiffernet.data import (
+    FEW_VIEWS,
     IMAGENET_MEAN,
     IMAGENET_STD,
     InspectionDataset,
     even_angles,
+    even_views,
     find_images,
     make_views,
+    possible_views,
     random_angles,
+    random_views,
     read_image,
+    rotations,
     to_tensor,
 )
 from attentdiffernet.errors import DatasetError, ImageError
@@ -232,7 +237,7 @@ def test_views_of_many_images_are_those_of_each(image):
     assert views.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(views[1:], make_views(1 - image, angles[1:]))
     torch.testing.assert_close(make_views(image, angles)[:1], views[:1])
-    with pytest.raises(ValueError, match="got 2 images, 3 angles"):
+    with pytest.raises(ValueError, match="got 2 images, 3 views"):
         make_views(images, torch.zeros(3))
 
 
@@ -258,6 +263,82 @@ def test_random_angles_fall_one_in_each_sector():
         sectors = many / (360 / n_views)
         assert torch.equal(sectors.floor(), torch.arange(n_views).float().expand(200, -1))
         assert (sectors - sectors.floor()).mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+NOISE = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))  # every pixel another: no symmetry
+TURNS = [0, 2, 1, 3]  # quarter turns counter-clockwise, half a turn first: two views are as far apart as can be
+EXACT = {
+    "none": [lambda x: x],
+    "quarter_turns": [lambda x, k=k: torch.rot90(x, k, (1, 2)) for k in TURNS],
+    "flips": [lambda x: x, lambda x: x.flip(1, 2), lambda x: x.flip(2), lambda x: x.flip(1)],
+    "dihedral": [
+        *[lambda x, k=k: torch.rot90(x, k, (1, 2)) for k in TURNS],
+        *[lambda x, k=k: torch.rot90(x.flip(2), k, (1, 2)) for k in TURNS],
+    ],
+}
+
+
+@pytest.mark.parametrize("size", [63, 64])
+@pytest.mark.parametrize("kind", EXACT)
+def test_few_views_are_turned_and_mirrored_copies(kind, size):
+    picture = NOISE[:, :size, :size]
+    views = unnormalised(make_views(picture, FEW_VIEWS[kind]))
+    assert len(views) == len(EXACT[kind])
+    for view, exact in zip(views, EXACT[kind], strict=True):
+        torch.testing.assert_close(view, exact(picture), rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_few_views_are_a_group(kind):
+    """Turning or mirroring a part leaves the set of its views as it is, and so its score."""
+    views = FEW_VIEWS[kind]
+    members = {tuple(view.flatten().tolist()) for view in views}  # -0.0 == 0.0
+    assert len(members) == len(views) and torch.equal(views[0], torch.eye(2))
+    assert set(views.flatten().tolist()) <= {-1.0, 0.0, 1.0}, "exact"
+    products = (views[:, None] @ views[None]).flatten(0, 1)
+    assert {tuple(product.flatten().tolist()) for product in products} == members
+    mirrored = torch.linalg.det(views) < 0
+    assert mirrored.sum() == (len(views) / 2 if kind in ("flips", "dihedral") else 0)
+    dihedral = {tuple(view.flatten().tolist()) for view in FEW_VIEWS["dihedral"]}
+    assert members <= dihedral
+
+
+@pytest.mark.parametrize("angle", [0.0, 17.0, 90.0, 200.0])
+def test_views_compose(angle, image):
+    """A product of views is the one on the left after the one on the right."""
+    turn = rotations(torch.tensor([angle]))
+    for view, exact in zip(FEW_VIEWS["dihedral"], EXACT["dihedral"], strict=True):
+        torch.testing.assert_close(make_views(image, turn @ view), make_views(exact(image), turn), rtol=0, atol=5e-3)
+    torch.testing.assert_close(rotations(torch.tensor([40.0])) @ turn, rotations(torch.tensor([40.0 + angle])))
+    assert torch.equal(make_views(image, turn), make_views(image, torch.tensor([angle])))
+
+
+def test_rotations_are_orthogonal_and_quarter_turns_exact():
+    matrices = rotations(torch.arange(-360.0, 720.0, 7.5))
+    torch.testing.assert_close(matrices @ matrices.mT, torch.eye(2).expand_as(matrices))
+    torch.testing.assert_close(torch.linalg.det(matrices), torch.ones(len(matrices)))
+    quarters = rotations(torch.tensor([-90, 0, 90, 180, 270, 360, 36000]))
+    expected = [[[0, 1], [-1, 0]], [[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]]
+    assert quarters.tolist() == [*expected, expected[1], expected[1]]
+
+
+@pytest.mark.parametrize("n_views", [1, 2, 3, 4, 8, 100])
+@pytest.mark.parametrize("kind", EXACT)
+def test_of_a_kind_with_few_views_there_are_no_more(kind, n_views):
+    expected = FEW_VIEWS[kind][:n_views]
+    assert torch.equal(even_views(kind, n_views), expected)
+    assert torch.equal(random_views(kind, n_views, torch.Generator()), expected)
+    assert possible_views(kind, n_views) == len(expected) == min(n_views, len(EXACT[kind]))
+
+
+def test_rotations_are_as_many_as_wanted():
+    assert torch.equal(even_views("rotations", 64)[:16], even_views("rotations", 16)), "a score may go on from 16 to 64"
+    assert torch.equal(even_views("rotations", 4), FEW_VIEWS["quarter_turns"])
+    a, b, c = (random_views("rotations", 5, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(a, b) and not torch.equal(a, c) and len(a) == possible_views("rotations", 5) == 5
+    degrees = torch.rad2deg(torch.atan2(a[:, 1, 0], a[:, 0, 0])) % 360
+    expected = random_angles(5, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(degrees, expected, rtol=0, atol=1e-3)
 
 
 # -- folders

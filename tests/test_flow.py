@@ -1,21 +1,25 @@
-"""The flow equals DifferNet's: formulas written out, the Jacobian by autograd, inversion, a known density learned."""
+"""The flow equals DifferNet's: formulas written out, the Jacobian by autograd, inversion, a known density learned. The
+whitening before it is a Gaussian: scikit-learn's distances, identity covariance, few rows."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
+from sklearn.covariance import LedoitWolf
 
 from attentdiffernet.config import FLOW_SIZES, FlowConfig, TrainingConfig
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.flow import build_flow, negative_log_likelihood
+from attentdiffernet.flow import Whitening, build_flow, negative_log_likelihood
 from attentdiffernet.training import fit_flow
 
 
 def flow_of(n_features=6, spread=3.0, **config):
     """A flow with weights large enough for the clamp to matter."""
     torch.manual_seed(1)
-    flow = build_flow(n_features, FlowConfig(**{"n_blocks": 3, "hidden_width": 8, **config})).double()
+    config = FlowConfig(**{"n_blocks": 3, "hidden_width": 8, "whitening": False, **config})
+    flow = build_flow(n_features, config).double()
     with torch.no_grad():
         for parameter in flow.parameters():
             if parameter.requires_grad:
@@ -70,7 +74,7 @@ def test_log_det_is_that_of_the_jacobian():
 @pytest.mark.parametrize("size", ["tiny", "compact"])
 def test_inversion(size):
     config = FLOW_SIZES["compact"] if size == "compact" else FlowConfig(n_blocks=8, hidden_width=8, hidden_layers=3)
-    flow = build_flow(768, config)
+    flow = build_flow(768, dataclasses.replace(config, whitening=False))  # couplings that do something
     x = torch.randn(4, 768)
     with torch.no_grad():
         z, log_det = flow(x)
@@ -115,6 +119,7 @@ def test_sizes():
         {"clamp": 0.0},
         {"clamp": math.nan},
         {"clamp": "3"},
+        {"whitening": 1},
     ],
 )
 def test_sizes_out_of_bounds_are_refused(wrong):
@@ -135,7 +140,7 @@ def test_fitting_a_gaussian_approaches_its_entropy():
     x[:, 1] += x[:, 0]  # a shear: the determinant stays
     best = 0.5 + scale.log().mean().item()
     torch.manual_seed(0)
-    flow = build_flow(4, FlowConfig(n_blocks=4, hidden_width=32, hidden_layers=1))
+    flow = build_flow(4, FlowConfig(n_blocks=4, hidden_width=32, hidden_layers=1, whitening=False))
 
     def loss():
         with torch.no_grad():
@@ -145,3 +150,111 @@ def test_fitting_a_gaussian_approaches_its_entropy():
     fit_flow(flow, x, TrainingConfig(epochs=12, batch_size=128, learning_rate=5e-3, feature_noise=0.0))
     assert before > best + 1
     assert best - 0.05 < loss() < best + 0.1
+
+
+# -- whitening
+
+
+def correlated(n_rows, n_features, seed=0):
+    """Rows of a Gaussian with a full covariance and a mean far from 0, in float64."""
+    rng = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(n_features, n_features, generator=rng, dtype=torch.float64)
+    rows = torch.randn(n_rows, n_features, generator=rng, dtype=torch.float64)
+    return rows @ mixing + 5 * torch.rand(n_features, generator=rng, dtype=torch.float64)
+
+
+def whitening_of(rows, dtype=torch.float64):
+    whitening = Whitening(rows.shape[1]).to(dtype)
+    whitening.fit(rows)
+    return whitening
+
+
+def test_plenty_of_rows_are_whitened():
+    rows = correlated(200_000, 5)
+    z, _ = whitening_of(rows)(rows)
+    torch.testing.assert_close(z.mean(0), torch.zeros(5, dtype=torch.float64), rtol=0, atol=1e-10)
+    torch.testing.assert_close(z.T.cov(correction=0), torch.eye(5, dtype=torch.float64), rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("n_rows", [500, 30, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-3)])
+def test_z2_is_the_mahalanobis_distance_of_ledoit_and_wolf(dtype, tolerance, n_rows):
+    rows, others = correlated(n_rows, 40), correlated(20, 40, seed=1)
+    z, _ = whitening_of(rows, dtype)(others.to(dtype))
+    assert z.dtype == dtype
+    expected = LedoitWolf().fit(rows.numpy()).mahalanobis(others.numpy())
+    np.testing.assert_allclose(z.square().sum(1).numpy(), expected, rtol=tolerance)
+
+
+def test_the_first_entries_whiten_the_first_features_alone():
+    rows, others = correlated(60, 8), correlated(20, 8, seed=1)
+    whitening, gaussian = whitening_of(rows), LedoitWolf().fit(rows.numpy())
+    assert torch.equal(whitening.factor, whitening.factor.tril()) and (whitening.factor.diagonal() > 0).all()
+    for d in range(1, 9):
+        z, _ = whitening(others)
+        away = others.numpy()[:, :d] - gaussian.location_[:d]
+        expected = (away @ np.linalg.inv(gaussian.covariance_[:d, :d]) * away).sum(1)
+        np.testing.assert_allclose(z[:, :d].square().sum(1).numpy(), expected, rtol=1e-9)
+
+
+def test_log_det_of_the_whitening_is_that_of_its_jacobian():
+    whitening = whitening_of(correlated(50, 6))
+    x = torch.randn(3, 6, dtype=torch.float64)
+    z, log_det = whitening(x)
+    jacobian = torch.autograd.functional.jacobian(lambda v: whitening(v[None])[0][0], x[0])
+    expected = torch.linalg.slogdet(jacobian).logabsdet.item()
+    assert z.shape == (3, 6) and log_det.tolist() == pytest.approx([expected] * 3, abs=1e-9)
+    assert abs(expected) > 0.1, "a test of a whitening that does nothing"
+
+
+def rows_of_two_kinds():
+    return correlated(2, 12)[[0, 0, 1, 0, 1, 1]]
+
+
+def rows_with_constants():
+    rows = correlated(30, 12)
+    rows[:, [0, 3, 11]] = 2.5
+    return rows
+
+
+@pytest.mark.parametrize("rows", [correlated(2, 12), rows_of_two_kinds(), correlated(5, 12), rows_with_constants()])
+def test_few_rows_and_constant_features_give_a_gaussian_that_half_precision_can_hold(rows):
+    """Two kinds of rows make Ledoit and Wolf's shrinkage 0, and the covariance singular."""
+    whitening = whitening_of(rows, torch.float32)
+    assert whitening.factor.half().isfinite().all() and (whitening.factor.diagonal().half() > 0).all()
+    z, log_det = whitening(torch.cat([rows, rows + 30]).float())
+    distance = z.square().mean(1)
+    assert distance.isfinite().all() and log_det.isfinite().all()
+    assert distance[: len(rows)].max() < distance[len(rows) :].min(), "what was never seen lies farther out"
+
+
+def test_whitening_and_couplings_start_as_the_identity():
+    x = torch.randn(4, 6)
+    z, log_det = Whitening(6)(x)
+    assert torch.equal(z, x) and log_det.tolist() == [0] * 4
+    flow = build_flow(6, FlowConfig(n_blocks=3, hidden_width=8))
+    z, log_det = flow(x)
+    order = np.arange(6)
+    for k in range(3):
+        order = order[np.random.RandomState(k).permutation(6)]
+    assert torch.equal(z, x[:, order]) and log_det.tolist() == [0] * 4
+
+
+def test_couplings_that_start_as_the_identity_learn_what_a_gaussian_misses():
+    # x2 = x1² + noise: uncorrelated, far from independent. The best loss is that of the noise's density.
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(1024, 2, generator=rng)
+    x[:, 1] = x[:, 0] ** 2 + 0.3 * x[:, 1]
+    whitening = whitening_of(x, torch.float32)
+    u, log_det_whitening = whitening(x)
+    torch.manual_seed(0)
+    flow = build_flow(2, FlowConfig(n_blocks=4, hidden_width=16, hidden_layers=1))
+
+    def loss():
+        with torch.no_grad():
+            z, log_det = flow(u)
+            return negative_log_likelihood(z, log_det_whitening + log_det).mean().item()
+
+    gaussian, best = loss(), 0.5 + math.log(0.3) / 2
+    fit_flow(flow, u, TrainingConfig(epochs=15, batch_size=128, learning_rate=1e-2, feature_noise=0.0))
+    assert best < loss() < gaussian - 0.3

@@ -1,13 +1,21 @@
-"""The model is the sum of its parts: scales, backbone, pooling, flow; the same from the same seed."""
+"""The model is the sum of its parts: scales, backbone, pooling, whitening, flow, readout; the same from the same
+seed."""
 
+import dataclasses
+import math
+
+import numpy as np
 import pytest
 import torch
+from sklearn.covariance import LedoitWolf
 
 from attentdiffernet.backbone import load_weights
-from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig
+from attentdiffernet.config import READOUTS, AttentionConfig, FlowConfig, ModelConfig
 from attentdiffernet.data import make_views
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.scoring import anomaly_score
+from attentdiffernet.training import fit_gaussian
 
 KINDS = ["none", "se", "cbam"]
 SMALL = FlowConfig(n_blocks=1, hidden_width=4, hidden_layers=1)
@@ -36,7 +44,10 @@ def test_forward_is_the_flow_of_the_features(kind, tiny, views):
     model = tiny(kind)
     with torch.no_grad():
         z, log_det = model(views)
-        expected_z, expected_log_det = model.flow(model.features(views))
+        whitened, log_det_whitening = model.whitening(model.features(views))
+        expected_z, log_det_flow = model.flow(whitened)
+        expected_log_det = log_det_whitening + log_det_flow
+        assert not torch.equal(expected_z, model.features(views)), "a test of a flow that does nothing"
         assert torch.equal(model.features_from_stems(model.stems(views)), model.features(views))
     assert torch.equal(z, expected_z) and torch.equal(log_det, expected_log_det)
     assert z.shape == (2, 768) and log_det.shape == (2,)
@@ -98,6 +109,13 @@ def test_the_smallest_sizes_work(image_size, n_scales):
         ({"image_size": "448"}, "image_size must be a whole number, got '448'"),
         ({"image_size": True}, "image_size must be a whole number"),
         ({"weights": None}, "weights must be text"),
+        ({"views": "spiral"}, "views must be one of rotations, quarter_turns, flips, dihedral, none, got 'spiral'"),
+        ({"readout": "median"}, "readout must be one of z2, likelihood, z2_of_mean, gaussian, gaussian_of_mean, gauss"),
+        (
+            {"readout": "gaussian_of_mean", "flow": FlowConfig(whitening=False)},
+            "The readout gaussian_of_mean needs a flow with whitening",
+        ),
+        ({"feature_scale": 0.0}, "feature_scale must be positive and finite"),
         ({"attention": "se"}, "attention must be a AttentionConfig|attention must be an AttentionConfig"),
     ],
 )
@@ -108,8 +126,9 @@ def test_sizes_out_of_bounds_are_refused(wrong, complaint):
 
 def test_configurations_survive_json():
     config = ModelConfig(
-        AttentionConfig("cbam", "before_pool", 2, 49, True, "proxy"), FlowConfig(8, 64, 3, 1.9), "random", 300, 2
+        AttentionConfig("cbam", "before_pool", 2, 49, True, "proxy"), FlowConfig(8, 64, 3, 1.9, False), "random", 300, 2
     )
+    config = dataclasses.replace(config, views="flips", readout="likelihood", feature_scale=0.5)
     assert ModelConfig.from_dict(config.to_dict()) == config
     with pytest.raises(AttentDifferNetError, match="AttentionConfig has no option reducton; it has kind"):
         ModelConfig.from_dict({"attention": {"kind": "se", "reducton": 2}})
@@ -117,11 +136,125 @@ def test_configurations_survive_json():
         ModelConfig.from_dict({"flow": []})
 
 
-def test_the_feature_scale_counts_in_the_log_determinant():
-    """latent(f) = flow(s · f): its Jacobian is the flow's at s · f, times s on the diagonal."""
-    config = ModelConfig(flow=FlowConfig(2, 8, 1), weights="random", image_size=63, n_scales=1, feature_scale=3.0)
-    model = AttentDifferNet(config)
+@pytest.mark.parametrize("whitening", [True, False])
+def test_scale_and_whitening_count_in_the_log_determinant(whitening, small):
+    """latent(f) = flow(whitening(s · f)): one Jacobian of the whole."""
+    flow = FlowConfig(2, 8, 1, whitening=whitening)
+    model = small(flow=flow, feature_scale=3.0)
     features = torch.rand(1, model.n_features)
-    _, log_det_jac = model.latent(features)
-    jacobian = torch.autograd.functional.jacobian(lambda f: model.latent(f[None])[0][0], features[0])
-    assert log_det_jac.item() == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-2)
+    for latent in (model.latent, model.gaussian_latent):
+        _, log_det_jac = latent(features)
+        jacobian = torch.autograd.functional.jacobian(lambda f, latent=latent: latent(f[None])[0][0], features[0])
+        assert log_det_jac.item() == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-2)
+
+
+# -- readouts
+
+N_VIEWS = 4
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """fitted(readout, stirred) -> (model, Gaussian of scikit-learn), both fitted to the same rows of two scales, 512
+    features; the couplings do something, or are as they start."""
+    rng = torch.Generator().manual_seed(0)
+    rows = 0.1 * torch.randn(90, 512, generator=rng) @ torch.randn(512, 512, generator=rng) / 23 + 0.5
+
+    def build(readout, stirred=True):
+        config = ModelConfig(flow=SMALL, weights="random", image_size=126, n_scales=2, readout=readout)
+        model = AttentDifferNet(config).eval()
+        fit_gaussian(model, rows)
+        assert model.config.feature_scale != 1
+        if stirred:
+            with torch.no_grad():
+                for parameter in model.flow.parameters():
+                    if parameter.requires_grad:
+                        parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+        gaussian = LedoitWolf().fit((rows * model.config.feature_scale).double().numpy())
+        return model.requires_grad_(False), gaussian
+
+    return build
+
+
+@pytest.fixture
+def features():
+    """Of three images and four views each."""
+    return 0.1 * torch.randn(3, N_VIEWS, 512, generator=torch.Generator().manual_seed(5)) + 0.5
+
+
+def distance(gaussian, features, scale, d=512):
+    """Squared Mahalanobis distance over d of the first d features, by scikit-learn's covariance."""
+    away = features.double().numpy()[..., :d] * scale - gaussian.location_[:d]
+    return (away @ np.linalg.inv(gaussian.covariance_[:d, :d]) * away).sum(-1) / d
+
+
+@pytest.mark.parametrize("readout", ["gaussian", "gaussian_of_mean", "gaussian_full_scale"])
+def test_gaussian_readouts_are_mahalanobis_distances(readout, fitted, features):
+    model, gaussian = fitted(readout)
+    scale = model.config.feature_scale
+    expected = {
+        "gaussian": gaussian.mahalanobis(features.double().numpy().reshape(-1, 512) * scale).reshape(3, 4).mean(1)
+        / 512,
+        "gaussian_of_mean": gaussian.mahalanobis(features.mean(1).double().numpy() * scale) / 512,
+        "gaussian_full_scale": distance(gaussian, features, scale, 256).mean(1),
+    }[readout]
+    np.testing.assert_allclose(model.score(features).numpy(), expected, rtol=1e-3)
+
+
+def test_readouts_of_the_flow_by_formula(fitted, features):
+    def flow_of(features):
+        """z and the log-determinant of the whole, by hand but for the couplings."""
+        x = torch.linalg.solve_triangular(
+            torch.from_numpy(np.linalg.cholesky(gaussian.covariance_)),
+            (features.double() * scale - torch.from_numpy(gaussian.location_)).T,
+            upper=False,
+        ).T
+        z, log_det = model.flow(x.float())
+        whole = log_det + 512 * math.log(scale) - np.linalg.slogdet(gaussian.covariance_).logabsdet / 2
+        return z, whole
+
+    for readout in ("z2", "likelihood", "z2_of_mean"):
+        model, gaussian = fitted(readout)
+        scale = model.config.feature_scale
+        z, log_det = flow_of(features.flatten(0, 1))
+        expected = {
+            "z2": anomaly_score(z, N_VIEWS),
+            "likelihood": ((z.square().sum(1) / 2 - log_det) / 512).view(3, N_VIEWS).mean(1),
+            "z2_of_mean": flow_of(features.mean(1))[0].square().mean(1),
+        }[readout]
+        torch.testing.assert_close(model.score(features), expected.float(), rtol=1e-3, atol=1e-3)
+        plain = distance(gaussian, features, scale).mean(1)
+        assert np.abs(expected.numpy() / plain - 1).max() > 0.01, "a test of couplings that do nothing"
+
+
+def test_z2_is_differnets_score(fitted, features):
+    model, _ = fitted("z2")
+    z, _ = model.latent(features.flatten(0, 1))
+    torch.testing.assert_close(model.score(features), anomaly_score(z, N_VIEWS))
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_equal_views_count_as_one(readout, fitted, features):
+    model, _ = fitted(readout)
+    one = features[:, :1]
+    alone = model.row_scores(one[:, 0])
+    torch.testing.assert_close(model.score(one), alone)
+    torch.testing.assert_close(model.score(one.expand(-1, 5, -1)), alone, rtol=1e-4, atol=1e-5)
+    if readout.endswith("_of_mean"):
+        per_view, _ = fitted(readout.removesuffix("_of_mean"))
+        torch.testing.assert_close(model.score(one), per_view.score(one))
+        assert (model.score(features) < per_view.score(features)).all(), "averaging takes noise away"
+
+
+@pytest.mark.parametrize(("of_the_flow", "of_the_gaussian"), [("z2", "gaussian"), ("z2_of_mean", "gaussian_of_mean")])
+def test_a_flow_with_untrained_couplings_is_the_gaussian(of_the_flow, of_the_gaussian, fitted, features):
+    flow, gaussian = (fitted(name, stirred=False)[0].score(features) for name in (of_the_flow, of_the_gaussian))
+    torch.testing.assert_close(flow, gaussian, rtol=1e-5, atol=0)
+    if of_the_flow == "z2":
+        likelihood = fitted("likelihood", stirred=False)[0].score(features)
+        torch.testing.assert_close(likelihood - likelihood[0], (gaussian - gaussian[0]) / 2, rtol=1e-3, atol=1e-4)
+
+
+def test_every_readout_is_described():
+    assert READOUTS.keys() == {"z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mean", "gaussian_full_scale"}
+    assert all(ModelConfig(readout=name).readout == name for name in READOUTS)
