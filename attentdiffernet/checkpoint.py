@@ -327,12 +327,12 @@ def _check(folder: Path, config: ModelConfig, calibration: Calibration) -> None:
     numbers = [calibration.threshold, calibration.false_positive_rate, *calibration.scores]
     numbers += [*calibration.map_references.values(), *calibration.settling.values(), calibration.confidence]
     numbers += calibration.early_ratio.values()
-    if any(x <= 0 for x in calibration.early_ratio.values()) or any(x < 1 for x in calibration.settling.values()):
-        raise CheckpointError(f"{folder / 'config.json'} has ratios of early scores out of bounds")
     if not calibration.scores or not all(math.isfinite(x) for x in numbers):
         raise CheckpointError(f"{folder / 'config.json'} has a calibration without finite numbers")
     possible = {str(n) for n in range(1, calibration.n_views)}
-    if not set(calibration.settling) <= possible or any(factor < 1 for factor in calibration.settling.values()):
+    early, settling = calibration.early_ratio, calibration.settling
+    sound = set(early) <= possible and set(settling) <= possible and min([1.0, *settling.values()]) >= 1
+    if not sound or min([1.0, *early.values()]) <= 0:
         raise CheckpointError(f"{folder / 'config.json'} has a calibration that misstates when scores settle")
 
 

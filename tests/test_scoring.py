@@ -159,7 +159,7 @@ SETTLING = {"1": 3.0, "2": 2.0, "4": 1.5}
 
 
 def calibration(threshold, n_views=8, settling=SETTLING):
-    return Calibration(threshold, n_views, 0.05, (1.0,), {}, settling, 0.95 if settling else 0.0)
+    return Calibration(threshold, n_views, 0.05, (1.0,), {}, {}, settling, 0.95 if settling else 0.0)
 
 
 @pytest.mark.parametrize(
