@@ -102,6 +102,9 @@ def train(
         str,
         typer.Option(help="rotations, quarter_turns, flips, dihedral, none; auto chooses on synthetic defects."),
     ] = "auto",
+    resize: Annotated[
+        str, typer.Option(help="squeeze to a square, or keep_aspect; auto chooses on synthetic defects.")
+    ] = "auto",
     readout: Annotated[str, typer.Option(help="How scores are read off; auto chooses on synthetic defects.")] = "auto",
     train_views: Annotated[int | None, typer.Option(help="Copies of each training image.", min=1)] = None,
     views: Annotated[int | None, typer.Option(help="Copies of each scored image.", min=1)] = None,
@@ -150,6 +153,7 @@ def train(
         flow=dataclasses.replace(FLOW_SIZES[flow.value], whitening=base.flow.whitening) if flow else base.flow,
         weights=weights,
         views="rotations" if view_kind == "auto" else view_kind,  # type: ignore[arg-type]  # checked by the class
+        resize="squeeze" if resize == "auto" else resize,  # type: ignore[arg-type]
         readout=base.readout if readout == "auto" else readout,  # type: ignore[arg-type]
     )
     asked: dict[str, Any] = {
@@ -169,12 +173,12 @@ def train(
         source=source or known.source,
     )
     checkpoint.check_folder(out)
-    given_options = {"views": view_kind != "auto", "readout": readout != "auto"}
+    given_options = {"views": view_kind != "auto", "resize": resize != "auto", "readout": readout != "auto"}
     given_options |= {"views_per_image": train_views is not None, "n_views": views is not None}
     fixed = {name for name, was_given in given_options.items() if was_given}
     kept = default_cache() if cache else None
     with bars() as progress:
-        if base.choose and not fixed >= {"views", "readout"}:
+        if base.choose and not fixed >= {"views", "resize", "readout"}:
             choice = choose(dataset.train, model_config, config, kept, progress, fixed)
             model_config, config, scoring = choice.applied(model_config, config, scoring, fixed)
             err.print(_told(choice), highlight=False, markup=False, soft_wrap=True)
@@ -244,7 +248,7 @@ def evaluate(
             n_views=n_views,
             commit=_commit(),
             source="measured by this project",
-            views=config.views,
+            views=config.input_title,
             readout=config.readout,
         )
         out = score_path(results, row.dataset, row.category, name)
@@ -355,7 +359,7 @@ def explain(
     from PIL import Image
 
     from . import checkpoint
-    from .data import read_image, to_tensor
+    from .data import read_image
     from .explain import explain as make_map
     from .explain import methods_of, relative_heat, what_it_shows
     from .figures import overlay
@@ -368,7 +372,7 @@ def explain(
         raise AttentDifferNetError(
             f"{detector.title} has no {method.value} map; it has {', '.join(methods_of(detector.model.config))}"
         )
-    values = make_map(detector.model, to_tensor(pixels, detector.model.config.image_size), method.value)
+    values = make_map(detector.model, detector.model.prepare(pixels), method.value)
     heat, (vmin, vmax) = relative_heat({"": values}, {"": detector.map_reference(method.value)})
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(overlay(pixels, heat[""], vmin, vmax)).save(out)
@@ -460,13 +464,16 @@ def grid(
 
 def _told(choice: "Choice") -> str:
     """What was chosen, and on what figures."""
+    from .config import input_title
 
     def table(rates: dict[str, float]) -> str:
         return ", ".join(f"{name} {100 * rate:.1f}" for name, rate in sorted(rates.items(), key=lambda x: -x[1]))
 
-    lines = [f"Views: {choice.views}, {choice.n_views} in scoring, {choice.training_views} in training"]
-    if choice.by_views:
-        lines[0] += f" (AUROC of synthetic defects: {table(choice.by_views)})"
+    seen = input_title(choice.views, choice.resize)
+    lines = [f"Views: {seen}; {choice.n_views} in scoring, {choice.training_views} in training"]
+    if choice.by_input:
+        rates = {input_title(*of): rate for of, rate in choice.by_input.items()}
+        lines[0] += f" (AUROC of synthetic defects: {table(rates)})"
     lines.append(f"Readout: {choice.readout}" + (f" ({table(choice.by_readout)})" if choice.by_readout else ""))
     return "\n".join(lines)
 

@@ -93,9 +93,21 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def to_tensor(image: np.ndarray, image_size: int) -> Tensor:
-    """(H, W, 3) uint8 -> (3, image_size, image_size) float32 in [0, 1]; squeezed to a square, as DifferNet does."""
-    resized = Image.fromarray(image).resize((image_size, image_size), Image.Resampling.BILINEAR)
+def input_shape(height: int, width: int, image_size: int, least_side: int) -> tuple[int, int]:
+    """(h, w) of an area of about image_size² and of the aspect height / width, unless a side fell below least_side."""
+    side = min(round(image_size * math.sqrt(height / width)), image_size**2 // least_side)
+    h = max(side, least_side)
+    return h, max(round(image_size**2 / h), least_side)
+
+
+def to_tensor(image: np.ndarray, image_size: int, least_side: int | None = None) -> Tensor:
+    """(H, W, 3) uint8 -> (3, image_size, image_size) float32 in [0, 1]; squeezed to a square, as DifferNet does.
+
+    least_side: keeps the aspect instead, (3, h, w) of `input_shape`.
+    """
+    height, width = image.shape[:2]
+    h, w = input_shape(height, width, image_size, least_side) if least_side else (image_size, image_size)
+    resized = Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float().div_(255)
 
 

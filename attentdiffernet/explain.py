@@ -18,7 +18,7 @@ from .data import even_angles, make_views
 from .flow import negative_log_likelihood
 from .model import AttentDifferNet
 
-GRADIENT_VIEWS = 4  # quarter turns: rotated back without interpolation
+GRADIENT_TURNS = (0, 1, 2, 3)  # quarter turns: rotated back without interpolation
 GRADIENT_BLUR_SIGMA = 3.0  # px at the network's input size, as in DifferNet's reference code
 
 
@@ -71,16 +71,17 @@ class _ScoreThroughOneScale(nn.Module):
 def gradient_map(model: AttentDifferNet, view: Tensor) -> np.ndarray:
     """DifferNet's gradient map: (S, S).
 
-    |d loss / d input| averaged over colours, rotated back, blurred (sigma 3 px) and averaged over four quarter turns,
-    then squared (Rudolph et al., section 3.4; loss: negative log-likelihood).
+    |d loss / d input| averaged over colours, rotated back, blurred (sigma 3 px) and averaged over four quarter turns
+    (two half turns of a rectangle), then squared (Rudolph et al., section 3.4; loss: negative log-likelihood).
     """
-    turned = torch.stack([torch.rot90(view, k, dims=(1, 2)) for k in range(GRADIENT_VIEWS)])
+    turns = GRADIENT_TURNS if view.shape[1] == view.shape[2] else GRADIENT_TURNS[::2]
+    turned = torch.stack([torch.rot90(view, k, dims=(1, 2)) for k in turns])
     with torch.enable_grad():
         turned = turned.contiguous(memory_format=torch.channels_last).requires_grad_(True)
         loss = negative_log_likelihood(*model(turned)).sum()
         (gradient,) = torch.autograd.grad(loss, turned)
     maps = gradient.abs().mean(1)
-    upright = torch.stack([torch.rot90(m, -k, dims=(0, 1)) for k, m in enumerate(maps)]).mean(0)
+    upright = torch.stack([torch.rot90(m, -k, dims=(0, 1)) for k, m in zip(turns, maps, strict=True)]).mean(0)
     return gaussian_filter(upright.numpy(), GRADIENT_BLUR_SIGMA) ** 2
 
 

@@ -44,7 +44,7 @@ LISTS = {"categories": str, "variants": str, "weights": str, "seeds": int}
 TEXTS = ("results", "data", "models", "tag")
 TABLES = ("model", "training", "scoring")
 RAY_RETRIES = 5  # of a run whose node was lost
-CHOSEN = {"views": "model", "readout": "model", "views_per_image": "training", "n_views": "scoring"}
+CHOSEN = {"views": "model", "resize": "model", "readout": "model", "views_per_image": "training", "n_views": "scoring"}
 AXES = {"model": ("weights",), "training": ("seed",)}  # options that the lists give
 
 
@@ -71,7 +71,7 @@ class Task:
     @property
     def chooses(self) -> bool:
         """Whether views and readout are chosen for the category (choice.choose), and not all given."""
-        return self.training.recipe == "fast" and not {"views", "readout"} <= set(self.fixed)
+        return self.training.recipe == "fast" and not {"views", "resize", "readout"} <= set(self.fixed)
 
     @property
     def features(self) -> tuple[str, str]:
@@ -298,7 +298,7 @@ def execute(task: Task) -> Outcome:
         n_views, model = detector.calibration.n_views, detector.model.config
         scores = scoring.score_images(detector.model, paths, n_views, cache)
         rows = [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
-        return Outcome(rows, (n_views, model.views, model.readout))
+        return Outcome(rows, (n_views, model.input_title, model.readout))
     except (AttentDifferNetError, OSError) as error:
         return Outcome(error=str(error))
     except Exception as error:
