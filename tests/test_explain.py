@@ -51,7 +51,7 @@ def test_grad_cam_of_the_features_by_the_chain_rule(kind, scale, tiny, view):
     with torch.no_grad():
         maps = [model.backbone(view[None, :, ::step, ::step]) for step in steps]
     features = torch.cat([m.mean((2, 3)) for m in maps], dim=1).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(model.flow(features)[0].square().mean(), features)
+    (gradient,) = torch.autograd.grad(model.latent(features)[0].square().mean(), features)
     activation = maps[scale][0]
     weights = gradient[0, 256 * scale : 256 * (scale + 1)] / activation[0].numel()
     expected = torch.einsum("c,chw->hw", weights, activation).clamp(min=0).numpy()
@@ -71,7 +71,7 @@ def test_grad_cam_of_an_attention_block(placement, block, tiny, view):
         before = nn.Sequential(*(layer for _, layer in layers[:cut]))(view[None])
     leaf = before.clone().requires_grad_(True)
     features = nn.Sequential(*(layer for _, layer in layers[cut:]))(leaf * 1).mean((2, 3))
-    score = model.flow(torch.cat([features, small], dim=1))[0].square().mean()
+    score = model.latent(torch.cat([features, small], dim=1))[0].square().mean()
     (gradient,) = torch.autograd.grad(score, leaf)
     expected = np.maximum(np.einsum("c,chw->hw", gradient[0].mean((1, 2)).numpy(), before[0].numpy()), 0)
     cam = grad_cam(model, view, layer=block)
@@ -184,7 +184,7 @@ def test_gradient_map_step_by_step(tiny, view):
     turns = []
     for k in range(4):
         x = torch.from_numpy(np.rot90(view.numpy(), k, axes=(1, 2)).copy())[None].requires_grad_(True)
-        z, log_det = model.flow(torch.cat([model.backbone(x[:, :, ::s, ::s]).mean((2, 3)) for s in (1, 2, 4)], dim=1))
+        z, log_det = model.latent(torch.cat([model.backbone(x[:, :, ::s, ::s]).mean((2, 3)) for s in (1, 2, 4)], dim=1))
         ((0.5 * (z**2).sum() - log_det.sum()) / 768).backward()
         turns.append(np.rot90(x.grad[0].abs().mean(0).numpy(), -k))
     expected = np.mean([gaussian_filter(turn, 3) for turn in turns], axis=0) ** 2
