@@ -407,6 +407,7 @@ def localise(
         typer.echo(
             f"{line['method']} ({line['map']}) on the {line['target']}: energy {energy_text(line)} times chance, "
             f"maximum {hit_text(line)}, chance {line['chance']:.1%}"
+            + (f", {line['n_empty']} of {line['n_images']} maps all zero" if line["n_empty"] else "")
             + (
                 f"; against {line['against']} {energy_difference_text(line)}, {hit_difference_text(line)}"
                 if line["n_paired"]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from .config import METHOD_TITLES, VARIANT_TITLES
 from .results import MAP_KINDS, RUN_COLUMNS, TARGETS, Run, map_files, read_maps
-from .statistics import Estimate, bootstrap_rate, bootstrap_ratio
+from .statistics import Estimate, bootstrap_ratio, rate_interval
 
 TIE = 1e-6  # of the maximum: less is rounding
 
@@ -83,7 +83,8 @@ def summary_of_maps(results_dir: str | Path, key: str | None = None) -> pd.DataF
     map without preference puts there. hit_rate: share of images whose maximum lies on the mask; its chance is `chance`,
     the mean. Differences (ratio minus ratio, rate minus rate) to DifferNet with the same backbone and seed, `against`,
     are over the n_paired images that both have; nan where there is none (DifferNet has no spatial gates). Intervals
-    (95 %) and p values: bootstrap over images within each defect; they speak of other images, not of other seeds.
+    (95 %) and p values: bootstrap over images within each defect, Clopper-Pearson for the hit rate; they speak of other
+    images, not of other seeds.
     key: only of this `DATASET/CATEGORY`. Raises ResultsError for damaged files.
     """
     paths = [path for path in map_files(results_dir) if key is None or "/".join(path.parts[-3:-1]) == key]
@@ -125,7 +126,7 @@ def _figures(frame: pd.DataFrame, other: pd.DataFrame | None) -> dict[str, objec
     row["chance"] = float(frame["chance"].mean())
     strata = frame["defect"].tolist()
     row |= _cells("energy_ratio", bootstrap_ratio(frame["energy"], frame["chance"], strata))
-    row |= _cells("hit_rate", bootstrap_rate(frame["hit"], strata))
+    row |= dict(zip(("hit_rate", "hit_rate_low", "hit_rate_high"), rate_interval(frame["hit"]), strict=True))
     if other is None:
         return row | {"n_paired": 0}
     pairs = frame.merge(other[["image", "energy", "hit"]], on="image", suffixes=("", "_base"))

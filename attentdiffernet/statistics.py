@@ -46,14 +46,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over images with its interval; p_value for "it is 0". method: `bootstrap` or `Clopper-Pearson`."""
+    """A mean over images with its interval; p_value for "it is 0"."""
 
     value: float
     low: float
     high: float
     p_value: float
     level: float
-    method: str
 
 
 @dataclass(frozen=True)
@@ -328,7 +327,7 @@ def bootstrap_ratio(
     it is a mean; with numerators that are differences of two detectors on the same images, a paired comparison.
     Images are drawn with replacement within each stratum (a defect), so that the mix of defects stays as it is; from
     all images where a stratum has a single one, which would never vary. One image says nothing of others: the
-    interval and the p value are then nan.
+    interval and the p value are then nan. Where all say the same the interval has no width, however few they are.
     """
     above, below = _scores(numerators, "numerators"), _scores(denominators, "denominators")
     if not above.size == below.size == len(strata):
@@ -340,9 +339,9 @@ def bootstrap_ratio(
     _share(level, "The level")
     value = float(above.sum() / below.sum())
     if above.size == 1:
-        return Estimate(value, math.nan, math.nan, math.nan, level, "bootstrap")
+        return Estimate(value, math.nan, math.nan, math.nan, level)
     drawn = _drawn(tuple(strata), n_resamples, seed)
-    return Estimate(value, *_percentiles((drawn @ above) / (drawn @ below), level), level, "bootstrap")
+    return Estimate(value, *_percentiles((drawn @ above) / (drawn @ below), level), level)
 
 
 @lru_cache(maxsize=4)  # many figures of the same images stand in one table
@@ -360,22 +359,17 @@ def _drawn(strata: tuple[str, ...], n_resamples: int, seed: int) -> Floats:
     return drawn
 
 
-def bootstrap_rate(
-    hits: ArrayLike, strata: Sequence[str], level: float = 0.95, n_resamples: int = 2000, seed: int = 0
-) -> Estimate:
-    """Mean of values in [0, 1], one per image, as `bootstrap_ratio`.
+def rate_interval(hits: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of values in [0, 1], one per image, and its interval: (rate, low, high).
 
-    Where all are 0, or all 1, every resample says the same however few the images: there Clopper-Pearson stands in,
-    and the p value is nan.
+    Clopper-Pearson, also for values between 0 and 1, which vary less than hits and misses of the same mean: wide rather
+    than narrow, and of some width even where all images say the same, where a bootstrap has none.
     """
     values = _scores(hits, "hits")
     if values.min() < 0 or values.max() > 1:
         raise ValueError(f"hits must lie in [0, 1], got {values.min()} to {values.max()}")
-    estimate = bootstrap_ratio(values, np.ones_like(values), strata, level, n_resamples, seed)
-    if values.min() == values.max() and values[0] in (0, 1):
-        low, high = _clopper_pearson(values.sum(), values.size, level)
-        return Estimate(estimate.value, float(low), float(high), math.nan, level, "Clopper-Pearson")
-    return estimate
+    low, high = _clopper_pearson(values.sum(), values.size, _share(level, "The level"))
+    return float(values.mean()), float(low), float(high)
 
 
 # -- the ROC curve

@@ -380,16 +380,15 @@ def test_a_single_image_has_no_interval():
     assert found.value == 2 and all(map(math.isnan, (found.low, found.high, found.p_value)))
 
 
-def test_bootstrap_rate():
-    hits = [1.0, 0.0, 1.0, 0.5]
-    assert st.bootstrap_rate(hits, ["a"] * 4) == st.bootstrap_ratio(hits, np.ones(4), ["a"] * 4)
-    none = st.bootstrap_rate([0.0] * 10, ["a"] * 10)
-    # Clopper-Pearson, 0 of 10: 1 - 0.025 ** (1 / 10)
-    assert (none.value, none.low, none.high) == (0, 0, pytest.approx(1 - 0.025**0.1))
-    assert st.bootstrap_rate([1.0] * 10, ["a"] * 10).low == pytest.approx(0.025**0.1)
-    assert none.method == "Clopper-Pearson"
+def test_rate_interval_by_hand():
+    # 0 of 10: 1 - 0.025 ** (1 / 10); 10 of 10 is its mirror image
+    assert st.rate_interval([0.0] * 10) == (0, 0, pytest.approx(1 - 0.025**0.1))
+    assert st.rate_interval([1.0] * 10) == (1, pytest.approx(0.025**0.1), 1)
+    assert st.rate_interval([1.0, 0.0]) == st.rate_interval([0.5, 0.5])
+    rate, low, high = st.rate_interval([0.01] * 40)
+    assert rate == pytest.approx(0.01) and 0 <= low < 0.01 < 0.05 < high
     with pytest.raises(ValueError, match=r"hits must lie in \[0, 1\], got 0.0 to 2.0"):
-        st.bootstrap_rate([0.0, 2.0], ["a", "a"])
+        st.rate_interval([0.0, 2.0])
 
 
 @pytest.mark.parametrize(
