@@ -158,14 +158,18 @@ def energy_difference_text(row: pd.Series) -> str:
     """`+0.21, p = 0.03`; empty where there is nothing to compare with."""
     if not row["n_paired"]:
         return ""
-    return f"{row['energy_difference']:+.2f}, p = {row['energy_difference_p']:.2g}"
+    return f"{row['energy_difference']:+.2f}, {_p_text(row['energy_difference_p'])}"
 
 
 def hit_difference_text(row: pd.Series) -> str:
     """`+4 points, p = 0.3`; empty where there is nothing to compare with."""
     if not row["n_paired"]:
         return ""
-    return f"{100 * row['hit_difference']:+.0f} points, p = {row['hit_difference_p']:.2g}"
+    return f"{100 * row['hit_difference']:+.0f} points, {_p_text(row['hit_difference_p'])}"
+
+
+def _p_text(p_value: float) -> str:
+    return "p ≤ 0.001" if p_value < 0.0015 else f"p = {p_value:.2g}"  # 2000 resamples know no less
 
 
 def maps_table(results_dir: str | Path, target: str = "defect") -> str:

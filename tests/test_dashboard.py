@@ -410,8 +410,8 @@ def test_maps_against_masks_stand_below_the_maps(visit, maps):
     _maps(maps, "se", 0.3, targets=("defect", "object"))
     at = visit("attention", category=KEY, image=IMAGE)
     assert not at.error and "1.00 (1.00 to 1.00)" in html(at)
-    assert "3.00 (3.00 to 3.00)</td><td>+2.00, p = 0.001</td><td>50 % (7 to 93)</td><td>10.0 %" in html(at)
+    assert "3.00 (3.00 to 3.00)</td><td>+2.00, p ≤ 0.001</td><td>50 % (7 to 93)</td><td>10.0 %" in html(at)
     at = visit("attention", category=KEY, image=IMAGE, target="object", map="excess")
-    assert "4 (4 maps all zero)" in html(at) and "3.00" not in html(at)
+    assert "4, 4 maps all zero" in html(at) and "3.00" not in html(at)
     (table,) = (e.proto.body for e in at.get("html") if "Energy over chance" in e.proto.body)
     assert table.count("variant-se") == 1 and "variant-none" not in table, "DifferNet was not measured on objects"

@@ -207,7 +207,7 @@ def test_summary_by_hand(tmp_path):
     assert gain == [pytest.approx(2)] * 3 and cbam["energy_difference_p"] == pytest.approx(2 / 2001)
     assert cbam["hit_difference"] == 0.5 and cbam["hit_difference_low"] == 0
     assert (gates["n_images"], gates["n_empty"], gates["n_paired"]) == (4, 4, 0)
-    assert energy_difference_text(cbam) == "+2.00, p = 0.001"
+    assert energy_difference_text(cbam) == "+2.00, p ≤ 0.001"
     assert hit_difference_text(cbam).startswith("+50 points, p = ")
     assert energy_text(gates) == "1.00 (1.00 to 1.00)" and hit_text(gates).startswith("10 % (0 to ")
     assert energy_difference_text(gates) == hit_difference_text(gates) == ""

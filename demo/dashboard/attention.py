@@ -97,7 +97,7 @@ def where_maps_lie(key: str) -> None:
     found = found[(found["target"] == target) & (found["map"] == kind)]
     rows = []
     for _, row in found.iterrows():
-        images = f"{row['n_images']}" + (f" ({row['n_empty']} maps all zero)" if row["n_empty"] else "")
+        images = f"{row['n_images']}" + (f", {row['n_empty']} maps all zero" if row["n_empty"] else "")
         name = parts.variant_name(row["variant"]) + parts.text(f", {row['backbone']}, seed {row['seed']}")
         cells = [
             localisation.energy_text(row),
