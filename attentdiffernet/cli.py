@@ -25,6 +25,7 @@ from .features import Progress, default_cache
 if TYPE_CHECKING:
     from .checkpoint import Detector
     from .choice import Choice
+    from .results import Run
 
 app = typer.Typer(
     help="Is this part anomalous, and where does the model look? DifferNet and its attention variants, trained on "
@@ -218,7 +219,7 @@ def evaluate(
 
     from . import checkpoint, scoring, statistics
     from .data import InspectionDataset
-    from .results import Run, append_run, score_path, write_scores
+    from .results import append_run, score_path, write_scores
 
     if (out is None) == (results is None):
         raise AttentDifferNetError("evaluate needs either --out SCORES.csv or --results FOLDER")
@@ -228,30 +229,10 @@ def evaluate(
     n_views = _views(detector, views)
     if readout is not None:
         detector.model.config = dataclasses.replace(detector.model.config, readout=readout)  # type: ignore[arg-type]
-    config = detector.model.config
     row = None
     if results is not None:
-        name = run or (
-            f"{detector.data.dataset}-{dataset.category}-{detector.variant}-{Path(config.weights).stem}"
-            f"-s{detector.training.seed}"
-        )
-        row = Run(
-            run=name,
-            dataset=detector.data.dataset,
-            category=dataset.category,
-            variant=detector.variant,
-            seed=detector.training.seed,
-            backbone=config.weights,
-            attention_training="" if detector.variant == "none" else config.attention.training,
-            epochs=detector.training.epochs,
-            selection="last",
-            n_views=n_views,
-            commit=_commit(),
-            source="measured by this project",
-            views=config.input_title,
-            readout=config.readout,
-        )
-        out = score_path(results, row.dataset, row.category, name)
+        row = _run_of(detector, dataset.category, run, n_views)
+        out = score_path(results, row.dataset, row.category, row.run)
     assert out is not None
     with bars() as progress:
         paths = [image.path for image in images]
@@ -386,6 +367,61 @@ def explain(
 
 
 @app.command()
+def localise(
+    model_dir: ModelDir,
+    category: Category,
+    results: Annotated[Path, typer.Option(help="Results folder to write to.")] = Path("results"),
+    run: Annotated[str | None, typer.Option(help="Name of the run, as evaluate has it.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only the first images of each defect, by name; default: all.", min=1)
+    ] = None,
+) -> None:
+    """Measure whether maps look at the defect: their energy and their maximum on masks, against chance.
+
+    Takes the anomalous images with a mask CATEGORY/ground_truth/DEFECT/NAME_mask.png and, where it is there, the mask
+    CATEGORY/objects/DEFECT/NAME_mask.png of the whole part. Writes RESULTS/maps/DATASET/CATEGORY/RUN.csv and compares
+    with DifferNet where that is measured. Example: attentdiffernet localise models/bottle-se data/mvtec_ad/bottle
+    """
+    import pandas as pd
+
+    from . import checkpoint
+    from .data import InspectionDataset
+    from .explain import images_with_masks, measure_maps
+    from .localisation import energy_difference_text, energy_text, hit_difference_text, hit_text, summary_of_maps
+    from .results import map_path, write_maps
+
+    dataset = InspectionDataset(category)
+    images = images_with_masks(dataset, limit)
+    detector = checkpoint.load(model_dir)
+    row = _run_of(detector, dataset.category, run, detector.calibration.n_views)
+    map_path(results, row.dataset, row.category, row.run)  # a bad name is told before the work
+    rows: list[dict[str, object]] = []
+    with bars() as progress:
+        progress("maps", 0, len(images))
+        for done, found in enumerate(measure_maps(detector, dataset, images), 1):
+            rows += found
+            progress("maps", done, len(images))
+    frame = pd.DataFrame(rows, dtype=object)  # a file name that is no text is for write_maps to refuse
+    out = write_maps(results, row, frame.assign(empty=frame["empty"].astype(int)))
+    without = sum(image.label for image in dataset.test) - len(images_with_masks(dataset))
+    if without:
+        _say(f"{without} anomalous images have no mask and were left out")
+    summary = summary_of_maps(results, f"{row.dataset}/{row.category}")
+    for _, line in summary[summary["run"] == row.run].iterrows():
+        typer.echo(
+            f"{line['method']} ({line['map']}) on the {line['target']}: energy {energy_text(line)} times chance, "
+            f"maximum {hit_text(line)}, chance {line['chance']:.1%}"
+            + (f", {line['n_empty']} of {line['n_images']} maps all zero" if line["n_empty"] else "")
+            + (
+                f"; against {line['against']} {energy_difference_text(line)}, {hit_difference_text(line)}"
+                if line["n_paired"]
+                else ""
+            )
+        )
+    typer.echo(f"{len(images)} images, 95 % intervals over images. Written to {out}")
+
+
+@app.command()
 def summarise(
     results: Annotated[Path, typer.Argument(help="Results folder, with scores/DATASET/CATEGORY/RUN.csv.")],
 ) -> None:
@@ -460,6 +496,32 @@ def grid(
     if failed:
         _say(f"{len(failed)} of {len(to_do)} runs failed; the same command tries them again")
         raise typer.Exit(1)
+
+
+def _run_of(detector: "Detector", category: str, name: str | None, n_views: int) -> "Run":
+    """The row of a run that is made with this model, under this or its usual name."""
+    from .results import Run
+
+    config = detector.model.config
+    usual = (
+        f"{detector.data.dataset}-{category}-{detector.variant}-{Path(config.weights).stem}-s{detector.training.seed}"
+    )
+    return Run(
+        run=name or usual,
+        dataset=detector.data.dataset,
+        category=category,
+        variant=detector.variant,
+        seed=detector.training.seed,
+        backbone=config.weights,
+        attention_training="" if detector.variant == "none" else config.attention.training,
+        epochs=detector.training.epochs,
+        selection="last",
+        n_views=n_views,
+        commit=_commit(),
+        source="measured by this project",
+        views=config.input_title,
+        readout=config.readout,
+    )
 
 
 def _told(choice: "Choice") -> str:

@@ -37,6 +37,12 @@ VARIANT_TITLES: dict[str, str] = {
     "se": "AttentDifferNet (SE)",
     "cbam": "AttentDifferNet (CBAM)",
 }
+METHOD_TITLES: dict[str, str] = {
+    "grad-cam": "Grad-CAM",
+    "attention": "Attention",
+    "gradient": "Gradient map",
+    "spatial-gate": "Spatial gate",
+}
 
 
 @dataclass(frozen=True)

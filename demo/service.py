@@ -24,13 +24,12 @@ from torch import Tensor
 from attentdiffernet import checkpoint
 from attentdiffernet.backbone import imagenet_at_hand, load_weights
 from attentdiffernet.checkpoint import Detector
-from attentdiffernet.config import VARIANT_TITLES, ScoringConfig
+from attentdiffernet.config import METHOD_TITLES, VARIANT_TITLES, ScoringConfig
 from attentdiffernet.data import IMAGE_SUFFIXES, even_angles, make_views, read_image
 from attentdiffernet.datasets import CARDS
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.explain import (
-    METHOD_TITLES,
     AttentionReading,
     explain,
     grad_cam,
