@@ -4,8 +4,8 @@ The rule is fixed; no test image is read. It uses the plain backbone whatever th
 category are scored alike and compared in pairs.
 
 1. Input: rotations, quarter turns, flips or none of the image squeezed to a square; where images are no squares, also
-   flips or none of the image with its aspect kept. The one by which normals held out and the same normals with a
-   synthetic defect (`synthetic.py`) are told apart best, by the Mahalanobis distance of view-averaged features. Flips
+   flips or none of the image with its aspect kept. The one by which normals held out and the same normals with
+   synthetic defects (`synthetic.py`) are told apart best, by the Mahalanobis distance of view-averaged features. Flips
    must be better than the best of the others by more than chance (DeLong, p < 0.05): they make the model blind to
    parts put in mirrored. `dihedral`, which does so too, is for those who ask for it.
 2. Readout: `z2_of_mean`, unless another that the flow allows is better on the same images by more than the standard
@@ -43,7 +43,8 @@ from .statistics import auroc, delong_test
 from .synthetic import add_defect
 from .training import fit_flow, fit_gaussian, split_normals
 
-FITTED_IMAGES, HELD_OUT_IMAGES = 48, 40  # at most: the rule must cost little beside the training
+FITTED_IMAGES, HELD_OUT_IMAGES = 64, 32  # at most: the rule must cost little beside the training
+DEFECTS = 2  # synthetic, of each normal held out
 COMPARED_VIEWS = {"rotations": 4, "dihedral": 6}  # the first six dihedral ones hold all quarter turns and all flips
 SQUARE = 1.05  # aspects up to this, or its inverse, count as square
 MIRRORED = "flips"
@@ -108,14 +109,14 @@ def choose(
         shapes.append(input_shape(pixels.shape[0], pixels.shape[1], plain.image_size, plain.least_side))
         squares.append(to_tensor(pixels, plain.image_size))
     normals = torch.stack(squares)
-    defective = torch.stack([add_defect(image, normals, rng) for image in normals])
-    labels = np.repeat([0, 1], len(normals))
+    defective = torch.stack([add_defect(image, normals, rng) for _ in range(DEFECTS) for image in normals])
+    labels = np.repeat([0, 1], [len(normals), len(defective)])
     asked = _inputs(model_config, fixed, any(max(h / w, w / h) > SQUARE for h, w in shapes))
 
     fitted: dict[Input, Tensor] = {}  # features (N, V, 768)
     scored: dict[Input, Tensor] = {}  # of normals, then of the same with a defect
     sources = list(dict.fromkeys(_source(of, asked) for of in asked))
-    steps, before = len(fit) + 2 * len(normals), 0
+    steps, before = len(fit) + len(labels), 0
 
     def tell(done: int) -> None:
         progress("choosing views on synthetic defects", before + done, len(sources) * steps)

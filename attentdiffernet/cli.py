@@ -53,7 +53,9 @@ class Placement(StrEnum):
 
 class AttentionTraining(StrEnum):
     untrained = "untrained"
+    joint = "joint"
     proxy = "proxy"
+    separation = "separation"
 
 
 class FlowSize(StrEnum):
@@ -118,7 +120,10 @@ def train(
     kernel_size: Annotated[int, typer.Option(help="Of CBAM's spatial gate (odd).", min=1)] = 7,
     attention_training: Annotated[
         AttentionTraining,
-        typer.Option(help="proxy: learn to see synthetic defects in training normals, then freeze."),
+        typer.Option(
+            help="How gates learn on training normals before they are frozen: joint, with a flow; proxy, a head that "
+            "sees pasted patches; separation, the score itself that sees synthetic defects."
+        ),
     ] = AttentionTraining.untrained,
     identity_start: Annotated[
         bool, typer.Option(help="Attention blocks start as the identity; useful with --attention-training proxy.")

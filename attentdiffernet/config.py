@@ -12,6 +12,7 @@ from .errors import AttentDifferNetError
 
 Attention = Literal["none", "se", "cbam"]
 ViewKind = Literal["rotations", "quarter_turns", "flips", "dihedral", "none"]
+AttentionTraining = Literal["untrained", "joint", "proxy", "separation"]
 Resize = Literal["squeeze", "keep_aspect"]
 Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mean", "gaussian_full_scale"]
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
@@ -108,8 +109,8 @@ class AttentionConfig(Config):
     kernel_size: of CBAM's spatial gate (CBAM paper: 7). SE has none.
     identity_start: gates are 2·sigmoid with a zero last layer, so that an untrained block changes nothing; otherwise
         sigmoid with PyTorch's usual initialisation, as in the SE and CBAM papers.
-    training: `untrained` leaves the blocks as they were initialised; `proxy` trains them, convolutions frozen, to tell
-        training normals from training normals with synthetic defects, and freezes them before the flow is fitted.
+    training: `untrained` leaves the blocks as they were initialised; `joint`, `proxy` and `separation` train them on
+        training normals, convolutions frozen, and freeze them before the flow is fitted (attention_training.py).
     """
 
     kind: Attention = "none"
@@ -117,7 +118,7 @@ class AttentionConfig(Config):
     reduction: int = 16
     kernel_size: int = 7
     identity_start: bool = False
-    training: Literal["untrained", "proxy"] = "untrained"
+    training: AttentionTraining = "untrained"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,6 +143,8 @@ class AttentionConfig(Config):
             return "DifferNet has no attention blocks: nothing is gated."
         if self.training == "untrained":
             return "The gates are untrained (random): their maps show nothing learned."
+        if self.training == "joint":
+            return "The gates were trained for likelihood together with a flow, with frozen convolutions."
         return "The gates were trained on synthetic defects in training normals, with frozen convolutions."
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import reference
-from .backbone import CHANNELS
+from .attention_training import fit_attention
 from .checkpoint import Calibration, DataCard, Detector
 from .config import FEATURE_DEVIATION, ModelConfig, ScoringConfig, TrainingConfig
-from .data import InspectionImage, make_views, read_image, to_tensor
+from .data import InspectionImage, read_image
 from .errors import AttentDifferNetError, DatasetError
 from .explain import explain, methods_of
 from .features import FeatureExtractor, Progress, no_progress
@@ -22,7 +21,6 @@ from .flow import negative_log_likelihood
 from .model import AttentDifferNet
 from .scoring import group_ends
 from .statistics import conformal_threshold
-from .synthetic import paste_patch
 
 MIN_IMAGES = 5  # fewer leave nothing to hold out for a threshold
 REFERENCE_IMAGES = 8  # held-out normals whose maps set the unit of the colour scale
@@ -61,8 +59,8 @@ def train(
         raise AttentDifferNetError("The recipe paper takes rotations as views, and a flow without whitening")
     fit, held_out = split_normals(images, config)
     model = AttentDifferNet(model_config, config.seed).eval()
-    if model_config.attention.training == "proxy" and model_config.attention.kind != "none":
-        fit_attention(model, fit, config, progress)
+    if model_config.attention.training != "untrained" and model_config.attention.kind != "none":
+        fit_attention(model, [image.path for image in fit], config.seed, progress)
     paths = [image.path for image in fit]
     if config.recipe == "paper":
         reference.fit(model, paths, config, progress)
@@ -159,61 +157,3 @@ def _settling(after: dict[int, Tensor], readout: str) -> tuple[dict[str, float],
 def _reference(values: np.ndarray) -> float:
     """The unit of a map's colour scale, above 0 even where a map of normals is 0 nearly everywhere."""
     return float(np.quantile(values, REFERENCE_QUANTILE)) or float(values.max()) or 1.0
-
-
-PROXY_STEPS = 120
-PROXY_BATCH = 16
-PROXY_LEARNING_RATE = 3e-3
-
-
-def fit_attention(
-    model: AttentDifferNet, images: Sequence[InspectionImage], config: TrainingConfig, progress: Progress = no_progress
-) -> None:
-    """Trains the attention blocks alone, in place: tell training normals from the same with a pasted patch.
-
-    CutPaste's idea (Li et al., CVPR 2021): a patch of one normal image, moved and re-lit, on another. Convolutions are
-    frozen; a linear head on the pooled features is trained along and thrown away. Runs at the half and quarter scale,
-    where a step is cheap; the same blocks serve all scales.
-    """
-    rng = torch.Generator().manual_seed(config.seed)
-    size = model.config.image_size // 2
-    stage = "training attention"
-    normals = ReadByNeed([image.path for image in images], size)
-    blocks = nn.ModuleList(model.backbone.attention_blocks().values()).requires_grad_(True)
-    with torch.random.fork_rng(devices=[]):
-        head = nn.Linear(CHANNELS, 1)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    optimiser = torch.optim.Adam([*blocks.parameters(), *head.parameters()], lr=PROXY_LEARNING_RATE)
-    for step in range(PROXY_STEPS):
-        batch = torch.stack([normals[int(i)] for i in torch.randint(len(normals), (PROXY_BATCH // 2,), generator=rng)])
-        pasted = torch.stack([paste_patch(image, normals, rng) for image in batch])
-        angles = torch.rand(PROXY_BATCH // 2, generator=rng) * 360
-        views = make_views(torch.cat([batch, pasted]), torch.cat([angles, angles]))
-        if step % 2:
-            views = F.interpolate(views, size=size // 2)
-        logits = head(model.backbone(views).mean((2, 3)))[:, 0]
-        labels = torch.cat([torch.zeros(len(batch)), torch.ones(len(pasted))])
-        loss = F.binary_cross_entropy_with_logits(logits, labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        progress(stage, step + 1, PROXY_STEPS)
-    blocks.requires_grad_(False)
-
-
-class ReadByNeed:
-    """Images (3, S, S) in [0, 1] by their number, each read when first asked for and kept in 8 bits: what is drawn from
-    a large set is never in memory as a whole."""
-
-    def __init__(self, paths: Sequence[Path], size: int) -> None:
-        self.paths, self.size = paths, size
-        self._read: dict[int, Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> Tensor:
-        if i not in self._read:
-            self._read[i] = to_tensor(read_image(self.paths[i]), self.size).mul_(255).round_().byte()
-        return self._read[i].float().div_(255)

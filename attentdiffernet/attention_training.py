@@ -1,0 +1,184 @@
+"""Trains attention blocks on normal images, convolutions frozen, before the flow is fitted to what they give.
+
+Three objectives (`AttentionConfig.training`):
+
+- `joint`: likelihood, together with a flow. It does not count the backbone's own Jacobian, so gates that shrink all
+  features towards one point win without learning anything; a guard stops at the sight of it.
+- `proxy`: a linear head on the pooled features tells normal images from the same with a pasted patch (CutPaste, Li et
+  al., CVPR 2021).
+- `separation`: the score itself tells them apart. The squared Mahalanobis distance to other normal images is raised
+  for images with a synthetic defect (`synthetic.py`) over that of the same images without.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .backbone import CHANNELS
+from .config import FlowConfig
+from .data import make_views, random_views, read_image, to_tensor
+from .features import Progress, no_progress
+from .flow import Whitening, build_flow, negative_log_likelihood
+from .model import AttentDifferNet
+from .synthetic import add_defect, paste_patch
+
+STEPS = {"joint": 80, "proxy": 120, "separation": 160}
+LEARNING_RATE = {"joint": 3e-3, "proxy": 3e-3, "separation": 1e-3}
+IMAGES_PER_STEP = 8
+BANK_IMAGES = 160  # at most: what distances are measured to, in `separation`
+REFIT_STEPS = 40  # of that bank's Gaussian, as the gates move
+COLLAPSE = 0.5  # of the features' spread at the start
+
+Watch = Callable[[int, float, float], None]
+"""Called as watch(step, loss, spread) after each step; spread: mean deviation of the features, over that at the start
+of `joint`, and 1 elsewhere."""
+
+
+def fit_attention(
+    model: AttentDifferNet,
+    paths: Sequence[Path],
+    seed: int,
+    progress: Progress = no_progress,
+    watch: Watch = lambda step, loss, spread: None,
+    guard: bool = True,
+) -> int:
+    """Trains the attention blocks of a model in place, as its configuration says; returns the steps that were kept.
+
+    guard: whether `joint` stops where the features collapse, and takes back the steps since their spread fell below
+    half of what it was. Deterministic in seed; leaves the global random state alone.
+    """
+    objective = {"joint": _joint, "proxy": _proxy, "separation": _separation}[model.config.attention.training]
+    rng = torch.Generator().manual_seed(seed)
+    blocks = nn.ModuleList(model.backbone.attention_blocks().values()).requires_grad_(True)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return objective(model, blocks, paths, rng, progress, watch, guard)
+    finally:
+        blocks.requires_grad_(False)
+
+
+def _descend(parameters: Sequence[nn.Parameter], objective: str) -> tuple[range, Callable[[Tensor], float]]:
+    """(steps, one step of descent on a loss)."""
+    optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE[objective])
+
+    def step(loss: Tensor) -> float:
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return loss.item()
+
+    return range(STEPS[objective]), step
+
+
+def _joint(
+    model: AttentDifferNet, blocks: nn.ModuleList, paths: Sequence[Path], rng: torch.Generator,
+    progress: Progress, watch: Watch, guard: bool,
+) -> int:  # fmt: skip
+    normals = ReadByNeed(paths, model.config.image_size)
+
+    def features() -> Tensor:
+        return model.features(_viewed(model, _drawn(normals, rng), rng))
+
+    with torch.no_grad():
+        first = torch.cat([features() for _ in range(8)])
+    mean, deviation = first.mean(0), first.std(0).mean()
+    flow = build_flow(model.n_features, FlowConfig())
+    steps, step = _descend([*blocks.parameters(), *(p for p in flow.parameters() if p.requires_grad)], "joint")
+    kept = {name: value.clone() for name, value in blocks.state_dict().items()}
+    for k in steps:
+        rows = features()
+        spread = float(rows.detach().std(0).mean() / deviation)
+        if guard and spread < COLLAPSE:
+            blocks.load_state_dict(kept)
+            return k
+        kept = {name: value.clone() for name, value in blocks.state_dict().items()}
+        loss = step(negative_log_likelihood(*flow((rows - mean) / deviation)).mean())
+        watch(k + 1, loss, spread)
+        progress("training attention with a flow", k + 1, len(steps))
+    return len(steps)
+
+
+def _proxy(
+    model: AttentDifferNet, blocks: nn.ModuleList, paths: Sequence[Path], rng: torch.Generator,
+    progress: Progress, watch: Watch, guard: bool,
+) -> int:  # fmt: skip
+    """Runs at the half and quarter scale, where a step is cheap; the same blocks serve all scales."""
+    size = model.config.image_size // 2
+    normals = ReadByNeed(paths, size)
+    head = nn.Linear(CHANNELS, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    steps, step = _descend([*blocks.parameters(), *head.parameters()], "proxy")
+    for k in steps:
+        batch = _drawn(normals, rng)
+        pasted = torch.stack([paste_patch(image, normals, rng) for image in batch])
+        views = _viewed(model, torch.cat([batch, pasted]), rng)
+        if k % 2:
+            views = F.interpolate(views, size=size // 2)
+        logits = head(model.backbone(views).mean((2, 3)))[:, 0]
+        labels = torch.cat([torch.zeros(len(batch)), torch.ones(len(pasted))])
+        watch(k + 1, step(F.binary_cross_entropy_with_logits(logits, labels)), 1.0)
+        progress("training attention", k + 1, len(steps))
+    return len(steps)
+
+
+def _separation(
+    model: AttentDifferNet, blocks: nn.ModuleList, paths: Sequence[Path], rng: torch.Generator,
+    progress: Progress, watch: Watch, guard: bool,
+) -> int:  # fmt: skip
+    """At the half and quarter scale, as `_proxy`. One half of the images is measured, the other measured against."""
+    size = model.config.image_size // 2
+    order = torch.randperm(len(paths), generator=rng).tolist()
+    bank = ReadByNeed([paths[i] for i in order[: min(len(order) // 2, BANK_IMAGES)]], size)
+    normals = ReadByNeed([paths[i] for i in order[len(order) // 2 :]], size)
+    whitening = Whitening(2 * CHANNELS)
+
+    def features(images: Tensor) -> Tensor:
+        views = _viewed(model, images, rng)
+        return torch.cat([model.backbone(x).mean((2, 3)) for x in (views, F.interpolate(views, size=size // 2))], 1)
+
+    steps, step = _descend(list(blocks.parameters()), "separation")
+    for k in steps:
+        if k % REFIT_STEPS == 0:
+            with torch.no_grad():
+                groups = torch.arange(len(bank)).split(IMAGES_PER_STEP)
+                whitening.fit(torch.cat([features(torch.stack([bank[int(i)] for i in group])) for group in groups]))
+        batch = _drawn(normals, rng)
+        defective = torch.stack([add_defect(image, normals, rng) for image in batch])
+        z, _ = whitening(features(torch.cat([batch, defective])))
+        normal, anomalous = z.square().mean(1).log().chunk(2)
+        watch(k + 1, step(F.softplus(normal[:, None] - anomalous[None]).mean()), 1.0)
+        progress("training attention", k + 1, len(steps))
+    return len(steps)
+
+
+def _drawn(normals: "ReadByNeed", rng: torch.Generator) -> Tensor:
+    return torch.stack([normals[int(i)] for i in torch.randint(len(normals), (IMAGES_PER_STEP,), generator=rng)])
+
+
+def _viewed(model: AttentDifferNet, images: Tensor, rng: torch.Generator) -> Tensor:
+    """One view of each image; of 2 x IMAGES_PER_STEP, which are pairs, the same of both in a pair."""
+    few = random_views(model.config.views, IMAGES_PER_STEP, rng)
+    drawn = few[torch.randint(len(few), (min(len(images), IMAGES_PER_STEP),), generator=rng)]
+    return make_views(images, drawn.repeat(len(images) // len(drawn), 1, 1))
+
+
+class ReadByNeed:
+    """Images (3, S, S) in [0, 1] by their number, each read when first asked for and kept in 8 bits: what is drawn from
+    a large set is never in memory as a whole."""
+
+    def __init__(self, paths: Sequence[Path], size: int) -> None:
+        self.paths, self.size = paths, size
+        self._read: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> Tensor:
+        if i not in self._read:
+            self._read[i] = to_tensor(read_image(self.paths[i]), self.size).mul_(255).round_().byte()
+        return self._read[i].float().div_(255)
