@@ -214,7 +214,7 @@ def evaluate(
 
     from . import checkpoint, scoring, statistics
     from .data import InspectionDataset
-    from .results import Run, append_run, score_path, write_scores
+    from .results import LAST, Run, append_run, score_path, write_scores
 
     if (out is None) == (results is None):
         raise AttentDifferNetError("evaluate needs either --out SCORES.csv or --results FOLDER")
@@ -240,7 +240,7 @@ def evaluate(
             backbone=config.weights,
             attention_training="" if detector.variant == "none" else config.attention.training,
             epochs=detector.training.epochs,
-            selection="last",
+            selection=LAST,
             n_views=n_views,
             commit=_commit(),
             source="measured by this project",
@@ -443,6 +443,10 @@ def grid(
                 if outcome.scores is not None:
                     labels, scores = zip(*(row[2:] for row in outcome.scores), strict=True)
                     typer.echo(f"{task.run}: AUROC {auroc(labels, scores):.4f}")
+                if outcome.best_scores is not None:
+                    labels, scores = zip(*(row[2:] for row in outcome.best_scores), strict=True)
+                    best = f"after epoch {outcome.best_epoch}, the best on test of those looked at"
+                    typer.echo(f"{task.best_run}: AUROC {auroc(labels, scores):.4f} {best}")
                 progress("runs", ended, len(to_do))
 
             progress("runs", 0, len(to_do))
