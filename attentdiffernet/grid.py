@@ -48,7 +48,6 @@ LISTS = {"categories": str, "variants": str, "weights": str, "seeds": int}
 TEXTS = ("results", "data", "models", "tag")
 TABLES = ("model", "training", "scoring")
 KEYS = (*TEXTS, *LISTS, "best_on_test", *TABLES)
-BEST = "-best"  # ends the name of a run that is the best on test images
 RAY_RETRIES = 5  # of a run whose node was lost
 CHOSEN = {"views": "model", "readout": "model", "views_per_image": "training", "n_views": "scoring"}
 AXES = {"model": ("weights",), "training": ("seed",)}  # options that the lists give
@@ -74,7 +73,7 @@ class Task:
 
     @property
     def best_run(self) -> str:
-        return f"{self.run}{BEST}"
+        return self.run + results.BEST
 
     @property
     def runs(self) -> list[str]:
@@ -214,7 +213,9 @@ def _tasks(table: dict[str, Any], base: Path, among: Collection[str] | None) -> 
                 for seed in table["seeds"]:
                     parts = [dataset, category, variant, Path(weights).stem, f"s{seed}", table.get("tag", "")]
                     run = "-".join(part for part in parts if part)
-                    results.score_path(base, dataset, category, run + BEST)  # raises for names that are no file names
+                    results.score_path(
+                        base, dataset, category, run + results.BEST
+                    )  # raises for names that are no file names
                     training = TrainingConfig.from_dict(given["training"] | {"seed": seed})
                     names = {"dataset": dataset, "category": category, "variant": variant, "run": run, "seed": seed}
                     model_dir = _model_dir(table.get("models", ""), base, names)

@@ -38,6 +38,7 @@ SUMMARY_COLUMNS = ["run", "n_normal", "n_anomalous", "auroc", "ci_low", "ci_high
 PUBLISHED_COLUMNS = ["dataset", "category", "method", "auroc", "source"]
 NORMAL = "good"  # the defect of normal images, as in MVTec AD
 LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
+BEST = "-best"  # ends the name of the run that is the best on test of a training
 T = TypeVar("T")
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
