@@ -57,8 +57,8 @@ LEGEND = [
     "interval. **Δ**: points of AUROC above DifferNet of the same backbone and seeds on the same images, with the 95 % "
     "interval over test images (DeLong, of the mean over the seeds) and the one over seeds (Student). **p**: of that "
     "DeLong test; **Holm**: corrected for all comparisons on this page. Epochs are fixed in advance (`last`), except "
-    "in the two columns at the right: there the epoch was chosen on the test images, which *flatters*; DifferNet's "
-    "code reports so, and only such numbers may be held against published ones. They are never tested.",
+    "where a column says *flatters*: there the epoch was chosen on the test images (`best-on-test`), as DifferNet's "
+    "code does; only such numbers may be held against published ones, and they are never tested.",
     "",
 ]
 
@@ -68,11 +68,11 @@ def table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
 
 
 def points(difference: Difference) -> str:
-    return f"{100 * difference.difference:+.1f} ({span(difference.low, difference.high)})"
+    return f"{100 * difference.difference:+z.1f} ({span(difference.low, difference.high)})"
 
 
 def span(low: float, high: float) -> str:
-    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+    return f"{100 * low:+z.1f} to {100 * high:+z.1f}"
 
 
 def counted(n: int, one: str, more: str = "") -> str:
@@ -96,37 +96,41 @@ def named(m: Measured) -> str:
 
 def in_short(found: list[Contrast], fair: list[Measured], best: dict[str, Measured]) -> list[str]:
     keys = {m.key for m in fair}
-    lines = [f"Measured: {counted(len(fair), 'run')} in {counted(len(keys), 'category', 'categories')}."]
+    drawn = sum(key.startswith("sample/") for key in keys)
+    measured_here = f"Measured: {counted(len(fair), 'run')} in {counted(len(keys), 'category', 'categories')}" + (
+        f", {drawn} of them synthetic." if drawn else "."
+    )
     if not found:
-        return [*lines, "No attention variant was measured beside DifferNet: nothing can be said.", ""]
+        return [measured_here, "No attention variant was measured beside DifferNet: nothing can be said.", ""]
     higher = [c for c in found if c.real and c.test.difference > 0]
     lower = [c for c in found if c.real and c.test.difference < 0]
     unsure = [c for c in found if c.beyond_chance and not c.real]
     rest = len(found) - len(higher) - len(lower) - len(unsure)
-    lines.append(
-        f"{counted(len(found), 'comparison')} with DifferNet (one for each category, backbone, variant and training of "
-        f"attention, over all seeds); on average attention changes AUROC by "
-        f"{100 * np.mean([c.test.difference for c in found]):+.1f} points. After correction for making "
-        f"{counted(len(found), 'test')} (Holm), attention is better beyond chance in {len(higher)}, worse in "
-        f"{len(lower)}, and cannot be told from no attention in {rest}"
-        + (f"; in {len(unsure)} the images decide, but other seeds might not" if unsure else "")
-        + "."
-    )
-    lines += ["", f"**{conclusion(len(higher), len(lower), len(found))}**", ""]
+    lines = [
+        f"**{conclusion(len(higher), len(lower), len(found))}**",
+        "",
+        f"{measured_here} A comparison is that of one variant, training of attention and backbone with DifferNet in "
+        f"one category, over all seeds. On average over {len(found)} of them attention changes AUROC by "
+        f"{100 * np.mean([c.test.difference for c in found]):+z.1f} points. After correction for making so many tests "
+        f"(Holm), it is better beyond chance in {len(higher)}, worse in {len(lower)}, and cannot be told from no "
+        f"attention in {rest}" + (f"; in {len(unsure)} other seeds may turn it" if unsure else "") + ".",
+        "",
+    ]
     for title, some in (("Better", higher), ("Worse", lower), ("Undecided between seeds", unsure)):
         lines += [f"- {title}: {sentence(c)}" for c in some]
     lines += [""] * bool(higher or lower or unsure)
     reach = 100 * float(np.median([(c.test.high - c.test.low) / 2 for c in found]))
     lines.append(
-        f"What cannot be told from chance is not thereby nothing: in half of the comparisons a gain of less than "
-        f"{reach:.1f} points would lie inside the interval over test images."
+        f"What cannot be told from chance is not thereby nothing: in half of the comparisons a change of less than "
+        f"{reach:.1f} points would lie inside the interval over test images, before any correction."
     )
     if alone := sum(c.over_seeds is None for c in found):
-        lines.append(
-            f"In {counted(alone, 'comparison')} there is one seed only, so that of other seeds nothing is known."
-        )
+        rest_on = counted(alone, "comparison rests", "comparisons rest")
+        lines.append(f"{rest_on} on one seed only: of other seeds nothing is known there.")
     gains = [best[name].interval.auroc - m.interval.auroc for m in fair if (name := m.run.run + results.BEST) in best]
-    if gains:
+    if not gains:
+        lines.append("What choosing the epoch on the test images would add was not measured.")
+    else:
         lines.append(
             f"Choosing the epoch on the test images, as DifferNet's code does, adds {100 * np.mean(gains):.1f} points "
             f"on average to the very same training (up to {100 * max(gains):.1f}, {counted(len(gains), 'run')})."
@@ -150,7 +154,7 @@ def sentence(c: Contrast) -> str:
     if c.over_seeds:
         seeds = f"{span(*c.over_seeds[1:])} over {len(c.group.differences)} seeds"
     return (
-        f"{category_title(m.key)}, {named(m)}, {m.run.backbone} backbone: {100 * c.test.difference:+.1f} points "
+        f"{category_title(m.key)}, {named(m)}, {m.run.backbone} backbone: {100 * c.test.difference:+z.1f} points "
         f"({span(c.test.low, c.test.high)} over test images, {seeds}; p {p_text(c.p_holm, '= ')} after Holm)."
     )
 
@@ -166,7 +170,7 @@ def by_training(found: list[Contrast]) -> list[str]:
     body = []
     for (title, backbone), some in rows.items():
         signs = [np.sign(c.test.difference) if c.real else 0 for c in some]
-        mean = f"{100 * np.mean([c.test.difference for c in some]):+.1f}"
+        mean = f"{100 * np.mean([c.test.difference for c in some]):+z.1f}"
         body.append([title, backbone, str(len(some)), mean, *(str(signs.count(sign)) for sign in (1, -1, 0))])
     return table(head, body)
 
@@ -178,12 +182,10 @@ def category(key: str, groups: list[Group], found: list[Contrast], best: dict[st
     counts = groups[0].first.interval
     tested = {id(c.group): c for c in found}
     head = ["Variant", "Backbone", "Seeds", "AUROC, %", "Δ (over test images)", "Δ over seeds", "p", "Holm"]
-    head += ["*flatters:* AUROC, %", "*flatters:* Δ"]
+    flatters = any(m.run.run + results.BEST in best for group in groups for m in group.runs)
     rows = []
     for group in groups:
         m, c = group.first, tested.get(id(group))
-        beside = [best[name] for r in group.runs if (name := r.run.run + results.BEST) in best]
-        gains = [b.delong.difference for b in beside if b.delong]
         rows.append([
             named(m),
             m.run.backbone,
@@ -193,9 +195,13 @@ def category(key: str, groups: list[Group], found: list[Contrast], best: dict[st
             ("" if not c else span(*c.over_seeds[1:]) if c.over_seeds else "one seed"),
             p_text(c.test.p_value) if c else "",
             ("" if not c else f"**{p_text(c.p_holm)}**" if c.real else p_text(c.p_holm)),
-            mean_text([b.interval.auroc for b in beside]) if beside else "",
-            mean_text(gains, "+") if gains else "",
         ])  # fmt: skip
+        if flatters:
+            beside = [best[name] for r in group.runs if (name := r.run.run + results.BEST) in best]
+            gains = [b.delong.difference for b in beside if b.delong]
+            rows[-1].append(mean_text([b.interval.auroc for b in beside]) if beside else "")
+            rows[-1].append(mean_text(gains, "+") if gains else "")
+    head += ["*flatters:* AUROC, %", "*flatters:* Δ"] if flatters else []
     return [
         f"### {category_title(key)}",
         "",

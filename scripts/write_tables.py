@@ -38,7 +38,7 @@ def results_table(root: Path) -> str:
         elif m.run.variant in VARIANT_TITLES:
             area = area.removesuffix(f" ({len(group.runs)} seeds)")
             if c:
-                change = f"{100 * c.test.difference:+.1f}"
+                change = f"{100 * c.test.difference:+z.1f}"
                 area = f"{area}, **{change}**" if c.real else f"{area}, {change}"
             cells.setdefault(place, {}).setdefault(options(m), {})[m.run.variant] = area
     attention = [name for name in VARIANT_TITLES if name != "none"]
@@ -155,7 +155,7 @@ def main() -> None:
         old = [path for path, text in pages.items() if path.read_text(encoding="utf-8") != text]
         for path in old:
             print(f"{path.relative_to(ROOT)} says something else than its sources: run make results", file=sys.stderr)
-        sys.exit(bool(old))
+        sys.exit(1 if old else 0)
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
 
