@@ -117,6 +117,9 @@ def test_best_on_test_is_compared_with_its_own_kind_and_has_no_say(root):
         assert m.base is None or m.base.equals(base.scores)
         assert evidence.shipped_threshold(m) is None or not m.flatters
     assert evidence.finding(everything) == evidence.finding(fair(root))
+    assert "over 6 comparisons" in evidence.finding(everything) and "in 1 and worse in 0;" in evidence.finding(
+        everything
+    )
     told = [c.p_holm for c in evidence.contrasts(evidence.grouped(everything))]
     assert told == [c.p_holm for c in evidence.contrasts(evidence.grouped(fair(root)))] and len(told) == 6
 
@@ -136,11 +139,10 @@ def test_a_last_run_without_its_differnet_is_not_compared_with_a_flattering_one(
     assert c.over_seeds is None and len(c.group.differences) == 1 and len(c.group.runs) == 3
 
 
-def test_curves_begin_with_what_was_fixed_in_advance(root, monkeypatch):
+def test_no_curve_flatters_unless_asked_for(root, monkeypatch):
     monkeypatch.setattr(evidence, "RESULTS", root / "results")
     shown = evidence.roc_page("sample/wafer")
-    flatters = ["flatters" in curve.title for curve in shown.curves]
-    assert flatters == [False] * 4 + [True] * 4
+    assert ["flatters" in curve.title for curve in shown.curves] == [False] * 4
     assert sum("flatters" in row.title for row in shown.rows) == 12
 
 
@@ -157,6 +159,13 @@ def test_pages_label_what_flatters(root, monkeypatch, name):
     assert not at.exception
     shown = " ".join(element.proto.body for element in at.get("html"))
     assert ("best on test (flatters)" in shown) == (name != "failures")
+    if name == "roc":
+        for asked in (False, True):
+            (switch,) = [toggle for toggle in at.toggle if toggle.label == "Best on test"]
+            switch.set_value(asked)
+            at.run()
+            cards = re.findall(r"<h4>.*?</h4>", " ".join(element.proto.body for element in at.get("html")))
+            assert ["flatters" in card for card in cards] == [False] * 4 + [True] * 4 * asked
     if name == "overview":
         variants = list(at.dataframe[0].value["variant"])
         assert ["flatters" in title for title in variants] == [False] * 24 + [True] * 24
