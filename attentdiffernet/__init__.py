@@ -3,7 +3,7 @@
 Train on normal images, score any image, and see where the model looks:
 
 >>> detector = attentdiffernet.load("models/sample/wafer/cbam")
->>> image = attentdiffernet.to_tensor(attentdiffernet.read_image("wafer.png"), 448)
+>>> image = detector.model.prepare(attentdiffernet.read_image("wafer.png"))
 >>> score = attentdiffernet.score_image(detector.model, image, detector.calibration.n_views)
 >>> detector.is_anomalous(score)
 """

@@ -308,7 +308,7 @@ def model_card(detector: Detector) -> str:
         f"{config.flow.hidden_width}, stored in half precision |",
         f"| Training | {detector.training.epochs} epochs, fixed in advance, on {detector.training.views_per_image} "
         f"{views} views per image, seed {detector.training.seed} |",
-        f"| Score | {READOUTS[config.readout]}; {calibration.n_views} views ({config.views.replace('_', ' ')}); "
+        f"| Score | {READOUTS[config.readout]}; {calibration.n_views} views ({config.input_title}); "
         "higher = more anomalous, no probability |",
         f"| Threshold | {calibration.threshold:.6g}, flags at most "
         f"{calibration.false_positive_rate:.1%} of normal images on average |",

@@ -3,8 +3,9 @@
 The rule is fixed; no test image is read. It uses the plain backbone whatever the variant, so that the variants of a
 category are scored alike and compared in pairs.
 
-1. Kind of views: rotations, quarter turns, flips or none; the one by which normals held out and the same normals with
-   a synthetic defect (`synthetic.py`) are told apart best, by the Mahalanobis distance of view-averaged features. Flips
+1. Input: rotations, quarter turns, flips or none of the image squeezed to a square; where images are no squares, also
+   flips or none of the image with its aspect kept. The one by which normals held out and the same normals with a
+   synthetic defect (`synthetic.py`) are told apart best, by the Mahalanobis distance of view-averaged features. Flips
    must be better than the best of the others by more than chance (DeLong, p < 0.05): they make the model blind to
    parts put in mirrored. `dihedral`, which does so too, is for those who ask for it.
 2. Readout: `z2_of_mean`, unless another that the flow allows is better on the same images by more than the standard
@@ -17,14 +18,24 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .config import AttentionConfig, FlowConfig, ModelConfig, Readout, ScoringConfig, TrainingConfig, ViewKind
-from .data import FEW_VIEWS, InspectionImage, read_image, to_tensor
+from .config import (
+    UPRIGHT,
+    AttentionConfig,
+    FlowConfig,
+    ModelConfig,
+    Readout,
+    Resize,
+    ScoringConfig,
+    TrainingConfig,
+    ViewKind,
+)
+from .data import FEW_VIEWS, InspectionImage, input_shape, read_image, to_tensor
 from .features import FeatureExtractor, Progress, no_progress
 from .model import AttentDifferNet
 from .scoring import running_score
@@ -34,22 +45,26 @@ from .training import fit_flow, fit_gaussian, split_normals
 
 FITTED_IMAGES, HELD_OUT_IMAGES = 48, 40  # at most: the rule must cost little beside the training
 COMPARED_VIEWS = {"rotations": 4, "dihedral": 6}  # the first six dihedral ones hold all quarter turns and all flips
+SQUARE = 1.05  # aspects up to this, or its inverse, count as square
 MIRRORED = "flips"
 TRAINING_ROTATIONS = {16: 8, 32: 24, 64: 48}  # by rotations in scoring
 VIEW_VARIANCE = 0.05
 BEYOND_CHANCE, BEYOND_STANDARD_ERROR = 0.05, 0.32
 COMPARED: tuple[Readout, ...] = ("z2_of_mean", "z2", "gaussian_of_mean", "gaussian", "gaussian_full_scale")
 
+Input = tuple[ViewKind, Resize]
+
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and the AUROC on synthetic defects that it rests on, by kind of views and by readout."""
+    """What was chosen, and the AUROC on synthetic defects that it rests on, by input and by readout."""
 
     views: ViewKind
+    resize: Resize
     readout: Readout
     n_views: int
     training_views: int
-    by_views: dict[str, float]
+    by_input: dict[Input, float]
     by_readout: dict[str, float]
 
     def applied(
@@ -60,7 +75,8 @@ class Choice:
             config = dataclasses.replace(config, views_per_image=self.training_views)
         if "n_views" not in fixed:
             scoring = dataclasses.replace(scoring, n_views=self.n_views)
-        return dataclasses.replace(model_config, views=self.views, readout=self.readout), config, scoring
+        chosen = dataclasses.replace(model_config, views=self.views, resize=self.resize, readout=self.readout)
+        return chosen, config, scoring
 
 
 def choose(
@@ -73,12 +89,10 @@ def choose(
 ) -> Choice:
     """The options for a category from its training normals. Deterministic in config.data_seed.
 
-    fixed: `views`, `readout` or both where these are not to be chosen but taken from model_config.
+    fixed: which of `views`, `resize` and `readout` are not to be chosen but taken from model_config.
 
     Raises DatasetError for too few images and ImageError for one that cannot be read.
     """
-    views: ViewKind | None = model_config.views if "views" in fixed else None
-    readout: Readout | None = model_config.readout if "readout" in fixed else None
     rng = torch.Generator().manual_seed(config.data_seed)
     fit, held_out = (
         _some(part, most, rng)
@@ -88,73 +102,105 @@ def choose(
         model_config, attention=AttentionConfig(), flow=FlowConfig(), readout="gaussian_of_mean", feature_scale=1.0
     )
     model = AttentDifferNet(plain, config.data_seed).eval()
-    normals = torch.stack([to_tensor(read_image(image.path), plain.image_size) for image in held_out])
+    shapes, squares = [], []
+    for image in held_out:
+        pixels = read_image(image.path)
+        shapes.append(input_shape(pixels.shape[0], pixels.shape[1], plain.image_size, plain.least_side))
+        squares.append(to_tensor(pixels, plain.image_size))
+    normals = torch.stack(squares)
     defective = torch.stack([add_defect(image, normals, rng) for image in normals])
     labels = np.repeat([0, 1], len(normals))
+    asked = _inputs(model_config, fixed, any(max(h / w, w / h) > SQUARE for h, w in shapes))
 
-    fitted: dict[str, Tensor] = {}  # features (N, V, 768) by kind of views
-    scored: dict[str, Tensor] = {}  # of normals, then of the same with a defect
-    sources: list[ViewKind] = ["rotations", "dihedral"]
-    if views is not None:
-        sources = ["rotations" if views == "rotations" else "dihedral"]
-    steps = len(fit) + 2 * len(normals)
+    fitted: dict[Input, Tensor] = {}  # features (N, V, 768)
+    scored: dict[Input, Tensor] = {}  # of normals, then of the same with a defect
+    sources = list(dict.fromkeys(_source(of, asked) for of in asked))
+    steps, before = len(fit) + 2 * len(normals), 0
 
     def tell(done: int) -> None:
-        progress("choosing views on synthetic defects", len(fitted) * steps + done, len(sources) * steps)
+        progress("choosing views on synthetic defects", before + done, len(sources) * steps)
 
-    for kind in sources:
-        model.config = dataclasses.replace(plain, views=kind)
+    for source, resize in sources:
+        model.config = dataclasses.replace(plain, views=source, resize=resize)
         extractor = FeatureExtractor(model, cache)
-        paths = [image.path for image in fit]
-        n_views = len(FEW_VIEWS["dihedral"]) if views == "dihedral" else COMPARED_VIEWS[kind]
-        rows = extractor.random_views(paths, n_views, config.data_seed, lambda _, done, __: tell(done))
+        whole = source != "rotations" and (source, resize) in asked
+        n_views = len(FEW_VIEWS[source]) if whole else COMPARED_VIEWS[source]
+        rows = extractor.random_views(
+            [image.path for image in fit], n_views, config.data_seed, lambda _, done, __: tell(done)
+        )
         parts = []
-        for k, image in enumerate(torch.cat([normals, defective])):
+        for k, square in enumerate(torch.cat([normals, defective])):
             tell(len(fit) + k)
-            parts.append(extractor.of_tensor(image, model.views(n_views)))
-        scored[kind], fitted[kind] = torch.stack(parts), rows
+            seen = _resized(square, shapes[k % len(shapes)]) if resize == "keep_aspect" else square
+            parts.append(extractor.of_tensor(seen, model.views(n_views)))
+        before += steps
+        for of in (of for of in asked if _source(of, asked) == (source, resize)):
+            which = list(range(n_views))
+            if of[0] != source:
+                which = [int((FEW_VIEWS[source] - view).abs().sum((1, 2)).argmin()) for view in FEW_VIEWS[of[0]]]
+            fitted[of], scored[of] = rows[:, which], torch.stack(parts)[:, which]
     tell(0)
-    if "dihedral" in fitted and views != "dihedral":
-        of_six, scored_of_six = fitted.pop("dihedral"), scored.pop("dihedral")
-        for name in ("quarter_turns", "flips", "none"):
-            which = [int((FEW_VIEWS["dihedral"] - view).abs().sum((1, 2)).argmin()) for view in FEW_VIEWS[name]]
-            fitted[name], scored[name] = of_six[:, which], scored_of_six[:, which]
 
-    def scores(of: str, name: Readout) -> np.ndarray:
+    def scores(of: Input, name: Readout) -> np.ndarray:
         model.config = dataclasses.replace(model.config, readout=name)
         with torch.inference_mode():
             return model.score(scored[of]).numpy()
 
-    distances: dict[str, np.ndarray] = {}
-    for name, rows in fitted.items() if views is None else ():
-        fit_gaussian(model, rows.flatten(0, 1))
-        distances[name] = scores(name, "gaussian_of_mean")
-    by_views: dict[str, float] = {kind: auroc(labels, values) for kind, values in distances.items()}
-    if views is None:
-        best = max((kind for kind in by_views if kind != MIRRORED), key=by_views.__getitem__)
-        if _better(labels, distances[MIRRORED], distances[best], BEYOND_CHANCE):
-            best = MIRRORED
-        views = cast(ViewKind, best)
+    best, by_input = asked[0], {}
+    if len(asked) > 1:
+        distances: dict[Input, np.ndarray] = {}
+        for of, rows in fitted.items():
+            fit_gaussian(model, rows.flatten(0, 1))
+            distances[of] = scores(of, "gaussian_of_mean")
+        by_input = {of: auroc(labels, values) for of, values in distances.items()}
+        best = max((of for of in by_input if of[0] != MIRRORED), key=by_input.__getitem__, default=best)
+        mirrored = max((of for of in by_input if of[0] == MIRRORED), key=by_input.__getitem__, default=best)
+        if _better(labels, distances[mirrored], distances[best], BEYOND_CHANCE):
+            best = mirrored
 
-    fit_flow(model.flow, fit_gaussian(model, fitted[views].flatten(0, 1)), config)
-    by_readout: dict[str, float] = {}
-    if readout is None:
+    fit_flow(model.flow, fit_gaussian(model, fitted[best].flatten(0, 1)), config)
+    readout, by_readout = model_config.readout, {}
+    if "readout" not in fixed:
         whitening = model_config.flow.whitening
-        readings = {name: scores(views, name) for name in COMPARED if whitening or not name.startswith("gaussian")}
-        by_readout = {name: auroc(labels, values) for name, values in readings.items()}
+        readings = {name: scores(best, name) for name in COMPARED if whitening or not name.startswith("gaussian")}
+        by_readout = {str(name): auroc(labels, values) for name, values in readings.items()}
         best_readout = max(readings, key=lambda name: by_readout[name])
         better = _better(labels, readings[best_readout], readings[COMPARED[0]], BEYOND_STANDARD_ERROR)
         readout = best_readout if better else COMPARED[0]
 
-    n_views, training_views = len(FEW_VIEWS.get(views, ())), len(FEW_VIEWS.get(views, ()))
+    views, resize = best
+    n_views = training_views = len(FEW_VIEWS.get(views, ()))
     if views == "rotations":
         model.config = dataclasses.replace(model.config, readout=readout)
-        running = [running_score(model, features) for features in scored[views][: len(normals)]]
+        running = [running_score(model, features) for features in scored[best][: len(normals)]]
         noise = float(np.mean([score.standard_error**2 for score in running])) * COMPARED_VIEWS[views]
         spread = float(np.var([score.value for score in running]))
         n_views = next((n for n in TRAINING_ROTATIONS if noise / n <= VIEW_VARIANCE * spread), max(TRAINING_ROTATIONS))
         training_views = TRAINING_ROTATIONS[n_views]
-    return Choice(views, readout, n_views, training_views, by_views, by_readout)
+    return Choice(views, resize, readout, n_views, training_views, by_input, by_readout)
+
+
+def _inputs(model_config: ModelConfig, fixed: Collection[str], rectangles: bool) -> list[Input]:
+    """What is compared: kinds of views with the image squeezed, and with its aspect kept."""
+    kinds: tuple[ViewKind, ...] = ("rotations", "quarter_turns", "flips", "none")
+    if "views" in fixed:
+        kinds = (model_config.views,)
+    resizes: tuple[Resize, ...] = ("squeeze", "keep_aspect") if rectangles else ("squeeze",)
+    if "resize" in fixed:
+        resizes = (model_config.resize,)
+    return [(views, r) for r in resizes for views in kinds if r == "squeeze" or views in UPRIGHT]
+
+
+def _source(of: Input, asked: Sequence[Input]) -> Input:
+    """The input whose features hold those of this one, where several are asked for."""
+    views, resize = of
+    if views == "rotations" or len(asked) == 1:
+        return of
+    return ("dihedral", resize) if resize == "squeeze" else ("flips", resize)
+
+
+def _resized(image: Tensor, shape: tuple[int, int]) -> Tensor:
+    return F.interpolate(image[None], shape, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def _some(images: Sequence[InspectionImage], most: int, rng: torch.Generator) -> list[InspectionImage]:

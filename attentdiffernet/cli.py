@@ -25,6 +25,7 @@ from .features import Progress, default_cache
 if TYPE_CHECKING:
     from .checkpoint import Detector
     from .choice import Choice
+    from .results import Run
 
 app = typer.Typer(
     help="Is this part anomalous, and where does the model look? DifferNet and its attention variants, trained on "
@@ -102,6 +103,9 @@ def train(
         str,
         typer.Option(help="rotations, quarter_turns, flips, dihedral, none; auto chooses on synthetic defects."),
     ] = "auto",
+    resize: Annotated[
+        str, typer.Option(help="squeeze to a square, or keep_aspect; auto chooses on synthetic defects.")
+    ] = "auto",
     readout: Annotated[str, typer.Option(help="How scores are read off; auto chooses on synthetic defects.")] = "auto",
     train_views: Annotated[int | None, typer.Option(help="Copies of each training image.", min=1)] = None,
     views: Annotated[int | None, typer.Option(help="Copies of each scored image.", min=1)] = None,
@@ -150,6 +154,7 @@ def train(
         flow=dataclasses.replace(FLOW_SIZES[flow.value], whitening=base.flow.whitening) if flow else base.flow,
         weights=weights,
         views="rotations" if view_kind == "auto" else view_kind,  # type: ignore[arg-type]  # checked by the class
+        resize="squeeze" if resize == "auto" else resize,  # type: ignore[arg-type]
         readout=base.readout if readout == "auto" else readout,  # type: ignore[arg-type]
     )
     asked: dict[str, Any] = {
@@ -169,12 +174,12 @@ def train(
         source=source or known.source,
     )
     checkpoint.check_folder(out)
-    given_options = {"views": view_kind != "auto", "readout": readout != "auto"}
+    given_options = {"views": view_kind != "auto", "resize": resize != "auto", "readout": readout != "auto"}
     given_options |= {"views_per_image": train_views is not None, "n_views": views is not None}
     fixed = {name for name, was_given in given_options.items() if was_given}
     kept = default_cache() if cache else None
     with bars() as progress:
-        if base.choose and not fixed >= {"views", "readout"}:
+        if base.choose and not fixed >= {"views", "resize", "readout"}:
             choice = choose(dataset.train, model_config, config, kept, progress, fixed)
             model_config, config, scoring = choice.applied(model_config, config, scoring, fixed)
             err.print(_told(choice), highlight=False, markup=False, soft_wrap=True)
@@ -214,7 +219,7 @@ def evaluate(
 
     from . import checkpoint, scoring, statistics
     from .data import InspectionDataset
-    from .results import LAST, Run, append_run, score_path, write_scores
+    from .results import append_run, score_path, write_scores
 
     if (out is None) == (results is None):
         raise AttentDifferNetError("evaluate needs either --out SCORES.csv or --results FOLDER")
@@ -224,30 +229,10 @@ def evaluate(
     n_views = _views(detector, views)
     if readout is not None:
         detector.model.config = dataclasses.replace(detector.model.config, readout=readout)  # type: ignore[arg-type]
-    config = detector.model.config
     row = None
     if results is not None:
-        name = run or (
-            f"{detector.data.dataset}-{dataset.category}-{detector.variant}-{Path(config.weights).stem}"
-            f"-s{detector.training.seed}"
-        )
-        row = Run(
-            run=name,
-            dataset=detector.data.dataset,
-            category=dataset.category,
-            variant=detector.variant,
-            seed=detector.training.seed,
-            backbone=config.weights,
-            attention_training="" if detector.variant == "none" else config.attention.training,
-            epochs=detector.training.epochs,
-            selection=LAST,
-            n_views=n_views,
-            commit=_commit(),
-            source="measured by this project",
-            views=config.views,
-            readout=config.readout,
-        )
-        out = score_path(results, row.dataset, row.category, name)
+        row = _run_of(detector, dataset.category, run, n_views)
+        out = score_path(results, row.dataset, row.category, row.run)
     assert out is not None
     with bars() as progress:
         paths = [image.path for image in images]
@@ -355,7 +340,7 @@ def explain(
     from PIL import Image
 
     from . import checkpoint
-    from .data import read_image, to_tensor
+    from .data import read_image
     from .explain import explain as make_map
     from .explain import methods_of, relative_heat, what_it_shows
     from .figures import overlay
@@ -368,7 +353,7 @@ def explain(
         raise AttentDifferNetError(
             f"{detector.title} has no {method.value} map; it has {', '.join(methods_of(detector.model.config))}"
         )
-    values = make_map(detector.model, to_tensor(pixels, detector.model.config.image_size), method.value)
+    values = make_map(detector.model, detector.model.prepare(pixels), method.value)
     heat, (vmin, vmax) = relative_heat({"": values}, {"": detector.map_reference(method.value)})
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(overlay(pixels, heat[""], vmin, vmax)).save(out)
@@ -379,6 +364,61 @@ def explain(
         f"Highest value: {float(values.max()) / detector.map_reference(method.value):.3g} times the 99th "
         f"percentile of held-out normals. Written to {out}"
     )
+
+
+@app.command()
+def localise(
+    model_dir: ModelDir,
+    category: Category,
+    results: Annotated[Path, typer.Option(help="Results folder to write to.")] = Path("results"),
+    run: Annotated[str | None, typer.Option(help="Name of the run, as evaluate has it.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only the first images of each defect, by name; default: all.", min=1)
+    ] = None,
+) -> None:
+    """Measure whether maps look at the defect: their energy and their maximum on masks, against chance.
+
+    Takes the anomalous images with a mask CATEGORY/ground_truth/DEFECT/NAME_mask.png and, where it is there, the mask
+    CATEGORY/objects/DEFECT/NAME_mask.png of the whole part. Writes RESULTS/maps/DATASET/CATEGORY/RUN.csv and compares
+    with DifferNet where that is measured. Example: attentdiffernet localise models/bottle-se data/mvtec_ad/bottle
+    """
+    import pandas as pd
+
+    from . import checkpoint
+    from .data import InspectionDataset
+    from .explain import images_with_masks, measure_maps
+    from .localisation import energy_difference_text, energy_text, hit_difference_text, hit_text, summary_of_maps
+    from .results import map_path, write_maps
+
+    dataset = InspectionDataset(category)
+    images = images_with_masks(dataset, limit)
+    detector = checkpoint.load(model_dir)
+    row = _run_of(detector, dataset.category, run, detector.calibration.n_views)
+    map_path(results, row.dataset, row.category, row.run)  # a bad name is told before the work
+    rows: list[dict[str, object]] = []
+    with bars() as progress:
+        progress("maps", 0, len(images))
+        for done, found in enumerate(measure_maps(detector, dataset, images), 1):
+            rows += found
+            progress("maps", done, len(images))
+    frame = pd.DataFrame(rows, dtype=object)  # a file name that is no text is for write_maps to refuse
+    out = write_maps(results, row, frame.assign(empty=frame["empty"].astype(int)))
+    without = sum(image.label for image in dataset.test) - len(images_with_masks(dataset))
+    if without:
+        _say(f"{without} anomalous images have no mask and were left out")
+    summary = summary_of_maps(results, f"{row.dataset}/{row.category}")
+    for _, line in summary[summary["run"] == row.run].iterrows():
+        typer.echo(
+            f"{line['method']} ({line['map']}) on the {line['target']}: energy {energy_text(line)} times chance, "
+            f"maximum {hit_text(line)}, chance {line['chance']:.1%}"
+            + (f", {line['n_empty']} of {line['n_images']} maps all zero" if line["n_empty"] else "")
+            + (
+                f"; against {line['against']} {energy_difference_text(line)}, {hit_difference_text(line)}"
+                if line["n_paired"]
+                else ""
+            )
+        )
+    typer.echo(f"{len(images)} images, 95 % intervals over images. Written to {out}")
 
 
 @app.command()
@@ -462,15 +502,44 @@ def grid(
         raise typer.Exit(1)
 
 
+def _run_of(detector: "Detector", category: str, name: str | None, n_views: int) -> "Run":
+    """The row of a run that is made with this model, under this or its usual name."""
+    from .results import LAST, Run
+
+    config = detector.model.config
+    usual = (
+        f"{detector.data.dataset}-{category}-{detector.variant}-{Path(config.weights).stem}-s{detector.training.seed}"
+    )
+    return Run(
+        run=name or usual,
+        dataset=detector.data.dataset,
+        category=category,
+        variant=detector.variant,
+        seed=detector.training.seed,
+        backbone=config.weights,
+        attention_training="" if detector.variant == "none" else config.attention.training,
+        epochs=detector.training.epochs,
+        selection=LAST,
+        n_views=n_views,
+        commit=_commit(),
+        source="measured by this project",
+        views=config.input_title,
+        readout=config.readout,
+    )
+
+
 def _told(choice: "Choice") -> str:
     """What was chosen, and on what figures."""
+    from .config import input_title
 
     def table(rates: dict[str, float]) -> str:
         return ", ".join(f"{name} {100 * rate:.1f}" for name, rate in sorted(rates.items(), key=lambda x: -x[1]))
 
-    lines = [f"Views: {choice.views}, {choice.n_views} in scoring, {choice.training_views} in training"]
-    if choice.by_views:
-        lines[0] += f" (AUROC of synthetic defects: {table(choice.by_views)})"
+    seen = input_title(choice.views, choice.resize)
+    lines = [f"Views: {seen}; {choice.n_views} in scoring, {choice.training_views} in training"]
+    if choice.by_input:
+        rates = {input_title(*of): rate for of, rate in choice.by_input.items()}
+        lines[0] += f" (AUROC of synthetic defects: {table(rates)})"
     lines.append(f"Readout: {choice.readout}" + (f" ({table(choice.by_readout)})" if choice.by_readout else ""))
     return "\n".join(lines)
 

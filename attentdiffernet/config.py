@@ -12,7 +12,9 @@ from .errors import AttentDifferNetError
 
 Attention = Literal["none", "se", "cbam"]
 ViewKind = Literal["rotations", "quarter_turns", "flips", "dihedral", "none"]
+Resize = Literal["squeeze", "keep_aspect"]
 Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mean", "gaussian_full_scale"]
+UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
 READOUTS: dict[str, str] = {
     "z2": "mean z² over the views, as in DifferNet",
     "likelihood": "negative log-likelihood by the flow, averaged over the views (an extension)",
@@ -23,10 +25,23 @@ READOUTS: dict[str, str] = {
     "gaussian_full_scale": "squared Mahalanobis distance of the full scale's features, averaged over the views (a "
     "baseline without flow)",
 }
+
+
+def input_title(views: str, resize: str) -> str:
+    """`quarter turns`, or `flips, aspect kept`."""
+    return views.replace("_", " ") + (", aspect kept" if resize == "keep_aspect" else "")
+
+
 VARIANT_TITLES: dict[str, str] = {
     "none": "DifferNet",
     "se": "AttentDifferNet (SE)",
     "cbam": "AttentDifferNet (CBAM)",
+}
+METHOD_TITLES: dict[str, str] = {
+    "grad-cam": "Grad-CAM",
+    "attention": "Attention",
+    "gradient": "Gradient map",
+    "spatial-gate": "Spatial gate",
 }
 
 
@@ -180,6 +195,9 @@ class ModelConfig(Config):
         normal.
     readout: how the score of an image is read off the features of its views (READOUTS).
     image_size: side of the square network input in px; the scales are image_size / 2**i for i < n_scales.
+    resize: `squeeze` brings every image to that square, as DifferNet does; `keep_aspect` to a rectangle of the same
+        area and of the image's own aspect, so that texture has the same shape in all images of a category whose images
+        have not. Features are global averages, so any size will do; but the views must not turn a rectangle.
     """
 
     attention: AttentionConfig = field(default_factory=AttentionConfig)
@@ -188,6 +206,7 @@ class ModelConfig(Config):
     image_size: int = 448
     n_scales: int = 3
     feature_scale: float = 1.0
+    resize: Resize = "squeeze"
     views: ViewKind = "rotations"
     readout: Readout = "z2_of_mean"
 
@@ -199,12 +218,24 @@ class ModelConfig(Config):
             raise AttentDifferNetError(f"feature_scale must be positive and finite, got {self.feature_scale}")
         if self.readout.startswith("gaussian") and not self.flow.whitening:
             raise AttentDifferNetError(f"The readout {self.readout} needs a flow with whitening")
-        smallest = self.image_size >> (self.n_scales - 1)
-        if smallest < 63:
+        if self.resize == "keep_aspect" and self.views not in UPRIGHT:
+            raise AttentDifferNetError(
+                f"keep_aspect needs views that leave a rectangle upright ({', '.join(UPRIGHT)}), got {self.views}"
+            )
+        if self.image_size < self.least_side:
             raise AttentDifferNetError(
                 f"AlexNet needs 63 px at its smallest scale: {self.image_size} px at {self.n_scales} scales leave "
-                f"{smallest} px"
+                f"{self.image_size >> (self.n_scales - 1)} px"
             )
+
+    @property
+    def input_title(self) -> str:
+        return input_title(self.views, self.resize)
+
+    @property
+    def least_side(self) -> int:
+        """px that no side of the network input may fall below: AlexNet needs 63 at the smallest scale."""
+        return 63 << (self.n_scales - 1)
 
 
 @dataclass(frozen=True)

@@ -93,9 +93,36 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def to_tensor(image: np.ndarray, image_size: int) -> Tensor:
-    """(H, W, 3) uint8 -> (3, image_size, image_size) float32 in [0, 1]; squeezed to a square, as DifferNet does."""
-    resized = Image.fromarray(image).resize((image_size, image_size), Image.Resampling.BILINEAR)
+def read_mask(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
+    """A mask for an image of this (H, W): (H, W) bool, true where a channel is in its upper half.
+
+    Raises ImageError as `read_image` does, and for a mask of another size or one that marks nothing.
+    """
+    mask = read_image(path).max(-1) >= 128
+    if mask.shape != shape:
+        raise ImageError(
+            f"The mask {path} has {mask.shape[1]} x {mask.shape[0]} px, its image {shape[1]} x {shape[0]} px"
+        )
+    if not mask.any():
+        raise ImageError(f"The mask {path} marks nothing: white pixels are needed where the defect or object lies")
+    return mask
+
+
+def input_shape(height: int, width: int, image_size: int, least_side: int) -> tuple[int, int]:
+    """(h, w) of an area of about image_size² and of the aspect height / width, unless a side fell below least_side."""
+    side = min(round(image_size * math.sqrt(height / width)), image_size**2 // least_side)
+    h = max(side, least_side)
+    return h, max(round(image_size**2 / h), least_side)
+
+
+def to_tensor(image: np.ndarray, image_size: int, least_side: int | None = None) -> Tensor:
+    """(H, W, 3) uint8 -> (3, image_size, image_size) float32 in [0, 1]; squeezed to a square, as DifferNet does.
+
+    least_side: keeps the aspect instead, (3, h, w) of `input_shape`.
+    """
+    height, width = image.shape[:2]
+    h, w = input_shape(height, width, image_size, least_side) if least_side else (image_size, image_size)
+    resized = Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float().div_(255)
 
 
@@ -241,7 +268,15 @@ class InspectionDataset:
 
     def mask_path(self, image: InspectionImage) -> Path | None:
         """The defect mask ground_truth/DEFECT/NAME_mask.png of a test image, or None."""
-        path = self.root / "ground_truth" / image.defect / f"{image.path.stem}_mask.png"
+        return self._mask("ground_truth", image)
+
+    def object_path(self, image: InspectionImage) -> Path | None:
+        """The mask objects/DEFECT/NAME_mask.png of the whole part, without its background, or None. MVTec AD has none;
+        the sample set has."""
+        return self._mask("objects", image)
+
+    def _mask(self, kind: str, image: InspectionImage) -> Path | None:
+        path = self.root / kind / image.defect / f"{image.path.stem}_mask.png"
         return path if path.is_file() else None
 
 

@@ -5,8 +5,9 @@ float32 arrays of their own resolution, ≥ 0, and cover the whole image. Nothin
 would make every normal image glow.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,11 +15,16 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .data import even_angles, make_views
+from .data import InspectionDataset, InspectionImage, even_angles, make_views, read_image, read_mask
+from .errors import DatasetError
 from .flow import negative_log_likelihood
+from .localisation import excess, localise
 from .model import AttentDifferNet
 
-GRADIENT_VIEWS = 4  # quarter turns: rotated back without interpolation
+if TYPE_CHECKING:
+    from .checkpoint import Detector
+
+GRADIENT_TURNS = (0, 1, 2, 3)  # quarter turns: rotated back without interpolation
 GRADIENT_BLUR_SIGMA = 3.0  # px at the network's input size, as in DifferNet's reference code
 
 
@@ -71,16 +77,17 @@ class _ScoreThroughOneScale(nn.Module):
 def gradient_map(model: AttentDifferNet, view: Tensor) -> np.ndarray:
     """DifferNet's gradient map: (S, S).
 
-    |d loss / d input| averaged over colours, rotated back, blurred (sigma 3 px) and averaged over four quarter turns,
-    then squared (Rudolph et al., section 3.4; loss: negative log-likelihood).
+    |d loss / d input| averaged over colours, rotated back, blurred (sigma 3 px) and averaged over four quarter turns
+    (two half turns of a rectangle), then squared (Rudolph et al., section 3.4; loss: negative log-likelihood).
     """
-    turned = torch.stack([torch.rot90(view, k, dims=(1, 2)) for k in range(GRADIENT_VIEWS)])
+    turns = GRADIENT_TURNS if view.shape[1] == view.shape[2] else GRADIENT_TURNS[::2]
+    turned = torch.stack([torch.rot90(view, k, dims=(1, 2)) for k in turns])
     with torch.enable_grad():
         turned = turned.contiguous(memory_format=torch.channels_last).requires_grad_(True)
         loss = negative_log_likelihood(*model(turned)).sum()
         (gradient,) = torch.autograd.grad(loss, turned)
     maps = gradient.abs().mean(1)
-    upright = torch.stack([torch.rot90(m, -k, dims=(0, 1)) for k, m in enumerate(maps)]).mean(0)
+    upright = torch.stack([torch.rot90(m, -k, dims=(0, 1)) for k, m in zip(turns, maps, strict=True)]).mean(0)
     return gaussian_filter(upright.numpy(), GRADIENT_BLUR_SIGMA) ** 2
 
 
@@ -142,12 +149,6 @@ METHODS: dict[str, Callable[[AttentDifferNet, Tensor], np.ndarray]] = {
     "gradient": gradient_map,
     "spatial-gate": spatial_gate_map,
 }
-METHOD_TITLES = {
-    "grad-cam": "Grad-CAM",
-    "attention": "Attention",
-    "gradient": "Gradient map",
-    "spatial-gate": "Spatial gate",
-}
 
 
 def methods_of(config: ModelConfig) -> list[str]:
@@ -189,3 +190,40 @@ def relative_heat(
         ratio = values.astype(np.float64) / max(references[name], float(np.finfo(np.float32).tiny))
         heat[name] = np.log2(np.maximum(ratio, 2.0**-8)).astype(np.float32)
     return heat, (0.0, max([2.0, *(float(h.max()) for h in heat.values())]))
+
+
+def images_with_masks(dataset: InspectionDataset, limit: int | None = None) -> list[InspectionImage]:
+    """The anomalous test images whose defect has a mask; of each defect the first `limit` by name, never by score.
+
+    Raises DatasetError where there is none.
+    """
+    found: dict[str, list[InspectionImage]] = {}
+    for image in dataset.test:
+        if image.label and dataset.mask_path(image):
+            found.setdefault(image.defect, []).append(image)
+    if not found:
+        raise DatasetError(f"{dataset.root} has no masks ground_truth/DEFECT/NAME_mask.png of its test images")
+    return [image for images in found.values() for image in images[:limit]]
+
+
+def measure_maps(
+    detector: "Detector", dataset: InspectionDataset, images: Sequence[InspectionImage]
+) -> Iterator[list[dict[str, object]]]:
+    """For each image the rows of `results.MAP_COLUMNS`: every map of the model, raw and above what held-out normals
+    reach, against the mask of the defect and, where it is known, of the object."""
+    model = detector.model
+    methods = methods_of(model.config)
+    references = {method: detector.map_reference(method) for method in methods}
+    for image in images:
+        pixels = read_image(image.path)
+        paths = {"defect": dataset.mask_path(image), "object": dataset.object_path(image)}
+        masks = {target: read_mask(path, pixels.shape[:2]) for target, path in paths.items() if path}
+        view = model.prepare(pixels)
+        rows: list[dict[str, object]] = []
+        for method in methods:
+            heatmap = explain(model, view, method)
+            for kind, values in (("raw", heatmap), ("excess", excess(heatmap, references[method]))):
+                for target, mask in masks.items():
+                    found = asdict(localise(values, mask)) | {"method": method, "map": kind, "target": target}
+                    rows.append({"image": image.name, "defect": image.defect, **found})
+        yield rows

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import make_views, random_views, read_image, to_tensor
+from .data import make_views, random_views, read_image
 from .model import AttentDifferNet
 
 CACHE_ENVIRONMENT = "ATTENTDIFFERNET_CACHE"
@@ -61,7 +61,7 @@ class FeatureExtractor:
         """Of all that makes features of views: equal for models whose features are equal."""
         config = self.model.config
         digest = hashlib.sha256(f"{FEATURES_VERSION} {config.attention}".encode())
-        digest.update(f"{config.image_size} {config.n_scales}".encode())
+        digest.update(f"{config.image_size} {config.n_scales} {config.resize}".encode())
         for tensor in self.model.backbone.state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -95,7 +95,7 @@ class FeatureExtractor:
     def _stream(
         self, paths: Sequence[Path], views_of: Callable[[bytes], Tensor], stage: str, progress: Progress
     ) -> Iterator[Tensor]:
-        for done, (content, image) in enumerate(_read_ahead(paths, self.model.config.image_size)):
+        for done, (content, image) in enumerate(_read_ahead(paths, self.model.prepare)):
             progress(stage, done, len(paths))
             yield self._cached(content, views_of(content), image)
         progress(stage, len(paths), len(paths))
@@ -133,13 +133,15 @@ class FeatureExtractor:
                 path.unlink(missing_ok=True)
 
 
-def _read_ahead(paths: Iterable[Path], image_size: int) -> Iterator[tuple[bytes, Callable[[], Tensor]]]:
+def _read_ahead(
+    paths: Iterable[Path], prepare: Callable[[np.ndarray], Tensor]
+) -> Iterator[tuple[bytes, Callable[[], Tensor]]]:
     """(digest of the file, function that gives the decoded image): the next file is read and hashed meanwhile."""
     with ThreadPoolExecutor(max_workers=1) as pool:
 
         def read(path: Path) -> tuple[bytes, Callable[[], Tensor]]:
             digest = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b""
-            return digest, lambda: to_tensor(read_image(path), image_size)
+            return digest, lambda: prepare(read_image(path))
 
         upcoming = None
         for path in paths:

@@ -49,7 +49,7 @@ TEXTS = ("results", "data", "models", "tag")
 TABLES = ("model", "training", "scoring")
 KEYS = (*TEXTS, *LISTS, "best_on_test", *TABLES)
 RAY_RETRIES = 5  # of a run whose node was lost
-CHOSEN = {"views": "model", "readout": "model", "views_per_image": "training", "n_views": "scoring"}
+CHOSEN = {"views": "model", "resize": "model", "readout": "model", "views_per_image": "training", "n_views": "scoring"}
 AXES = {"model": ("weights",), "training": ("seed",)}  # options that the lists give
 
 
@@ -87,7 +87,7 @@ class Task:
     @property
     def chooses(self) -> bool:
         """Whether views and readout are chosen for the category (choice.choose), and not all given."""
-        return self.training.recipe == "fast" and not {"views", "readout"} <= set(self.fixed)
+        return self.training.recipe == "fast" and not {"views", "resize", "readout"} <= set(self.fixed)
 
     @property
     def features(self) -> tuple[str, str]:
@@ -367,7 +367,7 @@ def execute(task: Task) -> Outcome:
         def rows(scores: list[float]) -> list[tuple[str, str, int, float]]:
             return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
 
-        outcome = Outcome(rows(scores), (n_views, model.views, model.readout))
+        outcome = Outcome(rows(scores), (n_views, model.input_title, model.readout))
         if best:
             seconds["training_s"] -= best.seconds
             seconds["scoring_s"] += best.seconds

@@ -8,13 +8,14 @@ With `attention.kind = "none"` this *is* DifferNet (Rudolph et al., WACV 2021); 
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbone import CHANNELS, AlexNetFeatures, load_weights
 from .config import ModelConfig
-from .data import even_views
+from .data import even_views, to_tensor
 from .flow import Whitening, build_flow, negative_log_likelihood
 
 
@@ -41,11 +42,15 @@ class AttentDifferNet(nn.Module):
     def n_features(self) -> int:
         return CHANNELS * self.config.n_scales
 
+    def prepare(self, image: np.ndarray) -> Tensor:
+        """(H, W, 3) uint8 -> what the views are made of: (3, S, S), or (3, h, w) with `resize="keep_aspect"`."""
+        keep = self.config.resize == "keep_aspect"
+        return to_tensor(image, self.config.image_size, self.config.least_side if keep else None)
+
     def scales(self, views: Tensor) -> list[Tensor]:
         """(V, 3, S, S) -> the same views at S, S/2, S/4, by nearest neighbour as in DifferNet's reference code."""
-        return [views] + [
-            F.interpolate(views, size=self.config.image_size >> k) for k in range(1, self.config.n_scales)
-        ]
+        h, w = views.shape[-2:]
+        return [views] + [F.interpolate(views, size=(h >> k, w >> k)) for k in range(1, self.config.n_scales)]
 
     def stems(self, views: Tensor) -> list[Tensor]:
         """What comes before the first attention block, per scale: the same for all variants of one `stem_key`."""

@@ -3,16 +3,17 @@
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .checkpoint import Calibration
-from .data import make_views, read_image, to_tensor
+from .data import make_views, read_image
 from .errors import ImageError
 from .features import VIEWS_PER_BATCH, FeatureExtractor, Progress, no_progress
 from .model import AttentDifferNet
@@ -62,7 +63,7 @@ def score_files(
     For any number of files: nothing is kept, a thread decodes a few images ahead, memory stays that of those few.
     """
     extractor, views = FeatureExtractor(model), model.views(n_views)
-    for image in _decoded_ahead(paths, model.config.image_size):
+    for image in _decoded_ahead(paths, model.prepare):
         if isinstance(image, ImageError):
             yield image
             continue
@@ -74,10 +75,10 @@ def score_files(
         yield score
 
 
-def _decoded_ahead(paths: Iterable[str], image_size: int) -> Iterator[Tensor | ImageError]:
+def _decoded_ahead(paths: Iterable[str], prepare: Callable[[np.ndarray], Tensor]) -> Iterator[Tensor | ImageError]:
     def decode(path: str) -> Tensor | ImageError:
         try:
-            return to_tensor(read_image(path), image_size)
+            return prepare(read_image(path))
         except ImageError as error:
             return error
         except OSError as error:

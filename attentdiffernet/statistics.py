@@ -7,6 +7,7 @@ an image is flagged when its score is *above* the threshold; rates and areas lie
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,17 @@ class Difference:
     p_value: float
     level: float
     method: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over images with its interval; p_value for "it is 0"."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    level: float
 
 
 @dataclass(frozen=True)
@@ -297,18 +309,86 @@ def bootstrap_difference(
     drawn_anomalous = rng.multinomial(m, np.full(m, 1 / m), size=n_resamples)
     drawn_normal = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
     resampled = ((drawn_anomalous @ (wins_a - wins_b)) * drawn_normal).sum(axis=1) / (m * n)
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    tails = [(1 + int((side * resampled <= 0).sum())) / (n_resamples + 1) for side in (-1, 1)]
+    low, high, p_value = _percentiles(resampled, level)
     return Difference(
         float(wins_a.mean()),
         float(wins_b.mean()),
         float((wins_a - wins_b).mean()),
-        float(low),
-        float(high),
-        min(1.0, 2 * min(tails)),
+        low,
+        high,
+        p_value,
         level,
         "bootstrap",
     )
+
+
+def _percentiles(resampled: Floats, level: float) -> tuple[float, float, float]:
+    """Interval and two-sided p value for 0, see `bootstrap_difference`."""
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    tails = [(1 + int((side * resampled <= 0).sum())) / (resampled.size + 1) for side in (-1, 1)]
+    return float(low), float(high), min(1.0, 2 * min(tails))
+
+
+# -- means over images
+
+
+def bootstrap_ratio(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    strata: Sequence[str],
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """Sum of the numerators over that of the denominators, one of each per image, (n,): bootstrap, percentile interval.
+
+    Not the mean of ratios, which the few images with the smallest denominators would decide. With denominators of 1
+    it is a mean; with numerators that are differences of two detectors on the same images, a paired comparison.
+    Images are drawn with replacement within each stratum (a defect), so that the mix of defects stays as it is; from
+    all images where a stratum has a single one, which would never vary. One image says nothing of others: the
+    interval and the p value are then nan. Where all say the same the interval has no width, however few they are.
+    """
+    above, below = _scores(numerators, "numerators"), _scores(denominators, "denominators")
+    if not above.size == below.size == len(strata):
+        raise ValueError(
+            f"One numerator, denominator and stratum per image is needed, got {above.size}, {below.size}, {len(strata)}"
+        )
+    if not (below > 0).all():
+        raise ValueError(f"denominators must be above 0, got {below.min()}")
+    _share(level, "The level")
+    value = float(above.sum() / below.sum())
+    if above.size == 1:
+        return Estimate(value, math.nan, math.nan, math.nan, level)
+    drawn = _drawn(tuple(strata), n_resamples, seed)
+    return Estimate(value, *_percentiles((drawn @ above) / (drawn @ below), level), level)
+
+
+@lru_cache(maxsize=4)  # many figures of the same images stand in one table
+def _drawn(strata: tuple[str, ...], n_resamples: int, seed: int) -> Floats:
+    """How often each image is drawn in each resample, (n_resamples, n), as numbers for products of matrices."""
+    names, stratum = np.unique(np.array(strata), return_inverse=True)
+    if np.bincount(stratum).min() == 1:
+        names, stratum = names[:1], np.zeros_like(stratum)
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((n_resamples, len(strata)))
+    for k in range(len(names)):
+        own = np.flatnonzero(stratum == k)
+        drawn[:, own] = rng.multinomial(own.size, np.full(own.size, 1 / own.size), size=n_resamples)
+    drawn.flags.writeable = False
+    return drawn
+
+
+def rate_interval(hits: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of values in [0, 1], one per image, and its interval: (rate, low, high).
+
+    Clopper-Pearson, also for values between 0 and 1, which vary less than hits and misses of the same mean: wide rather
+    than narrow, and of some width even where all images say the same, where a bootstrap has none.
+    """
+    values = _scores(hits, "hits")
+    if values.min() < 0 or values.max() > 1:
+        raise ValueError(f"hits must lie in [0, 1], got {values.min()} to {values.max()}")
+    low, high = _clopper_pearson(values.sum(), values.size, _share(level, "The level"))
+    return float(values.mean()), float(low), float(high)
 
 
 # -- many tests, many seeds

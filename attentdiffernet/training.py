@@ -143,7 +143,7 @@ def calibrate(
     maps: dict[str, list[np.ndarray]] = {method: [] for method in methods_of(model.config)}
     shown = paths[:REFERENCE_IMAGES]
     for done, path in enumerate(shown, 1):
-        tensor = to_tensor(read_image(path), model.config.image_size)
+        tensor = model.prepare(read_image(path))
         for method, values in maps.items():
             values.append(explain(model, tensor, method).ravel())
         progress("maps of held-out normals", done, len(shown))

@@ -34,7 +34,7 @@ from attentdiffernet import choice, reference, training  # noqa: E402
 from attentdiffernet.backbone import imagenet_at_hand  # noqa: E402
 from attentdiffernet.checkpoint import DataCard, Detector  # noqa: E402
 from attentdiffernet.config import RECIPES, ModelConfig  # noqa: E402
-from attentdiffernet.data import InspectionDataset, InspectionImage, make_views, read_image, to_tensor  # noqa: E402
+from attentdiffernet.data import InspectionDataset, InspectionImage, make_views, read_image  # noqa: E402
 from attentdiffernet.datasets.sample import write as draw_sample  # noqa: E402
 from attentdiffernet.grid import cpu_name  # noqa: E402
 from attentdiffernet.model import AttentDifferNet  # noqa: E402
@@ -144,11 +144,11 @@ def scoring(detector: Detector, paper: AttentDifferNet, paths: Sequence[Path]) -
     rng = torch.Generator().manual_seed(0)
     model, calibration = detector.model, detector.calibration
     slow, all_views, until_settled, taken = [], [], [], []
-    score_image(model, to_tensor(read_image(paths[0]), model.config.image_size), calibration.n_views)
+    score_image(model, model.prepare(read_image(paths[0])), calibration.n_views)
     for k, path in enumerate(paths):
 
         def image(path: Path = path) -> torch.Tensor:
-            return to_tensor(read_image(path), model.config.image_size)
+            return model.prepare(read_image(path))
 
         if k % 4 == 0:
             slow.append(seconds(lambda: reference.score(paper, path, rng)))  # noqa: B023  called at once
@@ -262,7 +262,7 @@ def main() -> None:
         result |= scoring(detector, paper_model(weights), tests[:: max(1, len(tests) // 16)])
         sixteen = dataclasses.replace(detector.model.config, views="rotations")
         detector.model.config = sixteen
-        result |= backbone_rate(detector.model, to_tensor(read_image(tests[0]), sixteen.image_size))
+        result |= backbone_rate(detector.model, detector.model.prepare(read_image(tests[0])))
         result |= comparison()
         if options.long:
             result["growth"] = growth(dataset, weights)

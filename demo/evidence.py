@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from attentdiffernet import results, statistics
+from attentdiffernet import localisation, results, statistics
 from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.datasets import CARDS
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
@@ -250,6 +250,20 @@ def _base(run: results.Run, runs: list[results.Run]) -> str | None:
     if run.variant == "none" or not bases:
         return None
     return max(bases, key=lambda r: sum(getattr(r, name) == getattr(run, name) for name in RECIPE)).run
+
+
+def maps_of(key: str) -> pd.DataFrame:
+    """`localisation.summary_of_maps` of a category; empty where no maps were measured; read again when files change.
+
+    Raises ResultsError for damaged files.
+    """
+    files = sorted((RESULTS / "maps" / key).glob("*.*"))
+    return _maps_of(RESULTS, key, tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+
+
+@lru_cache(maxsize=8)
+def _maps_of(results_dir: Path, key: str, _stamp: tuple[tuple[Path, int, int], ...]) -> pd.DataFrame:
+    return localisation.summary_of_maps(results_dir, key)
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,12 @@ from torch import Tensor
 from attentdiffernet import checkpoint
 from attentdiffernet.backbone import imagenet_at_hand, load_weights
 from attentdiffernet.checkpoint import Detector
-from attentdiffernet.config import VARIANT_TITLES, ScoringConfig
-from attentdiffernet.data import IMAGE_SUFFIXES, even_angles, make_views, read_image, to_tensor
+from attentdiffernet.config import METHOD_TITLES, VARIANT_TITLES, ScoringConfig
+from attentdiffernet.data import IMAGE_SUFFIXES, even_angles, make_views, read_image
 from attentdiffernet.datasets import CARDS
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.explain import (
-    METHOD_TITLES,
     AttentionReading,
     explain,
     grad_cam,
@@ -255,8 +254,7 @@ def compare(
     wanted = ScoringConfig(n_views or max(d.calibration.n_views for d in models.values())).n_views
     image = _shown(full)
     entry = (hashlib.sha256(full.tobytes() + repr(full.shape).encode()).hexdigest(), key, wanted)
-    first = next(iter(models.values())).model
-    tensor = to_tensor(full, first.config.image_size)
+    tensor = next(iter(models.values())).model.prepare(full)
     with _compute:
         running = _comparisons.get(entry, {})
     steps = iter(()) if running else score_progressively({v: d.model for v, d in models.items()}, tensor, wanted)
@@ -281,7 +279,7 @@ def heat_of(source: str | Path | BinaryIO, key: str, method: str, name: str | No
     check_method(method)
     models = detectors(key)
     full = read_image(source, name)
-    tensor = to_tensor(full, next(iter(models.values())).model.config.image_size)
+    tensor = next(iter(models.values())).model.prepare(full)
     with _compute:
         return _shown(full), _heat(models, tensor, method)
 
@@ -444,7 +442,7 @@ def attention_view(source: str | Path | BinaryIO, key: str, variant: str, name: 
     model = _model_of(key, variant)
     full = read_image(source, name)
     config = model.config
-    view = make_views(to_tensor(full, config.image_size), even_angles(1))[0]
+    view = make_views(model.prepare(full), even_angles(1))[0]
     with _compute:
         readings = {
             (block, scale): read_attention(model, view, block, scale)
@@ -465,7 +463,7 @@ def grad_cam_view(
     if layer not in layers_of(key, variant) or not 0 <= scale < model.config.n_scales:
         raise DatasetError(f"There is no layer {layer!r} at scale {scale} of {variant}")
     full = read_image(source, name)
-    view = make_views(to_tensor(full, model.config.image_size), even_angles(1))[0]
+    view = make_views(model.prepare(full), even_angles(1))[0]
     with _compute:
         return _shown(full), grad_cam(model, view, scale, layer)
 

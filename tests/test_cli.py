@@ -22,7 +22,7 @@ from attentdiffernet.data import read_image
 
 ROOT = Path(__file__).parents[1]
 DATASETS = ["datasets list", "datasets info", "datasets prepare", "datasets sample"]
-COMMANDS = ["train", "evaluate", "score", "explain", "summarise", "grid", *DATASETS]
+COMMANDS = ["train", "evaluate", "score", "explain", "localise", "summarise", "grid", *DATASETS]
 QUICK = ["--weights", "random", "--epochs", "2", "--train-views", "1", "--views", "2"]
 
 
@@ -230,6 +230,47 @@ def test_explain(method, run, model_dir, category, tmp_path):
         r"Highest value: (\S+) times the 99th percentile of held-out normals\. Written to .*map\.png", numbers
     )
     assert float(told[1]) == pytest.approx(values.max() / reference, rel=0.01)
+
+
+def test_localise(run, model_dir, category, tmp_path):
+    code, output, errors = run("localise", model_dir, category, "--results", tmp_path, "--run", "cbam")
+    assert (code, errors) == (0, "")
+    measured, frame = results.read_maps(tmp_path / "maps/sample/wafer/cbam.csv")
+    config = checkpoint.load(model_dir).model.config
+    assert (measured.variant, measured.seed, measured.backbone, measured.views) == ("cbam", 3, "random", config.views)
+    assert len(frame) == 4 * 4 * 2 * 2, "images, methods, raw and excess, defect and object"
+    assert set(frame["image"]) == {f"{defect}/000.png" for defect in ("centre", "edge_ring", "scratch", "donut")}
+    masks = {target: set(part) for target, part in frame.groupby("target")["chance"]}
+    assert len(masks["object"]) == 1 and len(masks["defect"]) == 4 and min(masks["object"]) > max(masks["defect"])
+    lines = output.splitlines()
+    assert len(lines) == 4 * 2 * 2 + 1
+    assert re.match(r"grad-cam \(raw\) on the defect: energy \S+ \(\S+ to \S+\) times chance, maximum ", lines[0])
+    assert lines[-1].startswith("4 images, ")
+
+
+def test_localise_compares_with_differnet_and_says_what_was_left_out(run, model_dir, category, tmp_path):
+    data = shutil.copytree(category, tmp_path / "sample" / "wafer")
+    shutil.rmtree(data / "objects")
+    (data / "ground_truth/donut/000_mask.png").unlink()
+    assert run("localise", model_dir, data, "--results", tmp_path, "--run", "cbam")[0] == 0
+    described = tmp_path / "maps/sample/wafer/cbam.json"
+    text = described.read_text()
+    for suffix in (".json", ".csv"):
+        shutil.copy(described.with_suffix(suffix), described.with_name(f"plain{suffix}"))
+    plain = json.loads(text) | {"run": "plain", "variant": "none", "attention_training": ""}
+    described.with_name("plain.json").write_text(json.dumps(plain))
+    code, output, errors = run("localise", model_dir, data, "--results", tmp_path, "--run", "cbam", "--limit", "1")
+    assert (code, errors) == (0, "1 anomalous images have no mask and were left out\n")
+    assert output.count("on the defect") == 8 and "on the object" not in output
+    assert "; against plain +0.00, p = 1, +0 points, p = 1" in output.splitlines()[0]
+
+
+def test_localise_needs_masks(run, model_dir, category, tmp_path):
+    data = shutil.copytree(category, tmp_path / "sample" / "wafer")
+    shutil.rmtree(data / "ground_truth")
+    code, _, errors = run("localise", model_dir, data, "--results", tmp_path)
+    assert code == 2 and "has no masks ground_truth/DEFECT/NAME_mask.png" in errors
+    assert not (tmp_path / "maps").exists()
 
 
 # -- what a user can mend

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attentdiffernet import results
+from attentdiffernet import checkpoint, results
 from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import DatasetError, ResultsError
@@ -363,3 +363,55 @@ def test_two_visitors_do_not_see_each_others_images(visit):
     other = visit("compare", category=KEY)
     assert not other.dataframe and "Drop photographs" in other.info[0].value
     assert "mine.png" not in str(other.session_state)
+
+
+# -- attention: maps against masks
+
+
+@pytest.fixture
+def maps(monkeypatch, tmp_path, detector):
+    """A tiny model to open the page with, and results without maps yet: the folder of the results."""
+    from demo import service
+
+    checkpoint.save(detector("se"), tmp_path / "models" / KEY / "se")
+    monkeypatch.setattr(service, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path / "results")
+    return tmp_path / "results"
+
+
+def _maps(folder, variant, energy, targets=("defect",)):
+    values = {"run": f"wafer-{variant}", "dataset": "sample", "category": "wafer", "variant": variant, "seed": 0}
+    values |= {"backbone": "bundled", "attention_training": "", "epochs": 45, "selection": "last", "n_views": 16}
+    rows = [
+        (
+            f"donut/{k:03d}.png",
+            "donut",
+            "grad-cam",
+            kind,
+            target,
+            0.1,
+            energy if kind == "raw" else 0.1,
+            0.5,
+            kind[0] == "e",
+        )
+        for k in range(4)
+        for kind in results.MAP_KINDS
+        for target in targets
+    ]
+    frame = pd.DataFrame(rows, columns=results.MAP_COLUMNS)
+    frame["empty"] = frame["empty"].astype(int)
+    results.write_maps(folder, results.Run(**values, commit="", source="a test"), frame)
+
+
+def test_maps_against_masks_stand_below_the_maps(visit, maps):
+    at = visit("attention", category=KEY, image=IMAGE)
+    assert "Not measured for this category" in at.info[-1].value and f"DATA/{KEY}" in at.info[-1].value
+    _maps(maps, "none", 0.1)
+    _maps(maps, "se", 0.3, targets=("defect", "object"))
+    at = visit("attention", category=KEY, image=IMAGE)
+    assert not at.error and "1.00 (1.00 to 1.00)" in html(at)
+    assert "3.00 (3.00 to 3.00)</td><td>+2.00, p ≤ 0.001</td><td>50 % (7 to 93)</td><td>10.0 %" in html(at)
+    at = visit("attention", category=KEY, image=IMAGE, target="object", map="excess")
+    assert "4, 4 maps all zero" in html(at) and "3.00" not in html(at)
+    (table,) = (e.proto.body for e in at.get("html") if "Energy over chance" in e.proto.body)
+    assert table.count("variant-se") == 1 and "variant-none" not in table, "DifferNet was not measured on objects"

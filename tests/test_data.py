@@ -28,6 +28,7 @@ from attentdiffernet.data import (
     random_angles,
     random_views,
     read_image,
+    read_mask,
     rotations,
     to_tensor,
 )
@@ -356,7 +357,7 @@ def test_a_category(tmp_path):
         tmp_path / "set" / "bottle",
         *["train/good/b.png", "train/good/a.JPG", "train/good/notes.txt", "train/good/._a.JPG"],
         *["test/good/1.png", "test/crack/2.png", "test/crack/._2.png", "test/readme.txt"],
-        "ground_truth/crack/2_mask.png",
+        *["ground_truth/crack/2_mask.png", "objects/crack/2_mask.png"],
     )
     dataset = InspectionDataset(root)
     assert (dataset.category, dataset.dataset) == ("bottle", "set")
@@ -370,6 +371,27 @@ def test_a_category(tmp_path):
     ]
     crack, good = dataset.test
     assert dataset.mask_path(crack) == root / "ground_truth/crack/2_mask.png" and dataset.mask_path(good) is None
+    assert dataset.object_path(crack) == root / "objects/crack/2_mask.png" and dataset.object_path(good) is None
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+def test_a_mask_is_true_where_it_is_white(mode, tmp_path):
+    wanted = np.zeros((20, 24), bool)
+    wanted[3:9, 5:8] = True
+    Image.fromarray(wanted.astype(np.uint8) * 255).convert(mode).save(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png", (20, 24))
+    assert mask.dtype == bool and np.array_equal(mask, wanted)
+
+
+def test_a_mask_that_cannot_be_meant_is_refused(tmp_path):
+    Image.new("L", (24, 20), 1).save(tmp_path / "mask.png")
+    with pytest.raises(ImageError, match=r"mask\.png marks nothing"):
+        read_mask(tmp_path / "mask.png", (20, 24))
+    with pytest.raises(ImageError, match=r"mask\.png has 24 x 20 px, its image 20 x 24 px"):
+        read_mask(tmp_path / "mask.png", (24, 20))
+    (tmp_path / "mask.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match="not an image"):
+        read_mask(tmp_path / "mask.png", (20, 24))
 
 
 @pytest.mark.parametrize(

@@ -7,21 +7,24 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from attentdiffernet.attention import ATTENTION
-from attentdiffernet.config import AttentionConfig, ModelConfig
-from attentdiffernet.data import even_angles, make_views
+from attentdiffernet.config import METHOD_TITLES, AttentionConfig, ModelConfig
+from attentdiffernet.data import InspectionDataset, even_angles, make_views, read_image, read_mask, to_tensor
+from attentdiffernet.errors import DatasetError
 from attentdiffernet.explain import (
-    METHOD_TITLES,
     METHODS,
     attention_map,
     explain,
     grad_cam,
     gradient_map,
+    images_with_masks,
+    measure_maps,
     methods_of,
     read_attention,
     relative_heat,
     spatial_gate_map,
     what_it_shows,
 )
+from attentdiffernet.localisation import localise
 from attentdiffernet.model import AttentDifferNet
 
 KINDS = ["none", "se", "cbam"]
@@ -48,7 +51,7 @@ def test_grad_cam_of_the_features_by_the_chain_rule(kind, scale, tiny, view):
     with torch.no_grad():
         maps = [model.backbone(view[None, :, ::step, ::step]) for step in steps]
     features = torch.cat([m.mean((2, 3)) for m in maps], dim=1).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(model.flow(features)[0].square().mean(), features)
+    (gradient,) = torch.autograd.grad(model.latent(features)[0].square().mean(), features)
     activation = maps[scale][0]
     weights = gradient[0, 256 * scale : 256 * (scale + 1)] / activation[0].numel()
     expected = torch.einsum("c,chw->hw", weights, activation).clamp(min=0).numpy()
@@ -68,7 +71,7 @@ def test_grad_cam_of_an_attention_block(placement, block, tiny, view):
         before = nn.Sequential(*(layer for _, layer in layers[:cut]))(view[None])
     leaf = before.clone().requires_grad_(True)
     features = nn.Sequential(*(layer for _, layer in layers[cut:]))(leaf * 1).mean((2, 3))
-    score = model.flow(torch.cat([features, small], dim=1))[0].square().mean()
+    score = model.latent(torch.cat([features, small], dim=1))[0].square().mean()
     (gradient,) = torch.autograd.grad(score, leaf)
     expected = np.maximum(np.einsum("c,chw->hw", gradient[0].mean((1, 2)).numpy(), before[0].numpy()), 0)
     cam = grad_cam(model, view, layer=block)
@@ -181,7 +184,7 @@ def test_gradient_map_step_by_step(tiny, view):
     turns = []
     for k in range(4):
         x = torch.from_numpy(np.rot90(view.numpy(), k, axes=(1, 2)).copy())[None].requires_grad_(True)
-        z, log_det = model.flow(torch.cat([model.backbone(x[:, :, ::s, ::s]).mean((2, 3)) for s in (1, 2, 4)], dim=1))
+        z, log_det = model.latent(torch.cat([model.backbone(x[:, :, ::s, ::s]).mean((2, 3)) for s in (1, 2, 4)], dim=1))
         ((0.5 * (z**2).sum() - log_det.sum()) / 768).backward()
         turns.append(np.rot90(x.grad[0].abs().mean(0).numpy(), -k))
     expected = np.mean([gaussian_filter(turn, 3) for turn in turns], axis=0) ** 2
@@ -238,3 +241,45 @@ def test_relative_heat_of_maps_that_are_zero():
         {"zero": np.zeros((2, 2), np.float32), "high": np.full((1, 1), 1e30, np.float32)}, {"zero": 0.0, "high": 0.0}
     )
     assert (heat["zero"] == -8).all() and np.isfinite(heat["high"]).all() and low == 0 and np.isfinite(high)
+
+
+# -- maps against masks
+
+
+def test_the_first_images_of_each_defect_are_measured(tmp_path):
+    for name in ("good/0.png", "crack/b.png", "crack/a.png", "crack/c.png", "rust/z.png", "rust/y.png"):
+        defect, stem = name[:-4].split("/")
+        for path in (tmp_path / "test" / name, tmp_path / "ground_truth" / defect / f"{stem}_mask.png"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    (tmp_path / "ground_truth/crack/a_mask.png").unlink()
+    dataset = InspectionDataset(tmp_path)
+    assert [i.name for i in images_with_masks(dataset, 1)] == ["crack/b.png", "rust/y.png"]
+    assert [i.name for i in images_with_masks(dataset)] == ["crack/b.png", "crack/c.png", "rust/y.png", "rust/z.png"]
+    for path in tmp_path.glob("ground_truth/*/*"):
+        path.unlink()
+    with pytest.raises(DatasetError, match="has no masks"):
+        images_with_masks(dataset)
+
+
+def test_what_is_measured_is_the_map_of_explain(detector, category):
+    se, dataset = detector("se"), InspectionDataset(category)
+    image = images_with_masks(dataset)[1]
+    (rows,) = measure_maps(se, dataset, [image])
+    found = {(row["method"], row["map"], row["target"]): row for row in rows}
+    assert len(found) == len(rows) == 3 * 2 * 2
+    pixels = read_image(image.path)
+    heatmap = explain(se.model, to_tensor(pixels, se.model.config.image_size), "gradient")
+    whole = read_mask(dataset.object_path(image), pixels.shape[:2])
+    expected = localise(heatmap, whole)
+    row = found["gradient", "raw", "object"]
+    assert (row["energy"], row["hit"], row["chance"], row["empty"]) == (
+        expected.energy,
+        expected.hit,
+        expected.chance,
+        False,
+    )
+    above = localise(np.maximum(heatmap - 0.5, 0), whole)  # the fixture's references are 0.5
+    assert found["gradient", "excess", "object"]["empty"] == above.empty
+    assert found["gradient", "excess", "object"]["energy"] == above.energy
+    assert found["gradient", "raw", "defect"]["chance"] < row["chance"]

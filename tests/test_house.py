@@ -35,7 +35,7 @@ def test_the_library_never_imports_upward(path):
 
 
 def test_right_of_the_bar_there_is_no_torch():
-    modules = ["statistics", "results", "figures", "config", "errors", "datasets"]
+    modules = ["statistics", "results", "localisation", "figures", "config", "errors", "datasets"]
     modules += [f"datasets.{name}" for name in ("sample", "archives", "layouts", "pickles", "wafer", "prepare", "cli")]
     loads = "; ".join(f"import attentdiffernet.{name}" for name in modules)
     done = python(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from attentdiffernet.datasets import sample
 from attentdiffernet.datasets.sample import CATEGORIES, SIZE, write
@@ -116,9 +117,10 @@ def test_write_fills_the_mvtec_layout(tmp_path):
         wanted = {f"train/good/{k:03d}{suffix}" for k in range(3)} | {f"test/good/{k:03d}{suffix}" for k in range(2)}
         wanted |= {f"test/{defect}/000{suffix}" for defect in defects}
         masks = {f"ground_truth/{defect}/000_mask.png" for defect in defects}
-        assert set(found) == wanted | masks | {"license.txt"}
+        objects = {path.replace("ground_truth", "objects") for path in masks}
+        assert set(found) == wanted | masks | objects | {"license.txt"}
         assert len({found[path] for path in wanted}) == len(wanted)
-        for path in masks:
+        for path in masks | objects:
             with Image.open(root / name / path) as mask:
                 assert mask.mode == "1"
                 assert mask.size == (SIZE, SIZE)
@@ -140,9 +142,38 @@ def test_written_masks_and_maps_are_what_draw_gives(tmp_path):
     with (
         Image.open(root / "wafer/test/centre/000.png") as image,
         Image.open(root / "wafer/ground_truth/centre/000_mask.png") as mask,
+        Image.open(root / "wafer/objects/centre/000_mask.png") as whole,
     ):
         assert np.array_equal(np.asarray(image), drawn.image)
         assert np.array_equal(np.asarray(mask), drawn.mask)
+        assert np.array_equal(np.asarray(whole), drawn.object)
+
+
+@pytest.mark.parametrize(("category", "defect"), DEFECTS)
+def test_the_object_is_the_twins_and_holds_the_defect(category, defect):
+    for seed in range(3):
+        drawn = draw(category, defect, seed)
+        assert np.array_equal(drawn.object, draw(category, "good", seed).object)
+        assert drawn.object.dtype == bool and 0.05 < drawn.object.mean() < 0.75
+        if defect != "broken_tooth":  # with the tooth goes its shadow on the mat
+            assert not (drawn.mask & ~ndimage.binary_dilation(drawn.object, iterations=2)).any(), "but for soft edges"
+
+
+def test_the_background_of_an_insulator_does_not_depend_on_its_discs(monkeypatch):
+    drawn = draw("insulator", "good", 1)
+    monkeypatch.setattr(sample._Layer, "add", lambda self, light, opacity, row=0: None)
+    bare = sample.draw("insulator", "good", 1)
+    assert not bare.object.any(), "nothing hangs there"
+    # The cable, which is no part of the object, is gone as well; soft edges reach a pixel farther than the object.
+    changed = np.abs(drawn.image.astype(int) - bare.image).max(-1) >= sample.MIN_DIFFERENCE
+    assert changed[drawn.object].mean() > 0.9
+    assert changed[~drawn.object].mean() < 0.05
+
+
+def test_no_random_number_is_spent_on_the_object(monkeypatch):
+    drawn = draw("insulator", "flashover", 0)
+    monkeypatch.setattr(sample._Layer, "silhouette", lambda *_: np.zeros((SIZE, SIZE), bool))
+    assert np.array_equal(sample.draw("insulator", "flashover", 0).image, drawn.image)
 
 
 def test_write_replaces_its_own_folder_and_no_other(tmp_path):

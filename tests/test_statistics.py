@@ -375,3 +375,66 @@ def test_bad_parameters_are_refused_in_words():
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+# -- means over images
+
+
+def test_bootstrap_ratio_by_hand():
+    found = st.bootstrap_ratio([1.0, 3.0, 2.0], [1.0, 2.0, 1.0], ["a"] * 3)
+    assert found.value == 6 / 4  # not the mean of 1, 1.5 and 2
+    assert 1 <= found.low < found.value < found.high <= 2
+    assert found.p_value == 2 / 2001, "no resample reaches 0"
+
+
+def test_bootstrap_of_a_mean_is_as_wide_as_theory_says():
+    values = np.random.default_rng(0).normal(0.3, 1, size=400)
+    found = st.bootstrap_ratio(values, np.ones(400), ["a"] * 400)
+    half = 1.96 * values.std() / 20
+    assert (found.low, found.high) == (
+        pytest.approx(values.mean() - half, abs=0.02),
+        pytest.approx(values.mean() + half, abs=0.02),
+    )
+    assert found == st.bootstrap_ratio(values, np.ones(400), ["a"] * 400), "the same seed, the same interval"
+    assert st.bootstrap_ratio(values - values.mean(), np.ones(400), ["a"] * 400).p_value > 0.9
+
+
+def test_strata_keep_their_shares():
+    values, strata = [0.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"]
+    ones = np.ones(4)
+    found = st.bootstrap_ratio(values, ones, strata)
+    assert (found.low, found.high) == (0.5, 0.5), "within a defect nothing varies"
+    loose = st.bootstrap_ratio(values, ones, ["a"] * 4)
+    assert loose.low < 0.5 < loose.high
+    alone = st.bootstrap_ratio(values, ones, ["a", "a", "a", "b"])  # one of b would never vary: drawn from all
+    assert (alone.low, alone.high) == (loose.low, loose.high)
+
+
+def test_a_single_image_has_no_interval():
+    found = st.bootstrap_ratio([0.4], [0.2], ["a"])
+    assert found.value == 2 and all(map(math.isnan, (found.low, found.high, found.p_value)))
+
+
+def test_rate_interval_by_hand():
+    # 0 of 10: 1 - 0.025 ** (1 / 10); 10 of 10 is its mirror image
+    assert st.rate_interval([0.0] * 10) == (0, 0, pytest.approx(1 - 0.025**0.1))
+    assert st.rate_interval([1.0] * 10) == (1, pytest.approx(0.025**0.1), 1)
+    assert st.rate_interval([1.0, 0.0]) == st.rate_interval([0.5, 0.5])
+    rate, low, high = st.rate_interval([0.01] * 40)
+    assert rate == pytest.approx(0.01) and 0 <= low < 0.01 < 0.05 < high
+    with pytest.raises(ValueError, match=r"hits must lie in \[0, 1\], got 0.0 to 2.0"):
+        st.rate_interval([0.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("numerators", "denominators", "strata", "message"),
+    [
+        ([1.0, 2.0], [1.0], ["a", "a"], "is needed, got 2, 1, 2"),
+        ([1.0, 2.0], [1.0, 1.0], ["a"], "is needed, got 2, 2, 1"),
+        ([1.0, 2.0], [1.0, 0.0], ["a", "a"], "denominators must be above 0"),
+        ([1.0, math.nan], [1.0, 1.0], ["a", "a"], "numerators must be finite"),
+    ],
+)
+def test_a_bootstrap_refuses_bad_input(numerators, denominators, strata, message):
+    with pytest.raises(ValueError, match=message):
+        st.bootstrap_ratio(numerators, denominators, strata)

@@ -29,6 +29,7 @@ from ..errors import DatasetError
 
 Array = NDArray[np.floating[Any]]
 Profile = tuple[tuple[float, float], ...]
+Rendered = tuple[Array, Array, NDArray[np.bool_]]  # normal twin and image, developed (SIZE, SIZE, 3); twin's object
 
 SIZE = 512  # px, height and width of every image
 MIN_AREA = 60  # px: a defect that changes less is hardly in sight
@@ -48,10 +49,15 @@ class SampleCategory:
 
 @dataclass(frozen=True)
 class Sample:
-    """image: (SIZE, SIZE, 3) uint8. mask: (SIZE, SIZE) bool, exactly the pixels that differ from the normal twin."""
+    """image: (SIZE, SIZE, 3) uint8. mask: (SIZE, SIZE) bool, exactly the pixels that differ from the normal twin.
+
+    object: (SIZE, SIZE) bool, where the inspected part of the normal twin lies, not its background: the place of a disc
+    that is missing is the object's.
+    """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
+    object: NDArray[np.bool_]
 
 
 # ---------------------------------------------------------------- drawing tools
@@ -392,10 +398,7 @@ class _Layer:
         values[..., 3:] = opacity * 255 + 0.5
         # RGBX, for with RGBA Pillow would multiply by the opacity once more
         source = Image.frombytes("RGBX", (values.shape[1], values.shape[0]), values.tobytes())
-        c, s = DETAIL * math.cos(angle), DETAIL * math.sin(angle)
-        x, y = np.asarray(at).tolist()
-        matrix = (c, s, values.shape[1] / 2 - c * x - s * y, -s, c, row + s * x - c * y)
-        placed = source.transform((SIZE, SIZE), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+        placed = self._placed(source, row, at, angle)
         if (box := placed.getbbox()) is None:
             return image
         left, top, right, bottom = box
@@ -406,6 +409,18 @@ class _Layer:
         part *= 1 - rgba[..., 3:]
         part += rgba[..., :3]
         return image
+
+    def silhouette(self, row: float, at: ArrayLike, angle: float) -> NDArray[np.bool_]:
+        """The pixels that `onto` changes, clear glass included: (SIZE, SIZE)."""
+        covered = Image.fromarray((self.opacity > 0).astype(np.uint8) * 255)
+        return np.asarray(self._placed(covered, row, at, angle)) >= 128
+
+    @staticmethod
+    def _placed(source: Image.Image, row: float, at: ArrayLike, angle: float) -> Image.Image:
+        c, s = DETAIL * math.cos(angle), DETAIL * math.sin(angle)
+        x, y = np.asarray(at).tolist()
+        matrix = (c, s, source.width / 2 - c * x - s * y, -s, c, row + s * x - c * y)
+        return source.transform((SIZE, SIZE), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 
 @dataclass(frozen=True)
@@ -570,8 +585,7 @@ def _view(rng: Generator) -> tuple[float, _Light, float, Array]:
     return tilt, light, exposure, _develop(np.stack([np.asarray(plane) for plane in planes], -1), exposure)
 
 
-def _insulator(rng: Generator, defect: str, flaw: Generator) -> tuple[Array, Array]:
-    """The normal twin and the image, developed, (SIZE, SIZE, 3)."""
+def _insulator(rng: Generator, defect: str, flaw: Generator) -> Rendered:
     tilt, light, exposure, image = _view(rng)
     angle, diameter, n_discs = rng.uniform(-0.6, 0.6), rng.uniform(118, 152), int(rng.integers(5, 8))
     center = 256 + _turned(rng.uniform(-30, 30), rng.uniform(-45, 45), angle)
@@ -600,7 +614,7 @@ def _insulator(rng: Generator, defect: str, flaw: Generator) -> tuple[Array, Arr
         box = np.ix_((shifts[i, 0] + np.arange(len(disc.v))) % 256, (shifts[i, 1] + np.arange(len(disc.u))) % 256)
         return disc.layers(grain[box], speck[box], rust, dirt, defect, flaw)
 
-    def hang(discs: list[list[tuple[Array, Array]]]) -> Array:
+    def hang(discs: list[list[tuple[Array, Array]]]) -> _Layer:
         layer = _Layer.empty(top + math.ceil(length + 0.6 * px), len(disc.u))
         ends = [(*link[:2], top + link[2]), (*socket[:2], top + round(length) + socket[2])]
         layer.add(*ends[away])
@@ -608,16 +622,18 @@ def _insulator(rng: Generator, defect: str, flaw: Generator) -> tuple[Array, Arr
             for part in discs[i]:
                 layer.add(*part, round(top + i * pitch + disc.v[0] * px))
         layer.add(*ends[not away])
-        return layer.onto(image, exposure, top + length / 2, center, angle)
+        return layer
 
+    place = top + length / 2, center, angle
     discs = [layers(i, "good") for i in range(n_discs)]
-    twin = flawed = hang(discs)
+    string = hang(discs)  # the object: without the cable, which is not inspected
+    twin = flawed = string.onto(image, exposure, *place)
     if defect != "good":
         middles = [center + _turned(0, ((i + 0.55) * pitch - length / 2) / DETAIL, angle) for i in range(n_discs)]
         i = flaw.choice([i for i, at in enumerate(middles) if np.hypot(*(at - 256)) < 185])
         discs[i] = layers(i, defect)
-        flawed = hang(discs)
-    return _photograph(rng, twin, flawed, grain=0.008)
+        flawed = hang(discs).onto(image, exposure, *place)
+    return *_photograph(rng, twin, flawed, grain=0.008), string.silhouette(*place)
 
 
 @cache
@@ -722,7 +738,7 @@ def _outline() -> Array:
     return (GEAR_RADIUS - TOOTH * _smoothstep(np.abs((phase + 0.5) % 1 - 0.5) * 2, 0.28, 0.70)).astype(np.float32)
 
 
-def _gear(rng: Generator, defect: str, flaw: Generator) -> tuple[Array, Array]:
+def _gear(rng: Generator, defect: str, flaw: Generator) -> Rendered:
     turn, exposure = rng.uniform(0, 2 * math.pi), rng.normal(1, 0.035)
     middle = 255.5 + rng.normal(0, 3, 2)
     lathe = 1.8 * ndimage.gaussian_filter1d(rng.standard_normal(1680), 1.2).astype(np.float32)  # over the radius
@@ -750,7 +766,7 @@ def _gear(rng: Generator, defect: str, flaw: Generator) -> tuple[Array, Array]:
     brushed = 0.03 * lathe[ring] * (1 + 0.3 * np.sin(3 * theta + chatter))
     polish = corner * (1 + 0.03 * uneven) * (1 + 0.05 * machined * lathe[ring])
 
-    def render(flaw: _Flaw) -> Array:
+    def render(flaw: _Flaw) -> tuple[Array, NDArray[np.bool_]]:
         outline = _outline() if flaw.outline is None else flaw.outline
         lean = (np.gradient(outline, 2 * math.pi / 8192).astype(np.float32))[at] / r
         stretch = 1 / np.sqrt(1 + lean * lean)
@@ -778,12 +794,13 @@ def _gear(rng: Generator, defect: str, flaw: Generator) -> tuple[Array, Array]:
         # the mat below, with the part's shadow; in the holes it lies in the dark
         shadow = ndimage.shift(ndimage.gaussian_filter(solid[::4, ::4], 2.5), (3, 2.5), order=1, mode="nearest")
         floor = (0.060 + 0.010 * mat + 0.004 * uneven) * (1 - 0.8 * ndimage.zoom(shadow, 4, order=1))
-        return _develop(_mix(floor[..., None] * _color(0.80, 0.95, 1.2), metal, solid), exposure)
+        return _develop(_mix(floor[..., None] * _color(0.80, 0.95, 1.2), metal, solid), exposure), solid >= 0.5
 
-    twin = flawed = render(_Flaw())
+    twin, metal = render(_Flaw())
+    flawed = twin
     if defect != "good":
-        flawed = render(_gear_flaw(flaw, defect, x, y))
-    return _photograph(rng, twin, flawed, grain=0.006)
+        flawed, _ = render(_gear_flaw(flaw, defect, x, y))
+    return *_photograph(rng, twin, flawed, grain=0.006), metal
 
 
 # ---------------------------------------------------------------- wafer: the map of passing and failing dies
@@ -853,7 +870,7 @@ def _failure_pattern(flaw: Generator, defect: str) -> Array:
     return np.where(hit.any(0), 0.7 + 0.3 * strength, 0).astype(np.float32)
 
 
-def _wafer(rng: Generator, defect: str, flaw: Generator) -> tuple[Array, Array]:
+def _wafer(rng: Generator, defect: str, flaw: Generator) -> Rendered:
     dies = _dies()
     rho = np.hypot(dies.x, dies.y)
     rate = np.exp(rng.uniform(math.log(0.006), math.log(0.05))) * (1 + 1.2 * _smoothstep(rho, 0.8, 0.97))
@@ -877,7 +894,7 @@ def _wafer(rng: Generator, defect: str, flaw: Generator) -> tuple[Array, Array]:
         worse = failing | (flaw.random(len(rho)) < pattern)
         worse[np.argsort(pattern - 2 * failing)[-5:]] = True  # never fewer than five dies more
         flawed = render(worse)
-    return twin, flawed
+    return twin, flawed, dies.wafer >= 0.5
 
 
 # ---------------------------------------------------------------- what the rest of the house uses
@@ -929,7 +946,7 @@ CATEGORIES: dict[str, SampleCategory] = {
 }
 # Photographs come as JPEG and maps as PNG, as in real sets.
 _SUFFIX = {"insulator": ".jpg", "gear": ".jpg", "wafer": ".png"}
-_RENDER: dict[str, Callable[[Generator, str, Generator], tuple[Array, Array]]] = {
+_RENDER: dict[str, Callable[[Generator, str, Generator], Rendered]] = {
     "insulator": _insulator,
     "gear": _gear,
     "wafer": _wafer,
@@ -959,14 +976,13 @@ def draw(category: str, defect: str = "good", seed: int = 0) -> Sample:
     for attempt in range(50):
         scene = np.random.default_rng([_code(category), seed])
         flaw = np.random.default_rng([_code(category), seed, _code(defect), attempt])
-        twin, image = (
-            np.rint(part.clip(0, 1) * 255).astype(np.uint8) for part in _RENDER[category](scene, defect, flaw)
-        )
+        *pair, part = _RENDER[category](scene, defect, flaw)
+        twin, image = (np.rint(values.clip(0, 1) * 255).astype(np.uint8) for values in pair)
         if defect == "good":
-            return Sample(image, np.zeros((SIZE, SIZE), bool))
+            return Sample(image, np.zeros((SIZE, SIZE), bool), part)
         mask = (np.maximum(image, twin) - np.minimum(image, twin)).max(-1) >= MIN_DIFFERENCE
         if mask.sum() >= MIN_AREA:  # else it lies out of sight: try another place
-            return Sample(np.where(mask[..., None], image, twin), mask)
+            return Sample(np.where(mask[..., None], image, twin), mask, part)
     raise RuntimeError(f"No visible {defect} on {category} with seed {seed} in 50 attempts")
 
 
@@ -989,7 +1005,8 @@ def write(
     seed: int = 0,
     progress: Callable[[int, int], object] | None = None,
 ) -> Path:
-    """Draws the sample set into ROOT/CATEGORY in the MVTec AD layout and returns ROOT.
+    """Draws the sample set into ROOT/CATEGORY in the MVTec AD layout and returns ROOT. Beside ground_truth/DEFECT with
+    masks of the defects lies objects/DEFECT with masks of the whole part, which MVTec AD has not.
 
     Every image has a scene of its own: none of the test is in training. A category folder appears whole or not at all,
     and replaces one that `write` made before. progress: called with (images done, images in all) after each. Raises
@@ -1056,9 +1073,10 @@ def _save(sample: Sample, folder: Path, split: str, defect: str, number: int) ->
     with open(path, "wb") as file:
         _encode(sample, file, path.suffix)
     if defect != "good":
-        path = folder / "ground_truth" / defect / f"{number:03d}_mask.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(sample.mask.astype(np.uint8) * 255).convert("1").save(path)
+        for kind, mask in (("ground_truth", sample.mask), ("objects", sample.object)):
+            path = folder / kind / defect / f"{number:03d}_mask.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask.astype(np.uint8) * 255).convert("1").save(path)
 
 
 def _name(category: str, defect: str, number: int) -> str:

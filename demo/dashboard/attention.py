@@ -6,6 +6,8 @@ import math
 import numpy as np
 import streamlit as st
 
+from attentdiffernet import localisation
+from attentdiffernet.config import METHOD_TITLES
 from attentdiffernet.figures import colour_bar, gate_figure, heat_picture, overlay, pixels
 from demo import evidence, service
 from demo.dashboard import parts
@@ -78,6 +80,43 @@ def channel_gates(view: service.AttentionView, block: str, titles: dict[str, str
         parts.table(["Block", "Scale", "Lowest gate", "Median", "Highest gate"], rows)
 
 
+def where_maps_lie(key: str) -> None:
+    found = evidence.maps_of(key)
+    if found.empty:
+        command = f"attentdiffernet localise MODEL DATA/{key} --results results"
+        parts.empty("Not measured for this category.", f"Its test images need masks of their defects: `{command}`.")
+        return
+    one, two = st.columns(2)
+    with one:
+        titles = {"defect": "Defect", "object": "Object"}
+        targets = {t: title for t, title in titles.items() if t in set(found["target"])}
+        target = parts.choice("On the", targets, "target", segments=True)
+    with two:
+        kinds = {"raw": "Raw", "excess": "Above held-out normals"}
+        kind = parts.choice("Map", kinds, "map", segments=True)
+    found = found[(found["target"] == target) & (found["map"] == kind)]
+    rows = []
+    for _, row in found.iterrows():
+        images = f"{row['n_images']}" + (f", {row['n_empty']} maps all zero" if row["n_empty"] else "")
+        name = parts.variant_name(row["variant"]) + parts.text(f", {row['backbone']}, seed {row['seed']}")
+        cells = [
+            localisation.energy_text(row),
+            localisation.energy_difference_text(row),
+            localisation.hit_text(row),
+            f"{100 * row['chance']:.1f} %",
+            localisation.hit_difference_text(row),
+        ]
+        rows.append([METHOD_TITLES[row["method"]], name, images, *map(parts.text, cells)])
+    against = "against DifferNet"
+    heads = ["Map", "Model", "Images", "Energy over chance (95 %)", against, "Maximum on it (95 %)", "Chance", against]
+    parts.table(heads, rows)
+    st.caption(
+        "Energy: share of the map's sum that lies on the mask, over the share of the image that the mask covers; 1 is "
+        "chance. A low bar: parts lie in the middle of their pictures, and a map that always looks there beats it. "
+        "Intervals and p values over images. An all-zero map counts as chance."
+    )
+
+
 parts.head(
     "What do the attention blocks do?",
     "Gates multiply what passes: 1 lets a channel or a place through, 0 stops it. Shown for the unrotated image, at "
@@ -137,3 +176,6 @@ if top > 0:
     bar(0, top, "Grad-CAM, raw")
 else:
     st.caption("Nothing at this layer raises the score of this image: the map is zero everywhere.")
+
+st.subheader("Do the maps look at the defect?", anchor=False)
+where_maps_lie(key)

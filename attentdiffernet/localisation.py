@@ -1,0 +1,198 @@
+"""Do maps look at the defect? Their energy and their maximum on a mask, against chance and against DifferNet's.
+
+Chance is the share of the image that the mask covers: what a map without any preference gives, for energy and maximum
+alike. It is a low bar. Parts lie in the middle of their pictures, so that a map that always looks there beats it
+without having seen anything; the comparison with DifferNet's map of the same image has no such fault.
+"""
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from .config import METHOD_TITLES, VARIANT_TITLES
+from .results import MAP_KINDS, RUN_COLUMNS, TARGETS, Run, map_files, read_maps
+from .statistics import Estimate, bootstrap_ratio, rate_interval
+
+TIE = 1e-6  # of the maximum: less is rounding
+
+SUMMARY_COLUMNS = [
+    *("dataset", "category", "run", "variant", "backbone", "seed", "attention_training"),
+    *("method", "map", "target", "n_images", "n_empty", "chance"),
+    *("energy_ratio", "energy_ratio_low", "energy_ratio_high", "hit_rate", "hit_rate_low", "hit_rate_high"),
+    *("against", "n_paired"),
+    *("energy_difference", "energy_difference_low", "energy_difference_high", "energy_difference_p"),
+    *("hit_difference", "hit_difference_low", "hit_difference_high", "hit_difference_p"),
+]
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """One map against one mask, shares in [0, 1].
+
+    chance: of the image that the mask covers. energy: of the map's sum that lies on the mask. hit: of the map's
+    highest pixels that lie on the mask, mostly 0 or 1 (the pointing game); where all are equally high this is chance.
+    empty: the map is zero everywhere and points nowhere; energy and hit are then chance.
+    """
+
+    chance: float
+    energy: float
+    hit: float
+    empty: bool
+
+
+def localise(heatmap: NDArray[np.floating], mask: NDArray[np.bool_]) -> Localisation:
+    """A map (h, w), finite and >= 0, that covers the image, against a mask (H, W) at the image's own size.
+
+    The map is brought to the mask's size as it is drawn over an image (`figures.overlay`), bilinearly. Raises
+    ValueError for other maps and for masks that mark nothing.
+    """
+    if heatmap.ndim != 2 or not np.isfinite(heatmap).all() or heatmap.min() < 0:
+        raise ValueError(f"A map must be (h, w) of finite numbers >= 0, got shape {heatmap.shape}")
+    if mask.ndim != 2 or mask.dtype != bool or not mask.any():
+        raise ValueError(f"A mask must be (H, W) of bool with a place that is true, got {mask.dtype} {mask.shape}")
+    chance = float(mask.mean())
+    if (top := float(heatmap.max())) == 0:
+        return Localisation(chance, chance, chance, True)
+    height, width = mask.shape
+    relative = Image.fromarray((heatmap / top).astype(np.float32))  # gradients may be too small for sums of float32
+    brought = np.asarray(relative.resize((width, height), Image.Resampling.BILINEAR))
+    highest = brought >= brought.max() * (1 - TIE)
+    energy = float(brought[mask].sum(dtype=np.float64) / brought.sum(dtype=np.float64))
+    return Localisation(chance, min(energy, 1.0), float(mask[highest].mean()), False)
+
+
+def excess(heatmap: NDArray[np.floating], reference: float) -> NDArray[np.floating]:
+    """What of a map lies above what held-out normals reach (`Calibration.map_references`): also normal images have
+    high places, at edges for one, and a raw map contains them."""
+    return np.maximum(heatmap - reference, 0)
+
+
+# -- what was measured, summed up
+
+
+def summary_of_maps(results_dir: str | Path, key: str | None = None) -> pd.DataFrame:
+    """SUMMARY_COLUMNS from the files in results/maps alone; a row per run, method, kind of map and target.
+
+    energy_ratio: sum over images of the energy on the mask over the sum of chance; 1 is chance, 2 is twice as much as a
+    map without preference puts there. hit_rate: share of images whose maximum lies on the mask; its chance is `chance`,
+    the mean. Differences (ratio minus ratio, rate minus rate) to DifferNet with the same backbone and seed, `against`,
+    are over the n_paired images that both have; nan where there is none (DifferNet has no spatial gates). Intervals
+    (95 %) and p values: bootstrap over images within each defect, Clopper-Pearson for the hit rate; they speak of other
+    images, not of other seeds.
+    key: only of this `DATASET/CATEGORY`. Raises ResultsError for damaged files.
+    """
+    paths = [path for path in map_files(results_dir) if key is None or "/".join(path.parts[-3:-1]) == key]
+    measured = {run: dict(list(frame.groupby(["method", "map", "target"]))) for run, frame in map(read_maps, paths)}
+    rows = []
+    for run in sorted(measured, key=_rank):
+        base = _base(run, measured)
+        for method, target, kind in itertools.product(METHOD_TITLES, TARGETS, MAP_KINDS):
+            if (what := (method, kind, target)) in measured[run]:
+                other = measured[base].get(what) if base else None
+                row = dict(zip(("method", "map", "target"), what, strict=True))
+                rows.append(row | _described(run, base) | _figures(measured[run][what], other))
+    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def _rank(run: Run) -> tuple[object, ...]:
+    order = list(VARIANT_TITLES)
+    place = order.index(run.variant) if run.variant in order else len(order)
+    return run.dataset != "sample", run.dataset, run.category, run.backbone, run.seed, place, run.run
+
+
+def _base(run: Run, runs: Iterable[Run]) -> Run | None:
+    """DifferNet on the same backbone and seed; of several the one most alike in everything else."""
+    place = (run.dataset, run.category, run.backbone, run.seed)
+    bases = [r for r in runs if r.variant == "none" and (r.dataset, r.category, r.backbone, r.seed) == place]
+    if run.variant == "none" or not bases:
+        return None
+    made = [name for name in RUN_COLUMNS if name not in ("run", "variant", "attention_training", "commit", "source")]
+    return max(bases, key=lambda other: sum(getattr(other, name) == getattr(run, name) for name in made))
+
+
+def _described(run: Run, base: Run | None) -> dict[str, object]:
+    return {name: getattr(run, name) for name in SUMMARY_COLUMNS[:7]} | {"against": base.run if base else ""}
+
+
+def _figures(frame: pd.DataFrame, other: pd.DataFrame | None) -> dict[str, object]:
+    """Of one method, kind of map and target; other: the same of DifferNet."""
+    row: dict[str, object] = {"n_images": len(frame), "n_empty": int(frame["empty"].sum())}
+    row["chance"] = float(frame["chance"].mean())
+    strata = frame["defect"].tolist()
+    row |= _cells("energy_ratio", bootstrap_ratio(frame["energy"], frame["chance"], strata))
+    row |= dict(zip(("hit_rate", "hit_rate_low", "hit_rate_high"), rate_interval(frame["hit"]), strict=True))
+    if other is None:
+        return row | {"n_paired": 0}
+    pairs = frame.merge(other[["image", "energy", "hit"]], on="image", suffixes=("", "_base"))
+    row["n_paired"] = len(pairs)
+    if len(pairs):
+        strata = pairs["defect"].tolist()
+        energy = bootstrap_ratio(pairs["energy"] - pairs["energy_base"], pairs["chance"], strata)
+        hit = bootstrap_ratio(pairs["hit"] - pairs["hit_base"], np.ones(len(pairs)), strata)
+        row |= _cells("energy_difference", energy) | {"energy_difference_p": energy.p_value}
+        row |= _cells("hit_difference", hit) | {"hit_difference_p": hit.p_value}
+    return row
+
+
+def _cells(name: str, estimate: Estimate) -> dict[str, object]:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def energy_text(row: pd.Series) -> str:
+    """`1.84 (1.52 to 2.20)`, in units of chance."""
+    return f"{row['energy_ratio']:.2f} ({row['energy_ratio_low']:.2f} to {row['energy_ratio_high']:.2f})"
+
+
+def hit_text(row: pd.Series) -> str:
+    """`31 % (22 to 41)`."""
+    return f"{100 * row['hit_rate']:.0f} % ({100 * row['hit_rate_low']:.0f} to {100 * row['hit_rate_high']:.0f})"
+
+
+def energy_difference_text(row: pd.Series) -> str:
+    """`+0.21, p = 0.03`; empty where there is nothing to compare with."""
+    if not row["n_paired"]:
+        return ""
+    return f"{row['energy_difference']:+.2f}, {_p_text(row['energy_difference_p'])}"
+
+
+def hit_difference_text(row: pd.Series) -> str:
+    """`+4 points, p = 0.3`; empty where there is nothing to compare with."""
+    if not row["n_paired"]:
+        return ""
+    return f"{100 * row['hit_difference']:+.0f} points, {_p_text(row['hit_difference_p'])}"
+
+
+def _p_text(p_value: float) -> str:
+    return "p ≤ 0.001" if p_value < 0.0015 else f"p = {p_value:.2g}"  # 2000 resamples know no less
+
+
+def maps_table(results_dir: str | Path, target: str = "defect") -> str:
+    """Markdown: a row per run, method and kind of map, of one target (`defect` or `object`); '' where none is measured.
+
+    For a generated part of results/README.md.
+    """
+    summary = summary_of_maps(results_dir)
+    summary = summary[summary["target"] == target]
+    if summary.empty:
+        return ""
+    lines = [
+        "| Data set | Category | Backbone, seed | Map | Variant | Images (map all zero) | Energy over chance (95 %) "
+        f"| against DifferNet | Maximum on the {target} (95 %) | chance | against DifferNet |",
+        "|" + " --- |" * 11,
+    ]
+    for _, row in summary.iterrows():
+        method = METHOD_TITLES[row["method"]] + (", excess over normals" if row["map"] == "excess" else "")
+        variant = VARIANT_TITLES.get(row["variant"], row["variant"])
+        if row["attention_training"] not in ("", "untrained"):
+            variant += f", attention {row['attention_training']}"
+        cells = [row["dataset"], row["category"], f"{row['backbone']}, {row['seed']}", method, variant]
+        cells += [f"{row['n_images']} ({row['n_empty']})", energy_text(row), energy_difference_text(row)]
+        cells += [hit_text(row), f"{100 * row['chance']:.1f} %", hit_difference_text(row)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
