@@ -22,9 +22,9 @@ check: .venv/test  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-results: .venv/demo  ## results/summary.csv and the table of the README anew from the score files
+results: .venv/demo  ## results/summary.csv and the generated parts of both READMEs, anew from the score files
 	$(BIN)/python -m attentdiffernet.cli summarise results
-	$(BIN)/python scripts/readme_table.py
+	$(BIN)/python scripts/write_tables.py
 
 benchmark: .venv/demo  ## fast against paper on this machine (LONG=1 for more), into benchmarks/latest.json
 	$(BIN)/python benchmarks/benchmark.py $(if $(LONG),--long)

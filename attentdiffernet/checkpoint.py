@@ -133,8 +133,14 @@ class Detector:
 
     def as_stored(self) -> "Detector":
         """This detector with the weights that a reloaded checkpoint would have; the model is changed in place."""
-        _load_tensors(self.model, _tensors(self.model), "the model")
+        round_as_stored(self.model)
         return self
+
+
+def round_as_stored(model: AttentDifferNet) -> AttentDifferNet:
+    """The model with the weights that a reloaded checkpoint would have, in place."""
+    _load_tensors(model, _tensors(model), "the model")
+    return model
 
 
 def check_folder(folder: Path) -> None:

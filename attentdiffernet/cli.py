@@ -488,6 +488,10 @@ def grid(
                 if outcome.scores is not None:
                     labels, scores = zip(*(row[2:] for row in outcome.scores), strict=True)
                     typer.echo(f"{task.run}: AUROC {auroc(labels, scores):.4f}")
+                if outcome.best_scores is not None:
+                    labels, scores = zip(*(row[2:] for row in outcome.best_scores), strict=True)
+                    best = f"after epoch {outcome.best_epoch}, the best on test of those looked at"
+                    typer.echo(f"{task.best_run}: AUROC {auroc(labels, scores):.4f} {best}")
                 progress("runs", ended, len(to_do))
 
             progress("runs", 0, len(to_do))
@@ -505,7 +509,7 @@ def grid(
 
 def _run_of(detector: "Detector", category: str, name: str | None, n_views: int) -> "Run":
     """The row of a run that is made with this model, under this or its usual name."""
-    from .results import Run
+    from .results import LAST, Run
 
     config = detector.model.config
     usual = (
@@ -520,7 +524,7 @@ def _run_of(detector: "Detector", category: str, name: str | None, n_views: int)
         backbone=config.weights,
         attention_training="" if detector.variant == "none" else config.attention.training,
         epochs=detector.training.epochs,
-        selection="last",
+        selection=LAST,
         n_views=n_views,
         commit=_commit(),
         source="measured by this project",

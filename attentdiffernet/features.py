@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -44,14 +45,20 @@ class FeatureExtractor:
     cache: folder of features computed before, or None to compute all. An entry's name is the digest of the image's
     bytes, the backbone's weights (convolutions and attention), the views and FEATURES_VERSION, so nothing stale is
     ever read.
+
+    views_computed: copies of images that this process has put through a backbone so far; what the cache gave is not
+    among them.
     """
+
+    views_computed: ClassVar[int] = 0
 
     def __init__(self, model: AttentDifferNet, cache: Path | None = None) -> None:
         self.model = model
         self.cache = cache
 
     @cached_property
-    def _backbone(self) -> str:
+    def backbone_digest(self) -> str:
+        """Of all that makes features of views: equal for models whose features are equal."""
         config = self.model.config
         digest = hashlib.sha256(f"{FEATURES_VERSION} {config.attention}".encode())
         digest.update(f"{config.image_size} {config.n_scales} {config.resize}".encode())
@@ -78,6 +85,7 @@ class FeatureExtractor:
         """Features of one image (3, S, S) in [0, 1] under the given views of `make_views`: (V, 768)."""
         with torch.inference_mode():
             batches = views.split(VIEWS_PER_BATCH)
+            FeatureExtractor.views_computed += len(views)
             return torch.cat([self.model.features(make_views(image, batch)) for batch in batches])
 
     def of_tensor(self, image: Tensor, views: Tensor) -> Tensor:
@@ -96,7 +104,7 @@ class FeatureExtractor:
     def _cached(self, content: bytes, views: Tensor, image: Callable[[], Tensor]) -> Tensor:
         if self.cache is None:
             return self.of_image(image(), views)
-        key = hashlib.sha256(self._backbone.encode() + content + views.numpy().tobytes()).hexdigest()
+        key = hashlib.sha256(self.backbone_digest.encode() + content + views.numpy().tobytes()).hexdigest()
         path = self.cache / key[:2] / f"{key}.npy"
         with contextlib.suppress(OSError, ValueError, EOFError):
             stored = np.load(path, allow_pickle=False)

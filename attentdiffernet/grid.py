@@ -8,6 +8,7 @@
     weights = ["imagenet"]
     seeds = [0, 1, 2]
     tag = "long"                                 # optional: ends the runs' names, to keep other options apart
+    best_on_test = true                          # optional: a second run, RUN-best, as DifferNet reports (selection.py)
     [training]                                   # optional, as [model] and [scoring]: options of `config.py`
     epochs = 90
 
@@ -22,16 +23,19 @@ import dataclasses
 import json
 import logging
 import os
+import platform
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +47,7 @@ DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"
 LISTS = {"categories": str, "variants": str, "weights": str, "seeds": int}
 TEXTS = ("results", "data", "models", "tag")
 TABLES = ("model", "training", "scoring")
+KEYS = (*TEXTS, *LISTS, "best_on_test", *TABLES)
 RAY_RETRIES = 5  # of a run whose node was lost
 CHOSEN = {"views": "model", "resize": "model", "readout": "model", "views_per_image": "training", "n_views": "scoring"}
 AXES = {"model": ("weights",), "training": ("seed",)}  # options that the lists give
@@ -51,7 +56,8 @@ AXES = {"model": ("weights",), "training": ("seed",)}  # options that the lists 
 @dataclass(frozen=True)
 class Task:
     """One run, as plain data for another process, perhaps on another machine. model_dir: where to keep it, or None.
-    fixed: options that the file gives, of those that are chosen for the category otherwise."""
+    fixed: options that the file gives, of those that are chosen for the category otherwise. best_on_test: whether the
+    best of several evaluations on test images is kept, too, as a run of its own."""
 
     run: str
     dataset: str
@@ -63,6 +69,16 @@ class Task:
     scoring: ScoringConfig
     results: Path
     fixed: tuple[str, ...]
+    best_on_test: bool = False
+
+    @property
+    def best_run(self) -> str:
+        return self.run + results.BEST
+
+    @property
+    def runs(self) -> list[str]:
+        """The names of what it writes."""
+        return [self.run, self.best_run] if self.best_on_test else [self.run]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -81,7 +97,8 @@ class Task:
         return self.folder, f"{model} {seed}"
 
     def to_json(self) -> str:
-        plain = {name: getattr(self, name) for name in ("run", "dataset", "category", "folder", "model_dir")}
+        names = ("run", "dataset", "category", "folder", "model_dir", "best_on_test")
+        plain = {name: getattr(self, name) for name in names}
         return json.dumps(plain | self.options | {"results": str(self.results)})
 
     @classmethod
@@ -95,19 +112,37 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to: rows of its score file, or why it failed; details: a traceback where that is a fault."""
+    """What a run came to: rows of its score file, or why it failed; details: a traceback where that is a fault.
+
+    best_epoch, best_scores: of the run that is the best on test images, where the task asks for it. cost: seconds,
+    views and machine, as in RUN.json.
+    """
 
     scores: list[tuple[str, str, int, float]] | None = None
     chosen: tuple[int, str, str] = (0, "", "")  # number and kind of views, readout
     error: str = ""
     details: str = ""
+    best_epoch: int = 0
+    best_scores: list[tuple[str, str, int, float]] | None = None
+    cost: dict[str, float | int | str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Outcome":
+        """Raises ValueError or TypeError for anything else."""
+        plain = json.loads(text)
+        for name in ("scores", "best_scores"):
+            plain[name] = plain[name] and [tuple(row) for row in plain[name]]
+        return cls(**plain | {"chosen": tuple(plain["chosen"])})
 
 
 # -- the file
 
 
-def read_grid(file: str | Path) -> list[Task]:
-    """All runs of a grid file, those that share features one after the other. Raises AttentDifferNetError naming it."""
+def read_grid(file: str | Path, among: Collection[str] | None = None) -> list[Task]:
+    """All runs of a grid file, those that share features one after the other. Raises AttentDifferNetError naming it.
+
+    among: DATASET/CATEGORY of those that there are, where the data are not at hand.
+    """
     file = Path(file)
     try:
         with open(file, "rb") as stream:
@@ -120,8 +155,11 @@ def read_grid(file: str | Path) -> list[Task]:
     try:
         if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
             raise AttentDifferNetError("grids are tables [[grid]]")
-        tasks = [task for part in parts for task in _tasks(_merged(table, part), file.absolute().parent)]
-        for what, places in (("run", [t.run for t in tasks]), ("model", [t.model_dir for t in tasks if t.model_dir])):
+        tasks = [task for part in parts for task in _tasks(_merged(table, part), file.absolute().parent, among)]
+        for what, places in (
+            ("run", [run for t in tasks for run in t.runs]),
+            ("model", [t.model_dir for t in tasks if t.model_dir]),
+        ):
             if twice := [place for place, count in Counter(places).items() if count > 1]:
                 raise AttentDifferNetError(f"two runs have the same {what}, {twice[0]}; a tag keeps them apart")
     except AttentDifferNetError as error:
@@ -135,9 +173,9 @@ def _merged(above: dict[str, Any], below: dict[str, Any]) -> dict[str, Any]:
     return above | below | both
 
 
-def _tasks(table: dict[str, Any], base: Path) -> Iterator[Task]:
-    if unknown := sorted(set(table) - {*LISTS, *TEXTS, *TABLES}):
-        raise AttentDifferNetError(f"a grid has no {', '.join(unknown)}; it has {', '.join([*TEXTS, *LISTS, *TABLES])}")
+def _tasks(table: dict[str, Any], base: Path, among: Collection[str] | None) -> Iterator[Task]:
+    if unknown := sorted(set(table) - {*KEYS}):
+        raise AttentDifferNetError(f"a grid has no {', '.join(unknown)}; it has {', '.join(KEYS)}")
     for name, kind in LISTS.items():
         values = table.get(name)
         if not isinstance(values, list) or not values or not all(type(value) is kind for value in values):
@@ -146,6 +184,9 @@ def _tasks(table: dict[str, Any], base: Path) -> Iterator[Task]:
     for name in TEXTS:
         if not isinstance(table.get(name, ""), str):
             raise AttentDifferNetError(f"{name} must be text, got {table[name]!r}")
+    best = table.get("best_on_test", False)
+    if not isinstance(best, bool):
+        raise AttentDifferNetError(f"best_on_test must be true or false, got {best!r}")
     if not table.get("results"):
         raise AttentDifferNetError("results must name a folder")
     given = {name: dict(table.get(name, {})) for name in TABLES if isinstance(table.get(name, {}), dict)}
@@ -163,7 +204,7 @@ def _tasks(table: dict[str, Any], base: Path) -> Iterator[Task]:
         given["model"]["flow"] = FLOW_SIZES[flow].to_dict()
     scoring = ScoringConfig.from_dict(given["scoring"])
     fixed = tuple(option for option, part in CHOSEN.items() if option in given[part])
-    for folder in _folders(table, base):
+    for folder in _folders(table, base, among):
         dataset, category = folder.parent.name, folder.name
         for variant in table["variants"]:
             blocks = AttentionConfig.from_dict(attention | {"kind": variant})
@@ -172,15 +213,21 @@ def _tasks(table: dict[str, Any], base: Path) -> Iterator[Task]:
                 for seed in table["seeds"]:
                     parts = [dataset, category, variant, Path(weights).stem, f"s{seed}", table.get("tag", "")]
                     run = "-".join(part for part in parts if part)
-                    results.score_path(base, dataset, category, run)  # raises for names that are no file names
+                    results.score_path(
+                        base, dataset, category, run + results.BEST
+                    )  # raises for names that are no file names
                     training = TrainingConfig.from_dict(given["training"] | {"seed": seed})
                     names = {"dataset": dataset, "category": category, "variant": variant, "run": run, "seed": seed}
                     model_dir = _model_dir(table.get("models", ""), base, names)
                     where = base / Path(table["results"]).expanduser()
-                    yield Task(run, dataset, category, str(folder), model_dir, model, training, scoring, where, fixed)
+                    configs = model, training, scoring
+                    yield Task(run, dataset, category, str(folder), model_dir, *configs, where, fixed, best)
 
 
-def _folders(table: dict[str, Any], base: Path) -> list[Path]:
+def _folders(table: dict[str, Any], base: Path, among: Collection[str] | None) -> list[Path]:
+    if among is not None:
+        wanted = table["categories"]
+        return [Path(name) for name in sorted(among) if any(fnmatchcase(name, pattern) for pattern in wanted)]
     root = table.get("data") or os.environ.get(DATA_ENVIRONMENT)
     if not root:
         raise AttentDifferNetError(f"data must name the folder of the data sets, or {DATA_ENVIRONMENT} be set")
@@ -208,18 +255,21 @@ def _model_dir(pattern: str, base: Path, names: dict[str, Any]) -> str | None:
 
 
 def split_done(tasks: Iterable[Task]) -> tuple[list[Task], list[Task], list[Task]]:
-    """(done, done with other options, to do). A run without a row, a score file or a model to be kept is to do."""
+    """(done, done with other options, to do). A run without a row, a score file or a model to be kept is to do, and one
+    of two, `best_on_test`, of which either is."""
     done, other, to_do = [], [], []
     known: dict[Path, dict[str, results.Run]] = {}
     for task in tasks:
         if task.results not in known:
             known[task.results] = results.runs_of(task.results)
-        row = known[task.results].get(task.run)
-        if row is None or not results.score_path(task.results, task.dataset, task.category, task.run).is_file():
-            to_do.append(task)
-        elif not _made_with(row, task):
+        rows = [
+            row
+            for row in map(known[task.results].get, task.runs)
+            if row and results.score_path(task.results, task.dataset, task.category, row.run).is_file()
+        ]
+        if not all(_made_with(row, task) for row in rows):
             other.append(task)
-        elif task.model_dir and not Path(task.model_dir).is_dir():
+        elif len(rows) < len(task.runs) or (task.model_dir and not Path(task.model_dir).is_dir()):
             to_do.append(task)
         else:
             done.append(task)
@@ -230,8 +280,9 @@ def _made_with(row: results.Run, task: Task) -> bool:
     """Whether a run was made with the options of a task; of one that no grid made, what its row says must agree."""
     options = results.read_options(task.results, row)
     if options is None:
-        chosen = (row.n_views, row.views, row.readout)
-        return dataclasses.replace(_row(task, chosen), commit=row.commit, source=row.source) == row
+        outcome = Outcome(chosen=(row.n_views, row.views, row.readout), best_epoch=row.epochs)
+        expected = _row(task, outcome, row.commit, best=row.run == task.best_run)
+        return dataclasses.replace(expected, source=row.source) == row
     try:  # an option that is newer than the run had its default
         return (
             ModelConfig.from_dict(options["model"]) == task.model
@@ -243,19 +294,27 @@ def _made_with(row: results.Run, task: Task) -> bool:
         return False
 
 
-def _row(task: Task, chosen: tuple[int, str, str], commit: str = "") -> results.Run:
-    n_views, views, readout = chosen
+def made_by(file: str | Path, results_dir: str | Path) -> set[str]:
+    """The runs in a results folder that a grid file makes, with the options they have; data need not be at hand."""
+    rows = results.runs_of(results_dir)
+    tasks = read_grid(file, {f"{row.dataset}/{row.category}" for row in rows.values()})
+    found = {name: dataclasses.replace(task, results=Path(results_dir)) for task in tasks for name in task.runs}
+    return {name for name, task in found.items() if name in rows and _made_with(rows[name], task)}
+
+
+def _row(task: Task, outcome: Outcome, commit: str, best: bool = False) -> results.Run:
+    n_views, views, readout = outcome.chosen
     attention = task.model.attention
     return results.Run(
-        run=task.run,
+        run=task.best_run if best else task.run,
         dataset=task.dataset,
         category=task.category,
         variant=attention.kind,
         seed=task.training.seed,
         backbone=task.model.weights,
         attention_training="" if attention.kind == "none" else attention.training,
-        epochs=task.training.epochs,
-        selection="last",
+        epochs=outcome.best_epoch if best else task.training.epochs,
+        selection=results.BEST_ON_TEST if best else results.LAST,
         n_views=n_views,
         commit=commit,
         source="measured by this project",
@@ -273,7 +332,8 @@ def execute(task: Task) -> Outcome:
         from . import checkpoint, choice, scoring, training
         from .data import InspectionDataset
         from .datasets import CARDS, DatasetCard
-        from .features import default_cache
+        from .features import FeatureExtractor, default_cache
+        from .selection import BestOnTest
 
         dataset = InspectionDataset(task.folder)
         images = dataset.test  # refused before hours of training
@@ -288,21 +348,60 @@ def execute(task: Task) -> Outcome:
             source=known.source,
         )
         configs, cache = (task.model, task.training, task.scoring), default_cache()
-        if task.chooses:
-            found = choice.choose(dataset.train, task.model, task.training, cache, fixed=task.fixed)
-            configs = found.applied(*configs, task.fixed)
-        detector = training.train(dataset.train, *configs, card, cache)
+        paths, before = [image.path for image in images], FeatureExtractor.views_computed
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "choosing_s"):
+            if task.chooses:
+                found = choice.choose(dataset.train, task.model, task.training, cache, fixed=task.fixed)
+                configs = found.applied(*configs, task.fixed)
+        best = BestOnTest(images, task.training.epochs, configs[2].n_views, cache) if task.best_on_test else None
+        with _timed(seconds, "training_s"):
+            look = best or training.no_look
+            detector = training.train(dataset.train, *configs, card, cache, after_epoch=look)
         if task.model_dir:
             checkpoint.save(detector, task.model_dir)
-        paths = [image.path for image in images]
         n_views, model = detector.calibration.n_views, detector.model.config
-        scores = scoring.score_images(detector.model, paths, n_views, cache)
-        rows = [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
-        return Outcome(rows, (n_views, model.input_title, model.readout))
+        with _timed(seconds, "scoring_s"):
+            scores = list(scoring.score_images(detector.model, paths, n_views, cache))
+
+        def rows(scores: list[float]) -> list[tuple[str, str, int, float]]:
+            return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
+
+        outcome = Outcome(rows(scores), (n_views, model.input_title, model.readout))
+        if best:
+            seconds["training_s"] -= best.seconds
+            seconds["scoring_s"] += best.seconds
+            epoch, best_scores = best.best(scores)
+            outcome = dataclasses.replace(outcome, best_epoch=epoch, best_scores=rows(best_scores))
+        cost = {name: round(value, 2) for name, value in seconds.items()}
+        views = FeatureExtractor.views_computed - before
+        return dataclasses.replace(outcome, cost=cost | {"views_computed": views} | _machine())
     except (AttentDifferNetError, OSError) as error:
         return Outcome(error=str(error))
     except Exception as error:
         return Outcome(error=f"{type(error).__name__}: {error}", details=traceback.format_exc())
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    return {"threads": torch.get_num_threads(), "cpu": cpu_name(), "cores": os.cpu_count() or 1}
+
+
+def cpu_name() -> str:
+    """As the system calls it."""
+    with suppress(OSError):  # not on Linux
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 @dataclass(frozen=True)
@@ -354,10 +453,7 @@ def local_processes(jobs: int, threads: int) -> Iterator[Engine]:
         if code < 0:
             return Outcome(error=f"its process was killed by signal {-code}" + (", perhaps for memory" * (code == -9)))
         try:
-            plain = json.loads(said)
-            scores = plain["scores"] and [tuple(row) for row in plain["scores"]]
-            n_views, views, readout = plain["chosen"]
-            return Outcome(scores, (n_views, views, readout), plain["error"], plain["details"])
+            return Outcome.from_json(said)
         except (ValueError, KeyError, TypeError):
             return Outcome(error=f"its process ended with exit code {code} and without a result")
 
@@ -469,9 +565,12 @@ def _outcome(future: "Future[Outcome]") -> Outcome:
 def _written(task: Task, outcome: Outcome, commit: str) -> Outcome:
     import pandas as pd
 
-    try:
-        scores = pd.DataFrame(outcome.scores, columns=results.SCORE_COLUMNS, dtype=object)
-        results.write_run(task.results, _row(task, outcome.chosen, commit), scores, task.options)
+    options = task.options | {"cost": outcome.cost}
+    try:  # `last` first: the other is shown beside it only
+        for found, best in ((outcome.scores, False), (outcome.best_scores, True)):
+            if found is not None:
+                scores = pd.DataFrame(found, columns=results.SCORE_COLUMNS, dtype=object)
+                results.write_run(task.results, _row(task, outcome, commit, best), scores, options)
     except (AttentDifferNetError, OSError) as error:
         return Outcome(error=f"its scores could not be written: {error}")
     return outcome

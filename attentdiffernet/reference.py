@@ -37,11 +37,12 @@ def fit(
     config: TrainingConfig,
     progress: Progress = no_progress,
     enough: Callable[[float], bool] = lambda seconds: False,
+    after_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> int:
     """Fits the flow in place by the paper's procedure; returns the number of optimiser steps taken.
 
     batch_size counts copies: 24 images x 4 copies are 96. enough: asked with the seconds since the start after each
-    step; true ends the training early (to measure its cost).
+    step; true ends the training early (to measure its cost). after_epoch: called with the number of epochs done.
     """
     rng = torch.Generator().manual_seed(config.seed)
     parameters = [p for p in model.flow.parameters() if p.requires_grad]
@@ -67,6 +68,7 @@ def fit(
             if enough(time.perf_counter() - start):
                 return steps
         progress("fitting the flow as published", epoch + 1, config.epochs)
+        after_epoch(epoch + 1)
     return steps
 
 

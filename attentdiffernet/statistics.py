@@ -157,6 +157,11 @@ def _placements(anomalous: NDArray[np.bool_], scores: Floats) -> tuple[Floats, F
     return above, below
 
 
+def _mean_placements(anomalous: NDArray[np.bool_], scores: list[Floats]) -> tuple[Floats, Floats]:
+    above, below = zip(*(_placements(anomalous, values) for values in scores), strict=True)
+    return np.mean(above, axis=0), np.mean(below, axis=0)
+
+
 def _variance(above: Floats, below: Floats) -> float:
     """DeLong's variance (1988, eq. 4-6) of an AUROC, or of a difference of two, from its placements."""
     m, n = above.size, below.size
@@ -237,11 +242,25 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, lev
     (normal, anomalous) on which a and b may still disagree when none of min(n_normal, n_anomalous) independent ones
     showed it (Clopper-Pearson), and the p value is that of a sign test on those pairs.
     """
-    a, b = _scores(scores_a), _scores(scores_b)
-    anomalous = _is_anomalous(labels, a, b)
+    return delong_test_of_means(labels, [_scores(scores_a)], [_scores(scores_b)], level)
+
+
+def delong_test_of_means(
+    labels: ArrayLike, scores_a: Sequence[ArrayLike], scores_b: Sequence[ArrayLike], level: float = 0.95
+) -> Difference:
+    """As `delong_test`, of the mean AUROC of some detectors a, as of several seeds, minus that of some b.
+
+    All score the same images: what they err on together is counted once, not as often as there are seeds. Speaks about
+    other images and these very detectors; how other seeds would fare is for `mean_interval` of their differences.
+    """
+    if not (len(scores_a) and len(scores_b)):
+        raise ValueError(f"Detectors are needed on both sides, got {len(scores_a)} and {len(scores_b)}")
+    a, b = [_scores(scores) for scores in scores_a], [_scores(scores) for scores in scores_b]
+    anomalous = _is_anomalous(labels, *a, *b)
     _need_two(anomalous)
     _share(level, "The level")
-    (above_a, below_a), (above_b, below_b) = _placements(anomalous, a), _placements(anomalous, b)
+    above_a, below_a = _mean_placements(anomalous, a)
+    above_b, below_b = _mean_placements(anomalous, b)
     m, n = above_a.size, below_a.size
     area_a, area_b = float(above_a.sum() / (m * n)), float(above_b.sum() / (m * n))
     difference = float((above_a - above_b).sum() / (m * n))
@@ -370,6 +389,33 @@ def rate_interval(hits: ArrayLike, level: float = 0.95) -> tuple[float, float, f
         raise ValueError(f"hits must lie in [0, 1], got {values.min()} to {values.max()}")
     low, high = _clopper_pearson(values.sum(), values.size, _share(level, "The level"))
     return float(values.mean()), float(low), float(high)
+
+
+# -- many tests, many seeds
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Adjusted p values (k,) in the same order: those below a level are the differences to believe, with at most that
+    chance of one false claim among all k, however the tests depend on each other (Holm 1979)."""
+    values = np.asarray(p_values, dtype=np.float64)
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"p values must be a list of numbers in [0, 1], got {p_values!r}")
+    order = np.argsort(values, kind="stable")
+    adjusted = np.empty_like(values)
+    factors = np.arange(values.size, 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * values[order]))
+    return adjusted
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
+    """(mean, low, high) of what further values, as of other seeds, would average to: Student's t interval, from two
+    values or more."""
+    array = _scores(values, "values")
+    _share(level, "The level")
+    if array.size < 2:
+        raise ValueError("An interval over values needs two of them, got 1")
+    reach = float(special.stdtrit(array.size - 1, (1 + level) / 2)) * float(array.std(ddof=1)) / math.sqrt(array.size)
+    return float(array.mean()), float(array.mean()) - reach, float(array.mean()) + reach
 
 
 # -- the ROC curve

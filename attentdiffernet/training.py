@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,10 @@ def split_normals(
     return [images[i] for i in sorted(order[n_held_out:])], [images[i] for i in sorted(order[:n_held_out])]
 
 
+def no_look(model: AttentDifferNet, epoch: int) -> None:
+    """What `train` does after an epoch by default: nothing."""
+
+
 def train(
     images: Sequence[InspectionImage],
     model_config: ModelConfig,
@@ -49,8 +54,12 @@ def train(
     data: DataCard,
     cache: Path | None = None,
     progress: Progress = no_progress,
+    after_epoch: Callable[[AttentDifferNet, int], None] = no_look,
 ) -> Detector:
     """Normal images in, a calibrated detector out. Epochs are fixed in advance; no test image is ever looked at.
+
+    after_epoch: called with the model and the number of epochs that its flow has been fitted for; it may look, and must
+    change nothing.
 
     Raises DatasetError for too few images and ImageError for one that cannot be read, AttentDifferNetError for options
     that the recipe does not have.
@@ -63,10 +72,11 @@ def train(
         fit_attention(model, [image.path for image in fit], config.seed, progress)
     paths = [image.path for image in fit]
     if config.recipe == "paper":
-        reference.fit(model, paths, config, progress)
+        reference.fit(model, paths, config, progress, after_epoch=partial(after_epoch, model))
     else:
         views = FeatureExtractor(model, cache).random_views(paths, config.views_per_image, config.data_seed, progress)
-        fit_flow(model.flow, fit_gaussian(model, views.flatten(0, 1)), config, progress)
+        features = fit_gaussian(model, views.flatten(0, 1))
+        fit_flow(model.flow, features, config, progress, partial(after_epoch, model))
     model.requires_grad_(False)
     detector = Detector(
         model, config, scoring, Calibration(0.0, 1, 1.0, (), {}), dataclasses.replace(data, n_fitted=len(fit))
@@ -87,7 +97,13 @@ def fit_gaussian(model: AttentDifferNet, features: Tensor) -> Tensor:
     return model.gaussian_latent(features)[0]
 
 
-def fit_flow(flow: nn.Module, features: Tensor, config: TrainingConfig, progress: Progress = no_progress) -> None:
+def fit_flow(
+    flow: nn.Module,
+    features: Tensor,
+    config: TrainingConfig,
+    progress: Progress = no_progress,
+    after_epoch: Callable[[int], None] = lambda epoch: None,
+) -> None:
     """Maximum likelihood of feature rows (N, D), in place. Deterministic in config.seed; leaves the global random state
     alone."""
     rng = torch.Generator().manual_seed(config.seed)
@@ -106,6 +122,7 @@ def fit_flow(flow: nn.Module, features: Tensor, config: TrainingConfig, progress
             loss.backward()
             optimiser.step()
         progress("fitting the flow", epoch + 1, config.epochs)
+        after_epoch(epoch + 1)
 
 
 def calibrate(

@@ -36,6 +36,7 @@ from attentdiffernet.checkpoint import DataCard, Detector  # noqa: E402
 from attentdiffernet.config import RECIPES, ModelConfig  # noqa: E402
 from attentdiffernet.data import InspectionDataset, InspectionImage, make_views, read_image  # noqa: E402
 from attentdiffernet.datasets.sample import write as draw_sample  # noqa: E402
+from attentdiffernet.grid import cpu_name  # noqa: E402
 from attentdiffernet.model import AttentDifferNet  # noqa: E402
 from attentdiffernet.scoring import score_image, score_until_settled  # noqa: E402
 from demo import service  # noqa: E402
@@ -52,12 +53,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def machine() -> dict[str, Any]:
-    name = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     return {
-        "cpu": name,
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),

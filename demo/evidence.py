@@ -45,16 +45,20 @@ RECIPE_WORDS = {
     "selection": "selection {}",
     "n_views": "{} views",
 }
+TRAINED = "attention_training"
+OUTCOMES = ("epochs", "selection")  # of a run that is the best on test: no recipe, it may differ from seed to seed
+FLATTERS = "best on test (flatters)"
 
 
 @dataclass(frozen=True)
 class Measured:
     """One run: its row of runs.csv, its scores, and what follows from them.
 
-    recipe: what tells it from other runs of its variant on the same backbone, seeds aside, in words; mostly empty.
-    name: unique among the runs of its setting and alike for all seeds: the variant, with the recipe unless it is the
-    first one. delong: AUROC minus DifferNet's with the same backbone and seed, on the same images; base: the scores of
-    that DifferNet; None for DifferNet itself and where it was not measured.
+    recipe: what tells it from other runs of its variant on the same backbone, seeds aside, in words; mostly empty, and
+    `FLATTERS` at its end where the test images have had a say. name: unique among the runs of its setting and alike for
+    all seeds: the variant, with the recipe unless it is the first one. delong: AUROC minus DifferNet's with the same
+    backbone and seed, chosen in the same way, on the same images; base: the scores of that DifferNet; None for
+    DifferNet itself and where it was not measured.
     """
 
     run: results.Run
@@ -74,6 +78,10 @@ class Measured:
         return ", ".join(filter(None, (variant_title(self.run.variant), self.recipe)))
 
     @property
+    def flatters(self) -> bool:
+        return self.run.flatters
+
+    @property
     def setting(self) -> str:
         """Backbone and seed: what runs that may be compared in pairs have in common."""
         return f"{self.run.backbone}-{self.run.seed}"
@@ -84,7 +92,9 @@ class Measured:
 
     @property
     def detail(self) -> str:
-        return ", ".join([*_words(self.run, RECIPE), f"seed {self.run.seed}"])
+        columns = [name for name in RECIPE if not (self.flatters and name == "selection")]
+        label = [FLATTERS] if self.flatters else []
+        return ", ".join([*label, *_words(self.run, columns), f"seed {self.run.seed}"])
 
     @property
     def labels(self) -> "pd.Series[int]":
@@ -160,15 +170,17 @@ def dataset_title(dataset: str) -> str:
 # -- what has been measured
 
 
-def measured() -> tuple[Measured, ...]:
-    """Every run with its score file, in order of data set, category, setting and variant; read again when files change.
+def measured(results_dir: Path | None = None) -> tuple[Measured, ...]:
+    """Every run with its score file, in order of data set, category, setting and variant, those that are the best on
+    test behind the others; read again when files change. results_dir: `RESULTS`, unless given.
 
     Raises ResultsError for damaged files.
     """
-    if not (RESULTS / "runs.csv").is_file():
+    folder = results_dir or RESULTS
+    if not (folder / "runs.csv").is_file():
         return ()
-    files = [RESULTS / "runs.csv", *sorted((RESULTS / "scores").rglob("*.csv"))]
-    return _measured(RESULTS, tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+    files = [folder / "runs.csv", *sorted((folder / "scores").rglob("*.csv"))]
+    return _measured(folder, tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
 
 
 @lru_cache(maxsize=2)
@@ -182,7 +194,7 @@ def _measured(results_dir: Path, _stamp: tuple[tuple[Path, int, int], ...]) -> t
         variant = order.index(run.variant) if run.variant in order else len(order)
         shipped = run.backbone in SHIPPED_BACKBONES
         backbone = SHIPPED_BACKBONES.index(run.backbone) if shipped else len(SHIPPED_BACKBONES)
-        return run.dataset, run.category, backbone, run.backbone, run.seed, variant
+        return run.dataset, run.category, backbone, run.backbone, run.flatters, run.seed, variant
 
     runs.sort(key=rank)
     scores = {
@@ -194,7 +206,7 @@ def _measured(results_dir: Path, _stamp: tuple[tuple[Path, int, int], ...]) -> t
     for run in runs:
         own, recipe = scores[run.run], _recipe(run, runs)
         known = recipes.setdefault((run.dataset, run.category, run.backbone, run.variant), [recipe])
-        name = run.variant if recipe == known[0] else f"{run.variant}, {recipe}"
+        name = run.variant if recipe == known[0] and not run.flatters else f"{run.variant}, {recipe}"
         delong, base = None, _base(run, runs)
         other = scores[base] if base else None
         if other is not None:
@@ -212,21 +224,29 @@ def _words(run: results.Run, columns: list[str]) -> list[str]:
 
 
 def _recipe(run: results.Run, runs: list[results.Run]) -> str:
-    """`Measured.recipe`. A column counts where runs of one seed differ in it: what seeds alone change is no recipe."""
-    place = (run.dataset, run.category, run.backbone, run.variant)
-    alike = [r for r in runs if (r.dataset, r.category, r.backbone, r.variant) == place]
+    """`Measured.recipe`. A column counts where runs of one seed differ in it, as what seeds alone change is no recipe;
+    the training of attention always does."""
+    place = (run.dataset, run.category, run.backbone, run.variant, run.flatters)
+    alike = [r for r in runs if (r.dataset, r.category, r.backbone, r.variant, r.flatters) == place]
     seeds = [[r for r in alike if r.seed == seed] for seed in {r.seed for r in alike}]
-    columns = [name for name in RECIPE if any(len({getattr(r, name) for r in same}) > 1 for same in seeds)]
+    columns = [
+        name
+        for name in RECIPE
+        if not (run.flatters and name in OUTCOMES)
+        and any(len({getattr(r, name) for r in same}) > 1 for same in ([alike] if name == TRAINED else seeds))
+    ]
     words = _words(run, columns)
     if sum(r.seed == run.seed and _words(r, columns) == words for r in alike) > 1:  # nothing but its name is left
         words.append(run.run)
-    return ", ".join(words)
+    return ", ".join([*words, FLATTERS] if run.flatters else words)
 
 
 def _base(run: results.Run, runs: list[results.Run]) -> str | None:
-    """The run of DifferNet to compare with: same backbone and seed, and of several the one most alike in its recipe."""
-    place = (run.dataset, run.category, run.backbone, run.seed)
-    bases = [r for r in runs if r.variant == "none" and (r.dataset, r.category, r.backbone, r.seed) == place]
+    """The run of DifferNet to compare with: same backbone and seed, both best on test or neither, and of several the
+    one most alike in its recipe."""
+    place = (run.dataset, run.category, run.backbone, run.seed, run.flatters)
+    plain = [r for r in runs if r.variant == "none"]
+    bases = [r for r in plain if (r.dataset, r.category, r.backbone, r.seed, r.flatters) == place]
     if run.variant == "none" or not bases:
         return None
     return max(bases, key=lambda r: sum(getattr(r, name) == getattr(run, name) for name in RECIPE)).run
@@ -266,7 +286,7 @@ class Group:
         """`97.3 % (95.1 to 98.6)`, the interval over test images, or `97.3 ± 0.4 %`, the deviation over seeds."""
         if len(self.runs) == 1:
             return interval_text(self.first.interval)
-        return f"{_mean_text([m.interval.auroc for m in self.runs])} % ({len(self.runs)} seeds)"
+        return f"{mean_text([m.interval.auroc for m in self.runs])} % ({len(self.runs)} seeds)"
 
     @property
     def differences(self) -> list[float]:
@@ -283,11 +303,13 @@ class Group:
         """`difference_text`, or `+1.2 ± 0.3 points`, the deviation over seeds."""
         if len(self.differences) < 2:
             return next((difference_text(m.delong) for m in self.runs if m.delong), "")
-        return f"{_mean_text(self.differences, '+')} points"
+        return f"{mean_text(self.differences, '+')} points"
 
 
-def _mean_text(shares: list[float], sign: str = "") -> str:
-    """`97.3 ± 0.4`: mean and standard deviation of two shares or more, in percent."""
+def mean_text(shares: list[float], sign: str = "") -> str:
+    """`97.3 ± 0.4`: mean and standard deviation of shares, in percent; of one share there is no deviation."""
+    if len(shares) == 1:
+        return f"{100 * shares[0]:{sign}.1f}"
     return f"{100 * float(np.mean(shares)):{sign}.1f} ± {100 * float(np.std(shares, ddof=1)):.1f}"
 
 
@@ -299,11 +321,61 @@ def grouped(found: Iterable[Measured]) -> list[Group]:
     return [Group(tuple(runs)) for runs in groups.values()]
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """An attention variant against DifferNet, over the seeds that both have. test: of the mean over these seeds, on the
+    same test images (DeLong); over_seeds: mean and 95 % interval of the seeds' differences, None for one seed;
+    p_holm: of `test`, corrected for all contrasts that were made together."""
+
+    group: Group
+    test: Difference
+    over_seeds: tuple[float, float, float] | None
+    p_holm: float
+
+    @property
+    def beyond_chance(self) -> bool:
+        """On other images of this kind, with these seeds."""
+        return self.p_holm < 0.05
+
+    @property
+    def real(self) -> bool:
+        """Beyond chance, and with other seeds as well, as far as more than one was tried."""
+        if self.over_seeds is None:
+            return self.beyond_chance
+        _, low, high = self.over_seeds
+        return self.beyond_chance and not low <= 0 <= high
+
+
+def contrasts(groups: Iterable[Group]) -> list[Contrast]:
+    """Every attention variant that was measured beside DifferNet, in the order of the groups. Runs that are the best on
+    test are left out. Raises ResultsError where the seeds of one did not score the same images."""
+    found = []
+    for group in groups:
+        pairs = [(m, m.base) for m in group.runs if m.base is not None]
+        if not pairs or group.first.flatters or group.first.run.variant not in VARIANT_TITLES:
+            continue
+        first = pairs[0][0]
+        for m, _ in pairs:
+            if not m.scores["image"].equals(first.scores["image"]):
+                raise ResultsError(f"{m.run.run} and {first.run.run} were not scored on the same images")
+        own, others = [m.values for m, _ in pairs], [base["score"] for _, base in pairs]
+        test = statistics.delong_test_of_means(first.labels, own, others)
+        over_seeds = statistics.mean_interval(group.differences) if len(pairs) > 1 else None
+        found.append((group, test, over_seeds))
+    adjusted = statistics.holm([test.p_value for _, test, _ in found])
+    return [Contrast(*parts, float(p_value)) for parts, p_value in zip(found, adjusted, strict=True)]
+
+
 def of_category(key: str) -> list[Measured]:
     """The runs of `DATASET/CATEGORY`. Raises ResultsError where there are none."""
     if found := [m for m in measured() if m.key == key]:
         return found
     raise ResultsError(f"No results of {key!r} are shipped; there are {', '.join(roc_categories()) or 'none'}")
+
+
+def fair(found: list[Measured]) -> list[Measured]:
+    """Without the runs that are the best on test; all, where there are no others."""
+    return [m for m in found if not m.flatters] or found
 
 
 def roc_categories() -> list[str]:
@@ -343,8 +415,8 @@ class RocRow:
 
 @dataclass(frozen=True)
 class RocPage:
-    """Measured curves of one category, of several seeds the first, and a row for every run; published numbers for it,
-    never mixed with the measured ones."""
+    """Measured curves of one category, of several seeds the first, none that is the best on test; a row for every run;
+    published numbers for it, never mixed with the measured ones."""
 
     key: str
     curves: tuple[Curve, ...]
@@ -360,7 +432,7 @@ def roc_page(key: str) -> RocPage:
     """ROC curves of the measured runs of `DATASET/CATEGORY`, from the committed score files."""
     found = of_category(key)
     curves = []
-    for group in grouped(found):
+    for group in grouped(fair(found)):
         m, style = group.first, f"{group.first.run.backbone} {group.first.recipe}"
         seed = f", seed {m.run.seed}" if len(group.runs) > 1 else ""
         curves.append(Curve(f"{m.title}, {m.run.backbone}{seed}", m.run.variant, m.labels, m.values, style=style))
@@ -403,6 +475,8 @@ class ShippedThreshold:
 def shipped_threshold(found: Measured) -> ShippedThreshold | None:
     """Of the model that gave these scores, from its config.json; None where another one, or none, is shipped."""
     run = found.run
+    if run.flatters:  # such a model is never kept
+        return None
     path = MODELS / run.dataset / run.category / run.variant / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -422,22 +496,27 @@ def shipped_threshold(found: Measured) -> ShippedThreshold | None:
 # -- the overview
 
 
-def finding(found: tuple[Measured, ...] | list[Measured]) -> str:
-    """What the paired tests say together, in a sentence or two; empty where nothing was compared."""
-    tests = [m.delong for m in found if m.delong is not None and m.run.variant in VARIANT_TITLES]
-    if not tests:
+def finding(found: Iterable[Measured]) -> str:
+    """What the paired tests say together, in a sentence or two; empty where nothing was compared. Runs that are the
+    best on test have no say."""
+    tested = contrasts(grouped(found))
+    if not tested:
         return ""
-    low = sum(test.p_value < 0.05 for test in tests)
-    mean = 100 * float(np.mean([test.difference for test in tests]))
+    better = sum(c.real and c.test.difference > 0 for c in tested)
+    worse = sum(c.real and c.test.difference < 0 for c in tested)
+    mean = 100 * float(np.mean([c.test.difference for c in tested]))
+    n = f"{len(tested)} comparison{'s' * (len(tested) > 1)}"
     return (
-        f"Attention against DifferNet on the same images: {mean:+.1f} points of AUROC on average over {len(tests)} "
-        f"paired tests, {low} of them below p = 0.05, where {0.05 * len(tests):.1g} would be expected by chance alone."
+        f"Attention against DifferNet on the same images: {mean:+z.1f} points of AUROC on average over {n}, each over "
+        f"all its seeds. Corrected for the number of tests (Holm), attention is better beyond chance in {better} and "
+        f"worse in {worse}; the others cannot be told from no attention."
     )
 
 
 TABLE_FORMATS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX"}
 TABLE_COLUMNS = [
-    *("dataset", "category", "variant", "backbone", "seed", "n_normal", "n_anomalous", "auroc", "ci_low", "ci_high"),
+    *("dataset", "category", "variant", "backbone", "seed", "attention_training", "selection"),
+    *("n_normal", "n_anomalous", "auroc", "ci_low", "ci_high"),
     *("difference", "difference_low", "difference_high", "p_delong", "p_bootstrap", "run"),
 ]
 
@@ -447,8 +526,15 @@ def overview_frame(found: tuple[Measured, ...] | list[Measured]) -> pd.DataFrame
     rows = []
     for m in found:
         run, i, d, b = m.run, m.interval, m.delong, m.bootstrap
-        row = [run.dataset, run.category, run.variant, run.backbone, run.seed, i.n_normal, i.n_anomalous]
-        row += [i.auroc, i.low, i.high, *((d.difference, d.low, d.high, d.p_value) if d else [np.nan] * 4)]
+        row = [run.dataset, run.category, run.variant, run.backbone, run.seed, run.attention_training, run.selection]
+        row += [
+            i.n_normal,
+            i.n_anomalous,
+            i.auroc,
+            i.low,
+            i.high,
+            *((d.difference, d.low, d.high, d.p_value) if d else [np.nan] * 4),
+        ]
         rows.append([*row, b.p_value if b else np.nan, run.run])
     return pd.DataFrame(rows, columns=TABLE_COLUMNS)
 
@@ -471,8 +557,8 @@ def overview_text(found: tuple[Measured, ...] | list[Measured], kind: str) -> st
         points = f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})" if d else ""
         p_value = p_text(d.p_value) if d else ""
         if len(group.runs) > 1:
-            area = _mean_text([m.interval.auroc for m in group.runs])
-            points, p_value = _mean_text(group.differences, "+") if len(group.differences) > 1 else "", ""
+            area = mean_text([m.interval.auroc for m in group.runs])
+            points, p_value = mean_text(group.differences, "+") if len(group.differences) > 1 else "", ""
         where = [dataset_title(m.run.dataset), m.run.category.replace("_", " "), m.title, m.run.backbone]
         rows.append([*where, str(len(group.runs)), area, points, p_value, f"{i.n_normal} + {i.n_anomalous}"])
     if kind == "markdown":

@@ -1,5 +1,6 @@
 """A grid of runs: what its file says, what is skipped, and that kills, failures and lost nodes cost no other run."""
 
+import copy
 import json
 import os
 import re
@@ -8,24 +9,31 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from attentdiffernet import checkpoint, results
+from attentdiffernet.data import InspectionDataset
 from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.features import FeatureExtractor
 from attentdiffernet.grid import (
     Engine,
     Outcome,
     Task,
     execute,
     local_processes,
+    made_by,
     read_grid,
     run_grid,
     share_cores,
     split_done,
 )
+from attentdiffernet.selection import BestOnTest, evaluated_epochs
+from attentdiffernet.statistics import auroc
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 600  # seconds, for a machine that others use too
@@ -258,6 +266,113 @@ def test_done_is_what_is_complete_and_made_with_the_same_options(tasks, file, tm
     assert names(*split_done([three])) == [[three.run], [], []], "of a run that no grid made, the row decides"
     longer = replace(three, training=replace(three.training, epochs=9))
     assert names(*split_done([longer])) == [[], [three.run], []]
+
+
+# -- best on test
+
+
+BEST = HEAD.replace("[0]", "[0, 1]") + "best_on_test = true\n"
+FIVE = TINY.replace("epochs = 1", "epochs = 5")
+
+
+def test_each_run_has_a_second_one_that_is_the_best_on_test(file, tmp_path, monkeypatch):
+    monkeypatch.setattr("attentdiffernet.selection.EVALUATIONS", 3)
+    (task,) = read_grid(file(BEST.replace("[0, 1]", "[0]").replace('["none"]', '["se"]'), FIVE))
+    assert Task.from_json(task.to_json()) == task and task.runs == ["sample-wafer-se-random-s0", f"{task.run}-best"]
+    looked = []
+    keep = BestOnTest._keep
+    monkeypatch.setattr(BestOnTest, "_keep", lambda *a: looked.append(a[1:]) or keep(*a))
+    outcome = execute(task)
+    assert outcome.error == ""
+    labels = [row[2] for row in outcome.scores]
+    areas = {epoch: auroc(labels, scores) for epoch, scores in looked}
+    assert list(areas) == [2, 4, 5] and outcome.best_epoch == min(areas, key=lambda epoch: (-areas[epoch], epoch))
+    assert auroc(labels, [row[3] for row in outcome.best_scores]) == max(areas.values())
+    assert Outcome.from_json(json.dumps(asdict(outcome))) == outcome
+    plain = execute(replace(task, best_on_test=False, model_dir=None))
+    assert plain.scores == outcome.scores and plain.best_scores is None, "a look changes nothing"
+    shorter = replace(task, model_dir=None, best_on_test=False, training=replace(task.training, epochs=looked[0][0]))
+    assert [row[3] for row in execute(shorter).scores] == looked[0][1], "as a training that ends there"
+
+
+def test_a_pair_is_done_when_both_are_there(file, tmp_path):
+    one, two = read_grid(file(BEST))
+    both = Outcome(SCORES, (1, "rotations", "z2"), best_epoch=1, best_scores=SCORES, cost={"training_s": 1.5})
+    assert run_grid([one, two], Engine(lambda task: answered(both), 1), "abc") == {}
+    for task in (one, two):
+        Path(task.model_dir).mkdir(parents=True)
+    rows = results.runs_of(one.results)
+    assert list(rows) == [*one.runs, *two.runs]
+    assert [rows[name].selection for name in one.runs] == ["last", "best-on-test"]
+    assert [rows[name].flatters for name in one.runs] == [False, True]
+    assert results.read_options(one.results, rows[one.run])["cost"] == {"training_s": 1.5}
+    assert names(*split_done([one, two])) == [[one.run, two.run], [], []], "what it cost is no option"
+    results.score_path(one.results, one.dataset, one.category, one.best_run).unlink()
+    assert names(*split_done([one, two])) == [[two.run], [], [one.run]]
+    assert names(*split_done([replace(one, best_on_test=False)])) == [[one.run], [], []]
+    longer = replace(two, training=replace(two.training, epochs=9))
+    assert names(*split_done([longer])) == [[], [two.run], []]
+    for name in two.runs:
+        results.score_path(two.results, two.dataset, two.category, name).with_suffix(".json").unlink()
+    assert names(*split_done([two])) == [[two.run], [], []], "of a run that no grid made, the row decides"
+
+
+def test_the_name_of_the_best_run_is_taken(file):
+    with pytest.raises(AttentDifferNetError, match="two runs have the same run, sample-wafer-none-random-s0-best"):
+        read_grid(file(BEST, TINY + "[[grid]]\n[[grid]]\ntag = 'best'\nmodels = 'other/{run}'\nbest_on_test = false\n"))
+    with pytest.raises(AttentDifferNetError, match="best_on_test must be true or false, got 1"):
+        read_grid(file(HEAD + "best_on_test = 1\n"))
+
+
+def test_a_pair_killed_between_its_rows_is_made_whole(file, tmp_path):
+    pytest.importorskip("fcntl")
+    path = file(BEST.replace("[0, 1]", "[0]"), FIVE)
+    code, output, errors = call(path)
+    assert code == 0, errors
+    rows = results.runs_of(tmp_path / "results")
+    assert re.search(
+        r"^sample-wafer-none-random-s0-best: AUROC [01]\.\d{4} after epoch \d, the best on test", output, re.M
+    )
+    last, best = rows.values()
+    areas = results.read_summary(tmp_path / "results").set_index("run")["auroc"]
+    assert areas[best.run] >= areas[last.run] and 1 <= best.epochs <= last.epochs == 5
+    cost = results.read_options(tmp_path / "results", last)["cost"]
+    assert cost == results.read_options(tmp_path / "results", best)["cost"], "of both: one training"
+    assert cost["views_computed"] > 7 and cost["training_s"] > 0 < cost["scoring_s"] and cost["threads"] >= 1
+    assert cost["choosing_s"] > 0 and cost["cpu"] and cost["cores"] >= 1
+    files = {file: file.read_bytes() for file in results.score_files(tmp_path / "results")}
+    table = (tmp_path / "results" / "runs.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "results" / "runs.csv").write_text("".join(line for line in table if not line.startswith(best.run)))
+    code, output, errors = call(path)
+    assert code == 0 and output.startswith("0 of 1 runs are done, 1 to do"), errors
+    assert {file: file.read_bytes() for file in results.score_files(tmp_path / "results")} == files
+    assert list(results.runs_of(tmp_path / "results")) == [last.run, best.run]
+    assert call(path)[1].startswith("1 of 1 runs are done, 0 to do")
+    assert made_by(path, tmp_path / "results") == {last.run, best.run}
+    path.write_text(path.read_text().replace("epochs = 5", "epochs = 6"))
+    assert made_by(path, tmp_path / "results") == set(), "made with other options"
+
+
+def test_looks_are_evenly_spread_and_end_with_the_last_epoch():
+    for n in (1, 2, 23, 24, 25, 60, 192):
+        epochs = evaluated_epochs(n)
+        assert len(set(epochs)) == min(n, 24) and epochs[-1] == n and epochs[0] >= 1
+        assert max(np.diff([0, *epochs])) - min(np.diff([0, *epochs])) <= 1
+    assert evaluated_epochs(192) == list(range(8, 193, 8)), "as in DifferNet's reference code"
+
+
+def test_features_are_computed_anew_where_the_backbone_has_changed(tiny, category):
+    model, images = copy.deepcopy(tiny("se")), InspectionDataset(category).test
+    looks = BestOnTest(images, 4, 1, None)
+    before = FeatureExtractor.views_computed
+    looks(model, 1)
+    looks(model, 2)
+    assert FeatureExtractor.views_computed - before == len(images)
+    with torch.no_grad():
+        for block in model.backbone.attention_blocks().values():
+            next(block.parameters()).add_(0.3)
+    looks(model, 3)
+    assert FeatureExtractor.views_computed - before == 2 * len(images)
 
 
 # -- real runs in real processes

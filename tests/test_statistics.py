@@ -174,6 +174,38 @@ def test_bootstrap_resamples_images_not_pairs():
     assert (interval.low, interval.high) == tuple(np.quantile(exact, [0.3, 0.7]))
 
 
+def test_means_over_seeds_are_tested_as_a_contrast_of_the_whole_covariance():
+    labels, first = sample(3, n=40, m=25)
+    rng = np.random.default_rng(0)
+    rows = [first + rng.normal(0, spread, first.size) for spread in (0.3, 0.5, 0.4, 0.9, 0.8, 1.0)]
+    test = st.delong_test_of_means(labels, rows[:3], rows[3:])
+    weights = np.repeat([1 / 3, -1 / 3], 3)
+    areas, _ = st.delong_covariance(labels, rows)
+    variance = weights @ brute_force_covariance(labels, *rows) @ weights
+    assert test.difference == pytest.approx(weights @ areas, abs=1e-12)
+    assert (test.high - test.low) / 2 == pytest.approx(1.959964 * math.sqrt(variance), rel=1e-6)
+    assert st.delong_test_of_means(labels, rows[:1], rows[3:4]) == st.delong_test(labels, rows[0], rows[3])
+    thrice = st.delong_test_of_means(labels, [rows[0]] * 3, [rows[3]] * 3)
+    once = st.delong_test(labels, rows[0], rows[3])
+    assert thrice.p_value == pytest.approx(once.p_value), "the same images seen thrice are no more images"
+    assert st.delong_test_of_means(labels, rows[:3], rows[2::-1]).p_value == 1
+
+
+def test_holm_by_hand_and_no_claim_where_nothing_is():
+    assert st.holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert st.holm([0.7]).tolist() == [0.7] and st.holm([]).tolist() == [] and st.holm([0.6, 0.9]).tolist() == [1, 1]
+    rng = np.random.default_rng(0)
+    claims = [(st.holm(rng.uniform(size=8)) < 0.05).any() for _ in range(4000)]
+    assert np.mean(claims) == pytest.approx(0.05, abs=0.012), "one false claim among all eight, not in each"
+
+
+def test_an_interval_over_seeds_by_hand_and_its_coverage():
+    assert st.mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
+    rng = np.random.default_rng(0)
+    intervals = [st.mean_interval(rng.normal(5, 2, 3)) for _ in range(4000)]
+    assert np.mean([low <= 5 <= high for _, low, high in intervals]) == pytest.approx(0.95, abs=0.012)
+
+
 def test_global_random_state_is_left_alone():
     before = np.random.get_state()[1].copy()
     st.bootstrap_difference(LABELS, SCORES, -SCORES, n_resamples=10)
@@ -337,6 +369,9 @@ def test_bad_parameters_are_refused_in_words():
         (lambda: st.auroc_interval(LABELS, SCORES, 95), "level must lie between 0 and 1"),
         (lambda: st.partial_auroc(LABELS, SCORES, 0), "max_fpr"),
         (lambda: st.percentile_among([1], math.nan), "nan"),
+        (lambda: st.delong_test_of_means(LABELS, [SCORES], []), "both sides, got 1 and 0"),
+        (lambda: st.holm([0.5, math.nan]), r"numbers in \[0, 1\]"),
+        (lambda: st.mean_interval([1.0]), "needs two of them, got 1"),
     ]:
         with pytest.raises(ValueError, match=message):
             call()

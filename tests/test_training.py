@@ -229,3 +229,22 @@ def test_every_variant_gives_its_flow_features_of_one_size(kind, category):
     rows = FeatureExtractor(detector.model).random_views([image.path for image in fit], CONFIG.views_per_image, 0)
     scaled = rows.flatten(0, 1) * detector.model.config.feature_scale
     assert float(scaled.std(0).mean()) == pytest.approx(FEATURE_DEVIATION, rel=1e-4)
+
+
+@pytest.mark.parametrize("recipe", ["fast", "paper"])
+def test_a_look_after_each_epoch_sees_the_model_so_far_and_changes_nothing(category, recipe):
+    config = dataclasses.replace(CONFIG, recipe=recipe, epochs=2)
+    flow = FLOW if recipe == "fast" else dataclasses.replace(FLOW, whitening=False)
+    model_config = ModelConfig(AttentionConfig(), flow, weights="random", image_size=256, readout="z2")
+    arguments = InspectionDataset(category).train, model_config, config, ScoringConfig(1), DataCard("sample", "wafer")
+    rows, seen = torch.randn(4, 768, generator=torch.Generator().manual_seed(0)), []
+
+    def look(model, epoch):
+        with torch.no_grad():
+            seen.append((epoch, float(model.row_scores(rows).mean())))
+
+    looked_at = training.train(*arguments, after_epoch=look)
+    assert [epoch for epoch, _ in seen] == [1, 2] and seen[0][1] != seen[1][1]
+    with torch.no_grad():
+        assert float(looked_at.model.row_scores(rows).mean()) == pytest.approx(seen[1][1], rel=1e-2), "up to rounding"
+    assert looked_at.fingerprint == training.train(*arguments).fingerprint

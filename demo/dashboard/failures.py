@@ -175,7 +175,7 @@ with one:
     key = parts.category(keys)
 with two:
     setting = parts.choice("Backbone and seed", evidence.settings(key), "setting")
-runs = evidence.of_setting(key, setting)
+runs = {m.name: m for m in evidence.fair(list(evidence.of_setting(key, setting).values()))}
 with three:
     variant = parts.choice("Variant", {v: m.title for v, m in runs.items()}, "variant")
 kinds = {kind: title for kind, title in evidence.FAILURES.items() if kind != "disagreements" or len(runs) > 1}

@@ -1,0 +1,75 @@
+"""How the number of epochs is chosen: `last`, fixed in advance, or `best-on-test`, DifferNet's own way.
+
+DifferNet's reference code evaluates on the test images 24 times during training and prints the best AUROC of them. What
+was chosen on the test images flatters: it is measured to see by how much, and stands beside `last` only.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .checkpoint import round_as_stored
+from .data import InspectionImage
+from .features import FeatureExtractor
+from .model import AttentDifferNet
+from .statistics import auroc
+
+EVALUATIONS = 24  # as in DifferNet's reference code
+
+
+def evaluated_epochs(n_epochs: int) -> list[int]:
+    """After which epochs, counted from 1, the test images are looked at: evenly spread, the last one among them."""
+    n = min(EVALUATIONS, n_epochs)
+    return [math.ceil(n_epochs * k / n) for k in range(1, n + 1)]
+
+
+class BestOnTest:
+    """The evaluations of one training, as `after_epoch` of `training.train`: keeps the scores of the best one.
+
+    Scores are those of a checkpoint of that epoch. The last evaluation is the run `last` itself, which `best` is given.
+    seconds: that the evaluations took.
+    """
+
+    def __init__(self, images: Sequence[InspectionImage], n_epochs: int, n_views: int, cache: Path | None) -> None:
+        self.images, self.n_epochs, self.n_views, self.cache = images, n_epochs, n_views, cache
+        self.seconds = 0.0
+        self._epochs = set(evaluated_epochs(n_epochs)) - {n_epochs}
+        self._features = torch.empty(0)
+        self._features_of = ""
+        self._best: tuple[float, int, list[float]] | None = None
+
+    def __call__(self, model: AttentDifferNet, epoch: int) -> None:
+        if epoch not in self._epochs:
+            return
+        start = time.perf_counter()
+        stored = round_as_stored(copy.deepcopy(model))
+        features = self._test_features(stored)
+        with torch.inference_mode():
+            self._keep(epoch, [float(stored.score(of_image[None])) for of_image in features])
+        self.seconds += time.perf_counter() - start
+
+    def best(self, last: Sequence[float]) -> tuple[int, list[float]]:
+        """(epoch, scores in the order of the images) of the highest AUROC, the earliest of equal ones."""
+        self._keep(self.n_epochs, list(last))
+        assert self._best is not None
+        _, epoch, scores = self._best
+        return epoch, scores
+
+    def _test_features(self, model: AttentDifferNet) -> Tensor:
+        """(N, V, 768), computed once, or anew where the backbone has changed since."""
+        extractor = FeatureExtractor(model, self.cache)
+        if extractor.backbone_digest != self._features_of:
+            paths = [image.path for image in self.images]
+            self._features = torch.stack(list(extractor.even_views(paths, self.n_views)))
+            self._features_of = extractor.backbone_digest
+        return self._features
+
+    def _keep(self, epoch: int, scores: list[float]) -> None:
+        area = auroc([image.label for image in self.images], scores)
+        if self._best is None or area > self._best[0]:
+            self._best = area, epoch, scores
