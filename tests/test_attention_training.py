@@ -1,0 +1,109 @@
+"""Training attention: only the blocks change, a seed decides all, a collapse is seen, defects are told apart better."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from attentdiffernet import attention_training
+from attentdiffernet.attention_training import COLLAPSE, ReadByNeed, fit_attention
+from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig
+from attentdiffernet.data import InspectionDataset, read_image, to_tensor
+from attentdiffernet.model import AttentDifferNet
+
+FLOW = FlowConfig(n_blocks=1, hidden_width=8, hidden_layers=1)
+OBJECTIVES = ["joint", "proxy", "separation"]
+
+
+@pytest.fixture
+def paths(category):
+    return [image.path for image in InspectionDataset(category).train]
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch):
+    monkeypatch.setattr(attention_training, "STEPS", dict.fromkeys(OBJECTIVES, 3))
+    monkeypatch.setattr(attention_training, "IMAGES_PER_STEP", 4)
+
+
+def untrained(kind, objective, **attention):
+    blocks = AttentionConfig(kind, training=objective, **attention)
+    return AttentDifferNet(ModelConfig(blocks, FLOW, weights="random", image_size=256)).eval()
+
+
+@pytest.mark.usefixtures("global_state_kept")
+@pytest.mark.parametrize("kind", ["se", "cbam"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_training_changes_the_blocks_and_nothing_else(kind, objective, paths):
+    models = [untrained(kind, objective) for _ in range(2)]
+    before = {key: tensor.clone() for key, tensor in models[0].state_dict().items()}
+    for model in models:
+        assert fit_attention(model, paths, seed=0) == 3
+    after = models[0].state_dict()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    gates = {key for key in before if ".attention" in key}
+    assert changed <= gates and {key.split(".")[2] for key in changed} == {"attention1", "attention2", "attention3"}
+    assert not any(parameter.requires_grad for parameter in models[0].backbone.parameters())
+    assert models[0].backbone.fingerprint() == models[0].weights_fingerprint
+    assert all(torch.equal(tensor, after[key]) for key, tensor in models[1].state_dict().items())
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_another_seed_trains_otherwise(objective, paths):
+    models = [untrained("se", objective) for _ in range(2)]
+    for seed, model in enumerate(models):
+        fit_attention(model, paths, seed)
+    one, two = (model.backbone.attention_blocks()["attention1"].channel.excite.bias for model in models)
+    assert not torch.equal(one, two)
+
+
+def blackened(image, normals, rng):
+    return torch.cat([image[:, :8] * 0, image[:, 8:]], 1)
+
+
+def test_separation_raises_the_scores_of_defects(paths, monkeypatch):
+    """Always the same defect on the same images: that can be learned, so the loss must fall."""
+    monkeypatch.setattr(attention_training, "STEPS", {"separation": 30})
+    monkeypatch.setattr(attention_training, "LEARNING_RATE", {"separation": 1e-2})
+    monkeypatch.setattr(attention_training, "REFIT_STEPS", 100)
+    monkeypatch.setattr(attention_training, "_drawn", lambda normals, rng: torch.stack([normals[i] for i in range(4)]))
+    monkeypatch.setattr(attention_training, "add_defect", blackened)
+    losses = []
+    model = untrained("cbam", "separation", identity_start=True)
+    fit_attention(model, paths, seed=0, watch=lambda step, loss, spread: losses.append(loss))
+    assert np.mean(losses[20:]) < 0.9 * np.mean(losses[:5])
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+def collapse(model, paths, guard):
+    """Spread of the features after each step with a learning rate at which likelihood runs away; and steps kept."""
+    spreads = []
+    kept = fit_attention(model, paths, 0, watch=lambda step, loss, spread: spreads.append(spread), guard=guard)
+    return spreads, kept
+
+
+def test_likelihood_alone_collapses_the_features_and_the_guard_sees_it(paths, monkeypatch):
+    monkeypatch.setattr(attention_training, "STEPS", {"joint": 25})
+    monkeypatch.setattr(attention_training, "LEARNING_RATE", {"joint": 5e-2})
+    spreads, kept = collapse(untrained("cbam", "joint", identity_start=True), paths, guard=False)
+    assert kept == 25 and min(spreads) < COLLAPSE / 5
+
+    model = untrained("cbam", "joint", identity_start=True)
+    spreads, kept = collapse(model, paths, guard=True)
+    assert kept == len(spreads) < 25 and min(spreads) >= COLLAPSE
+    features = [
+        model.features(torch.zeros(1, 3, 256, 256)),
+        untrained("cbam", "joint").features(torch.zeros(1, 3, 256, 256)),
+    ]
+    assert all(bool(x.isfinite().all()) for x in features)
+
+
+def test_images_are_read_when_first_asked_for(paths, monkeypatch):
+    asked = []
+    monkeypatch.setattr(attention_training, "read_image", lambda path: asked.append(path) or read_image(path))
+    normals = ReadByNeed(paths, 64)
+    assert len(normals) == len(paths) and asked == []
+    for i in (3, 1, 3):
+        assert torch.equal(normals[i], to_tensor(read_image(paths[i]), 64)), "8 bits are what an image has"
+    assert asked == [paths[3], paths[1]]

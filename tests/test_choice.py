@@ -1,0 +1,110 @@
+"""The rule that chooses views, aspect and readout: right where that is known, blind to test images, repeatable."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attentdiffernet import choice
+from attentdiffernet.choice import choose
+from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig, ScoringConfig, TrainingConfig
+from attentdiffernet.data import FEW_VIEWS, InspectionImage
+from attentdiffernet.errors import DatasetError
+
+FLOW = FlowConfig(n_blocks=1, hidden_width=8, hidden_layers=1)
+CONFIG = TrainingConfig(epochs=1, calibration_fraction=0.4)
+SMALL = ModelConfig(flow=FLOW, weights="random", image_size=96, n_scales=1)
+ALL = {"views", "resize", "readout"}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """parts(shape, n) -> n images of parts that all lie alike: stripes, and a disc left of the middle."""
+
+    def make(height=96, width=96, n=10):
+        folder = tmp_path_factory.mktemp("parts")
+        rng = np.random.default_rng(height + width)
+        y, x = np.mgrid[0:height, 0:width]
+        for k in range(n):
+            disc = np.hypot(x - width / 3 - rng.normal(), y - height / 3 - rng.normal()) < min(height, width) / 5
+            grey = 128 + 60 * np.sin(x / 3) - 90 * disc + 4 * rng.normal(size=(height, width))
+            Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB").save(folder / f"{k}.png")
+        return [InspectionImage(path, f"good/{path.name}", "good", 0) for path in sorted(folder.iterdir())]
+
+    return make
+
+
+@pytest.mark.usefixtures("global_state_kept")
+def test_the_choice_is_one_of_those_compared_and_repeatable(parts):
+    images = parts()
+    one, two = choose(images, SMALL, CONFIG), choose(images, SMALL, CONFIG)
+    assert one == two
+    assert {views for views, _ in one.by_input} == {"rotations", "quarter_turns", "flips", "none"}
+    assert {resize for _, resize in one.by_input} == {"squeeze"}, "squares have no aspect to keep"
+    assert (one.views, one.resize) in one.by_input and one.readout in one.by_readout
+    assert one.views != "flips" or one.by_input["flips", "squeeze"] == max(one.by_input.values())
+    assert all(0 <= area <= 1 for area in [*one.by_input.values(), *one.by_readout.values()])
+    if one.views in FEW_VIEWS:
+        assert one.n_views == one.training_views == len(FEW_VIEWS[one.views])
+
+
+def test_the_variant_plays_no_part(parts):
+    images = parts()
+    blocks = dataclasses.replace(SMALL, attention=AttentionConfig("cbam", training="proxy"))
+    assert choose(images, blocks, CONFIG) == choose(images, SMALL, CONFIG)
+
+
+def test_other_shapes_bring_the_aspect_into_play(parts):
+    found = choose(parts(height=64, width=160), dataclasses.replace(SMALL, image_size=128), CONFIG)
+    assert {of for of in found.by_input if of[1] == "keep_aspect"} == {
+        ("flips", "keep_aspect"),
+        ("none", "keep_aspect"),
+    }
+    model, _, _ = found.applied(SMALL, CONFIG, ScoringConfig())
+    assert (model.views, model.resize, model.readout) == (found.views, found.resize, found.readout)
+
+
+@pytest.mark.parametrize("views", ["rotations", "quarter_turns", "flips", "dihedral", "none"])
+def test_what_is_given_is_not_chosen(views, parts):
+    found = choose(parts(), dataclasses.replace(SMALL, views=views), CONFIG, fixed={"views"})
+    assert found.views == views and found.by_input == {}
+    assert found.n_views == len(FEW_VIEWS[views]) if views in FEW_VIEWS else found.n_views in (16, 32, 64)
+    given = dataclasses.replace(SMALL, views="flips", resize="keep_aspect", readout="z2")
+    found = choose(parts(height=64, width=160), given, CONFIG, fixed=ALL)
+    assert (found.views, found.resize, found.readout, found.by_readout) == ("flips", "keep_aspect", "z2", {})
+
+
+def test_flips_must_win_by_more_than_chance(parts, monkeypatch):
+    """Scores made up: quarter turns tell 4 of 10 apart, flips one more, or all."""
+    images = parts()
+    areas = iter([0.5, 0.7, 0.75, 0.5, 0.5, 0.7, 1.0, 0.5])
+    monkeypatch.setattr(choice, "COMPARED", ("z2_of_mean",))
+    real = choice.auroc
+    monkeypatch.setattr(choice, "auroc", lambda labels, values: next(areas, real(labels, values)))
+    p_values = iter([False, True])
+    monkeypatch.setattr(choice, "_better", lambda *found: next(p_values))
+    assert choose(images, SMALL, CONFIG, fixed={"readout"}).views == "quarter_turns"
+    assert choose(images, SMALL, CONFIG, fixed={"readout"}).views == "flips"
+
+
+def test_better_is_a_paired_test():
+    labels = np.repeat([0, 1], 30)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=60)
+    weak, strong = noise + 0.5 * labels, noise + 3 * labels
+    assert choice._better(labels, strong, weak, 0.05) and not choice._better(labels, weak, strong, 0.05)
+    assert not choice._better(labels, weak + 1e-9 * rng.normal(size=60), weak, 0.05)
+
+
+def test_too_few_images_are_refused(parts):
+    with pytest.raises(DatasetError, match="5 normal images"):
+        choose(parts()[:4], SMALL, CONFIG)
+
+
+def test_no_random_state_is_moved(parts):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    choose(parts(), SMALL, CONFIG)
+    assert torch.equal(torch.get_rng_state(), before)
