@@ -10,6 +10,7 @@ Three objectives (`AttentionConfig.training`):
   for images with a synthetic defect (`synthetic.py`) over that of the same images without.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -30,7 +31,8 @@ LEARNING_RATE = {"joint": 3e-3, "proxy": 3e-3, "separation": 1e-3}
 IMAGES_PER_STEP = 8
 BANK_IMAGES = 160  # at most: what distances are measured to, in `separation`
 REFIT_STEPS = 40  # of that bank's Gaussian, as the gates move
-COLLAPSE = 0.5  # of the features' spread at the start
+COLLAPSE = 0.5  # of the features' spread at the start: mean standard deviation over PROBES x IMAGES_PER_STEP views
+PROBES, PROBE_STEPS = 3, 5  # that are measured anew after so many steps
 
 Watch = Callable[[int, float, float], None]
 """Called as watch(step, loss, spread) after each step; spread: mean deviation of the features, over that at the start
@@ -47,8 +49,8 @@ def fit_attention(
 ) -> int:
     """Trains the attention blocks of a model in place, as its configuration says; returns the steps that were kept.
 
-    guard: whether `joint` stops where the features collapse, and takes back the steps since their spread fell below
-    half of what it was. Deterministic in seed; leaves the global random state alone.
+    guard: whether `joint` stops where the features' spread has fallen below COLLAPSE, and takes back the steps since it
+    was last seen above. Deterministic in seed; leaves the global random state alone.
     """
     objective = {"joint": _joint, "proxy": _proxy, "separation": _separation}[model.config.attention.training]
     rng = torch.Generator().manual_seed(seed)
@@ -80,23 +82,28 @@ def _joint(
 ) -> int:  # fmt: skip
     normals = ReadByNeed(paths, model.config.image_size)
 
-    def features() -> Tensor:
-        return model.features(_viewed(model, _drawn(normals, rng), rng))
+    def drawn() -> Tensor:
+        return _viewed(model, _drawn(normals, rng), rng)
 
-    with torch.no_grad():
-        first = torch.cat([features() for _ in range(8)])
+    probes = [drawn() for _ in range(PROBES)]
+
+    def rows_of_probes() -> Tensor:
+        with torch.no_grad():
+            return torch.cat([model.features(views) for views in probes])
+
+    first = rows_of_probes()
     mean, deviation = first.mean(0), first.std(0).mean()
     flow = build_flow(model.n_features, FlowConfig())
     steps, step = _descend([*blocks.parameters(), *(p for p in flow.parameters() if p.requires_grad)], "joint")
-    kept = {name: value.clone() for name, value in blocks.state_dict().items()}
+    kept, n_kept, spread = copy.deepcopy(blocks.state_dict()), 0, 1.0
     for k in steps:
-        rows = features()
-        spread = float(rows.detach().std(0).mean() / deviation)
-        if guard and spread < COLLAPSE:
-            blocks.load_state_dict(kept)
-            return k
-        kept = {name: value.clone() for name, value in blocks.state_dict().items()}
-        loss = step(negative_log_likelihood(*flow((rows - mean) / deviation)).mean())
+        loss = step(negative_log_likelihood(*flow((model.features(drawn()) - mean) / deviation)).mean())
+        if (k + 1) % PROBE_STEPS == 0 or k + 1 == len(steps):
+            spread = float(rows_of_probes().std(0).mean() / deviation)
+            if guard and not spread >= COLLAPSE:  # also where it is no number any more
+                blocks.load_state_dict(kept)
+                return n_kept
+            kept, n_kept = copy.deepcopy(blocks.state_dict()), k + 1
         watch(k + 1, loss, spread)
         progress("training attention with a flow", k + 1, len(steps))
     return len(steps)

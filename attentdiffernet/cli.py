@@ -124,10 +124,7 @@ def train(
             help="How gates learn on training normals before they are frozen: joint, with a flow; proxy, a head that "
             "sees pasted patches; separation, the score itself that sees synthetic defects."
         ),
-    ] = AttentionTraining.untrained,
-    identity_start: Annotated[
-        bool, typer.Option(help="Attention blocks start as the identity; useful with --attention-training proxy.")
-    ] = False,
+    ] = AttentionTraining.separation,
     description: Annotated[str, typer.Option(help="What the images show, for the model card.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the images, for the model card.")] = "",
     source: Annotated[str, typer.Option(help="Where the images come from, for the model card.")] = "",
@@ -152,7 +149,6 @@ def train(
             placement=placement.value,
             reduction=reduction,
             kernel_size=kernel_size,
-            identity_start=identity_start,
             training=attention_training.value,
         ),
         # The size is asked for; whether features are whitened first is the recipe's.

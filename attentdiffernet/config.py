@@ -107,18 +107,16 @@ class AttentionConfig(Config):
         ReLUs 1, 2 and 5, each before its pooling. The last position is the same in both.
     reduction: channel count divided by this is the width of the bottleneck (SE and CBAM papers: 16).
     kernel_size: of CBAM's spatial gate (CBAM paper: 7). SE has none.
-    identity_start: gates are 2·sigmoid with a zero last layer, so that an untrained block changes nothing; otherwise
-        sigmoid with PyTorch's usual initialisation, as in the SE and CBAM papers.
     training: `untrained` leaves the blocks as they were initialised; `joint`, `proxy` and `separation` train them on
-        training normals, convolutions frozen, and freeze them before the flow is fitted (attention_training.py).
+        training normals, convolutions frozen, and freeze them before the flow is fitted (attention_training.py). The
+        default told training normals from the same with synthetic defects best (README).
     """
 
     kind: Attention = "none"
     placement: Literal["after_pool", "before_pool"] = "after_pool"
     reduction: int = 16
     kernel_size: int = 7
-    identity_start: bool = False
-    training: AttentionTraining = "untrained"
+    training: AttentionTraining = "separation"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,6 +124,12 @@ class AttentionConfig(Config):
             raise AttentDifferNetError(f"reduction must lie in 1..64 (64 channels after conv1), got {self.reduction}")
         if not 1 <= self.kernel_size < 128 or self.kernel_size % 2 == 0:
             raise AttentDifferNetError(f"kernel_size must be odd and lie in 1..127, got {self.kernel_size}")
+
+    @property
+    def identity_start(self) -> bool:
+        """Gates that are to be trained are 2·sigmoid with a zero last layer: at first they change nothing. Others are
+        sigmoid with PyTorch's usual initialisation, as in the SE and CBAM papers."""
+        return self.training != "untrained"
 
     @property
     def choices(self) -> str:

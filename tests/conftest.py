@@ -49,7 +49,9 @@ def tiny():
 
     @functools.cache
     def build(kind="none", seed=0, **attention):
-        config = ModelConfig(AttentionConfig(kind, **attention), FLOW, weights="random", image_size=SIZE)
+        config = ModelConfig(
+            AttentionConfig(kind, **{"training": "untrained", **attention}), FLOW, weights="random", image_size=SIZE
+        )
         return stirred(AttentDifferNet(config, seed))
 
     return build
@@ -62,7 +64,7 @@ def small():
     @functools.cache
     def build(kind="none", **config):
         config = {"flow": FLOW, "weights": "random", "image_size": 63, "n_scales": 1, **config}
-        return stirred(AttentDifferNet(ModelConfig(AttentionConfig(kind), **config)))
+        return stirred(AttentDifferNet(ModelConfig(AttentionConfig(kind, training="untrained"), **config)))
 
     return build
 

@@ -17,7 +17,9 @@ def x():
 
 def block(kind, **options):
     torch.manual_seed(0)
-    return ATTENTION[kind](CHANNELS, AttentionConfig(kind, **{"reduction": 4, "kernel_size": 3, **options}))
+    return ATTENTION[kind](
+        CHANNELS, AttentionConfig(kind, **{"reduction": 4, "kernel_size": 3, "training": "untrained", **options})
+    )
 
 
 def sigmoid(x):
@@ -59,7 +61,7 @@ def test_a_gate_by_hand():
     # One channel of mean 2 and maximum 6; both layers y = x. SE: sigmoid(2). CBAM adds the maximum: sigmoid(2 + 6).
     x = torch.tensor([0.0, 0.0, 2.0, 6.0]).view(1, 1, 2, 2)
     for kind, logit in (("se", 2.0), ("cbam", 8.0)):
-        one = ATTENTION[kind](1, AttentionConfig(kind, reduction=1))
+        one = ATTENTION[kind](1, AttentionConfig(kind, reduction=1, training="untrained"))
         for layer in (one.channel.squeeze, one.channel.excite):
             torch.nn.init.ones_(layer.weight)
             torch.nn.init.zeros_(layer.bias)
@@ -76,7 +78,7 @@ def test_none_changes_and_gates_nothing(x):
 @pytest.mark.parametrize("identity_start", [False, True])
 @pytest.mark.parametrize("kind", ["se", "cbam"])
 def test_gates_stay_in_range(kind, identity_start, x):
-    gated = block(kind, identity_start=identity_start)
+    gated = block(kind, training="proxy" if identity_start else "untrained")
     with torch.no_grad():
         for parameter in gated.parameters():
             parameter.normal_(std=3, generator=torch.Generator().manual_seed(1))
@@ -89,7 +91,7 @@ def test_gates_stay_in_range(kind, identity_start, x):
 
 @pytest.mark.parametrize("kind", ["se", "cbam"])
 def test_identity_start_changes_nothing_at_first(kind, x):
-    gated = block(kind, identity_start=True)
+    gated = block(kind, training="proxy")
     assert torch.equal(gated(x), x)
     assert not torch.equal(block(kind)(x), x)
     (gradient,) = torch.autograd.grad(gated(x).sum(), gated.channel.excite.bias)
@@ -110,7 +112,7 @@ def test_any_odd_kernel_keeps_the_shape(kernel_size, x):
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        *[("kind", "eca"), ("placement", "everywhere"), ("identity_start", "no"), ("training", "")],
+        *[("kind", "eca"), ("placement", "everywhere"), ("training", "")],
         *[("reduction", 0), ("reduction", 65), ("reduction", 1.5)],
         *[("kernel_size", 4), ("kernel_size", -1), ("kernel_size", 10**9 + 1)],
     ],

@@ -19,7 +19,7 @@ RANDOM = load_weights("random")
 
 def alexnet(kind="none", **options):
     torch.manual_seed(0)
-    features = AlexNetFeatures(AttentionConfig(kind, **options))
+    features = AlexNetFeatures(AttentionConfig(kind, **{"training": "untrained", **options}))
     features.load_convolutions(RANDOM, "random")
     return features.requires_grad_(False)
 

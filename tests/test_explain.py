@@ -215,7 +215,7 @@ def test_every_method_has_a_title_and_a_sentence():
 @pytest.mark.parametrize("kind", ["se", "cbam"])
 def test_maps_of_untrained_gates_say_so(kind):
     for method in {"attention", "spatial-gate"} & set(methods_of(ModelConfig(AttentionConfig(kind)))):
-        untrained = what_it_shows(method, ModelConfig(AttentionConfig(kind)))
+        untrained = what_it_shows(method, ModelConfig(AttentionConfig(kind, training="untrained")))
         trained = what_it_shows(method, ModelConfig(AttentionConfig(kind, training="proxy")))
         assert "untrained" in untrained and "nothing learned" in untrained
         assert "untrained" not in trained and "synthetic defects" in trained

@@ -126,7 +126,7 @@ def test_sizes_out_of_bounds_are_refused(wrong, complaint):
 
 def test_configurations_survive_json():
     config = ModelConfig(
-        AttentionConfig("cbam", "before_pool", 2, 49, True, "proxy"), FlowConfig(8, 64, 3, 1.9, False), "random", 300, 2
+        AttentionConfig("cbam", "before_pool", 2, 49, "proxy"), FlowConfig(8, 64, 3, 1.9, False), "random", 300, 2
     )
     config = dataclasses.replace(config, views="flips", readout="likelihood", feature_scale=0.5)
     assert ModelConfig.from_dict(config.to_dict()) == config

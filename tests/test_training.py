@@ -34,7 +34,9 @@ def images(n):
 
 
 def trained(category, config=CONFIG, attention=None, **changes):
-    model_config = ModelConfig(attention or AttentionConfig(), FLOW, weights="random", image_size=256)
+    model_config = ModelConfig(
+        attention or AttentionConfig(training="untrained"), FLOW, weights="random", image_size=256
+    )
     card = DataCard("sample", "wafer")
     return training.train(InspectionDataset(category).train, model_config, config, ScoringConfig(2), card, **changes)
 
@@ -178,7 +180,7 @@ def test_views_of_calibration_and_scoring_are_the_same(category):
 @pytest.mark.parametrize("kind", ["none", "se", "cbam"])
 def test_every_variant_gives_its_flow_features_of_one_size(kind, category):
     """Gates shrink features; a flow fitted to small ones for a few epochs would lose by that alone."""
-    detector = trained(category, attention=AttentionConfig(kind))
+    detector = trained(category, attention=AttentionConfig(kind, training="untrained"))
     fit, _ = training.split_normals(InspectionDataset(category).train, CONFIG)
     rows = FeatureExtractor(detector.model).random_views([image.path for image in fit], CONFIG.views_per_image, 0)
     scaled = rows.flatten(0, 1) * detector.model.config.feature_scale

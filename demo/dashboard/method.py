@@ -228,7 +228,8 @@ def choices() -> list[list[str]]:
         [
             "Training of attention",
             "not stated",
-            f"{attention.training} by default; <code>proxy</code> on synthetic defects",
+            f"<code>{attention.training}</code>: the score learns to see synthetic defects, convolutions frozen; also "
+            "<code>proxy</code>, <code>joint</code> with the flow, and none",
         ],
         [
             "Flow",
