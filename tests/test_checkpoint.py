@@ -79,7 +79,7 @@ def test_the_files(folder):
     tensors = load_file(folder / "model.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16, torch.int16}
     assert not any("conv1" in key or "features" in key for key in tensors), "the backbone is named, not stored"
-    assert json.loads((folder / "config.json").read_text())["format"] == 1
+    assert json.loads((folder / "config.json").read_text())["format"] == checkpoint.FORMAT
 
 
 def test_the_card_says_what_must_be_known(folder, detector):
@@ -95,7 +95,7 @@ def test_the_card_says_what_must_be_known(folder, detector):
         assert fact in card
     for choice in ("CBAM after pool, reduction 16, spatial kernel 7, untrained", "nothing learned", "choices of this"):
         assert choice in card
-    for number in ("1.25", "25.0%", "3 epochs", "2 evenly spaced rotations", load(folder).model.weights_fingerprint):
+    for number in ("1.25", "25.0%", "3 epochs", "2 views (rotations)", load(folder).model.weights_fingerprint):
         assert number in card
     plain = checkpoint.model_card(detector("none", data=checkpoint.DataCard("mine", "bolt")))
     assert "| Licence of the data | not stated |" in plain and "no attention blocks" in plain
@@ -211,7 +211,7 @@ def test_numbers_that_json_lacks_are_not_written(detector, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "value", "complaint"),
     [
-        (("format",), 2, r"has checkpoint format 2, this version reads 1$"),
+        (("format",), 1, r"has checkpoint format 1, this version reads 2$"),
         (("format",), ..., r"lacks or misstates 'format'$"),
         (("calibration",), ..., r"lacks or misstates 'calibration'$"),
         (("model",), [], r"ModelConfig needs a mapping"),

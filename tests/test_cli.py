@@ -52,7 +52,8 @@ def model_dir(category, tmp_path_factory):
     out = tmp_path_factory.mktemp("models") / "wafer-cbam"
     command = [sys.executable, "-W", "error", "-m", "attentdiffernet.cli", "train", category, *QUICK]
     done = subprocess.run(
-        [*command, "--variant", "cbam", "--seed", "3", "--out", out, "--licence", "CC0", "--no-cache"],
+        [*command, "--variant", "cbam", "--attention-training", "untrained", "--seed", "3", "--out", out]
+        + ["--licence", "CC0", "--no-cache"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -23,6 +23,7 @@ from attentdiffernet.data import (
     even_angles,
     even_views,
     find_images,
+    input_shape,
     make_views,
     possible_views,
     random_angles,
@@ -206,6 +207,23 @@ def test_to_tensor():
 
 def unnormalised(views):
     return views * torch.tensor(IMAGENET_STD).view(3, 1, 1) + torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shape"),
+    [
+        (300, 300, (448, 448)),
+        (100, 200, (317, 633)),  # 448 / sqrt(2), 448 * sqrt(2)
+        (200, 100, (634, 317)),
+        (10, 1000, (252, 796)),  # no side below 252: 448^2 / 252 = 796
+        (1000, 10, (796, 252)),
+    ],
+)
+def test_a_kept_aspect_keeps_the_area(height, width, shape):
+    found = input_shape(height, width, 448, 252)
+    assert np.abs(np.subtract(found, shape)).max() <= 1 and min(found) >= 252
+    assert found[0] * found[1] == pytest.approx(448**2, rel=0.005)
+    assert to_tensor(np.zeros((height, width, 3), np.uint8), 448, 252).shape == (3, *found)
 
 
 def test_angle_0_is_the_image_normalised(image):

@@ -283,3 +283,11 @@ def test_what_is_measured_is_the_map_of_explain(detector, category):
     assert found["gradient", "excess", "object"]["empty"] == above.empty
     assert found["gradient", "excess", "object"]["energy"] == above.energy
     assert found["gradient", "raw", "defect"]["chance"] < row["chance"]
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "attention", "gradient"])
+def test_maps_of_a_rectangle_have_its_shape(method, small):
+    model = small("cbam", resize="keep_aspect", views="flips", image_size=128)
+    wide = np.random.default_rng(0).integers(0, 255, (60, 150, 3), np.uint8)
+    values = explain(model, model.prepare(wide), method)
+    assert values.shape[1] > 1.5 * values.shape[0] and np.isfinite(values).all() and values.min() >= 0

@@ -258,3 +258,28 @@ def test_a_flow_with_untrained_couplings_is_the_gaussian(of_the_flow, of_the_gau
 def test_every_readout_is_described():
     assert READOUTS.keys() == {"z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mean", "gaussian_full_scale"}
     assert all(ModelConfig(readout=name).readout == name for name in READOUTS)
+
+
+# -- images that are no squares
+
+
+def test_texture_keeps_its_shape_where_the_aspect_is_kept(small):
+    """The same texture in a square and in a rectangle: the same features, unless it is squeezed."""
+    y, x = np.mgrid[0:128, 0:256]
+    wide = np.repeat((127 + 120 * np.sin(x / 2) * np.sin(y / 3)).astype(np.uint8)[..., None], 3, 2)
+    config = {"image_size": 181, "views": "none"}
+
+    def features(image, resize):
+        model = small(resize=resize, **config)
+        with torch.inference_mode():
+            return model.features(make_views(model.prepare(image), model.views(1)))[0]
+
+    square = features(wide[:, :128], "squeeze")
+    kept, squeezed = features(wide[:, :, :], "keep_aspect"), features(wide, "squeeze")
+    assert (kept - square).norm() < 0.6 * (squeezed - square).norm()
+
+
+@pytest.mark.parametrize("views", ["rotations", "quarter_turns", "dihedral"])
+def test_views_that_turn_a_rectangle_are_refused(views):
+    with pytest.raises(AttentDifferNetError, match=r"keep_aspect needs views that leave a rectangle upright"):
+        ModelConfig(resize="keep_aspect", views=views)
