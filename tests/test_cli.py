@@ -46,14 +46,16 @@ def run(monkeypatch, capsys):
     return call
 
 
+CARD = ["--licence", "CC0", "--no-cache"]
+
+
 @pytest.fixture(scope="session")
 def model_dir(category, tmp_path_factory):
     """A model trained by a real process on real files."""
     out = tmp_path_factory.mktemp("models") / "wafer-cbam"
     command = [sys.executable, "-W", "error", "-m", "attentdiffernet.cli", "train", category, *QUICK]
     done = subprocess.run(
-        [*command, "--variant", "cbam", "--attention-training", "untrained", "--seed", "3", "--out", out]
-        + ["--licence", "CC0", "--no-cache"],
+        [*command, "--variant", "cbam", "--attention-training", "untrained", "--seed", "3", "--out", out, *CARD],
         cwd=ROOT,
         capture_output=True,
         text=True,
