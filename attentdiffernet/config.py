@@ -132,13 +132,19 @@ class AttentionConfig(Config):
         return self.training != "untrained"
 
     @property
+    def highest_gate(self) -> float:
+        """What no gate reaches; 1 passes unchanged."""
+        return 2.0 if self.identity_start else 1.0
+
+    @property
     def choices(self) -> str:
         """What the paper leaves open, as chosen here, in words; said wherever a map or a result is shown."""
         if self.kind == "none":
             return "no attention blocks"
         kernel = f", spatial kernel {self.kernel_size}" if self.kind == "cbam" else ""
         place = self.placement.replace("_", " ")
-        return f"{self.kind.upper()} {place}, reduction {self.reduction}{kernel}, {self.training}"
+        training = "untrained" if self.training == "untrained" else f"trained ({self.training})"
+        return f"{self.kind.upper()} {place}, reduction {self.reduction}{kernel}, {training}"
 
     @property
     def training_note(self) -> str:

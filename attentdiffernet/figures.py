@@ -99,6 +99,16 @@ def interval_text(interval: AurocInterval) -> str:
     return f"{100 * interval.auroc:.1f} % ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
 
 
+def score_text(score: float, digits: int = 3) -> str:
+    """`2.41`, `652,000`, and from a million on `2.04 × 10⁶`: scores have no upper end."""
+    rounded = float(f"{score:.{digits}g}")
+    if rounded and not 1e-4 <= abs(rounded) < 1e6:
+        mantissa, power = f"{rounded:.{digits - 1}e}".split("e")
+        raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"10{raised}" if float(mantissa) == 1 else f"{float(mantissa):g} × 10{raised}"
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"
+
+
 # -- screens: Plotly
 
 
@@ -292,21 +302,23 @@ def histogram_figure(
         # Written out: Plotly's own ticks between decades read 2 and 5 where 0.2 and 0.5 are meant.
         steps = (1, 2, 5) if edges[-1] < 300 * edges[0] else (1,)
         decades = range(math.floor(math.log10(edges[0])), math.ceil(math.log10(edges[-1])) + 1)
-        ticks = [step * 10.0**decade for decade in decades for step in steps]
+        ticks = [step * 10.0**decade for decade in decades[:: 1 + len(decades) // 7] for step in steps]
         figure.update_xaxes(
             title_text="Anomaly score (logarithmic)",
             type="log",
             tickvals=ticks,
-            ticktext=[f"{tick:g}" for tick in ticks],
+            ticktext=[score_text(tick, 4) for tick in ticks],
+            tickangle=0,
         )
     figure.update_yaxes(title_text="Share of the class", tickformat=".0%", rangemode="tozero")
     return figure
 
 
-def gate_figure(gates: Mapping[str, ArrayLike], *, ink: str = INK) -> "go.Figure":
-    """Channel gates of one attention block, one line per name (a scale): (C,) each, in [0, 1] or [0, 2].
+def gate_figure(gates: Mapping[str, ArrayLike], highest: float = 1.0, *, ink: str = INK) -> "go.Figure":
+    """Channel gates of one attention block, one line per name (a scale): (C,) each, in [0, highest].
 
     Channels stand in the order of the first line's gates, so that what the others do differently shows as scatter.
+    Where gates may exceed 1, a line there tells what is raised from what is lowered.
     """
     import plotly.graph_objects as go
 
@@ -326,8 +338,11 @@ def gate_figure(gates: Mapping[str, ArrayLike], *, ink: str = INK) -> "go.Figure
         )
     _layout(figure, ink, hovermode="closest", height=300)
     figure.update_xaxes(title_text=f"Channels by their gate at {html.escape(next(iter(gates)))}")
-    top = 2.0 if max(float(np.max(np.asarray(values))) for values in gates.values()) > 1 else 1.0
-    figure.update_yaxes(title_text="Gate", range=[-0.02, 1.02 * top])
+    if highest > 1:
+        figure.add_hline(
+            y=1, line={"color": ink, "width": 1, "dash": "dash"}, annotation_text="1: unchanged", annotation_x=0.99
+        )
+    figure.update_yaxes(title_text="Gate (factor)", range=[-0.02, 1.02 * highest])
     return figure
 
 
@@ -449,6 +464,7 @@ def colour_bar(vmin: float, vmax: float, label: str, *, ink: str = INK) -> "Figu
     figure = _figure(3.6, 0.6, 150)
     bar = figure.colorbar(_heat_scale(vmin, vmax), cax=figure.add_subplot(), orientation="horizontal")
     bar.set_label(label, color=ink, fontsize=8)
+    bar.ax.locator_params(nbins=6)
     bar.ax.tick_params(colors=ink, labelsize=7)
     bar.outline.set_visible(False)
     return figure
@@ -515,7 +531,7 @@ def qualitative_grid(
         for i, heatmap in enumerate(row.heatmaps):
             cells[i + 1].imshow(overlay(row.image, heatmap, vmin, vmax))
             if row.scores:
-                cells[i + 1].set_xlabel(f"score {row.scores[i]:.3g}", fontsize=7, labelpad=2)
+                cells[i + 1].set_xlabel(f"score {score_text(row.scores[i])}", fontsize=7, labelpad=2)
     for cell in grid.flat:
         cell.set(xticks=[], yticks=[])
         cell.spines[:].set_visible(False)

@@ -298,12 +298,31 @@ class Group:
         """Mean over the seeds; nan where there is none."""
         return float(np.mean(self.differences)) if self.differences else math.nan
 
+    @cached_property
+    def test(self) -> Difference | None:
+        """DeLong's paired test of the mean over the seeds that DifferNet has as well; None where there is none.
+
+        Raises ResultsError where the seeds did not score the same images.
+        """
+        pairs = [(m, m.base) for m in self.runs if m.base is not None]
+        if not pairs:
+            return None
+        if len(pairs) == 1:
+            return pairs[0][0].delong
+        first = pairs[0][0]
+        for m, _ in pairs:
+            if not m.scores["image"].equals(first.scores["image"]):
+                raise ResultsError(f"{m.run.run} and {first.run.run} were not scored on the same images")
+        return statistics.delong_test_of_means(
+            first.labels, [m.values for m, _ in pairs], [base["score"] for _, base in pairs]
+        )
+
     @property
     def difference_text(self) -> str:
-        """`difference_text`, or `+1.2 ± 0.3 points`, the deviation over seeds."""
-        if len(self.differences) < 2:
-            return next((difference_text(m.delong) for m in self.runs if m.delong), "")
-        return f"{mean_text(self.differences, '+')} points"
+        """`difference_text`, or `+1.2 ± 0.3 points, p = 0.03`: the deviation over seeds, the test of their mean."""
+        if self.test is None or len(self.differences) < 2:
+            return difference_text(self.test)
+        return f"{mean_text(self.differences, '+')} points, p {p_text(self.test.p_value, '= ')}"
 
 
 def mean_text(shares: list[float], sign: str = "") -> str:
@@ -348,20 +367,13 @@ class Contrast:
 
 def contrasts(groups: Iterable[Group]) -> list[Contrast]:
     """Every attention variant that was measured beside DifferNet, in the order of the groups. Runs that are the best on
-    test are left out. Raises ResultsError where the seeds of one did not score the same images."""
+    test are left out. Errors as `Group.test`."""
     found = []
     for group in groups:
-        pairs = [(m, m.base) for m in group.runs if m.base is not None]
-        if not pairs or group.first.flatters or group.first.run.variant not in VARIANT_TITLES:
+        if group.first.flatters or group.first.run.variant not in VARIANT_TITLES or group.test is None:
             continue
-        first = pairs[0][0]
-        for m, _ in pairs:
-            if not m.scores["image"].equals(first.scores["image"]):
-                raise ResultsError(f"{m.run.run} and {first.run.run} were not scored on the same images")
-        own, others = [m.values for m, _ in pairs], [base["score"] for _, base in pairs]
-        test = statistics.delong_test_of_means(first.labels, own, others)
-        over_seeds = statistics.mean_interval(group.differences) if len(pairs) > 1 else None
-        found.append((group, test, over_seeds))
+        over_seeds = statistics.mean_interval(group.differences) if len(group.differences) > 1 else None
+        found.append((group, group.test, over_seeds))
     adjusted = statistics.holm([test.p_value for _, test, _ in found])
     return [Contrast(*parts, float(p_value)) for parts, p_value in zip(found, adjusted, strict=True)]
 
@@ -552,13 +564,13 @@ def overview_text(found: tuple[Measured, ...] | list[Measured], kind: str) -> st
     head = ["Data set", "Category", "Variant", "Backbone", "Seeds", "AUROC, %", "Against DifferNet, points", "p", "n"]
     rows = []
     for group in grouped(found):
-        m, i, d = group.first, group.first.interval, group.first.delong
+        m, i, d = group.first, group.first.interval, group.test
         area = f"{100 * i.auroc:.1f} ({100 * i.low:.1f} to {100 * i.high:.1f})"
         points = f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})" if d else ""
         p_value = p_text(d.p_value) if d else ""
         if len(group.runs) > 1:
             area = mean_text([m.interval.auroc for m in group.runs])
-            points, p_value = mean_text(group.differences, "+") if len(group.differences) > 1 else "", ""
+            points = mean_text(group.differences, "+") if group.differences else ""
         where = [dataset_title(m.run.dataset), m.run.category.replace("_", " "), m.title, m.run.backbone]
         rows.append([*where, str(len(group.runs)), area, points, p_value, f"{i.n_normal} + {i.n_anomalous}"])
     if kind == "markdown":
@@ -568,7 +580,7 @@ def overview_text(found: tuple[Measured, ...] | list[Measured], kind: str) -> st
         body = "".join(" & ".join(map(_latex, row)) + r" \\" + "\n" for row in rows)
         return (
             "% needs \\usepackage{booktabs}; in brackets: 95 % intervals, like p after DeLong, over test images\n"
-            "% ±: standard deviation over seeds; n: normal + anomalous test images\n"
+            "% ±: standard deviation over seeds, p then of their mean; n: normal + anomalous test images\n"
             f"\\begin{{tabular}}{{{'l' * 4}{'r' * 5}}}\n\\toprule\n"
             + " & ".join(map(_latex, head))
             + f" \\\\\n\\midrule\n{body}\\bottomrule\n\\end{{tabular}}\n"

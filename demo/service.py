@@ -39,6 +39,7 @@ from attentdiffernet.explain import (
     what_it_shows,
 )
 from attentdiffernet.figures import (
+    INK,
     GridRow,
     colour_bar,
     overlay,
@@ -119,12 +120,19 @@ class Verdict:
 @dataclass(frozen=True)
 class Heat:
     """Maps of all variants on one colour scale. heat: log2 of value / reference of held-out normals, (h, w) each;
-    a variant that has no such map is left out. notes: one sentence per variant on what its map shows."""
+    a variant that has no such map is left out. shows: what its map shows, by variant, whatever the image."""
 
     method: str
     heat: dict[str, np.ndarray]
-    notes: dict[str, str]
+    shows: dict[str, str]
     scale: tuple[float, float]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """As `shows`; an empty map is an answer: it is said, or it looks like a fault."""
+        empty = {variant for variant, values in self.heat.items() if values.max() <= self.scale[0]}
+        more = " No place here exceeds what held-out normals reach."
+        return {variant: said + more * (variant in empty) for variant, said in self.shows.items()}
 
     @property
     def title(self) -> str:
@@ -288,11 +296,7 @@ def _heat(models: dict[str, Detector], tensor: Tensor, method: str) -> Heat:
     maps = {v: explain(d.model, tensor, method) for v, d in models.items() if method in methods_of(d.model.config)}
     references = {v: models[v].map_reference(method) for v in maps}
     heat, scale = relative_heat(maps, references)
-    notes = {v: what_it_shows(method, models[v].model.config) for v in maps}
-    for variant, values in heat.items():
-        if values.max() <= scale[0]:  # an empty map is an answer; say so, or it looks like a fault
-            notes[variant] += " No place here exceeds what held-out normals reach."
-    return Heat(method, heat, notes, scale)
+    return Heat(method, heat, {v: what_it_shows(method, models[v].model.config) for v in maps}, scale)
 
 
 def check_method(method: str) -> None:
@@ -330,9 +334,9 @@ def _verdicts(models: dict[str, Detector], running: dict[str, RunningScore], wan
     return verdicts
 
 
-def heat_bar(scale: tuple[float, float]) -> np.ndarray:
+def heat_bar(scale: tuple[float, float], ink: str = INK) -> np.ndarray:
     """The colour scale of a `Heat` as a picture (H, W, 4) uint8, ticked in multiples of what normals reach."""
-    figure = colour_bar(*scale, label="× the 99th percentile of held-out normal images")
+    figure = colour_bar(*scale, label="× the 99th percentile of held-out normal images", ink=ink)
     axes = figure.axes[0]
     low, high = int(np.ceil(scale[0])), int(np.floor(scale[1]))
     ticks = list(range(low, high + 1, max(1, (high - low) // 6)))
@@ -417,12 +421,14 @@ def first_anomalous(names: Iterable[str]) -> str | None:
 
 @dataclass(frozen=True)
 class AttentionView:
-    """What the attention blocks of one variant do to one image. readings: by (block, scale); empty for DifferNet."""
+    """What the attention blocks of one variant do to one image. readings: by (block, scale); empty for DifferNet.
+    highest_gate: the end of their range, `AttentionConfig.highest_gate`."""
 
     variant: str
     image: np.ndarray
     readings: dict[tuple[str, int], AttentionReading]
     scale_sizes: tuple[int, ...]
+    highest_gate: float
     choices: str
     note: str
 
@@ -450,9 +456,9 @@ def attention_view(source: str | Path | BinaryIO, key: str, variant: str, name: 
             for scale in range(config.n_scales)
         }
     sizes = tuple(config.image_size >> scale for scale in range(config.n_scales))
-    return AttentionView(
-        variant, _shown(full), readings, sizes, config.attention.choices, config.attention.training_note
-    )
+    attention = config.attention
+    said = attention.choices, attention.training_note
+    return AttentionView(variant, _shown(full), readings, sizes, attention.highest_gate, *said)
 
 
 def grad_cam_view(

@@ -423,6 +423,6 @@ def test_the_method_is_drawn_and_written(visit):
     drawings = page.locator(".pipeline img")
     expect(drawings).to_have_count(6)
     assert all(drawings.evaluate_all("images => images.map(image => image.complete && image.naturalWidth > 0)"))
-    expect(page.locator(".katex-display")).to_have_count(6)
+    expect(page.locator(".katex-display")).to_have_count(7)
     expect(page.locator(".katex-error")).to_have_count(0)
     expect(page.get_by_role("row", name=re.compile("^Training of attention"))).to_be_visible()

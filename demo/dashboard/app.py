@@ -19,6 +19,7 @@ PAGES = {
     "figures": "Figures",
     "method": "Method",
 }
+FIRST = next(iter(PAGES))
 
 
 @st.cache_resource(show_spinner=False)
@@ -37,14 +38,26 @@ def warm_up() -> None:
 st.set_page_config("AttentDifferNet", page_icon="🔍", layout="wide")
 st.html(HERE / "style.css")
 st.html(parts.variant_style())
-pages = [st.Page(HERE / f"{name}.py", title=title, url_path=name) for name, title in PAGES.items()]
-page = st.navigation(pages, position="top")
+pages = [
+    st.Page(HERE / f"{name}.py", title=title, url_path="start" if name == FIRST else name)
+    for name, title in PAGES.items()
+]
+
+
+def led_to_the_first() -> None:
+    """Streamlit serves the first page at the root alone; who asks for it by its name is led there."""
+    asked = {name: st.query_params.get_all(name) for name in st.query_params}
+    st.switch_page(pages[0], query_params=asked)
+
+
+named = st.Page(led_to_the_first, title="Start", url_path=FIRST, visibility="hidden")
+page = st.navigation([*pages, named], position="top")
 with st.container(
     horizontal=True, gap="xxsmall", key="narrow-navigation"
 ):  # Streamlit's own covers the page on a phone
     for other in pages:
         st.page_link(other)
-parts.enter(page.url_path or "overview")
+parts.enter(page.url_path or FIRST)
 try:
     page.run()
 except AttentDifferNetError as error:  # a sentence for the visitor

@@ -18,6 +18,10 @@ BLOCKS = {
     "attention3": "Block 3 (256 channels)",
 }
 SCALES = ("Full", "Half", "Quarter")
+RANGE = {
+    True: "They started at 1, where nothing is changed, and lie between 0 and 2.",
+    False: "They lie between 0 and 1: all of them lower what passes.",
+}
 
 
 @st.cache_data(max_entries=4, scope="session", show_spinner=False)  # of a visitor's own images, too
@@ -51,7 +55,7 @@ def before_and_after(view: service.AttentionView, block: str, scale: int, name: 
         gate = found.spatial_gate
         low, high = float(gate.min()), float(gate.max())
         caption = f"Spatial gate, {low:.2f} to {high:.2f}"
-        pictures.append((heat_picture(gate, 0, max(1.0, high)), caption, f"{caption}, {what}"))
+        pictures.append((heat_picture(gate, 0, view.highest_gate), caption, f"{caption}, {what}"))
         laid = f"Over the image, clear at {low:.2f}"
         pictures.append((overlay(view.image, gate, low, high), laid, f"The spatial gate over the image, {what}"))
     with st.container(key="pairs-blocks"):
@@ -61,7 +65,8 @@ def before_and_after(view: service.AttentionView, block: str, scale: int, name: 
     with st.container(horizontal=True):
         bar(0, top, "mean activation over channels")
         if found.spatial_gate is not None:
-            bar(0, max(1.0, float(found.spatial_gate.max())), "spatial gate: what each place is multiplied by")
+            unchanged = "; 1: unchanged" if view.highest_gate > 1 else ""
+            bar(0, view.highest_gate, f"spatial gate: what each place is multiplied by{unchanged}")
 
 
 def channel_gates(view: service.AttentionView, block: str, titles: dict[str, str]) -> None:
@@ -70,7 +75,7 @@ def channel_gates(view: service.AttentionView, block: str, titles: dict[str, str
         for (which, scale), found in view.readings.items()
         if which == block and found.channel_gates is not None
     }
-    figure = gate_figure(gates, ink=parts.ink())
+    figure = gate_figure(gates, view.highest_gate, ink=parts.ink())
     parts.chart(figure, f"Channel gates of {BLOCKS[block]} at {len(gates)} scales, sorted by the first", "gates")
     rows = [
         [BLOCKS[name], titles[str(scale)], f"{low:.3f}", f"{median:.3f}", f"{high:.3f}"]
@@ -119,8 +124,8 @@ def where_maps_lie(key: str) -> None:
 
 parts.head(
     "What do the attention blocks do?",
-    "Gates multiply what passes: 1 lets a channel or a place through, 0 stops it. Shown for the unrotated image, at "
-    "the three scales that the backbone sees.",
+    "Gates multiply what passes: 0 stops a channel or a place, 1 leaves it as it is, and trained gates may go on to 2, "
+    "which doubles it. Shown for the unrotated image, at the scales that the backbone sees.",
 )
 ready = parts.usable_categories()
 one, two = st.columns(2)
@@ -139,7 +144,7 @@ titles = {str(k): f"{SCALES[k]}, {size} px" for k, size in enumerate(view.scale_
 if view.readings:
     untrained = "untrained" in view.note
     (st.warning if untrained else st.info)(
-        f"{view.note} Choices of this reproduction: {view.choices}.",
+        f"{view.note} {RANGE[view.highest_gate > 1]} Choices of this reproduction: {view.choices}.",
         icon=":material/casino:" if untrained else ":material/school:",
     )
     one, two = st.columns(2)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 from pathlib import PurePath
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -49,7 +50,7 @@ def card(comparison: Comparison, variant: str) -> None:
     st.html(f"<h4 class='variant-{variant} cardhead'>{parts.variant_name(variant)}</h4>")
     st.image(comparison.overlay(variant), width="stretch", alt=f"{title}, {comparison.name}")
     views = f"provisional, {verdict.n_views} of {verdict.n_views_wanted} views" if verdict.provisional else ""
-    spread = "" if verdict.standard_error != verdict.standard_error else f" ± {parts.score(verdict.standard_error)}"
+    spread = "" if verdict.standard_error != verdict.standard_error else f" ± {parts.spread(verdict.standard_error)}"
     normals = len(verdict.calibration_scores)
     place = (
         f"Score {verdict.score:.4g} among those of {normals} held-out normal images, threshold {verdict.threshold:.4g}"
@@ -85,20 +86,17 @@ def table(images: Images, results: dict[str, Comparison | str], idents: list[str
         if isinstance(found, Comparison):
             flagged = sum(v.anomalous for v in found.verdicts.values())
             row["Verdict"] = f"{'▲' if flagged else '✓'} anomalous by {flagged} of {len(found.verdicts)}"
-            row |= {VARIANT_TITLES[v]: verdict.score for v, verdict in found.verdicts.items()}
-            row |= {f"above, {v}": verdict.percentile for v, verdict in found.verdicts.items()}
+            for variant, verdict in found.verdicts.items():
+                row |= {VARIANT_TITLES[variant]: verdict.score, f"above, {variant}": verdict.percentile}
         rows.append(row)
     frame = pd.DataFrame(rows)
-    number = st.column_config.NumberColumn
-    columns = {VARIANT_TITLES[v]: number(help="Anomaly score", format="%.4g") for v in VARIANT_TITLES}
-    columns |= {
-        f"above, {v}": number(
-            f"above, % ({v.upper() if v != 'none' else 'DifferNet'})",
-            format="%.0f",
-            help="Share of held-out normal images that score lower",
-        )
-        for v in VARIANT_TITLES
-    }
+    number, words = st.column_config.NumberColumn, st.column_config.TextColumn
+    columns: dict[str, Any] = {"Image": words(width=120), "Verdict": words(width=180)}
+    for variant, title in VARIANT_TITLES.items():
+        short = title if variant == "none" else variant.upper()
+        columns[title] = number(short, format="%.4g", help=f"Anomaly score by {title}", width=85)
+        said = f"Share of held-out normal images that score lower by {title}"
+        columns[f"above, {variant}"] = number("above %", format="%.0f", help=said, width=80)
     state = st.dataframe(
         frame,
         hide_index=True,
@@ -163,8 +161,8 @@ def run(images: Images, key: str, method: str) -> None:
 
 parts.head(
     "Compare the variants on your images",
-    "Each image is scored by all variants of a category, at the same rotations; first answers come after two views. "
-    "Images stay in your session and are gone when you close the page.",
+    "Each image is scored by all variants of a category, on the same views of it; first answers come after two of "
+    "them. Images stay in your session and are gone when you close the page.",
 )
 ready = parts.usable_categories()
 with st.container(key="beside"):

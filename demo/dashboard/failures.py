@@ -12,7 +12,7 @@ from demo import evidence
 from demo.dashboard import parts
 from demo.evidence import Failure, Measured
 
-SHOWN = 8
+SHOWN = {"8": "8", "24": "24", "48": "48"}
 THUMBNAIL = 146  # px: eight in a row on a desk, two on a phone
 EXPLAINED = {
     "normals": "Normal test images that this variant takes for the most anomalous: the false alarms come first.",
@@ -21,7 +21,7 @@ EXPLAINED = {
 }
 
 
-@st.cache_data(max_entries=200, show_spinner=False)
+@st.cache_data(max_entries=400, show_spinner=False)  # some 50 kB each
 def thumbnail(key: str, image: str) -> bytes | None:
     """A small PNG of a test image, or None where it is not at hand."""
     from attentdiffernet.data import read_image
@@ -65,7 +65,8 @@ def label(failure: Failure, variant: str, kind: str) -> str:
 
 
 def gallery(key: str, found: list[Failure], variant: str, kind: str, chosen: str) -> None:
-    """The list, as cards with a button each that writes into the address. Pictures come in after the words."""
+    """The list, as cards with a button each that writes into the address; it lies under the picture, too (style.css).
+    Pictures come in after the words."""
     places, buttons = [], []
     with st.container(horizontal=True, gap="small", key="gallery"):
         for failure in found:
@@ -102,11 +103,14 @@ def table(found: list[Failure], runs: dict[str, Measured]) -> None:
     parts.table(heads, rows, "Anomaly score, and the share of normal test images that score lower")
 
 
+def threshold_of(m: Measured) -> tuple[float, str]:
+    """The shipped threshold of a run or, without one, that at 5 % false positives; and which it is."""
+    shipped = evidence.shipped_threshold(m)
+    return (shipped.threshold, "shipped") if shipped else (m.at_fpr(0.05).threshold, "at 5 % of test normals")
+
+
 def card(m: Measured, failure: Failure) -> str:
-    """What one run says of the image, at the shipped threshold or, without one, at 5 % false positives."""
-    score, shipped = failure.scores[m.name], evidence.shipped_threshold(m)
-    threshold = shipped.threshold if shipped else m.at_fpr(0.05).threshold
-    of = "shipped" if shipped else "at 5 % of test normals"
+    score, (threshold, of) = failure.scores[m.name], threshold_of(m)
     return (
         f"<div class='card variant-{parts.text(m.run.variant)}'><h4>{parts.variant_name(m.run.variant, m.title)}</h4>"
         f"<p>{parts.badge(score > threshold)}</p><dl><div><dt>Score</dt><dd>{parts.score(score)}</dd></div>"
@@ -122,9 +126,10 @@ def details(key: str, failure: Failure, runs: dict[str, Measured], variant: str)
     left, right = st.columns([4, 6], gap="large")
     with left:
         m = runs[variant]
-        figure = histogram_figure(m.of_class(0), m.of_class(1), mark=failure.scores[variant], ink=parts.ink())
+        score, (threshold, _) = failure.scores[variant], threshold_of(m)
+        figure = histogram_figure(m.of_class(0), m.of_class(1), threshold, mark=score, ink=parts.ink())
         figure.update_layout(height=320)
-        said = f"Scores of all test images by {m.title}, this one at {failure.scores[variant]:.4g}"
+        said = f"Scores of all test images by {m.title}, this one at {score:.4g}, threshold {threshold:.4g}"
         parts.chart(figure, said, "place")
     with right:
         st.html("<div class='place'>" + "".join(card(m, failure) for m in runs.values()) + "</div>")
@@ -179,9 +184,13 @@ runs = {m.name: m for m in evidence.fair(list(evidence.of_setting(key, setting).
 with three:
     variant = parts.choice("Variant", {v: m.title for v, m in runs.items()}, "variant")
 kinds = {kind: title for kind, title in evidence.FAILURES.items() if kind != "disagreements" or len(runs) > 1}
-kind = parts.choice("List", kinds, "list", segments=True, label_visibility="collapsed")
+one, two = st.columns([3, 1], vertical_alignment="bottom")
+with one:
+    kind = parts.choice("List", kinds, "list", segments=True)
+with two:
+    shown_at_once = int(parts.choice("Shown at once", SHOWN, "n", segments=True))
 st.caption(EXPLAINED[kind])
-found = evidence.failures(runs, kind, variant, SHOWN)
+found = evidence.failures(runs, kind, variant, shown_at_once)
 if not found:
     parts.empty("Nothing to show.", "All variants place every image alike. Choose another list above.")
     st.stop()

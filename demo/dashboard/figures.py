@@ -1,11 +1,13 @@
 """Figures: the paper-style grid of images and maps, previewed and downloaded."""
 
 import hashlib
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
 
 import streamlit as st
 
+from attentdiffernet.errors import AttentDifferNetError
 from demo import evidence, service
 from demo.dashboard import parts
 from demo.service import Comparison
@@ -40,8 +42,13 @@ def compared(images: Images, key: str, method: str) -> list[Comparison]:
     for k, (name, file) in enumerate(images):
         ident = hashlib.sha256(f"{key} {method} {name} ".encode() + file).hexdigest()
         if ident not in kept:
+            try:
+                *_, last = parts.comparing(file, key, method, name, k, len(images), place)
+            except AttentDifferNetError as error:  # the others are drawn all the same
+                st.error(parts.words(error), icon=":material/error:")
+                continue
             title = str(PurePath(name).with_suffix("")).replace("_", " ").replace("/", " ")
-            *_, kept[ident] = parts.comparing(file, key, method, title, k, len(images), place)
+            kept[ident] = replace(last, name=title)
         found.append(kept[ident])
     for ident in list(kept)[: max(0, len(kept) - KEPT)]:
         del kept[ident]
@@ -68,11 +75,12 @@ if not images or not columns:
     parts.empty("Nothing to draw yet.", "Choose an image and a variant, or drop in images of your own.")
     st.stop()
 comparisons = compared(images, key, method)
+if not comparisons:
+    st.stop()
 figure = service.paper_grid(comparisons, columns)
 preview, _ = st.columns([3, 1])
-words = (
-    f"{service.METHODS[method]} of {', '.join(name for name, _ in images)} by {', '.join(variants[v] for v in columns)}"
-)
+drawn = ", ".join(comparison.name for comparison in comparisons)
+words = f"{service.METHODS[method]} of {drawn} by {', '.join(variants[v] for v in columns)}"
 preview.image(service.figure_file(figure, "png"), width="stretch", alt=f"Preview of the figure: {words}")
 with st.container(horizontal=True):
     for suffix, mime in service.FIGURE_FORMATS.items():
@@ -84,5 +92,8 @@ with st.container(horizontal=True):
             icon=":material/download:",
             on_click="ignore",
         )
-notes = {note for comparison in comparisons if comparison.heat for note in comparison.heat.notes.values()}
-st.caption(f"{' '.join(sorted(notes))} Licence of the data: {ready[key].licence}.")
+said = dict.fromkeys(note for c in comparisons if c.heat for v, note in c.heat.shows.items() if v in columns)
+st.caption(
+    f"{' '.join(said)} Maps are clear where they stay below what 99 % of places in held-out normal images reach. "
+    f"Licence of the data: {ready[key].licence}."
+)

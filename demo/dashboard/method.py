@@ -125,7 +125,12 @@ def scoring() -> str:
 
 
 STATIONS = [
-    ("Image", image, "One photograph, squeezed to 448 × 448 px.", "A photograph of a part with a scratch"),
+    (
+        "Image",
+        image,
+        "One photograph, squeezed to 448 × 448 px, or to as many pixels of its own aspect where that does better.",
+        "A photograph of a part with a scratch",
+    ),
     (
         "Views",
         views,
@@ -166,14 +171,17 @@ def drawing() -> str:
 FORMULAS = [
     (
         "Squeeze and excitation (SE)",
-        r"x'_c = x_c\,\sigma\big(W_2\,\mathrm{ReLU}(W_1\,\bar x)\big)_c",
-        "Every channel is multiplied by a gate made from all channel means. (Hu et al., 2018)",
+        r"x'_c = x_c\,g\big(W_2\,\mathrm{ReLU}(W_1\,\bar x)\big)_c",
+        "Every channel is multiplied by a gate made from all channel means. The paper has g = σ. Here gates that are "
+        "trained have g = 2σ and W₂ = 0 at first: all are 1, DifferNet unchanged, and may raise as well as lower. (Hu "
+        "et al., 2018)",
     ),
     (
         "CBAM",
-        r"\begin{aligned} x' &= x\,\sigma\big(M(\bar x) + M(\hat x)\big)\\"
-        r"x'' &= x'\,\sigma\big(f^{7\times7}[\mathrm{mean}_c\,x';\ \mathrm{max}_c\,x']\big)\end{aligned}",
-        "Channel gates from means and maxima through one bottleneck M, then one gate per place. (Woo et al., 2018)",
+        r"\begin{aligned} x' &= x\,g\big(M(\bar x) + M(\hat x)\big)\\"
+        r"x'' &= x'\,g\big(f^{7\times7}[\mathrm{mean}_c\,x';\ \mathrm{max}_c\,x']\big)\end{aligned}",
+        "Channel gates from means and maxima through one bottleneck M, then one gate per place; g as for SE. (Woo et "
+        "al., 2018)",
     ),
     (
         "One coupling block of the flow",
@@ -188,6 +196,12 @@ FORMULAS = [
         r"\mathcal L = \tfrac1{768}\big(\tfrac12\lVert z\rVert^2 - \log\lvert\det J\rvert\big)",
         "Negative log-likelihood of normal images. It does not count the backbone's Jacobian: attention trained by it "
         "alone could make the features collapse.",
+    ),
+    (
+        "Training of the gates",
+        r"\mathcal A = \mathrm{mean}\;\mathrm{softplus}\big(\log d(x_i) - \log d(\tilde x_j)\big)",
+        "d: squared Mahalanobis distance to other normal images; x̃: a training normal with a synthetic defect, and x "
+        "the same without. The gates learn that defects lie farther out. A choice of this reproduction.",
     ),
     (
         "Anomaly score",
@@ -213,7 +227,8 @@ def choices() -> list[list[str]]:
         [
             "Input",
             "448 px at three scales, nearest neighbour",
-            f"{model.image_size} px at {model.n_scales} scales, the same",
+            f"{model.image_size} px at {model.n_scales} scales, the same; where a category has images of several "
+            "aspects, the rule may keep them (<code>keep_aspect</code>)",
         ],
         [
             "Attention blocks",
@@ -228,8 +243,9 @@ def choices() -> list[list[str]]:
         [
             "Training of attention",
             "not stated",
-            f"<code>{attention.training}</code>: the score learns to see synthetic defects, convolutions frozen; also "
-            "<code>proxy</code>, <code>joint</code> with the flow, and none",
+            f"<code>{attention.training}</code>: the score learns to see synthetic defects in training normals, "
+            "convolutions frozen; also <code>proxy</code> (a linear head does), <code>joint</code> (likelihood, with a "
+            "flow) and <code>untrained</code>",
         ],
         [
             "Flow",
@@ -243,7 +259,11 @@ def choices() -> list[list[str]]:
             "4 quarter turns or flips, or 8 to 48 rotations per image, chosen on synthetic defects in training "
             f"normals; features made once, noise of {training.feature_noise:g} σ on them",
         ],
-        ["Epochs", "192, the best of 24 evaluations on test images", f"{training.epochs}, fixed in advance"],
+        [
+            "Epochs",
+            "192, the best of 24 evaluations on test images",
+            f"{training.epochs}, fixed in advance; the best on test is measured beside it, and labelled",
+        ],
         [
             "Views in scoring",
             "64 random rotations",
@@ -262,7 +282,17 @@ def choices() -> list[list[str]]:
             f"{training.false_positive_rate:.0%} flagged",
         ],
         ["Grad-CAM", "layer and target not stated", "of the anomaly score, last features, full scale, selectable"],
-        ["Uncertainty", "none for single categories", "95 % intervals and paired tests (DeLong, bootstrap) everywhere"],
+        [
+            "Maps",
+            "pictures by Grad-CAM; no measurement of them is known to us",
+            "on all test images with a mask: how much of a map lies on the defect, against chance and DifferNet",
+        ],
+        [
+            "Uncertainty",
+            "none for single categories",
+            "95 % intervals and paired tests (DeLong, bootstrap) everywhere, several seeds where they were run, "
+            "correction for the number of tests (Holm)",
+        ],
     ]
 
 
@@ -288,7 +318,7 @@ st.markdown(
     "The authors of AttentDifferNet published no code. What the papers leave open is an option here, is stored in "
     "every checkpoint and is said beside every map."
 )
-parts.table(["", "Published (DifferNet, AttentDifferNet)", "This reproduction"], choices())
+parts.table(["", "Published (DifferNet, AttentDifferNet)", "This reproduction"], choices(), stacked=True)
 st.subheader("Sources", anchor=False)
 st.markdown(
     "- e Silva et al., *Attention Modules Improve Image-Level Anomaly Detection for Industrial Inspection: A DifferNet "

@@ -9,6 +9,7 @@ from demo import evidence
 from demo.dashboard import parts
 from demo.evidence import Group, Measured, difference_text
 
+MOST_ROWS, ROW_PX = 24, 35  # of the table; a longer one scrolls in itself
 ORDERS = {"category": "Data set", "auroc": "AUROC", "difference": "Difference to DifferNet"}
 
 
@@ -33,7 +34,8 @@ def forest(found: list[Group], published: pd.DataFrame) -> str:
         )
         seeds = "".join(f"<span class='seed' style='left:{left(m.interval.auroc)}'></span>" for m in runs[1:] and runs)
         return (
-            f"<{tag} class='row variant-{parts.text(runs[0].run.variant)}'><span class='name'>{name}</span>"
+            f"<{tag} class='row variant-{parts.text(runs[0].run.variant)}{' flatters' * runs[0].flatters}'>"
+            f"<span class='name'>{name}</span>"
             f"<span class='track'>{grid}{bars}{seeds}<span class='dot' style='left:{left(auroc)}'></span></span>"
             f"<span class='value nowrap'>{value}</span><span class='difference small'>{parts.text(difference)}</span>"
             f"</{tag}>"
@@ -84,13 +86,15 @@ def table(found: list[Measured]) -> None:
     number = st.column_config.NumberColumn
     st.dataframe(
         frame,
-        height="content",
+        height="content" if len(frame) <= MOST_ROWS else ROW_PX * (MOST_ROWS + 1),
         hide_index=True,
         placeholder="–",
         column_order=[str(name) for name in frame if name not in hidden],
         column_config={
             "category": st.column_config.TextColumn("Category", pinned=True),
-            "variant": "Variant",
+            "variant": st.column_config.TextColumn(
+                "Variant", width=300 if any(m.recipe for m in found) else None, help="And what sets the run apart."
+            ),
             "backbone": st.column_config.TextColumn("Backbone", help="Where AlexNet's weights come from."),
             "seed": number("Seed", help="Of the flow's start and of the gates' where there are any."),
             "n_normal": number("Normal", help="Normal test images."),
@@ -109,7 +113,8 @@ def table(found: list[Measured]) -> None:
             "p_bootstrap": number(
                 "p, bootstrap",
                 format="%.2g",
-                help="Paired stratified bootstrap, 2,000 resamples: no normal curve assumed.",
+                help="Paired stratified bootstrap, 2,000 resamples: no normal curve assumed. 0.001 is the least that "
+                "they can show.",
             ),
             "detail": st.column_config.TextColumn("Run", help="Epochs, how they were chosen, views, seed, attention."),
         },
@@ -140,8 +145,8 @@ def copies(found: list[Measured]) -> None:
 parts.head(
     "Does attention help?",
     "Area under the ROC curve (AUROC) of every run, from the committed score files, with 95 % intervals. Bars and dots "
-    "are "
-    "measured here; hollow diamonds are what papers state, and are never averaged or compared with the measured ones.",
+    "are measured here; hollow diamonds are what papers state, and are never averaged or compared with the measured "
+    "ones.",
 )
 everything = list(evidence.measured())
 if not everything:
@@ -167,8 +172,9 @@ if any(m.flatters for m in found):
     )
 if len(found) > len(groups):
     st.caption(
-        "Where a run was repeated with other seeds: mean ± standard deviation over them; small strokes are the seeds, "
-        "bars their intervals over test images. Open a row to see each."
+        "Where a run was repeated with other seeds: mean ± standard deviation over them, and DeLong's test of the mean "
+        "on the same test images; small strokes are the seeds, bars their intervals over test images. Open a row to "
+        "see each."
     )
 
 st.subheader("Measured here", anchor=False)

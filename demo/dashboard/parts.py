@@ -1,7 +1,8 @@
 """What pages share: choices that stand in the address, pieces of HTML, images to choose from.
 
 A choice is read from the address when it changes there (a link, a reload), else from what was chosen on another page,
-and is written back where it differs from its default: a link reproduces the view. Uploads stay in the session.
+and is written back where it differs from its default, or where that depends on what was measured so far: a link
+reproduces the view. Uploads stay in the session.
 """
 
 import base64
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 
-from attentdiffernet.figures import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
+from attentdiffernet.figures import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS, score_text
 from demo import evidence
 
 if TYPE_CHECKING:
     from demo.service import CategoryInfo, Comparison
 
 T = TypeVar("T")
+ALWAYS_WRITTEN = ("category", "setting")  # more of them may come, and the first be another one
 HOW_TO_MEASURE = (
     "Each evaluation adds its scores: `attentdiffernet evaluate MODEL DATA/CATEGORY --results results --run NAME`. "
     "Then reload this page."
@@ -62,7 +64,7 @@ def _settle(name: str, default: T, parse: Callable[[list[str]], T | None]) -> st
 
 def _remember(name: str, value: object, default: object) -> None:
     texts = [str(x) for x in value] if isinstance(value, list) else [str(value)]
-    shown = [] if value == default else texts
+    shown = [] if value == default and name not in ALWAYS_WRITTEN else texts
     if st.query_params.get_all(name) != shown:
         if shown:
             st.query_params[name] = shown
@@ -109,6 +111,22 @@ def number(label: str, name: str, low: float, high: float, default: float, step:
     key = _settle(name, default, parse)
     value = st.slider(label, low, high, step=step, key=key, **more)
     _remember(name, value, default)
+    return float(value)
+
+
+def stop(label: str, name: str, stops: list[float], default: float, **more: Any) -> float:
+    """A slider over these numbers, ascending and one step apart, however far from each other they are."""
+
+    def nearest(asked: list[str]) -> float | None:
+        try:
+            return min(stops, key=lambda value: abs(value - float(asked[0])))
+        except ValueError:
+            return None
+
+    first = min(stops, key=lambda value: abs(value - default))
+    key = _settle(name, first, nearest)
+    value = st.select_slider(label, stops, key=key, format_func=score, **more)
+    _remember(name, value, first)
     return float(value)
 
 
@@ -168,8 +186,13 @@ def words(value: object) -> str:
     return re.sub(r"([!-.:-@\[-`{-~])", r"\\\1", str(value))
 
 
+def spread(value: float) -> str:
+    """The digits of a standard error that mean something."""
+    return score_text(value, 2)
+
+
 def score(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return score_text(value, 4)
 
 
 def variant_style() -> str:
@@ -192,14 +215,20 @@ def badge(anomalous: bool, provisional: bool = False) -> str:
     )
 
 
-def table(head_cells: list[str], rows: list[list[str]], caption: str = "") -> None:
-    """A table of HTML cells that scrolls by itself where it is wider than the page."""
+def table(head_cells: list[str], rows: list[list[str]], caption: str = "", stacked: bool = False) -> None:
+    """A table of HTML cells that scrolls by itself where it is wider than the page; stacked: of sentences rather than
+    numbers, it has its cells one below the other on a phone."""
     titles = "".join(f"<th scope='col'>{cell}</th>" for cell in head_cells)
+    heads = [f" data-head='{text(cell)}'" if stacked else "" for cell in head_cells]
     body = "".join(
-        f"<tr><th scope='row'>{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>" for row in rows
+        f"<tr><th scope='row'>{row[0]}</th>"
+        + "".join(f"<td{head}>{cell}</td>" for head, cell in zip(heads[1:], row[1:], strict=True))
+        + "</tr>"
+        for row in rows
     )
     said = f"<caption>{caption}</caption>" if caption else ""
-    st.html(f"<div class='scroll'><table>{said}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>")
+    kind = "stacked" if stacked else "scroll"
+    st.html(f"<div class='{kind}'><table>{said}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>")
 
 
 def image_of(key: str) -> tuple[str, bytes] | None:
@@ -237,7 +266,7 @@ def heat_scale(scale: tuple[float, float]) -> None:
     from demo import service
 
     said = "Colour scale: multiples of what 99 % of held-out normal images reach"
-    st.image(service.heat_bar(scale), width=420, alt=said)
+    st.image(service.heat_bar(scale, ink()), width=420, alt=said)
 
 
 def notes(said: Mapping[str, str]) -> None:

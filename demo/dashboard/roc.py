@@ -32,7 +32,7 @@ def points(runs: dict[str, Measured]) -> tuple[dict[str, OperatingPoint], str]:
     """The operating point of each run, and the variant whose histogram is shown."""
     shipped = {v: t.threshold for v, m in runs.items() if (t := evidence.shipped_threshold(m))}
     ways = {way: title for way, title in WAYS.items() if way != "shipped" or shipped}
-    left, middle, right = st.columns([3, 3, 4], vertical_alignment="bottom")
+    left, middle, right = st.columns([3, 3, 4])
     with left:
         way = parts.choice("Set the operating point by", ways, "by", segments=True)
     with middle:
@@ -43,17 +43,9 @@ def points(runs: dict[str, Measured]) -> tuple[dict[str, OperatingPoint], str]:
             rate = parts.number("Normal images flagged at most, %", "fpr", 0.0, 100.0, 5.0, 0.5, format="%.1f") / 100
             return {variant: m.at_fpr(rate) for variant, m in runs.items()}, focus
         if way == "threshold":
-            low, high = float(runs[focus].values.min()), float(runs[focus].values.max())
-            middle_of = runs[focus].at_fpr(0.05).threshold
-            threshold = parts.number(
-                f"Score above which {runs[focus].title} flags",
-                "threshold",
-                low,
-                high,
-                min(max(middle_of, low), high),
-                (high - low) / 500,
-                format="%.4g",
-            )
+            m = runs[focus]
+            label = f"Score above which {m.title} flags, from image to image"
+            threshold = parts.stop(label, "threshold", sorted(set(m.values)), m.at_fpr(0.05).threshold)
             rate = runs[focus].at(threshold).fpr
             found = {variant: m.at_fpr(rate) for variant, m in runs.items()} | {focus: runs[focus].at(threshold)}
             st.caption("Scores of variants have units of their own: the others are set to the same share of normals.")
