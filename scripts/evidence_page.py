@@ -263,8 +263,8 @@ def where_maps_look(results_dir: Path) -> list[str]:
     lines = [
         "## Where the maps look",
         "",
-        "Share of a map's values that lies on the mask, over the share of the picture that the mask covers: 1 is chance. "
-        "And in how many images the highest value lies on it. Uniform chance is a low bar: parts lie in the middle, and "
+        "Share of a map's values that lies on the mask, over the share of the picture that it covers: 1 is chance. "
+        "And in how many images the maximum lies on it. Uniform chance is a low bar: parts lie in the middle, and "
         "so does what a map likes. *Excess* maps hold only what exceeds held-out normals, as on the page of the demo; "
         "where that is nothing, the image counts as chance. No correction for the number of rows.",
         "",
