@@ -10,6 +10,7 @@ import pandas as pd
 
 from attentdiffernet import results
 from attentdiffernet.grid import made_by
+from attentdiffernet.localisation import maps_table
 from attentdiffernet.statistics import Difference
 from demo.evidence import (
     Contrast,
@@ -48,6 +49,7 @@ def page(results_dir: Path, grids: Path) -> str:
         here = [group for group in groups if group.first.key == key]
         lines += [*category(key, here, found, best), *published_of(key, published)]
         lines += each_run([m for group in here for m in group.runs], best, costs)
+    lines += where_maps_look(results_dir)
     lines += [*never_measured(published, {(m.run.dataset, m.run.category) for m in fair}), *cost(groups, costs)]
     return "\n".join([*lines, *commands(fair, results_dir, grids)]).rstrip()
 
@@ -251,6 +253,27 @@ def published_of(key: str, published: pd.DataFrame) -> list[str]:
         f"*Published elsewhere, not measured here* (other weights, views and choice of epochs): {'; '.join(said)}.",
         "",
     ]
+
+
+def where_maps_look(results_dir: Path) -> list[str]:
+    """Energy and maxima of maps on masks, by target; nothing where none was measured."""
+    tables = {target: maps_table(results_dir, target) for target in ("defect", "object")}
+    if not any(tables.values()):
+        return []
+    lines = [
+        "## Where the maps look",
+        "",
+        "Share of a map's values that lies on the mask, over the share of the picture that it covers: 1 is chance. "
+        "And in how many images the maximum lies on it. Uniform chance is a low bar: parts lie in the middle, and "
+        "so does what a map likes. *Excess* maps hold only what exceeds held-out normals, as on the page of the demo; "
+        "where that is nothing, the image counts as chance. No correction for the number of rows.",
+        "",
+    ]
+    for target, found in tables.items():
+        if found:
+            title = f"Masks of the {target}" + (", against the background" if target == "object" else "")
+            lines += [f"<details><summary>{title}</summary>", "", found, "", "</details>", ""]
+    return lines
 
 
 # -- what there is not, and what there was to pay

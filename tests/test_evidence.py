@@ -25,6 +25,8 @@ seeds = [0, 1, 2]
 best_on_test = true
 [[grid]]
 variants = ["none", "se", "cbam"]
+[grid.model.attention]
+training = "untrained"
 [[grid]]
 variants = ["se"]
 tag = "proxy"
