@@ -508,7 +508,7 @@ def paper_grid(comparisons: list[Comparison], variants: list[str]) -> "Figure":
 FIGURE_FORMATS = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
 
 
-def figure_file(figure: "Figure", suffix: str) -> bytes:
+def figure_file(figure: "Figure", suffix: str, dpi: int = 300) -> bytes:
     """A Matplotlib figure as a file of `FIGURE_FORMATS`, on white; in PDF and SVG its words stay text."""
     import matplotlib
 
@@ -516,5 +516,5 @@ def figure_file(figure: "Figure", suffix: str) -> bytes:
         raise DatasetError(f"There is no format {suffix!r}; there are {', '.join(FIGURE_FORMATS)}")
     stream = io.BytesIO()
     with _figures, matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
-        figure.savefig(stream, format=suffix, facecolor="white", dpi=300)
+        figure.savefig(stream, format=suffix, facecolor="white", dpi=dpi)
     return stream.getvalue()

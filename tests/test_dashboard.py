@@ -17,7 +17,7 @@ from attentdiffernet import checkpoint, results
 from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import DatasetError, ResultsError
-from attentdiffernet.statistics import auroc, percentile_among
+from attentdiffernet.statistics import auroc, delong_test_of_means, percentile_among
 from demo import evidence
 from demo.dashboard import parts
 
@@ -93,9 +93,10 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
     if page == "attention":
         config = json.loads((evidence.MODELS / KEY / "cbam" / "config.json").read_text())
         said = " ".join(element.value for element in (*at.warning, *at.info))
-        assert {"untrained": "untrained (random)", "proxy": "were trained"}[
-            config["model"]["attention"]["training"]
-        ] in said
+        trained = config["model"]["attention"]["training"] != "untrained"
+        assert ("were trained" if trained else "untrained (random)") in said
+        assert ("between 0 and 2" if trained else "between 0 and 1") in said
+        assert charts(at)["Channel"]["layout"]["yaxis"]["range"][1] == pytest.approx(2.04 if trained else 1.02)
         assert "Grad-CAM" in [element.value for element in at.subheader]
 
 
@@ -161,10 +162,11 @@ def test_the_order_is_that_of_the_address(visit):
     for order, key in (("auroc", "auroc"), ("difference", "difference")):
         shown = list(visit("overview", order=order).dataframe[0].value["run"])
         groups = evidence.grouped(evidence.measured())
-        values = [getattr(group, key) for group in groups if np.isfinite(getattr(group, key))]
-        by_run = {m.run.run: getattr(group, key) for group in groups for m in group.runs}
-        finite = [by_run[run] for run in shown if np.isfinite(by_run[run])]
-        assert finite == sorted(finite, reverse=True) and finite[0] == max(values)
+        values = [getattr(g, key) for g in groups if np.isfinite(getattr(g, key)) and not g.first.flatters]
+        by_run = {m.run.run: (not m.flatters, getattr(group, key)) for group in groups for m in group.runs}
+        finite = [by_run[run] for run in shown if np.isfinite(by_run[run][1])]
+        assert finite == sorted(finite, reverse=True), "and what flatters stands behind"
+        assert finite[0][1] == max(values)
 
 
 @pytest.fixture
@@ -210,6 +212,14 @@ def test_the_overview_shows_mean_spread_and_every_seed(visit, repeated):
     assert all(group.auroc_text in html(at) for group in groups)
     assert all(evidence.interval_text(m.interval) in html(at) for m in repeated)
     assert sorted(at.dataframe[0].value["run"]) == sorted(m.run.run for m in repeated)
+    for group in groups:
+        if group.first.run.variant == "none":
+            assert group.test is None and group.difference_text == ""
+            continue
+        own, others = [m.values for m in group.runs], [m.base["score"] for m in group.runs]
+        p_value = delong_test_of_means(group.first.labels, own, others).p_value
+        assert group.difference_text.endswith(f"p {evidence.p_text(p_value, '= ')}")
+        assert evidence.p_text(p_value) in evidence.overview_text(group.runs, "markdown")
 
 
 @pytest.mark.parametrize("page", ["roc", "failures"])
@@ -240,8 +250,7 @@ def test_curve_histogram_and_counts_follow_the_slider_at_once(visit):
         at.slider[0].set_value(percent)
         whole(at.run())
         assert at.query_params["fpr"] == str(percent)
-        found = runs()
-        points = {variant: m.at_fpr(percent / 100) for variant, m in found.items()}
+        points = {m.name: m.at_fpr(percent / 100) for m in evidence.fair(list(runs().values()))}
         shown = charts(at)
         dots = [t for t in shown["ROC"]["data"] if t.get("mode") == "markers"]
         assert [numbers(dot["y"]) for dot in dots] == [pytest.approx([point.tpr]) for point in points.values()]
@@ -266,9 +275,20 @@ def test_a_link_reproduces_the_view(visit):
 def test_a_threshold_sets_the_others_to_the_same_share_of_normals(visit):
     at = visit("roc", category=KEY, by="threshold", variant="se")
     m = runs()["se"]
-    threshold = at.slider[0].value
-    assert threshold == pytest.approx(m.at_fpr(0.05).threshold)
-    assert f"threshold {m.at(threshold).threshold:.4g}" in html(at)
+    slider = at.select_slider[0]
+    assert slider.value == pytest.approx(m.at_fpr(0.05).threshold)
+    assert len(slider.options) == m.values.nunique(), "a step from image to image, over how many powers of ten ever"
+    threshold = sorted(m.values)[-3]
+    slider.set_value(threshold)
+    whole(at.run())
+    assert f"threshold {threshold:.4g}" in html(at)
+    others = [o.at_fpr(m.at(threshold).fpr) for o in evidence.fair(list(runs().values())) if o.name != "se"]
+    assert all(f"threshold {point.threshold:.4g}" in html(at) for point in others)
+    again = visit("roc", **at.query_params)
+    assert again.select_slider[0].value == threshold
+    assert visit("roc", category=KEY, by="threshold", threshold="-1e9").select_slider[0].value == min(
+        runs()["none"].values
+    )
 
 
 def test_a_shipped_threshold_is_that_of_the_model(visit):
@@ -309,6 +329,16 @@ def test_a_failure_is_looked_at_by_its_button_and_by_its_address(visit):
     assert at.query_params["image"] == worst[2].image
     captions = {picture.caption for image in at.image for picture in image.proto.imgs}
     assert captions >= {"Image", "DifferNet", "AttentDifferNet (CBAM)"}
+
+
+def test_as_many_failures_as_asked_for(visit):
+    at = visit("failures", category=KEY, list="anomalies", n="24")
+    assert sum(str(button.key).startswith("look-") for button in at.button) == 24
+    (histogram,) = (e.proto for e in at.get("plotly_chart"))
+    first = evidence.fair(list(runs().values()))[0]
+    worst = evidence.failures({first.name: first}, "anomalies", first.name, 1)[0]
+    threshold = evidence.shipped_threshold(first).threshold
+    assert f"this one at {worst.scores[first.name]:.4g}, threshold {threshold:.4g}" in histogram.alt
 
 
 def test_without_images_the_page_says_so_and_works_from_score_files(visit, monkeypatch):
@@ -363,6 +393,18 @@ def test_two_visitors_do_not_see_each_others_images(visit):
     other = visit("compare", category=KEY)
     assert not other.dataframe and "Drop photographs" in other.info[0].value
     assert "mine.png" not in str(other.session_state)
+
+
+def test_a_broken_file_spoils_no_figure(visit):
+    at = visit("figures", category=KEY, image=IMAGE, columns="none")
+    at.file_uploader[0].set_value(
+        [("no.png", b"hello", "image/png"), ("mine.png", file_of("wafer", "donut/003.png"), "image/png")]
+    )
+    whole(at.run())
+    assert [parts.words("no.png is not an image")[:8]] == [error.value[:8] for error in at.error]
+    (preview,) = (picture for image in at.image for picture in image.proto.imgs)
+    (alt,) = (image.proto.alt for image in at.image) if hasattr(at.image[0].proto, "alt") else (preview.alt,)
+    assert "scratch 001, mine by" in alt
 
 
 # -- attention: maps against masks

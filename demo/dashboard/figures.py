@@ -81,7 +81,7 @@ figure = service.paper_grid(comparisons, columns)
 preview, _ = st.columns([3, 1])
 drawn = ", ".join(comparison.name for comparison in comparisons)
 words = f"{service.METHODS[method]} of {drawn} by {', '.join(variants[v] for v in columns)}"
-preview.image(service.figure_file(figure, "png"), width="stretch", alt=f"Preview of the figure: {words}")
+preview.image(service.figure_file(figure, "png", dpi=150), width="stretch", alt=f"Preview of the figure: {words}")
 with st.container(horizontal=True):
     for suffix, mime in service.FIGURE_FORMATS.items():
         st.download_button(

@@ -71,7 +71,10 @@ def _remember(name: str, value: object, default: object) -> None:
         else:
             del st.query_params[name]
     st.session_state["written"][_key(name)] = shown
-    st.session_state["kept"][name] = texts
+    if value == default and name not in ALWAYS_WRITTEN:  # what was not chosen here says nothing about another page
+        st.session_state["kept"].pop(name, None)
+    else:
+        st.session_state["kept"][name] = texts
 
 
 def choice(
