@@ -45,7 +45,9 @@ from .training import fit_flow, fit_gaussian, split_normals
 
 FITTED_IMAGES, HELD_OUT_IMAGES = 64, 32  # at most: the rule must cost little beside the training
 DEFECTS = 2  # synthetic, of each normal held out
-COMPARED_VIEWS = {"rotations": 4, "dihedral": 6}  # the first six dihedral ones hold all quarter turns and all flips
+# Four even rotations would be quarter turns, without the black corners of what they are compared with. The first six
+# dihedral ones hold all quarter turns and all flips.
+COMPARED_VIEWS = {"rotations": 8, "dihedral": 6}
 SQUARE = 1.05  # aspects up to this, or its inverse, count as square
 MIRRORED = "flips"
 TRAINING_ROTATIONS = {16: 8, 32: 24, 64: 48}  # by rotations in scoring
