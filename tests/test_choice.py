@@ -81,7 +81,7 @@ def test_what_is_given_is_not_chosen(views, parts):
     [([], "quarter_turns"), ([0.32], "rotations"), ([0.05], "flips"), ([0.32, 0.05], "flips")],
 )
 def test_what_costs_more_must_win_by_more(better, views, parts, monkeypatch):
-    """Areas and tests made up: rotations and flips are better than quarter turns, by more than these p-values or not."""
+    """Areas and tests made up: rotations and flips beat quarter turns by more than these p-values."""
     areas = iter([0.8, 0.7, 0.9, 0.5])
     monkeypatch.setattr(choice, "auroc", lambda labels, values: next(areas))
     monkeypatch.setattr(choice, "_better", lambda labels, one, other, p_value: p_value in better)
