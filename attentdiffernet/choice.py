@@ -5,9 +5,10 @@ category are scored alike and compared in pairs.
 
 1. Input: rotations, quarter turns, flips or none of the image squeezed to a square; where images are no squares, also
    flips or none of the image with its aspect kept. The one by which normals held out and the same normals with
-   synthetic defects (`synthetic.py`) are told apart best, by the Mahalanobis distance of view-averaged features. Flips
-   must be better than the best of the others by more than chance (DeLong, p < 0.05): they make the model blind to
-   parts put in mirrored. `dihedral`, which does so too, is for those who ask for it.
+   synthetic defects (`synthetic.py`) are told apart best, by the Mahalanobis distance of view-averaged features.
+   Rotations, of which many are needed, must be better than the best of the others by more than the standard error of
+   the difference (DeLong, p < 0.32), and flips by more than chance (p < 0.05): they make the model blind to parts put
+   in mirrored. `dihedral`, which does so too, is for those who ask for it.
 2. Readout: `z2_of_mean`, unless another that the flow allows is better on the same images by more than the standard
    error of the difference (DeLong, p < 0.32).
 3. Number of rotations: the fewest of 16, 32, 64 for which the variance that the choice of views adds to a score is at
@@ -45,12 +46,14 @@ from .training import fit_flow, fit_gaussian, split_normals
 
 FITTED_IMAGES, HELD_OUT_IMAGES = 64, 32  # at most: the rule must cost little beside the training
 DEFECTS = 2  # synthetic, of each normal held out
-COMPARED_VIEWS = {"rotations": 4, "dihedral": 6}  # the first six dihedral ones hold all quarter turns and all flips
+# Four even rotations would be quarter turns, without the black corners of what they are compared with. The first six
+# dihedral ones hold all quarter turns and all flips.
+COMPARED_VIEWS = {"rotations": 8, "dihedral": 6}
 SQUARE = 1.05  # aspects up to this, or its inverse, count as square
-MIRRORED = "flips"
 TRAINING_ROTATIONS = {16: 8, 32: 24, 64: 48}  # by rotations in scoring
 VIEW_VARIANCE = 0.05
 BEYOND_CHANCE, BEYOND_STANDARD_ERROR = 0.05, 0.32
+MUST_WIN: dict[ViewKind, float] = {"rotations": BEYOND_STANDARD_ERROR, "flips": BEYOND_CHANCE}
 COMPARED: tuple[Readout, ...] = ("z2_of_mean", "z2", "gaussian_of_mean", "gaussian", "gaussian_full_scale")
 
 Input = tuple[ViewKind, Resize]
@@ -154,10 +157,11 @@ def choose(
             fit_gaussian(model, rows.flatten(0, 1))
             distances[of] = scores(of, "gaussian_of_mean")
         by_input = {of: auroc(labels, values) for of, values in distances.items()}
-        best = max((of for of in by_input if of[0] != MIRRORED), key=by_input.__getitem__, default=best)
-        mirrored = max((of for of in by_input if of[0] == MIRRORED), key=by_input.__getitem__, default=best)
-        if _better(labels, distances[mirrored], distances[best], BEYOND_CHANCE):
-            best = mirrored
+        best = max((of for of in by_input if of[0] not in MUST_WIN), key=by_input.__getitem__, default=best)
+        for kind, p_value in MUST_WIN.items():
+            rival = max((of for of in by_input if of[0] == kind), key=by_input.__getitem__, default=best)
+            if _better(labels, distances[rival], distances[best], p_value):
+                best = rival
 
     fit_flow(model.flow, fit_gaussian(model, fitted[best].flatten(0, 1)), config)
     readout, by_readout = model_config.readout, {}

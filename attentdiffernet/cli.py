@@ -440,6 +440,10 @@ def summarise(
 @app.command()
 def grid(
     file: Annotated[Path, typer.Argument(help="TOML file: categories, variants, weights, seeds.", show_default=False)],
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="DATASET/CATEGORY instead of the file's; may be given several times.", show_default=False),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Runs at once; cores are shared among them. Default: one per two cores.", min=1)
     ] = None,
@@ -460,7 +464,7 @@ def grid(
     from .results import summarise as rebuild
     from .statistics import auroc
 
-    tasks = read_grid(file)
+    tasks = read_grid(file, categories=category or ())
     done, other, to_do = split_done(tasks)
     if other and not (overwrite or dry_run):
         raise AttentDifferNetError(

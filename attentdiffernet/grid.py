@@ -31,7 +31,7 @@ import time
 import tomllib
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -138,10 +138,11 @@ class Outcome:
 # -- the file
 
 
-def read_grid(file: str | Path, among: Collection[str] | None = None) -> list[Task]:
+def read_grid(file: str | Path, among: Collection[str] | None = None, categories: Sequence[str] = ()) -> list[Task]:
     """All runs of a grid file, those that share features one after the other. Raises AttentDifferNetError naming it.
 
-    among: DATASET/CATEGORY of those that there are, where the data are not at hand.
+    among: DATASET/CATEGORY of those that there are, where the data are not at hand. categories: DATASET/CATEGORY or
+    globs, instead of those of the file.
     """
     file = Path(file)
     try:
@@ -152,10 +153,12 @@ def read_grid(file: str | Path, among: Collection[str] | None = None) -> list[Ta
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AttentDifferNetError(f"{file} is no TOML: {error}") from error
     parts = table.pop("grid", [{}])
+    instead = {"categories": list(categories)} if categories else {}
     try:
         if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
             raise AttentDifferNetError("grids are tables [[grid]]")
-        tasks = [task for part in parts for task in _tasks(_merged(table, part), file.absolute().parent, among)]
+        tables = [_merged(table, part) | instead for part in parts]
+        tasks = [task for part in tables for task in _tasks(part, file.absolute().parent, among)]
         for what, places in (
             ("run", [run for t in tasks for run in t.runs]),
             ("model", [t.model_dir for t in tasks if t.model_dir]),
@@ -294,10 +297,13 @@ def _made_with(row: results.Run, task: Task) -> bool:
         return False
 
 
-def made_by(file: str | Path, results_dir: str | Path) -> set[str]:
-    """The runs in a results folder that a grid file makes, with the options they have; data need not be at hand."""
+def made_by(file: str | Path, results_dir: str | Path, categories: Sequence[str] = ()) -> set[str]:
+    """The runs in a results folder that a grid file makes, with the options they have; data need not be at hand.
+
+    categories: as of `read_grid`.
+    """
     rows = results.runs_of(results_dir)
-    tasks = read_grid(file, {f"{row.dataset}/{row.category}" for row in rows.values()})
+    tasks = read_grid(file, {f"{row.dataset}/{row.category}" for row in rows.values()}, categories)
     found = {name: dataclasses.replace(task, results=Path(results_dir)) for task in tasks for name in task.runs}
     return {name for name, task in found.items() if name in rows and _made_with(rows[name], task)}
 

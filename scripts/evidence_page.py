@@ -338,14 +338,21 @@ def cost(groups: list[Group], costs: dict[str, dict[str, Any]]) -> list[str]:
 
 def commands(fair: list[Measured], results_dir: Path, grids: Path) -> list[str]:
     """The command that makes each run again, from the grid file that has its options."""
-    maker = {run: file for file in sorted(grids.glob("*.toml")) for run in made_by(file, results_dir)}
+    key_of = {m.run.run: m.key for m in fair}
+    maker: dict[str, str] = {}
+    for file in sorted(grids.glob("*.toml")):
+        name = file.relative_to(grids.parent).as_posix()
+        for run in made_by(file, results_dir, ["*/*"]):
+            maker.setdefault(run, f"{name} --category {key_of.get(run)}")
+    for file in sorted(grids.glob("*.toml")):  # those that name the category themselves are the shorter command
+        maker |= dict.fromkeys(made_by(file, results_dir), file.relative_to(grids.parent).as_posix())
     places: dict[tuple[str, str], list[Measured]] = defaultdict(list)
     for m in fair:
-        file = maker.get(m.run.run)
-        places[file.relative_to(grids.parent).as_posix() if file else "", m.run.commit].append(m)
+        places[maker.get(m.run.run, ""), m.run.commit].append(m)
     rows = []
-    for (file, commit), runs in sorted(places.items()):
-        command = f"`attentdiffernet grid {file}`" if file else "no grid file of today has their options"
+    for (maker_of_all, commit), runs in sorted(places.items()):
+        command = f"`attentdiffernet grid {maker_of_all}`"
+        command = command if maker_of_all else "no grid file of today has their options"
         keys = sorted({m.key for m in runs})
         rows.append([command, f"`{commit}`" if commit else "not kept", str(len(runs)), ", ".join(keys)])
     return [

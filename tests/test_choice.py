@@ -76,17 +76,17 @@ def test_what_is_given_is_not_chosen(views, parts):
     assert (found.views, found.resize, found.readout, found.by_readout) == ("flips", "keep_aspect", "z2", {})
 
 
-def test_flips_must_win_by_more_than_chance(parts, monkeypatch):
-    """Scores made up: quarter turns tell 4 of 10 apart, flips one more, or all."""
-    images = parts()
-    areas = iter([0.5, 0.7, 0.75, 0.5, 0.5, 0.7, 1.0, 0.5])
-    monkeypatch.setattr(choice, "COMPARED", ("z2_of_mean",))
-    real = choice.auroc
-    monkeypatch.setattr(choice, "auroc", lambda labels, values: next(areas, real(labels, values)))
-    p_values = iter([False, True])
-    monkeypatch.setattr(choice, "_better", lambda *found: next(p_values))
-    assert choose(images, SMALL, CONFIG, fixed={"readout"}).views == "quarter_turns"
-    assert choose(images, SMALL, CONFIG, fixed={"readout"}).views == "flips"
+@pytest.mark.parametrize(
+    ("better", "views"),
+    [([], "quarter_turns"), ([0.32], "rotations"), ([0.05], "flips"), ([0.32, 0.05], "flips")],
+)
+def test_what_costs_more_must_win_by_more(better, views, parts, monkeypatch):
+    """Areas and tests made up: rotations and flips beat quarter turns by more than these p-values."""
+    areas = iter([0.8, 0.7, 0.9, 0.5])
+    monkeypatch.setattr(choice, "auroc", lambda labels, values: next(areas))
+    monkeypatch.setattr(choice, "_better", lambda labels, one, other, p_value: p_value in better)
+    found = choose(parts(), SMALL, CONFIG, fixed={"readout"})
+    assert found.views == views and found.by_input["flips", "squeeze"] == 0.9
 
 
 def test_better_is_a_paired_test():

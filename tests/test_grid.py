@@ -134,6 +134,13 @@ def test_parts_take_from_the_top_what_they_do_not_say(file):
     assert two == replace(one, run=two.run, model_dir=two.model_dir, training=two.training)
 
 
+def test_categories_may_be_given_instead_of_those_of_the_file(file):
+    path = file(HEAD.replace('["sample/wafer"]', '["nowhere/gone"]'))
+    with pytest.raises(AttentDifferNetError, match="no category nowhere/gone"):
+        read_grid(path)
+    assert [task.run for task in read_grid(path, categories=["sample/w*"])] == ["sample-wafer-none-random-s0"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
