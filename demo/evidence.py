@@ -520,8 +520,8 @@ def finding(found: Iterable[Measured]) -> str:
     n = f"{len(tested)} comparison{'s' * (len(tested) > 1)}"
     return (
         f"Attention against DifferNet on the same images: {mean:+z.1f} points of AUROC on average over {n}, each over "
-        f"all its seeds. Corrected for the number of tests (Holm), attention is better beyond chance in {better} and "
-        f"worse in {worse}; the others cannot be told from no attention."
+        f"all its seeds. After correction for the number of tests (Holm), and where the interval over seeds leaves out "
+        f"0, attention is better in {better} and worse in {worse}; the others cannot be told from no attention."
     )
 
 

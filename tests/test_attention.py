@@ -83,6 +83,7 @@ def test_gates_stay_in_range(kind, identity_start, x):
         for parameter in gated.parameters():
             parameter.normal_(std=3, generator=torch.Generator().manual_seed(1))
     top = 2 if identity_start else 1
+    assert AttentionConfig("cbam", training="proxy" if identity_start else "untrained").highest_gate == top
     for gates in (gated.channel_gates(x), gated.spatial_gate(x)):
         if gates is not None:
             assert 0 <= gates.min() < 0.4 * top and 0.6 * top < gates.max() <= top

@@ -53,7 +53,8 @@ SETTING = next(iter(evidence.settings(KEY)))
 SIZES = {"desk": (1440, 900), "phone": (390, 844)}
 # Streamlit looks for its server beneath a page's own address first, and takes the refusal for an answer.
 PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
-FIRST_PAGE_S, SWITCH_S = 60, 30  # loose: what is wanted of an idle machine is 3 and 1; `pytest -rP` tells what it was
+# Loose, for cores that others use, too; wanted of an idle machine are 3 and 1. `pytest -rP` tells what it was.
+FIRST_PAGE_S, SWITCH_S = 15, 6
 
 
 @contextlib.contextmanager

@@ -235,3 +235,34 @@ def test_ink_can_be_read_on_light_and_on_dark_pages():
     channel = int(fg.INK[1:3], 16) / 255
     luminance = ((channel + 0.055) / 1.055) ** 2.4  # WCAG 2, of a grey
     assert 1.05 / (luminance + 0.05) >= 4.5 and (luminance + 0.05) / 0.05 >= 4.5
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (2.4112, "2.41"),
+        (0.000123456, "0.000123"),
+        (999.6, "1,000"),
+        (652_103, "652,000"),
+        (999_999, "10⁶"),
+        (2.04e6, "2.04 × 10⁶"),
+        (-3e9, "-3 × 10⁹"),
+        (1.2e-5, "1.2 × 10⁻⁵"),
+        (0, "0"),
+    ],
+)
+def test_a_score_is_readable_at_any_size(score, said):
+    assert fg.score_text(score) == said
+
+
+def test_ticks_of_scores_over_many_powers_of_ten_do_not_run_into_each_other():
+    axis = fg.histogram_figure(np.geomspace(0.5, 2, 40), np.geomspace(1, 1e10, 80)).layout.xaxis
+    assert axis.type == "log" and 4 <= len(axis.ticktext) <= 7 and axis.tickangle == 0
+    assert dict(zip(axis.tickvals, axis.ticktext, strict=True))[1e7] == "10⁷"
+
+
+def test_gates_that_may_raise_have_a_line_where_they_change_nothing():
+    plain, trained = fg.gate_figure({"Full": [0.2, 0.9]}), fg.gate_figure({"Full": [0.2, 0.9]}, 2.0)
+    assert not plain.layout.shapes and plain.layout.yaxis.range[1] == pytest.approx(1.02)
+    (line,) = trained.layout.shapes
+    assert line.y0 == line.y1 == 1 and trained.layout.yaxis.range[1] == pytest.approx(2.04)

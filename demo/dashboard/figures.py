@@ -35,10 +35,10 @@ def chosen_images(key: str) -> Images:
     return images[:MOST]
 
 
-def compared(images: Images, key: str, method: str) -> list[Comparison]:
-    """Scores and maps; what the session has made already is kept for a while."""
+def compared(images: Images, key: str, method: str) -> dict[str, Comparison]:
+    """Scores and maps, by what they are of; what the session has made already is kept for a while."""
     kept: dict[str, Comparison] = st.session_state.setdefault("grid", {})
-    found, place = [], st.empty()
+    found, place = {}, st.empty()
     for k, (name, file) in enumerate(images):
         ident = hashlib.sha256(f"{key} {method} {name} ".encode() + file).hexdigest()
         if ident not in kept:
@@ -49,11 +49,15 @@ def compared(images: Images, key: str, method: str) -> list[Comparison]:
                 continue
             title = str(PurePath(name).with_suffix("")).replace("_", " ").replace("/", " ")
             kept[ident] = replace(last, name=title)
-        found.append(kept[ident])
+        found[ident] = kept[ident]
     for ident in list(kept)[: max(0, len(kept) - KEPT)]:
         del kept[ident]
     place.empty()
     return found
+
+
+def grid(comparisons: list[Comparison], columns: list[str], suffix: str, dpi: int = 300) -> bytes:
+    return service.figure_file(service.paper_grid(comparisons, columns), suffix, dpi)
 
 
 parts.head(
@@ -74,19 +78,21 @@ images = chosen_images(key)
 if not images or not columns:
     parts.empty("Nothing to draw yet.", "Choose an image and a variant, or drop in images of your own.")
     st.stop()
-comparisons = compared(images, key, method)
-if not comparisons:
+found = compared(images, key, method)
+if not found:
     st.stop()
-figure = service.paper_grid(comparisons, columns)
+comparisons, asked = list(found.values()), (*found, *columns)
+if st.session_state.get("preview", ("",))[0] != asked:  # a second to draw
+    st.session_state["preview"] = asked, grid(comparisons, columns, "png", dpi=150)
 preview, _ = st.columns([3, 1])
 drawn = ", ".join(comparison.name for comparison in comparisons)
 words = f"{service.METHODS[method]} of {drawn} by {', '.join(variants[v] for v in columns)}"
-preview.image(service.figure_file(figure, "png", dpi=150), width="stretch", alt=f"Preview of the figure: {words}")
+preview.image(st.session_state["preview"][1], width="stretch", alt=f"Preview of the figure: {words}")
 with st.container(horizontal=True):
     for suffix, mime in service.FIGURE_FORMATS.items():
         st.download_button(
             suffix.upper(),
-            partial(service.figure_file, figure, suffix),
+            partial(grid, comparisons, columns, suffix),
             f"{key.replace('/', '-')}-{method}.{suffix}",
             mime,
             icon=":material/download:",
