@@ -149,7 +149,7 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
     diagonal = np.geomspace(edge, 1, 60) if log_fpr else np.array([0.0, 1.0])
     figure.add_scatter(x=diagonal, y=diagonal, mode="lines", line=chance, name="Chance: 50 %", hoverinfo="skip")
     for curve in curves if band else ():  # all bands before the first line, so that none veils a curve
-        region = roc_band(curve.labels, curve.scores)
+        region = roc_band(curve.labels, curve.scores, n_points=min(2001, 1 + 4 * most) if log_fpr else 201)
         figure.add_scatter(
             x=x(np.concatenate([region.fpr, region.fpr[::-1]])),
             y=np.concatenate([region.low, region.high[::-1]]),

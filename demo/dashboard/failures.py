@@ -137,20 +137,29 @@ def details(key: str, failure: Failure, runs: dict[str, Measured], variant: str)
         pictures(key, failure, runs)
 
 
+def alone(key: str, failure: Failure) -> None:
+    """The image without maps."""
+    small = thumbnail(key, failure.image)
+    if small is not None:
+        st.image(small, width=2 * THUMBNAIL, alt=f"Test image {failure.image}")
+
+
 def pictures(key: str, failure: Failure, runs: dict[str, Measured]) -> None:
     """The image and the maps of all variants on one scale, as far as images and models are at hand."""
     from attentdiffernet.errors import AttentDifferNetError
     from demo import service
 
+    if key not in {info.key for info in service.categories()}:
+        parts.empty("No maps: no model of this category is at hand.", parts.HOW_TO_TRAIN)
+        alone(key, failure)
+        return
     method = parts.choice("Map", service.METHODS, "method", segments=True)
     try:
         with st.spinner("Drawing the maps …"):
             found = maps(key, failure.image, method)
     except AttentDifferNetError as error:
         st.info(f"No maps: {parts.words(error)}", icon=":material/image_not_supported:")
-        small = thumbnail(key, failure.image)
-        if small is not None:
-            st.image(small, width=2 * THUMBNAIL, alt=f"Test image {failure.image}")
+        alone(key, failure)
         return
     if found is None:
         return
