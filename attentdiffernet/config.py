@@ -109,7 +109,7 @@ class AttentionConfig(Config):
     kernel_size: of CBAM's spatial gate (CBAM paper: 7). SE has none.
     training: `untrained` leaves the blocks as they were initialised; `joint`, `proxy` and `separation` train them on
         training normals, convolutions frozen, and freeze them before the flow is fitted (attention_training.py). The
-        default told training normals from the same with synthetic defects best (README).
+        default was best on synthetic defects at the scale it is trained at (scripts/choose_attention.py).
     """
 
     kind: Attention = "none"
