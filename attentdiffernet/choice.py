@@ -46,9 +46,9 @@ from .training import fit_flow, fit_gaussian, split_normals
 
 FITTED_IMAGES, HELD_OUT_IMAGES = 64, 32  # at most: the rule must cost little beside the training
 DEFECTS = 2  # synthetic, of each normal held out
-# Four even rotations would be quarter turns, without the black corners of what they are compared with. The first six
-# dihedral ones hold all quarter turns and all flips.
-COMPARED_VIEWS = {"rotations": 8, "dihedral": 6}
+# The first six dihedral views hold all quarter turns and all flips. Four even rotations would be quarter turns, without
+# the black corners of the random ones that they are measured against.
+FITTED_VIEWS, COMPARED_VIEWS = {"rotations": 4, "dihedral": 6}, {"rotations": 8, "dihedral": 6}
 SQUARE = 1.05  # aspects up to this, or its inverse, count as square
 TRAINING_ROTATIONS = {16: 8, 32: 24, 64: 48}  # by rotations in scoring
 VIEW_VARIANCE = 0.05
@@ -128,9 +128,9 @@ def choose(
         model.config = dataclasses.replace(plain, views=source, resize=resize)
         extractor = FeatureExtractor(model, cache)
         whole = source != "rotations" and (source, resize) in asked
-        n_views = len(FEW_VIEWS[source]) if whole else COMPARED_VIEWS[source]
+        n_fitted, n_views = (len(FEW_VIEWS[source]),) * 2 if whole else (FITTED_VIEWS[source], COMPARED_VIEWS[source])
         rows = extractor.random_views(
-            [image.path for image in fit], n_views, config.data_seed, lambda _, done, __: tell(done)
+            [image.path for image in fit], n_fitted, config.data_seed, lambda _, done, __: tell(done)
         )
         parts = []
         for k, square in enumerate(torch.cat([normals, defective])):
@@ -139,10 +139,10 @@ def choose(
             parts.append(extractor.of_tensor(seen, model.views(n_views)))
         before += steps
         for of in (of for of in asked if _source(of, asked) == (source, resize)):
-            which = list(range(n_views))
+            fitted[of], scored[of] = rows, torch.stack(parts)
             if of[0] != source:
                 which = [int((FEW_VIEWS[source] - view).abs().sum((1, 2)).argmin()) for view in FEW_VIEWS[of[0]]]
-            fitted[of], scored[of] = rows[:, which], torch.stack(parts)[:, which]
+                fitted[of], scored[of] = fitted[of][:, which], scored[of][:, which]
     tell(0)
 
     def scores(of: Input, name: Readout) -> np.ndarray:

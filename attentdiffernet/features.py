@@ -43,8 +43,8 @@ class FeatureExtractor:
     """Features (V, 768) of image files through one model's frozen backbone.
 
     cache: folder of features computed before, or None to compute all. An entry's name is the digest of the image's
-    bytes, the backbone's weights (convolutions and attention), the views and FEATURES_VERSION, so nothing stale is
-    ever read.
+    bytes, the backbone's weights (convolutions and attention), the view and FEATURES_VERSION, so nothing stale is ever
+    read.
 
     views_computed: copies of images that this process has put through a backbone so far; what the cache gave is not
     among them.
@@ -102,25 +102,26 @@ class FeatureExtractor:
         self._trim()
 
     def _cached(self, content: bytes, views: Tensor, image: Callable[[], Tensor]) -> Tensor:
+        """An entry for each view, so that whoever asks for some of them finds what others have computed."""
         if self.cache is None:
             return self.of_image(image(), views)
-        key = hashlib.sha256(self.backbone_digest.encode() + content + views.numpy().tobytes()).hexdigest()
-        path = self.cache / key[:2] / f"{key}.npy"
+        keys = [
+            hashlib.sha256(self.backbone_digest.encode() + content + v.numpy().tobytes()).hexdigest() for v in views
+        ]
+        paths = [self.cache / key[:2] / f"{key}.npy" for key in keys]
+        rows = [self._stored(path) for path in paths]
+        if lacking := [k for k, row in enumerate(rows) if row is None]:
+            for k, row in zip(lacking, self.of_image(image(), views[lacking]), strict=True):
+                rows[k] = row
+                _store(paths[k], row)
+        return torch.stack([row for row in rows if row is not None])
+
+    def _stored(self, path: Path) -> Tensor | None:
         with contextlib.suppress(OSError, ValueError, EOFError):
             stored = np.load(path, allow_pickle=False)
-            if stored.shape == (len(views), self.model.n_features) and stored.dtype == np.float32:
+            if stored.shape == (self.model.n_features,) and stored.dtype == np.float32:
                 return torch.from_numpy(stored)
-        features = self.of_image(image(), views)
-        with contextlib.suppress(OSError):  # a full or read-only disk costs time later, not the run
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                try:
-                    np.save(file, features.numpy())
-                    os.replace(file.name, path)
-                except OSError:
-                    os.unlink(file.name)
-                    raise
-        return features
+        return None
 
     def _trim(self) -> None:
         if self.cache is None or not self.cache.is_dir():
@@ -131,6 +132,18 @@ class FeatureExtractor:
             total += size
             if total > CACHE_BYTES:
                 path.unlink(missing_ok=True)
+
+
+def _store(path: Path, row: Tensor) -> None:
+    with contextlib.suppress(OSError):  # a full or read-only disk costs time later, not the run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            try:
+                np.save(file, row.numpy())
+                os.replace(file.name, path)
+            except OSError:
+                os.unlink(file.name)
+                raise
 
 
 def _read_ahead(
