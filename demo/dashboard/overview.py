@@ -196,7 +196,7 @@ else:
     st.dataframe(
         shown,
         hide_index=True,
-        height=320,
+        height=320 if len(shown) > 8 else "content",
         column_config={
             "dataset": "Data set",
             "category": "Category",
