@@ -132,6 +132,7 @@ def picture(frame: pd.DataFrame, name: str) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     paper, frame = frame[frame["views"] == "paper"], frame[frame["views"] != "paper"]
     full = frame[frame["score_views"] == frame.groupby(["views", "train_views"])["score_views"].transform("max")]
@@ -160,6 +161,10 @@ def picture(frame: pd.DataFrame, name: str) -> None:
                 fontsize=8, ha="right", va="top",
             )  # fmt: skip
     left.set(xlabel="training cost, seconds on this machine", ylabel="AUROC, %", xscale="log")
+    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_formatter(NullFormatter())
+    left.margins(x=0.25)
     for (kind, n), group in frame[frame["readout"] == "z2_of_mean"].groupby(["views", "train_views"]):
         label = f"{kind.replace('_', ' ')}, {n} in training"
         right.plot(group["score_views"], 100 * group["auroc"], "o-", color=COLOURS[kind], label=label, alpha=0.8, ms=4)
