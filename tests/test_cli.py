@@ -240,7 +240,12 @@ def test_localise(run, model_dir, category, tmp_path):
     assert (code, errors) == (0, "")
     measured, frame = results.read_maps(tmp_path / "maps/sample/wafer/cbam.csv")
     config = checkpoint.load(model_dir).model.config
-    assert (measured.variant, measured.seed, measured.backbone, measured.views) == ("cbam", 3, "random", config.input_title)
+    assert (measured.variant, measured.seed, measured.backbone, measured.views) == (
+        "cbam",
+        3,
+        "random",
+        config.input_title,
+    )
     assert len(frame) == 4 * 4 * 2 * 2, "images, methods, raw and excess, defect and object"
     assert set(frame["image"]) == {f"{defect}/000.png" for defect in ("centre", "edge_ring", "scratch", "donut")}
     masks = {target: set(part) for target, part in frame.groupby("target")["chance"]}
