@@ -154,7 +154,8 @@ def train(
         # The size is asked for; whether features are whitened first is the recipe's.
         flow=dataclasses.replace(FLOW_SIZES[flow.value], whitening=base.flow.whitening) if flow else base.flow,
         weights=weights,
-        views="rotations" if view_kind == "auto" else view_kind,  # type: ignore[arg-type]  # checked by the class
+        # Until it is chosen, a kind that goes with the aspect; what was given is checked by the class.
+        views=("flips" if resize == "keep_aspect" else "rotations") if view_kind == "auto" else view_kind,  # type: ignore[arg-type]
         resize="squeeze" if resize == "auto" else resize,  # type: ignore[arg-type]
         readout=base.readout if readout == "auto" else readout,  # type: ignore[arg-type]
     )

@@ -108,3 +108,10 @@ def test_no_random_state_is_moved(parts):
     before = torch.get_rng_state()
     choose(parts(), SMALL, CONFIG)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_aspect_that_is_to_be_kept_leaves_the_kind_of_views_open(parts):
+    """Of squares, too: whoever asks for it gets it."""
+    given = dataclasses.replace(SMALL, image_size=128, views="flips", resize="keep_aspect")
+    found = choose(parts(), given, CONFIG, fixed={"resize"})
+    assert found.resize == "keep_aspect" and {views for views, _ in found.by_input} == {"flips", "none"}
