@@ -255,13 +255,13 @@ def evaluate(
     if results is not None and row is not None:
         append_run(results, row)
     interval = statistics.auroc_interval(labels, scores)
-    if readout is not None:
-        return  # the threshold was set for scores of the model's own readout
-    point = statistics.operating_point(labels, scores, detector.calibration.threshold)
     typer.echo(
         f"AUROC {interval.auroc:.4f} (95 %: {interval.low:.4f} to {interval.high:.4f}, {interval.method}), "
         f"{interval.n_normal} normal and {interval.n_anomalous} anomalous images, {n_views} views"
     )
+    if readout is not None:
+        return  # the threshold was set for scores of the model's own readout
+    point = statistics.operating_point(labels, scores, detector.calibration.threshold)
     typer.echo(
         f"At the threshold {detector.calibration.threshold:.4g} from training normals: "
         f"{point.tpr:.1%} of anomalous and {point.fpr:.1%} of normal images flagged"

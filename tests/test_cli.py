@@ -96,6 +96,11 @@ def test_evaluate_writes_scores_and_prints_the_auroc(run, model_dir, category, t
     assert set(frame["image"]) >= {"good/000.png", "donut/000.png"}
 
 
+def test_evaluate_by_another_readout_prints_its_auroc_and_no_threshold(run, model_dir, category, tmp_path):
+    code, output, _ = run("evaluate", model_dir, category, "--readout", "z2", "--out", tmp_path / "scores.csv")
+    assert code == 0 and output.startswith("AUROC ") and "threshold" not in output
+
+
 def test_evaluate_into_a_results_folder_and_summarise(run, model_dir, category, tmp_path):
     assert run("evaluate", model_dir, category, "--results", tmp_path, "--run", "mine", "--views", "1")[0] == 0
     assert (tmp_path / "scores" / "sample" / "wafer" / "mine.csv").is_file()
