@@ -171,7 +171,7 @@ def _viewed(model: AttentDifferNet, images: Tensor, rng: torch.Generator) -> Ten
     """One view of each image; of 2 x IMAGES_PER_STEP, which are pairs, the same of both in a pair."""
     few = random_views(model.config.views, IMAGES_PER_STEP, rng)
     drawn = few[torch.randint(len(few), (min(len(images), IMAGES_PER_STEP),), generator=rng)]
-    return make_views(images, drawn.repeat(len(images) // len(drawn), 1, 1))
+    return make_views(model.exposed(images), drawn.repeat(len(images) // len(drawn), 1, 1))
 
 
 class ReadByNeed:

@@ -1,17 +1,20 @@
-"""Which kind of views, how many, and which readout suit a category: chosen on training normals and synthetic defects.
+"""Which input, kind of views, how many, and which readout suit a category: chosen on training normals alone.
 
 The rule is fixed; no test image is read. It uses the plain backbone whatever the variant, so that the variants of a
 category are scored alike and compared in pairs.
 
-1. Input: rotations, quarter turns, flips or none of the image squeezed to a square; where images are no squares, also
+1. Exposure: standardised where the brightness of training normals varies by more than UNSTEADY_LIGHT from image to
+   image. Light or exposure time then was not held still, and brightness says little of a part. DifferNet's authors
+   treat such a category apart, too: they vary brightness and contrast of magnetic tiles by ±15 %.
+2. Input: rotations, quarter turns, flips or none of the image squeezed to a square; where images are no squares, also
    flips or none of the image with its aspect kept. The one by which normals held out and the same normals with
    synthetic defects (`synthetic.py`) are told apart best, by the Mahalanobis distance of view-averaged features.
    Rotations, of which many are needed, must be better than the best of the others by more than the standard error of
    the difference (DeLong, p < 0.32), and flips by more than chance (p < 0.05): they make the model blind to parts put
    in mirrored. `dihedral`, which does so too, is for those who ask for it.
-2. Readout: `z2_of_mean`, unless another that the flow allows is better on the same images by more than the standard
+3. Readout: `z2_of_mean`, unless another that the flow allows is better on the same images by more than the standard
    error of the difference (DeLong, p < 0.32).
-3. Number of rotations: the fewest of 16, 32, 64 for which the variance that the choice of views adds to a score is at
+4. Number of rotations: the fewest of 16, 32, 64 for which the variance that the choice of views adds to a score is at
    most a twentieth of the variance between held-out normals. The other kinds are taken whole.
 """
 
@@ -28,6 +31,7 @@ from torch import Tensor
 from .config import (
     UPRIGHT,
     AttentionConfig,
+    Exposure,
     FlowConfig,
     ModelConfig,
     Readout,
@@ -49,6 +53,8 @@ DEFECTS = 2  # synthetic, of each normal held out
 # The first six dihedral views hold all quarter turns and all flips. Four even rotations would be quarter turns, without
 # the black corners of the random ones that they are measured against.
 FITTED_VIEWS, COMPARED_VIEWS = {"rotations": 4, "dihedral": 6}, {"rotations": 8, "dihedral": 6}
+# Standard deviation of the log of mean brightness. ±15 % evenly spread have 0.087.
+UNSTEADY_LIGHT = 0.1
 SQUARE = 1.05  # aspects up to this, or its inverse, count as square
 TRAINING_ROTATIONS = {16: 8, 32: 24, 64: 48}  # by rotations in scoring
 VIEW_VARIANCE = 0.05
@@ -61,13 +67,16 @@ Input = tuple[ViewKind, Resize]
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and the AUROC on synthetic defects that it rests on, by input and by readout."""
+    """What was chosen, and what it rests on: how much light varies, and the AUROC on synthetic defects, by input and
+    by readout."""
 
     views: ViewKind
     resize: Resize
+    exposure: Exposure
     readout: Readout
     n_views: int
     training_views: int
+    light_varies: float
     by_input: dict[Input, float]
     by_readout: dict[str, float]
 
@@ -79,8 +88,8 @@ class Choice:
             config = dataclasses.replace(config, views_per_image=self.training_views)
         if "n_views" not in fixed:
             scoring = dataclasses.replace(scoring, n_views=self.n_views)
-        chosen = dataclasses.replace(model_config, views=self.views, resize=self.resize, readout=self.readout)
-        return chosen, config, scoring
+        chosen = {name: getattr(self, name) for name in ("views", "resize", "exposure", "readout")}
+        return dataclasses.replace(model_config, **chosen), config, scoring
 
 
 def choose(
@@ -93,7 +102,7 @@ def choose(
 ) -> Choice:
     """The options for a category from its training normals. Deterministic in config.data_seed.
 
-    fixed: which of `views`, `resize` and `readout` are not to be chosen but taken from model_config.
+    fixed: which of `views`, `resize`, `exposure` and `readout` are not to be chosen but taken from model_config.
 
     Raises DatasetError for too few images and ImageError for one that cannot be read.
     """
@@ -102,8 +111,17 @@ def choose(
         _some(part, most, rng)
         for part, most in zip(split_normals(images, config), (FITTED_IMAGES, HELD_OUT_IMAGES), strict=True)
     )
+    light_varies = float(np.std([np.log(max(1.0, read_image(image.path).mean())) for image in fit]))
+    exposure = model_config.exposure
+    if "exposure" not in fixed:
+        exposure = "standardised" if light_varies > UNSTEADY_LIGHT else "as_is"
     plain = dataclasses.replace(
-        model_config, attention=AttentionConfig(), flow=FlowConfig(), readout="gaussian_of_mean", feature_scale=1.0
+        model_config,
+        attention=AttentionConfig(),
+        flow=FlowConfig(),
+        readout="gaussian_of_mean",
+        exposure=exposure,
+        feature_scale=1.0,
     )
     model = AttentDifferNet(plain, config.data_seed).eval()
     shapes, squares = [], []
@@ -136,7 +154,7 @@ def choose(
         for k, square in enumerate(torch.cat([normals, defective])):
             tell(len(fit) + k)
             seen = _resized(square, shapes[k % len(shapes)]) if resize == "keep_aspect" else square
-            parts.append(extractor.of_tensor(seen, model.views(n_views)))
+            parts.append(extractor.of_tensor(model.exposed(seen), model.views(n_views)))
         before += steps
         for of in (of for of in asked if _source(of, asked) == (source, resize)):
             fitted[of], scored[of] = rows, torch.stack(parts)
@@ -182,7 +200,7 @@ def choose(
         spread = float(np.var([score.value for score in running]))
         n_views = next((n for n in TRAINING_ROTATIONS if noise / n <= VIEW_VARIANCE * spread), max(TRAINING_ROTATIONS))
         training_views = TRAINING_ROTATIONS[n_views]
-    return Choice(views, resize, readout, n_views, training_views, by_input, by_readout)
+    return Choice(views, resize, exposure, readout, n_views, training_views, light_varies, by_input, by_readout)
 
 
 def _inputs(model_config: ModelConfig, fixed: Collection[str], rectangles: bool) -> list[Input]:

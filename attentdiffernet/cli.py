@@ -108,6 +108,10 @@ def train(
     resize: Annotated[
         str, typer.Option(help="squeeze to a square, or keep_aspect; auto chooses on synthetic defects.")
     ] = "auto",
+    exposure: Annotated[
+        str,
+        typer.Option(help="as_is or standardised; auto: standardised where the training normals' brightness varies."),
+    ] = "auto",
     readout: Annotated[str, typer.Option(help="How scores are read off; auto chooses on synthetic defects.")] = "auto",
     train_views: Annotated[int | None, typer.Option(help="Copies of each training image.", min=1)] = None,
     views: Annotated[int | None, typer.Option(help="Copies of each scored image.", min=1)] = None,
@@ -157,6 +161,7 @@ def train(
         # Until it is chosen, a kind that goes with the aspect; what was given is checked by the class.
         views=("flips" if resize == "keep_aspect" else "rotations") if view_kind == "auto" else view_kind,  # type: ignore[arg-type]
         resize="squeeze" if resize == "auto" else resize,  # type: ignore[arg-type]
+        exposure="as_is" if exposure == "auto" else exposure,  # type: ignore[arg-type]
         readout=base.readout if readout == "auto" else readout,  # type: ignore[arg-type]
     )
     asked: dict[str, Any] = {
@@ -176,12 +181,12 @@ def train(
         source=source or known.source,
     )
     checkpoint.check_folder(out)
-    given_options = {"views": view_kind != "auto", "resize": resize != "auto", "readout": readout != "auto"}
-    given_options |= {"views_per_image": train_views is not None, "n_views": views is not None}
-    fixed = {name for name, was_given in given_options.items() if was_given}
+    by_rule = {"views": view_kind, "resize": resize, "exposure": exposure, "readout": readout}
+    fixed = {name for name, given in by_rule.items() if given != "auto"}
+    fixed |= {name for name, n in (("views_per_image", train_views), ("n_views", views)) if n is not None}
     kept = default_cache() if cache else None
     with bars() as progress:
-        if base.choose and not fixed >= {"views", "resize", "readout"}:
+        if base.choose and not fixed >= by_rule.keys():
             choice = choose(dataset.train, model_config, config, kept, progress, fixed)
             model_config, config, scoring = choice.applied(model_config, config, scoring, fixed)
             err.print(_told(choice), highlight=False, markup=False, soft_wrap=True)
@@ -541,11 +546,12 @@ def _told(choice: "Choice") -> str:
     def table(rates: dict[str, float]) -> str:
         return ", ".join(f"{name} {100 * rate:.1f}" for name, rate in sorted(rates.items(), key=lambda x: -x[1]))
 
-    seen = input_title(choice.views, choice.resize)
+    seen = input_title(choice.views, choice.resize, choice.exposure)
     lines = [f"Views: {seen}; {choice.n_views} in scoring, {choice.training_views} in training"]
     if choice.by_input:
         rates = {input_title(*of): rate for of, rate in choice.by_input.items()}
         lines[0] += f" (AUROC of synthetic defects: {table(rates)})"
+    lines[0] += f"; brightness varies by {choice.light_varies:.0%} from image to image"
     lines.append(f"Readout: {choice.readout}" + (f" ({table(choice.by_readout)})" if choice.by_readout else ""))
     return "\n".join(lines)
 

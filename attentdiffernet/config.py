@@ -14,6 +14,7 @@ Attention = Literal["none", "se", "cbam"]
 ViewKind = Literal["rotations", "quarter_turns", "flips", "dihedral", "none"]
 AttentionTraining = Literal["untrained", "joint", "proxy", "separation"]
 Resize = Literal["squeeze", "keep_aspect"]
+Exposure = Literal["as_is", "standardised"]
 Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mean", "gaussian_full_scale"]
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
 READOUTS: dict[str, str] = {
@@ -28,9 +29,11 @@ READOUTS: dict[str, str] = {
 }
 
 
-def input_title(views: str, resize: str) -> str:
-    """`quarter turns`, or `flips, aspect kept`."""
-    return views.replace("_", " ") + (", aspect kept" if resize == "keep_aspect" else "")
+def input_title(views: str, resize: str, exposure: str = "as_is") -> str:
+    """`quarter turns`, or `flips, aspect kept, exposure standardised`."""
+    parts = [views.replace("_", " ")]
+    parts += ["aspect kept"] * (resize == "keep_aspect") + ["exposure standardised"] * (exposure == "standardised")
+    return ", ".join(parts)
 
 
 VARIANT_TITLES: dict[str, str] = {
@@ -211,6 +214,8 @@ class ModelConfig(Config):
     resize: `squeeze` brings every image to that square, as DifferNet does; `keep_aspect` to a rectangle of the same
         area and of the image's own aspect, so that texture has the same shape in all images of a category whose images
         have not. Features are global averages, so any size will do; but the views must not turn a rectangle.
+    exposure: `as_is`, or `standardised`: brightness and contrast of each image are brought to the same values before
+        all else (data.standardise_exposure), for photographs whose light or exposure time varies.
     """
 
     attention: AttentionConfig = field(default_factory=AttentionConfig)
@@ -220,6 +225,7 @@ class ModelConfig(Config):
     n_scales: int = 3
     feature_scale: float = 1.0
     resize: Resize = "squeeze"
+    exposure: Exposure = "as_is"
     views: ViewKind = "rotations"
     readout: Readout = "z2_of_mean"
 
@@ -243,7 +249,7 @@ class ModelConfig(Config):
 
     @property
     def input_title(self) -> str:
-        return input_title(self.views, self.resize)
+        return input_title(self.views, self.resize, self.exposure)
 
     @property
     def least_side(self) -> int:

@@ -31,6 +31,8 @@ _one_at_a_time = (
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+GREY_MEAN, GREY_STD = 0.449, 0.226  # means of the two above
+LEAST_CONTRAST = 0.02  # what varies less is noise: it is not raised to a full picture
 
 
 def read_image(source: str | Path | BinaryIO, name: str | None = None) -> np.ndarray:
@@ -124,6 +126,14 @@ def to_tensor(image: np.ndarray, image_size: int, least_side: int | None = None)
     h, w = input_shape(height, width, image_size, least_side) if least_side else (image_size, image_size)
     resized = Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float().div_(255)
+
+
+def standardise_exposure(images: Tensor) -> Tensor:
+    """Images (..., 3, H, W) in [0, 1] with the mean and the standard deviation over all pixels and channels that
+    ImageNet has. Colours keep their relations; values may leave [0, 1]. An image of one grey value becomes ImageNet's.
+    """
+    deviation, mean = torch.std_mean(images, (-3, -2, -1), keepdim=True)
+    return (images - mean) * (GREY_STD / deviation.clamp(min=LEAST_CONTRAST)) + GREY_MEAN
 
 
 def even_angles(n_views: int) -> Tensor:

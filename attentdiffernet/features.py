@@ -61,7 +61,7 @@ class FeatureExtractor:
         """Of all that makes features of views: equal for models whose features are equal."""
         config = self.model.config
         digest = hashlib.sha256(f"{FEATURES_VERSION} {config.attention}".encode())
-        digest.update(f"{config.image_size} {config.n_scales} {config.resize}".encode())
+        digest.update(f"{config.image_size} {config.n_scales} {config.resize} {config.exposure}".encode())
         for tensor in self.model.backbone.state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()

@@ -49,7 +49,14 @@ TEXTS = ("results", "data", "models", "tag")
 TABLES = ("model", "training", "scoring")
 KEYS = (*TEXTS, *LISTS, "best_on_test", *TABLES)
 RAY_RETRIES = 5  # of a run whose node was lost
-CHOSEN = {"views": "model", "resize": "model", "readout": "model", "views_per_image": "training", "n_views": "scoring"}
+CHOSEN = {
+    "views": "model",
+    "resize": "model",
+    "exposure": "model",
+    "readout": "model",
+    "views_per_image": "training",
+    "n_views": "scoring",
+}
 AXES = {"model": ("weights",), "training": ("seed",)}  # options that the lists give
 
 
@@ -87,7 +94,7 @@ class Task:
     @property
     def chooses(self) -> bool:
         """Whether views and readout are chosen for the category (choice.choose), and not all given."""
-        return self.training.recipe == "fast" and not {"views", "resize", "readout"} <= set(self.fixed)
+        return self.training.recipe == "fast" and not {"views", "resize", "exposure", "readout"} <= set(self.fixed)
 
     @property
     def features(self) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .backbone import CHANNELS, AlexNetFeatures, load_weights
 from .config import ModelConfig
-from .data import even_views, to_tensor
+from .data import even_views, standardise_exposure, to_tensor
 from .flow import Whitening, build_flow, negative_log_likelihood
 
 
@@ -45,7 +45,11 @@ class AttentDifferNet(nn.Module):
     def prepare(self, image: np.ndarray) -> Tensor:
         """(H, W, 3) uint8 -> what the views are made of: (3, S, S), or (3, h, w) with `resize="keep_aspect"`."""
         keep = self.config.resize == "keep_aspect"
-        return to_tensor(image, self.config.image_size, self.config.least_side if keep else None)
+        return self.exposed(to_tensor(image, self.config.image_size, self.config.least_side if keep else None))
+
+    def exposed(self, images: Tensor) -> Tensor:
+        """Images (..., 3, H, W) in [0, 1] in the configured exposure: the last step of `prepare`."""
+        return standardise_exposure(images) if self.config.exposure == "standardised" else images
 
     def scales(self, views: Tensor) -> list[Tensor]:
         """(V, 3, S, S) -> the same views at S, S/2, S/4, by nearest neighbour as in DifferNet's reference code."""

@@ -64,8 +64,12 @@ def train(
     Raises DatasetError for too few images and ImageError for one that cannot be read, AttentDifferNetError for options
     that the recipe does not have.
     """
-    if config.recipe == "paper" and (model_config.views != "rotations" or model_config.flow.whitening):
-        raise AttentDifferNetError("The recipe paper takes rotations as views, and a flow without whitening")
+    if config.recipe == "paper" and (
+        model_config.views != "rotations" or model_config.flow.whitening or model_config.exposure != "as_is"
+    ):
+        raise AttentDifferNetError(
+            "The recipe paper takes rotations of images as they are, no whitening before the flow"
+        )
     fit, held_out = split_normals(images, config)
     model = AttentDifferNet(model_config, config.seed).eval()
     if model_config.attention.training != "untrained" and model_config.attention.kind != "none":

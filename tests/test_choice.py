@@ -16,20 +16,22 @@ from attentdiffernet.errors import DatasetError
 FLOW = FlowConfig(n_blocks=1, hidden_width=8, hidden_layers=1)
 CONFIG = TrainingConfig(epochs=1, calibration_fraction=0.4)
 SMALL = ModelConfig(flow=FLOW, weights="random", image_size=96, n_scales=1)
-ALL = {"views", "resize", "readout"}
+ALL = {"views", "resize", "exposure", "readout"}
 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
-    """parts(shape, n) -> n images of parts that all lie alike: stripes, and a disc left of the middle."""
+    """parts(shape, n, light) -> n images of parts that all lie alike: stripes, and a disc left of the middle; light: by
+    how much at most the exposure differs."""
 
-    def make(height=96, width=96, n=10):
+    def make(height=96, width=96, n=10, light=0.0):
         folder = tmp_path_factory.mktemp("parts")
         rng = np.random.default_rng(height + width)
         y, x = np.mgrid[0:height, 0:width]
         for k in range(n):
             disc = np.hypot(x - width / 3 - rng.normal(), y - height / 3 - rng.normal()) < min(height, width) / 5
             grey = 128 + 60 * np.sin(x / 3) - 90 * disc + 4 * rng.normal(size=(height, width))
+            grey *= 1 + light * (2 * k / (n - 1) - 1)
             Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB").save(folder / f"{k}.png")
         return [InspectionImage(path, f"good/{path.name}", "good", 0) for path in sorted(folder.iterdir())]
 
@@ -48,6 +50,15 @@ def test_the_choice_is_one_of_those_compared_and_repeatable(parts):
     assert all(0 <= area <= 1 for area in [*one.by_input.values(), *one.by_readout.values()])
     if one.views in FEW_VIEWS:
         assert one.n_views == one.training_views == len(FEW_VIEWS[one.views])
+
+
+def test_unsteady_light_is_taken_out_and_steady_light_kept(parts):
+    steady, unsteady = choose(parts(), SMALL, CONFIG), choose(parts(light=0.5), SMALL, CONFIG)
+    assert (steady.exposure, unsteady.exposure) == ("as_is", "standardised")
+    assert steady.light_varies < 0.02 and 0.2 < unsteady.light_varies < 0.5
+    model, _, _ = unsteady.applied(SMALL, CONFIG, ScoringConfig())
+    assert model.exposure == "standardised" and model.input_title.endswith(", exposure standardised")
+    assert choose(parts(light=0.5), SMALL, CONFIG, fixed={"exposure", "views"}).exposure == "as_is"
 
 
 def test_the_variant_plays_no_part(parts):

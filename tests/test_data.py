@@ -31,6 +31,7 @@ from attentdiffernet.data import (
     read_image,
     read_mask,
     rotations,
+    standardise_exposure,
     to_tensor,
 )
 from attentdiffernet.errors import DatasetError, ImageError
@@ -189,6 +190,20 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path):
         file.truncate(100_000_001)  # a hole: takes no room
     with pytest.raises(ImageError, match="has 100 MB; the limit is 100 MB"):
         read_image(tmp_path / "large.png")
+
+
+def test_exposure_is_forgotten_and_colour_is_kept():
+    image = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.9, 0.5, 0.2]).view(
+        3, 1, 1
+    )
+    found = standardise_exposure(image)
+    assert abs(found.mean() - np.mean(IMAGENET_MEAN)) < 1e-3 and abs(found.std() - np.mean(IMAGENET_STD)) < 1e-3
+    torch.testing.assert_close(standardise_exposure(0.3 * image + 0.1), found, atol=1e-5, rtol=1e-5)
+    assert found[0].mean() > found[1].mean() > found[2].mean()
+    two = torch.stack([image, image.flip(2) * 0.5])
+    torch.testing.assert_close(standardise_exposure(two), torch.stack([found, found.flip(2)]), atol=1e-5, rtol=1e-5)
+    flat = standardise_exposure(torch.full((3, 8, 8), 0.7) + 1e-4 * torch.rand(3, 8, 8))
+    assert flat.std() < 0.01, "noise of a flat image is not raised to a picture"
 
 
 def test_to_tensor():

@@ -282,6 +282,20 @@ def test_texture_keeps_its_shape_where_the_aspect_is_kept(small):
     assert (kept - features(square, "squeeze")).norm() < 0.3 * (squeezed - features(square, "squeeze")).norm()
 
 
+def test_standardised_exposure_makes_scores_blind_to_light(small):
+    rng = np.random.default_rng(0)
+    bright = rng.integers(80, 200, (63, 63, 3)).astype(np.uint8)
+    dark = (bright * 0.5).round().astype(np.uint8)
+
+    def score(image, exposure):
+        model = small(exposure=exposure, views="none")
+        with torch.inference_mode():
+            return model.row_scores(model.features(make_views(model.prepare(image), model.views(1)))).item()
+
+    assert score(dark, "standardised") == pytest.approx(score(bright, "standardised"), rel=0.01)
+    assert abs(score(dark, "as_is") / score(bright, "as_is") - 1) > 0.05
+
+
 @pytest.mark.parametrize("views", ["rotations", "quarter_turns", "dihedral"])
 def test_views_that_turn_a_rectangle_are_refused(views):
     with pytest.raises(AttentDifferNetError, match=r"keep_aspect needs views that leave a rectangle upright"):
