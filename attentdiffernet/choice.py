@@ -11,7 +11,9 @@ category are scored alike and compared in pairs.
    synthetic defects (`synthetic.py`) are told apart best, by the Mahalanobis distance of view-averaged features.
    Rotations, of which many are needed, must be better than the best of the others by more than the standard error of
    the difference (DeLong, p < 0.32), and flips by more than chance (p < 0.05): they make the model blind to parts put
-   in mirrored. `dihedral`, which does so too, is for those who ask for it.
+   in mirrored. Quarter turns become `dihedral`, which does so too, where a density of quarter turns alone hardly tells
+   normals from their mirror images (AUROC of HANDED at most): then little is lost, and the flow, which memorises
+   less the more copies it sees, has twice as many.
 3. Readout: `z2_of_mean`, unless another that the flow allows is better on the same images by more than the standard
    error of the difference (DeLong, p < 0.32).
 4. Number of rotations: the fewest of 16, 32, 64 for which the variance that the choice of views adds to a score is at
@@ -44,7 +46,7 @@ from .data import FEW_VIEWS, InspectionImage, input_shape, read_image, to_tensor
 from .features import FeatureExtractor, Progress, no_progress
 from .model import AttentDifferNet
 from .scoring import running_score
-from .statistics import auroc, delong_test
+from .statistics import BEYOND_STANDARD_ERROR, auroc, beats
 from .synthetic import add_defect
 from .training import fit_flow, fit_gaussian, split_normals
 
@@ -55,10 +57,11 @@ DEFECTS = 2  # synthetic, of each normal held out
 FITTED_VIEWS, COMPARED_VIEWS = {"rotations": 4, "dihedral": 6}, {"rotations": 8, "dihedral": 6}
 # Standard deviation of the log of mean brightness. ±15 % evenly spread have 0.087.
 UNSTEADY_LIGHT = 0.1
+HANDED = 2 / 3  # a mirrored part is told from a right one twice out of three times
 SQUARE = 1.05  # aspects up to this, or its inverse, count as square
 TRAINING_ROTATIONS = {16: 8, 32: 24, 64: 48}  # by rotations in scoring
 VIEW_VARIANCE = 0.05
-BEYOND_CHANCE, BEYOND_STANDARD_ERROR = 0.05, 0.32
+BEYOND_CHANCE = 0.05
 MUST_WIN: dict[ViewKind, float] = {"rotations": BEYOND_STANDARD_ERROR, "flips": BEYOND_CHANCE}
 COMPARED: tuple[Readout, ...] = ("z2_of_mean", "z2", "gaussian_of_mean", "gaussian", "gaussian_full_scale")
 
@@ -67,8 +70,8 @@ Input = tuple[ViewKind, Resize]
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and what it rests on: how much light varies, and the AUROC on synthetic defects, by input and
-    by readout."""
+    """What was chosen, and what it rests on: how much light varies, how well mirrored normals are told (AUROC; None
+    where that was not asked), and the AUROC on synthetic defects, by input and by readout."""
 
     views: ViewKind
     resize: Resize
@@ -77,6 +80,7 @@ class Choice:
     n_views: int
     training_views: int
     light_varies: float
+    handed: float | None
     by_input: dict[Input, float]
     by_readout: dict[str, float]
 
@@ -136,6 +140,7 @@ def choose(
 
     fitted: dict[Input, Tensor] = {}  # features (N, V, 768)
     scored: dict[Input, Tensor] = {}  # of normals, then of the same with a defect
+    dihedral = torch.empty(0)  # the same, of six dihedral views
     sources = list(dict.fromkeys(_source(of, asked) for of in asked))
     steps, before = len(fit) + len(labels), 0
 
@@ -156,42 +161,53 @@ def choose(
             seen = _resized(square, shapes[k % len(shapes)]) if resize == "keep_aspect" else square
             parts.append(extractor.of_tensor(model.exposed(seen), model.views(n_views)))
         before += steps
+        rows_scored = torch.stack(parts)
+        if source == "dihedral":
+            dihedral = rows_scored
         for of in (of for of in asked if _source(of, asked) == (source, resize)):
-            fitted[of], scored[of] = rows, torch.stack(parts)
+            fitted[of], scored[of] = rows, rows_scored
             if of[0] != source:
                 which = [int((FEW_VIEWS[source] - view).abs().sum((1, 2)).argmin()) for view in FEW_VIEWS[of[0]]]
                 fitted[of], scored[of] = fitted[of][:, which], scored[of][:, which]
     tell(0)
 
-    def scores(of: Input, name: Readout) -> np.ndarray:
+    def scores(features: Tensor, name: Readout) -> np.ndarray:
         model.config = dataclasses.replace(model.config, readout=name)
         with torch.inference_mode():
-            return model.score(scored[of]).numpy()
+            return model.score(features).numpy()
 
-    best, by_input = asked[0], {}
+    best, by_input, handed = asked[0], {}, None
     if len(asked) > 1:
         distances: dict[Input, np.ndarray] = {}
         for of, rows in fitted.items():
             fit_gaussian(model, rows.flatten(0, 1))
-            distances[of] = scores(of, "gaussian_of_mean")
+            distances[of] = scores(scored[of], "gaussian_of_mean")
         by_input = {of: auroc(labels, values) for of, values in distances.items()}
         best = max((of for of in by_input if of[0] not in MUST_WIN), key=by_input.__getitem__, default=best)
         for kind, p_value in MUST_WIN.items():
             rival = max((of for of in by_input if of[0] == kind), key=by_input.__getitem__, default=best)
-            if _better(labels, distances[rival], distances[best], p_value):
+            if beats(labels, distances[rival], distances[best], p_value):
                 best = rival
+        if best[0] == "quarter_turns":  # two turns of each normal, then the same two mirrored
+            fit_gaussian(model, fitted[best].flatten(0, 1))
+            turns = dihedral[: len(normals)].unflatten(1, (3, 2))[:, [0, 2]].transpose(0, 1).flatten(0, 1)
+            handed = auroc(np.repeat([0, 1], len(normals)), scores(turns, "gaussian_of_mean"))
 
     fit_flow(model.flow, fit_gaussian(model, fitted[best].flatten(0, 1)), config)
     readout, by_readout = model_config.readout, {}
     if "readout" not in fixed:
         whitening = model_config.flow.whitening
-        readings = {name: scores(best, name) for name in COMPARED if whitening or not name.startswith("gaussian")}
+        readings = {
+            name: scores(scored[best], name) for name in COMPARED if whitening or not name.startswith("gaussian")
+        }
         by_readout = {str(name): auroc(labels, values) for name, values in readings.items()}
         best_readout = max(readings, key=lambda name: by_readout[name])
-        better = _better(labels, readings[best_readout], readings[COMPARED[0]], BEYOND_STANDARD_ERROR)
+        better = beats(labels, readings[best_readout], readings[COMPARED[0]], BEYOND_STANDARD_ERROR)
         readout = best_readout if better else COMPARED[0]
 
     views, resize = best
+    if handed is not None and handed <= HANDED:
+        views = "dihedral"
     n_views = training_views = len(FEW_VIEWS.get(views, ()))
     if views == "rotations":
         model.config = dataclasses.replace(model.config, readout=readout)
@@ -200,7 +216,7 @@ def choose(
         spread = float(np.var([score.value for score in running]))
         n_views = next((n for n in TRAINING_ROTATIONS if noise / n <= VIEW_VARIANCE * spread), max(TRAINING_ROTATIONS))
         training_views = TRAINING_ROTATIONS[n_views]
-    return Choice(views, resize, exposure, readout, n_views, training_views, light_varies, by_input, by_readout)
+    return Choice(views, resize, exposure, readout, n_views, training_views, light_varies, handed, by_input, by_readout)
 
 
 def _inputs(model_config: ModelConfig, fixed: Collection[str], rectangles: bool) -> list[Input]:
@@ -228,10 +244,3 @@ def _resized(image: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def _some(images: Sequence[InspectionImage], most: int, rng: torch.Generator) -> list[InspectionImage]:
     return [images[i] for i in sorted(torch.randperm(len(images), generator=rng)[:most].tolist())]
-
-
-def _better(labels: np.ndarray, one: np.ndarray, other: np.ndarray, p_value: float) -> bool:
-    """Whether the first tells normals from anomalies better than the second, with at most this p-value."""
-    if auroc(labels, one) <= auroc(labels, other) or len(labels) < 4:
-        return False
-    return delong_test(labels, one, other).p_value < p_value

@@ -552,6 +552,8 @@ def _told(choice: "Choice") -> str:
         rates = {input_title(*of): rate for of, rate in choice.by_input.items()}
         lines[0] += f" (AUROC of synthetic defects: {table(rates)})"
     lines[0] += f"; brightness varies by {choice.light_varies:.0%} from image to image"
+    if choice.handed is not None:
+        lines[0] += f"; mirrored normals are told with AUROC {100 * choice.handed:.1f}"
     lines.append(f"Readout: {choice.readout}" + (f" ({table(choice.by_readout)})" if choice.by_readout else ""))
     return "\n".join(lines)
 

@@ -113,6 +113,8 @@ class AttentionConfig(Config):
     training: `untrained` leaves the blocks as they were initialised; `joint`, `proxy` and `separation` train them on
         training normals, convolutions frozen, and freeze them before the flow is fitted (attention_training.py). The
         default was best on synthetic defects at the scale it is trained at (scripts/choose_attention.py).
+    strength: set by training `separation`: the share of what was learned that was kept, a factor on the gates' logits.
+        0 where no share told synthetic defects in other normals better than none did: all gates are then 1.
     """
 
     kind: Attention = "none"
@@ -120,9 +122,12 @@ class AttentionConfig(Config):
     reduction: int = 16
     kernel_size: int = 7
     training: AttentionTraining = "separation"
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.strength <= 1:
+            raise AttentDifferNetError(f"strength must lie in 0..1, got {self.strength}")
         if not 1 <= self.reduction <= 64:
             raise AttentDifferNetError(f"reduction must lie in 1..64 (64 channels after conv1), got {self.reduction}")
         if not 1 <= self.kernel_size < 128 or self.kernel_size % 2 == 0:
@@ -147,6 +152,8 @@ class AttentionConfig(Config):
         kernel = f", spatial kernel {self.kernel_size}" if self.kind == "cbam" else ""
         place = self.placement.replace("_", " ")
         training = "untrained" if self.training == "untrained" else f"trained ({self.training})"
+        if self.strength < 1:
+            training += f", {self.strength:.0%} of it kept"
         return f"{self.kind.upper()} {place}, reduction {self.reduction}{kernel}, {training}"
 
     @property
@@ -158,6 +165,8 @@ class AttentionConfig(Config):
             return "The gates are untrained (random): their maps show nothing learned."
         if self.training == "joint":
             return "The gates were trained for likelihood together with a flow, with frozen convolutions."
+        if self.strength == 0:
+            return "What the gates learned told synthetic defects no better than DifferNet: they were left at 1."
         return "The gates were trained on synthetic defects in training normals, with frozen convolutions."
 
 

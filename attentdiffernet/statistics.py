@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 Floats = NDArray[np.float64]
+BEYOND_STANDARD_ERROR = 0.32  # two-sided p value of a difference of one standard error
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,15 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, lev
     showed it (Clopper-Pearson), and the p value is that of a sign test on those pairs.
     """
     return delong_test_of_means(labels, [_scores(scores_a)], [_scores(scores_b)], level)
+
+
+def beats(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, p_value: float) -> bool:
+    """Whether the AUROC of a is the higher one with at most this p value (`delong_test`): what a rule asks before it
+    leaves its default. False where there are fewer than two images of a class."""
+    anomalous = _is_anomalous(labels, _scores(scores_a), _scores(scores_b))
+    if min(anomalous.sum(), (~anomalous).sum()) < 2 or auroc(labels, scores_a) <= auroc(labels, scores_b):
+        return False
+    return delong_test(labels, scores_a, scores_b).p_value < p_value
 
 
 def delong_test_of_means(

@@ -438,3 +438,13 @@ def test_rate_interval_by_hand():
 def test_a_bootstrap_refuses_bad_input(numerators, denominators, strata, message):
     with pytest.raises(ValueError, match=message):
         st.bootstrap_ratio(numerators, denominators, strata)
+
+
+def test_what_beats_another_is_told_by_a_paired_test():
+    labels = np.repeat([0, 1], 30)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=60)
+    weak, strong = noise + 0.5 * labels, noise + 3 * labels
+    assert st.beats(labels, strong, weak, 0.05) and not st.beats(labels, weak, strong, 0.05)
+    assert not st.beats(labels, weak + 1e-9 * rng.normal(size=60), weak, 0.05)
+    assert not st.beats([0, 0, 1], [0, 0, 1], [1, 1, 0], 0.32), "one anomalous image proves nothing"
