@@ -68,12 +68,12 @@ def test_separation_raises_the_scores_of_defects(paths, monkeypatch):
     monkeypatch.setattr(attention_training, "STEPS", {"separation": 30})
     monkeypatch.setattr(attention_training, "LEARNING_RATE", {"separation": 1e-2})
     monkeypatch.setattr(attention_training, "REFIT_STEPS", 100)
-    monkeypatch.setattr(attention_training, "_drawn", lambda normals, rng: torch.stack([normals[i] for i in range(3)]))
+    monkeypatch.setattr(attention_training, "_drawn", lambda normals, rng: torch.stack([normals[i] for i in range(4)]))
     monkeypatch.setattr(attention_training, "add_defect", blackened)
     losses = []
     model = to_train("cbam", "separation")
     watch = lambda step, loss, spread: losses.append(loss)  # noqa: E731
-    fit_attention(model, paths, seed=0, watch=watch, guard=False)
+    fit_attention(model, paths * 2, seed=0, watch=watch, guard=False)
     assert np.mean(losses[20:]) < 0.9 * np.mean(losses[:5])
     assert all(math.isfinite(loss) for loss in losses)
 
