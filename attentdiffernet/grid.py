@@ -122,7 +122,7 @@ class Outcome:
     """What a run came to: rows of its score file, or why it failed; details: a traceback where that is a fault.
 
     best_epoch, best_scores: of the run that is the best on test images, where the task asks for it. cost: seconds,
-    views and machine, as in RUN.json.
+    views and machine, as in RUN.json. strength: share that was kept of what attention has learned.
     """
 
     scores: list[tuple[str, str, int, float]] | None = None
@@ -132,6 +132,7 @@ class Outcome:
     best_epoch: int = 0
     best_scores: list[tuple[str, str, int, float]] | None = None
     cost: dict[str, float | int | str] = field(default_factory=dict)
+    strength: float = 1.0
 
     @classmethod
     def from_json(cls, text: str) -> "Outcome":
@@ -380,7 +381,8 @@ def execute(task: Task) -> Outcome:
         def rows(scores: list[float]) -> list[tuple[str, str, int, float]]:
             return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
 
-        outcome = Outcome(rows(scores), (n_views, model.input_title, model.readout))
+        chosen = (n_views, model.input_title, model.readout)
+        outcome = Outcome(rows(scores), chosen, strength=model.attention.strength)
         if best:
             seconds["training_s"] -= best.seconds
             seconds["scoring_s"] += best.seconds
@@ -578,7 +580,7 @@ def _outcome(future: "Future[Outcome]") -> Outcome:
 def _written(task: Task, outcome: Outcome, commit: str) -> Outcome:
     import pandas as pd
 
-    options = task.options | {"cost": outcome.cost}
+    options = task.options | {"cost": outcome.cost, "attention_strength": outcome.strength}
     try:  # `last` first: the other is shown beside it only
         for found, best in ((outcome.scores, False), (outcome.best_scores, True)):
             if found is not None:

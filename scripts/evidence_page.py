@@ -34,7 +34,9 @@ def page(results_dir: Path, grids: Path) -> str:
     fair = [m for m in everything if not m.flatters]
     groups = grouped(fair)
     found = contrasts(groups)
-    costs = {m.run.run: (results.read_options(results_dir, m.run) or {}).get("cost", {}) for m in fair}
+    kept = {m.run.run: results.read_options(results_dir, m.run) or {} for m in fair}
+    costs = {run: options.get("cost", {}) for run, options in kept.items()}
+    strengths = {run: options.get("attention_strength", 1.0) for run, options in kept.items()}
     lines = [
         "## Does attention help?",
         "",
@@ -48,7 +50,7 @@ def page(results_dir: Path, grids: Path) -> str:
     for key in sorted({m.key for m in fair}, key=lambda key: (key.startswith("sample/"), key)):
         here = [group for group in groups if group.first.key == key]
         lines += [*category(key, here, found, best), *published_of(key, published)]
-        lines += each_run([m for group in here for m in group.runs], best, costs)
+        lines += each_run([m for group in here for m in group.runs], best, costs, strengths)
     lines += where_maps_look(results_dir)
     lines += [*never_measured(published, {(m.run.dataset, m.run.category) for m in fair}), *cost(groups, costs)]
     return "\n".join([*lines, *commands(fair, results_dir, grids)]).rstrip()
@@ -213,7 +215,9 @@ def category(key: str, groups: list[Group], found: list[Contrast], best: dict[st
     ]
 
 
-def each_run(runs: list[Measured], best: dict[str, Measured], costs: dict[str, dict[str, Any]]) -> list[str]:
+def each_run(
+    runs: list[Measured], best: dict[str, Measured], costs: dict[str, dict[str, Any]], strengths: dict[str, float]
+) -> list[str]:
     head = ["Run", "Epochs, views, readout", "AUROC, % (95 %)", "Δ to DifferNet of that seed", "p, DeLong"]
     head += ["p, bootstrap", "*flatters:* AUROC, % (epoch)", "Cost, s", "Commit"]
     rows = []
@@ -221,7 +225,8 @@ def each_run(runs: list[Measured], best: dict[str, Measured], costs: dict[str, d
         i, b = m.interval, best.get(m.run.run + results.BEST)
         rows.append([
             f"`{m.run.run}`",
-            f"{m.run.epochs}, {m.run.n_views} {m.run.views.replace('_', ' ')}, {m.run.readout}".rstrip(", "),
+            f"{m.run.epochs}, {m.run.n_views} {m.run.views.replace('_', ' ')}, {m.run.readout}".rstrip(", ")
+            + (f"; {strengths[m.run.run]:.0%} of the gates kept" if strengths[m.run.run] < 1 else ""),
             f"{100 * i.auroc:.1f} ({100 * i.low:.1f} to {100 * i.high:.1f})",
             points(m.delong) if m.delong else "",
             p_text(m.delong.p_value) if m.delong else "",
