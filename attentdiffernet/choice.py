@@ -115,10 +115,8 @@ def choose(
         _some(part, most, rng)
         for part, most in zip(split_normals(images, config), (FITTED_IMAGES, HELD_OUT_IMAGES), strict=True)
     )
-    light_varies = float(np.std([np.log(max(1.0, read_image(image.path).mean())) for image in fit]))
-    exposure = model_config.exposure
-    if "exposure" not in fixed:
-        exposure = "standardised" if light_varies > UNSTEADY_LIGHT else "as_is"
+    light_varies = spread_of_brightness(fit)
+    exposure = model_config.exposure if "exposure" in fixed else exposure_for(light_varies)
     plain = dataclasses.replace(
         model_config,
         attention=AttentionConfig(),
@@ -217,6 +215,15 @@ def choose(
         n_views = next((n for n in TRAINING_ROTATIONS if noise / n <= VIEW_VARIANCE * spread), max(TRAINING_ROTATIONS))
         training_views = TRAINING_ROTATIONS[n_views]
     return Choice(views, resize, exposure, readout, n_views, training_views, light_varies, handed, by_input, by_readout)
+
+
+def spread_of_brightness(images: Sequence[InspectionImage]) -> float:
+    """Standard deviation, over the images, of the natural logarithm of an image's mean brightness."""
+    return float(np.std([np.log(max(1.0, read_image(image.path).mean())) for image in images]))
+
+
+def exposure_for(light_varies: float) -> Exposure:
+    return "standardised" if light_varies > UNSTEADY_LIGHT else "as_is"
 
 
 def _inputs(model_config: ModelConfig, fixed: Collection[str], rectangles: bool) -> list[Input]:

@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy.py mvtec_ad/bottle mtd/magnetic_tile      below $ATTENTDIFFERNET_DATA, ImageNet features
     python benchmarks/accuracy.py sample/wafer                           the synthetic sample set in data/, bundled
+    python benchmarks/accuracy.py --exposure as_is ...                   another exposure than the rule's
     python benchmarks/accuracy.py --paper 6 mvtec_ad/bottle              adds the recipe `paper` after so many epochs
 
 Each row is one DifferNet of the recipe `fast` with the views of that row (the rule's own choice is in `results/`), and
@@ -26,7 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from attentdiffernet import reference  # noqa: E402
-from attentdiffernet.config import READOUTS, RECIPES, ModelConfig, Readout, TrainingConfig, ViewKind  # noqa: E402
+from attentdiffernet.choice import exposure_for, spread_of_brightness  # noqa: E402
+from attentdiffernet.config import (  # noqa: E402
+    READOUTS,
+    RECIPES,
+    Exposure,
+    ModelConfig,
+    Readout,
+    TrainingConfig,
+    ViewKind,
+)
 from attentdiffernet.data import FEW_VIEWS, InspectionDataset, make_views  # noqa: E402
 from attentdiffernet.features import FeatureExtractor, default_cache  # noqa: E402
 from attentdiffernet.model import AttentDifferNet  # noqa: E402
@@ -49,6 +59,7 @@ ROTATIONS = {"magnetic_tile": [(4, 4)]}
 MORE_ROTATIONS = [(4, 16), (8, 16), (16, 16)]
 PAPER = RECIPES["paper"].training
 PUBLISHED = read_published(ROOT / "results")
+RECIPE = ["exposure", "views", "train_views"]  # what tells detectors of a category apart
 PAPER_VIEWS = 16  # in scoring; its own 64 take most of an hour for the tiles
 
 
@@ -63,14 +74,16 @@ def seconds_per_view(model: AttentDifferNet) -> float:
     return float(np.median(times)) / len(views)
 
 
-def measure(name: str) -> list[dict[str, object]]:
+def measure(name: str, exposure: Exposure | None) -> list[dict[str, object]]:
     real = not name.startswith("sample/")
     root = Path(os.environ["ATTENTDIFFERNET_DATA"]) / name if real else ROOT / "data" / name
     dataset = InspectionDataset(root)
     config = TrainingConfig()
     fit, _ = split_normals(dataset.train, config)
     labels = [image.label for image in dataset.test]
-    base = ModelConfig(weights="imagenet" if real else "bundled")
+    base = ModelConfig(
+        weights="imagenet" if real else "bundled", exposure=exposure or exposure_for(spread_of_brightness(fit))
+    )
     model = AttentDifferNet(base).eval()
     cost = seconds_per_view(model)
     rows: list[dict[str, object]] = []
@@ -92,7 +105,8 @@ def measure(name: str) -> list[dict[str, object]]:
             for n in group_ends(tested.shape[1]):
                 with torch.inference_mode():
                     interval = auroc_interval(labels, model.score(tested[:, :n]).tolist())
-                row = {"category": name, "views": kind, "train_views": fitted.shape[1], "score_views": n}
+                row = {"category": name, "exposure": base.exposure, "views": kind}
+                row |= {"train_views": fitted.shape[1], "score_views": n}
                 row |= {"readout": readout, "auroc": interval.auroc, "ci_low": interval.low, "ci_high": interval.high}
                 rows.append(row | {"train_seconds": round(seconds, 1), "epochs": config.epochs})
         last = {str(row["readout"]): round(100 * cast(float, row["auroc"]), 2) for row in rows[-len(READOUTS) * 9 :]}
@@ -121,7 +135,8 @@ def measure_paper(name: str, epochs: int) -> list[dict[str, object]]:
     rng = torch.Generator().manual_seed(config.seed)
     scores = [reference.score(model, image.path, rng, PAPER_VIEWS) for image in dataset.test]
     interval = auroc_interval([image.label for image in dataset.test], scores)
-    row = {"category": name, "views": "paper", "train_views": config.views_per_image, "score_views": PAPER_VIEWS}
+    row = {"category": name, "exposure": "as_is", "views": "paper"}
+    row |= {"train_views": config.views_per_image, "score_views": PAPER_VIEWS}
     row |= {"readout": "z2", "auroc": interval.auroc, "ci_low": interval.low, "ci_high": interval.high}
     print(row, f"{seconds:.0f} s", flush=True)
     return [row | {"train_seconds": round(seconds, 1), "epochs": epochs}]
@@ -135,12 +150,14 @@ def picture(frame: pd.DataFrame, name: str) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     paper, frame = frame[frame["views"] == "paper"], frame[frame["views"] != "paper"]
-    full = frame[frame["score_views"] == frame.groupby(["views", "train_views"])["score_views"].transform("max")]
+    full = frame[frame["score_views"] == frame.groupby(RECIPE)["score_views"].transform("max")]
+    exposures = set(frame["exposure"])
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharey=True)
-    for (kind, n), group in full[full["readout"] == "z2_of_mean"].groupby(["views", "train_views"]):
+    for (exposure, kind, n), group in full[full["readout"] == "z2_of_mean"].groupby(RECIPE):
         row = group.iloc[0]
         error = [[100 * (row.auroc - row.ci_low)], [100 * (row.ci_high - row.auroc)]]
-        left.errorbar(row.train_seconds, 100 * row.auroc, error, fmt="o", color=COLOURS[kind], capsize=2)
+        filled = {} if exposure == "standardised" or len(exposures) == 1 else {"mfc": "none"}
+        left.errorbar(row.train_seconds, 100 * row.auroc, error, fmt="o", color=COLOURS[kind], capsize=2, **filled)
         label = f"{kind.replace('_', ' ')}, {n}"
         left.annotate(
             label, (row.train_seconds, 100 * row.auroc), xytext=(5, 5), textcoords="offset points", fontsize=8
@@ -165,13 +182,16 @@ def picture(frame: pd.DataFrame, name: str) -> None:
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_formatter(NullFormatter())
     left.margins(x=0.25)
-    for (kind, n), group in frame[frame["readout"] == "z2_of_mean"].groupby(["views", "train_views"]):
+    for (exposure, kind, n), group in frame[frame["readout"] == "z2_of_mean"].groupby(RECIPE):
         label = f"{kind.replace('_', ' ')}, {n} in training"
-        right.plot(group["score_views"], 100 * group["auroc"], "o-", color=COLOURS[kind], label=label, alpha=0.8, ms=4)
+        style = "-" if exposure == "standardised" or len(exposures) == 1 else ":"
+        if style == ":":
+            label += ", exposure as is"
+        right.plot(group["score_views"], 100 * group["auroc"], f"o{style}", color=COLOURS[kind], label=label, ms=4)
     right.set(xlabel="views per scored image", xscale="log")
     right.set_xticks(ticks := sorted(set(frame["score_views"])), [str(tick) for tick in ticks])
     right.minorticks_off()
-    right.legend(fontsize=7)
+    right.legend(fontsize=6 if len(exposures) > 1 else 7)
     figure.suptitle(f"{name}: DifferNet, recipe fast, z² of the mean; 95 % intervals (DeLong)", fontsize=10)
     figure.savefig(OUT.with_name(f"accuracy-{name.replace('/', '-')}.png"), dpi=110)
 
@@ -179,14 +199,15 @@ def picture(frame: pd.DataFrame, name: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("categories", nargs="+", help="DATASET/CATEGORY")
+    parser.add_argument("--exposure", choices=["as_is", "standardised"], help="by default what the rule chooses")
     parser.add_argument("--paper", type=int, metavar="EPOCHS", help="measure the recipe paper instead")
     asked = parser.parse_args()
     for name in asked.categories:
-        rows = pd.DataFrame(measure_paper(name, asked.paper) if asked.paper else measure(name))
+        rows = pd.DataFrame(measure_paper(name, asked.paper) if asked.paper else measure(name, asked.exposure))
         if OUT.exists():
             others = pd.read_csv(OUT)
-            anew = (others["category"] == name) & ((others["views"] == "paper") == bool(asked.paper))
-            rows = pd.concat([others[~anew], rows])
+            anew = (others["category"] == name) & (others["exposure"] == rows["exposure"].iloc[0])
+            rows = pd.concat([others[~(anew & ((others["views"] == "paper") == bool(asked.paper)))], rows])
         rows.sort_values("category", kind="stable").to_csv(OUT, index=False, float_format="%.6g", lineterminator="\n")
         picture(rows[rows["category"] == name], name)
 

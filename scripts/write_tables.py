@@ -15,7 +15,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from attentdiffernet.config import VARIANT_TITLES  # noqa: E402
+from attentdiffernet.config import VARIANT_TITLES, input_title  # noqa: E402
 from demo.evidence import category_title, contrasts, grouped, measured  # noqa: E402
 from scripts.evidence_page import options, page  # noqa: E402
 
@@ -100,21 +100,23 @@ def readouts_table(path: Path) -> str:
     """Markdown: AUROC of every readout on the real categories, by kind of views; the most views of each."""
     frame = pd.read_csv(path)
     frame = frame[~frame["category"].str.startswith("sample/") & (frame["views"] != "paper")]
-    most = frame.groupby(["category", "views", "train_views"])["score_views"].transform("max")
+    recipe = ["category", "exposure", "views", "train_views"]
+    most = frame.groupby(recipe)["score_views"].transform("max")
     frame = frame[frame["score_views"] == most]
     readouts = list(dict.fromkeys(frame["readout"]))
     lines = [
         "| Category | Views (training, scoring) | " + " | ".join(f"`{name}`" for name in readouts) + " |",
         "| --- | --- |" + " --- |" * len(readouts),
     ]
-    for (category, views, n), rows in frame.groupby(["category", "views", "train_views"], sort=False):
+    for (category, exposure, views, n), rows in frame.groupby(recipe, sort=False):
         by_name = {row.readout: row for row in rows.itertuples()}
         cells = [
             f"{100 * by_name[name].auroc:.1f} ({100 * by_name[name].ci_low:.1f} to {100 * by_name[name].ci_high:.1f})"
             for name in readouts
         ]
         scored = rows["score_views"].iloc[0]
-        lines.append(f"| {category} | {views.replace('_', ' ')} ({n}, {scored}) | " + " | ".join(cells) + " |")
+        title = f"{input_title(views, 'squeeze', exposure)} ({n}, {scored})"
+        lines.append(f"| {category} | {title} | " + " | ".join(cells) + " |")
     return "\n".join(
         [*lines, "", "AUROC in percent (95 %, DeLong) by `python benchmarks/accuracy.py`; DifferNet, one seed."]
     )
