@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import (
+    UNSTEADY_LIGHT,
     UPRIGHT,
     AttentionConfig,
     Exposure,
@@ -55,8 +56,6 @@ DEFECTS = 2  # synthetic, of each normal held out
 # The first six dihedral views hold all quarter turns and all flips. Four even rotations would be quarter turns, without
 # the black corners of the random ones that they are measured against.
 FITTED_VIEWS, COMPARED_VIEWS = {"rotations": 4, "dihedral": 6}, {"rotations": 8, "dihedral": 6}
-# Standard deviation of the log of mean brightness. ±15 % evenly spread have 0.087.
-UNSTEADY_LIGHT = 0.1
 HANDED = 2 / 3  # a mirrored part is told from a right one twice out of three times
 SQUARE = 1.05  # aspects up to this, or its inverse, count as square
 TRAINING_ROTATIONS = {16: 8, 32: 24, 64: 48}  # by rotations in scoring

@@ -4,7 +4,15 @@ import math
 
 import streamlit as st
 
-from attentdiffernet.config import FLOW_SIZES, AttentionConfig, FlowConfig, ModelConfig, ScoringConfig, TrainingConfig
+from attentdiffernet.config import (
+    FLOW_SIZES,
+    UNSTEADY_LIGHT,
+    AttentionConfig,
+    FlowConfig,
+    ModelConfig,
+    ScoringConfig,
+    TrainingConfig,
+)
 from attentdiffernet.figures import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
 from demo.dashboard import parts
 
@@ -231,6 +239,12 @@ def choices() -> list[list[str]]:
             "aspects, the rule may keep them (<code>keep_aspect</code>)",
         ],
         [
+            "Exposure",
+            "as it is; magnetic tiles with brightness and contrast varied by ±15 % (recalled)",
+            "brought to one brightness and contrast where that of training normals varies by more than "
+            f"{UNSTEADY_LIGHT:.0%} from image to image",
+        ],
+        [
             "Attention blocks",
             "after pool1, pool2 and the last ReLU, by the authors' figure; their code is not published",
             f"{place.capitalize()}; <code>before_pool</code> is the other reading",
@@ -244,7 +258,7 @@ def choices() -> list[list[str]]:
             "Training of attention",
             "not stated",
             f"<code>{attention.training}</code>: the score learns to see synthetic defects in training normals, "
-            "convolutions frozen; also <code>proxy</code> (a linear head does), <code>joint</code> (likelihood, with a "
+            "convolutions frozen, and no more of it is kept than helps on others; also <code>proxy</code> (a linear head does), <code>joint</code> (likelihood, with a "
             "flow) and <code>untrained</code>",
         ],
         [
@@ -256,7 +270,7 @@ def choices() -> list[list[str]]:
         [
             "Views in training",
             "4 new random rotations per image and epoch",
-            "4 quarter turns or flips, or 8 to 48 rotations per image, chosen on synthetic defects in training "
+            "4 quarter turns (8 with mirrored copies) or flips, or 8 to 48 rotations per image, chosen on synthetic defects in training "
             f"normals; features made once, noise of {training.feature_noise:g} σ on them",
         ],
         [
@@ -267,7 +281,7 @@ def choices() -> list[list[str]]:
         [
             "Views in scoring",
             "64 random rotations",
-            f"the same 4 quarter turns or flips, or {scoring.n_views} to 64 rotations, as few as normals need",
+            f"the same quarter turns or flips, or {scoring.n_views} to 64 rotations, as few as normals need",
         ],
         [
             "Score",
