@@ -258,7 +258,8 @@ def choices() -> list[list[str]]:
             "Training of attention",
             "not stated",
             f"<code>{attention.training}</code>: the score learns to see synthetic defects in training normals, "
-            "convolutions frozen, and no more of it is kept than helps on others; also <code>proxy</code> (a linear head does), <code>joint</code> (likelihood, with a "
+            "convolutions frozen, and no more of it is kept than helps on others; also <code>proxy</code> (a linear "
+            "head does), <code>joint</code> (likelihood, with a "
             "flow) and <code>untrained</code>",
         ],
         [
@@ -270,8 +271,8 @@ def choices() -> list[list[str]]:
         [
             "Views in training",
             "4 new random rotations per image and epoch",
-            "4 quarter turns (8 with mirrored copies) or flips, or 8 to 48 rotations per image, chosen on synthetic defects in training "
-            f"normals; features made once, noise of {training.feature_noise:g} σ on them",
+            "4 quarter turns (8 with mirrored copies) or flips, or 8 to 48 rotations per image, chosen on synthetic "
+            f"defects in training normals; features made once, noise of {training.feature_noise:g} σ on them",
         ],
         [
             "Epochs",
