@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from .backbone import CHANNELS
 from .config import FlowConfig
 from .data import make_views, random_views, read_image, to_tensor
+from .devices import to_device
 from .features import Progress, no_progress
 from .flow import Whitening, build_flow, negative_log_likelihood
 from .model import AttentDifferNet
@@ -34,9 +35,9 @@ REFIT_STEPS = 40  # of that bank's Gaussian, as the gates move
 COLLAPSE = 0.5  # of the features' spread at the start: mean standard deviation over PROBES x IMAGES_PER_STEP views
 PROBES, PROBE_STEPS = 3, 5  # that are measured anew after so many steps
 
-Watch = Callable[[int, float, float], None]
-"""Called as watch(step, loss, spread) after each step; spread: mean deviation of the features, over that at the start
-of `joint`, and 1 elsewhere."""
+Watch = Callable[[int, Tensor, float], None]
+"""Called as watch(step, loss, spread) after each step; loss: a scalar on the model's device, which only who reads it
+waits for; spread: mean deviation of the features, over that at the start of `joint`, and 1 elsewhere."""
 
 
 def fit_attention(
@@ -63,15 +64,15 @@ def fit_attention(
         blocks.requires_grad_(False)
 
 
-def _descend(parameters: Sequence[nn.Parameter], objective: str) -> tuple[range, Callable[[Tensor], float]]:
-    """(steps, one step of descent on a loss)."""
+def _descend(parameters: Sequence[nn.Parameter], objective: str) -> tuple[range, Callable[[Tensor], Tensor]]:
+    """(steps, one step of descent on a loss, which it returns)."""
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE[objective])
 
-    def step(loss: Tensor) -> float:
+    def step(loss: Tensor) -> Tensor:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        return loss.item()
+        return loss.detach()
 
     return range(STEPS[objective]), step
 
@@ -93,7 +94,7 @@ def _joint(
 
     first = rows_of_probes()
     mean, deviation = first.mean(0), first.std(0).mean()
-    flow = build_flow(model.n_features, FlowConfig())
+    flow = build_flow(model.n_features, FlowConfig()).to(model.device)
     steps, step = _descend([*blocks.parameters(), *(p for p in flow.parameters() if p.requires_grad)], "joint")
     kept, n_kept, spread = copy.deepcopy(blocks.state_dict()), 0, 1.0
     for k in steps:
@@ -116,7 +117,7 @@ def _proxy(
     """Runs at the half and quarter scale, where a step is cheap; the same blocks serve all scales."""
     size = model.config.image_size // 2
     normals = ReadByNeed(paths, size)
-    head = nn.Linear(CHANNELS, 1)
+    head = nn.Linear(CHANNELS, 1).to(model.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     steps, step = _descend([*blocks.parameters(), *head.parameters()], "proxy")
@@ -127,7 +128,7 @@ def _proxy(
         if k % 2:
             views = F.interpolate(views, size=size // 2)
         logits = head(model.backbone(views).mean((2, 3)))[:, 0]
-        labels = torch.cat([torch.zeros(len(batch)), torch.ones(len(pasted))])
+        labels = (torch.arange(len(logits), device=model.device) >= len(batch)).float()
         watch(k + 1, step(F.binary_cross_entropy_with_logits(logits, labels)), 1.0)
         progress("training attention", k + 1, len(steps))
     return len(steps)
@@ -142,7 +143,7 @@ def _separation(
     order = torch.randperm(len(paths), generator=rng).tolist()
     bank = ReadByNeed([paths[i] for i in order[: min(len(order) // 2, BANK_IMAGES)]], size)
     normals = ReadByNeed([paths[i] for i in order[len(order) // 2 :]], size)
-    whitening = Whitening(2 * CHANNELS)
+    whitening = Whitening(2 * CHANNELS).to(model.device)
 
     def features(images: Tensor) -> Tensor:
         views = _viewed(model, images, rng)
@@ -168,10 +169,11 @@ def _drawn(normals: "ReadByNeed", rng: torch.Generator) -> Tensor:
 
 
 def _viewed(model: AttentDifferNet, images: Tensor, rng: torch.Generator) -> Tensor:
-    """One view of each image; of 2 x IMAGES_PER_STEP, which are pairs, the same of both in a pair."""
+    """One view of each image, on the model's device; of 2 x IMAGES_PER_STEP, which are pairs, the same of both in a
+    pair."""
     few = random_views(model.config.views, IMAGES_PER_STEP, rng)
     drawn = few[torch.randint(len(few), (min(len(images), IMAGES_PER_STEP),), generator=rng)]
-    return make_views(images, drawn.repeat(len(images) // len(drawn), 1, 1))
+    return make_views(to_device(images, model.device), drawn.repeat(len(images) // len(drawn), 1, 1))
 
 
 class ReadByNeed:

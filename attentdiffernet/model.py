@@ -39,6 +39,11 @@ class AttentDifferNet(nn.Module):
         self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     @property
+    def device(self) -> torch.device:
+        """Where it runs: of its parameters."""
+        return next(self.parameters()).device
+
+    @property
     def n_features(self) -> int:
         return CHANNELS * self.config.n_scales
 

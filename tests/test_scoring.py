@@ -10,9 +10,8 @@ from attentdiffernet.checkpoint import Calibration
 from attentdiffernet.config import READOUTS
 from attentdiffernet.data import FEW_VIEWS, InspectionDataset, even_angles, make_views, read_image, to_tensor
 from attentdiffernet.errors import ImageError
-from attentdiffernet.features import FeatureExtractor
+from attentdiffernet.features import ON_CPU, FeatureExtractor
 from attentdiffernet.scoring import (
-    READ_AHEAD,
     anomaly_score,
     group_ends,
     running_score,
@@ -265,7 +264,7 @@ def test_files_are_read_a_few_ahead_and_a_bad_one_stops_nothing(tiny, category, 
     paths = [good, str(tmp_path / "bad.png"), str(tmp_path / "gone.png"), too_long, good] + [good] * 20
     scores = score_files(tiny("none"), paths, 1)
     first = next(scores)
-    assert 1 <= len(asked) <= READ_AHEAD + 1 and len(asked) < len(paths)
+    assert 1 <= len(asked) <= ON_CPU.ahead + 1 and len(asked) < len(paths)
     rest = [next(scores) for _ in range(4)]
     assert [type(value) for value in rest] == [ImageError, ImageError, ImageError, float] and rest[-1] == first
     assert str(rest[0]).startswith("bad.png is not an image") and str(rest[1]) == "There is no file gone.png"
