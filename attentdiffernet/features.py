@@ -83,6 +83,8 @@ class FeatureExtractor:
         """Of all that makes features of views: equal for models whose features are equal."""
         config = self.model.config
         digest = hashlib.sha256(f"{FEATURES_VERSION} {config.attention}".encode())
+        if self.model.precision != "float32":
+            digest.update(self.model.precision.encode())
         digest.update(f"{config.image_size} {config.n_scales} {config.resize}".encode())
         for tensor in self.model.backbone.state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
