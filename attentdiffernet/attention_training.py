@@ -26,6 +26,7 @@ from .attention import logit_layers
 from .backbone import CHANNELS
 from .config import FlowConfig
 from .data import make_views, random_views, read_image, to_tensor
+from .devices import to_device
 from .features import Progress, no_progress
 from .flow import Whitening, build_flow, negative_log_likelihood
 from .model import AttentDifferNet
@@ -42,9 +43,9 @@ JUDGED_IMAGES, JUDGED_AGAINST, DEFECTS = 32, 96, 3  # normals, the bank they are
 COLLAPSE = 0.5  # of the features' spread at the start: mean standard deviation over PROBES x IMAGES_PER_STEP views
 PROBES, PROBE_STEPS = 3, 5  # that are measured anew after so many steps
 
-Watch = Callable[[int, float, float], None]
-"""Called as watch(step, loss, spread) after each step; spread: mean deviation of the features, over that at the start
-of `joint`, and 1 elsewhere."""
+Watch = Callable[[int, Tensor, float], None]
+"""Called as watch(step, loss, spread) after each step; loss: a scalar on the model's device, which only who reads it
+waits for; spread: mean deviation of the features, over that at the start of `joint`, and 1 elsewhere."""
 
 
 def fit_attention(
@@ -72,15 +73,15 @@ def fit_attention(
         blocks.requires_grad_(False)
 
 
-def _descend(parameters: Sequence[nn.Parameter], objective: str) -> tuple[range, Callable[[Tensor], float]]:
-    """(steps, one step of descent on a loss)."""
+def _descend(parameters: Sequence[nn.Parameter], objective: str) -> tuple[range, Callable[[Tensor], Tensor]]:
+    """(steps, one step of descent on a loss, which it returns)."""
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE[objective])
 
-    def step(loss: Tensor) -> float:
+    def step(loss: Tensor) -> Tensor:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        return loss.item()
+        return loss.detach()
 
     return range(STEPS[objective]), step
 
@@ -102,7 +103,7 @@ def _joint(
 
     first = rows_of_probes()
     mean, deviation = first.mean(0), first.std(0).mean()
-    flow = build_flow(model.n_features, FlowConfig())
+    flow = build_flow(model.n_features, FlowConfig()).to(model.device)
     steps, step = _descend([*blocks.parameters(), *(p for p in flow.parameters() if p.requires_grad)], "joint")
     kept, n_kept, spread = copy.deepcopy(blocks.state_dict()), 0, 1.0
     for k in steps:
@@ -125,7 +126,7 @@ def _proxy(
     """Runs at the half and quarter scale, where a step is cheap; the same blocks serve all scales."""
     size = model.config.image_size // 2
     normals = ReadByNeed(paths, size)
-    head = nn.Linear(CHANNELS, 1)
+    head = nn.Linear(CHANNELS, 1).to(model.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     steps, step = _descend([*blocks.parameters(), *head.parameters()], "proxy")
@@ -136,7 +137,7 @@ def _proxy(
         if k % 2:
             views = F.interpolate(views, size=size // 2)
         logits = head(model.backbone(views).mean((2, 3)))[:, 0]
-        labels = torch.cat([torch.zeros(len(batch)), torch.ones(len(pasted))])
+        labels = (torch.arange(len(logits), device=model.device) >= len(batch)).float()
         watch(k + 1, step(F.binary_cross_entropy_with_logits(logits, labels)), 1.0)
         progress("training attention", k + 1, len(steps))
     return len(steps)
@@ -154,7 +155,7 @@ def _separation(
     n_judged = min(JUDGED_IMAGES, (len(order) - half) // 4)
     judged, learned, against = order[half : half + n_judged], order[half + n_judged :], order[:half]
     bank, normals = ReadByNeed(against[:BANK_IMAGES], size), ReadByNeed(learned, size)
-    whitening = Whitening(2 * CHANNELS)
+    whitening = Whitening(2 * CHANNELS).to(model.device)
 
     def features(images: Tensor) -> Tensor:
         views = _viewed(model, images, rng)
@@ -213,11 +214,11 @@ def _judged_distances(model: AttentDifferNet, against: Sequence[Path], judged: S
         return torch.cat([model.features(_viewed(model, part, rng)) for part in images.split(IMAGES_PER_STEP)])
 
     with torch.inference_mode():
-        whitening = Whitening(model.n_features)
+        whitening = Whitening(model.n_features).to(model.device)
         whitening.fit(features(bank))
         defective = [add_defect(image, normals, rng) for _ in range(DEFECTS) for image in normals]
         z, _ = whitening(features(torch.cat([normals, torch.stack(defective)])))
-        return z.square().mean(1).numpy()
+        return z.square().mean(1).cpu().numpy()
 
 
 def _drawn(normals: "ReadByNeed", rng: torch.Generator) -> Tensor:
@@ -225,10 +226,11 @@ def _drawn(normals: "ReadByNeed", rng: torch.Generator) -> Tensor:
 
 
 def _viewed(model: AttentDifferNet, images: Tensor, rng: torch.Generator) -> Tensor:
-    """One view of each image; of 2 x IMAGES_PER_STEP, which are pairs, the same of both in a pair."""
+    """One view of each image, on the model's device; of 2 x IMAGES_PER_STEP, which are pairs, the same of both in a
+    pair."""
     few = random_views(model.config.views, IMAGES_PER_STEP, rng)
     drawn = few[torch.randint(len(few), (min(len(images), IMAGES_PER_STEP),), generator=rng)]
-    return make_views(model.exposed(images), drawn.repeat(len(images) // len(drawn), 1, 1))
+    return make_views(model.exposed(to_device(images, model.device)), drawn.repeat(len(images) // len(drawn), 1, 1))
 
 
 class ReadByNeed:

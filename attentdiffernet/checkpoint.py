@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .config import READOUTS, VARIANT_TITLES, Config, ModelConfig, ScoringConfig, TrainingConfig
+from .devices import find_device
 from .errors import AttentDifferNetError, CheckpointError, WeightsError
 from .features import FEATURES_VERSION
 from .model import AttentDifferNet
@@ -229,12 +230,16 @@ def load(
     folder: str | Path,
     weights: dict[str, Tensor] | None = None,
     load_weights: Callable[[str], dict[str, Tensor]] | None = None,
+    device: str | torch.device = "cpu",
 ) -> Detector:
     """A detector from a local folder, or from the Hugging Face Hub (`owner/name`) where no such folder exists.
 
-    weights: tensors of the backbone to use instead of those the checkpoint names. Raises CheckpointError for a folder
-    that is incomplete, damaged or of another version, WeightsError for a backbone that is not the one it was made with.
+    weights: tensors of the backbone to use instead of those the checkpoint names. device: where the model is to run,
+    as of `devices.find_device`. Raises CheckpointError for a folder that is incomplete, damaged or of another version,
+    WeightsError for a backbone that is not the one it was made with, AttentDifferNetError for a device that is not
+    here.
     """
+    device = find_device(device)
     folder = _local_folder(str(folder))
     config = _read_config(folder / "config.json")
     try:
@@ -266,7 +271,7 @@ def load(
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{folder / 'model.safetensors'} could not be read: {type(error).__name__}") from error
     _load_tensors(model, tensors, str(folder / "model.safetensors"))
-    model.requires_grad_(False)
+    model.requires_grad_(False).to(device)
     return Detector(model, training, scoring, calibration, data)
 
 
@@ -343,15 +348,16 @@ def _check(folder: Path, config: ModelConfig, calibration: Calibration) -> None:
 
 
 def _tensors(model: AttentDifferNet) -> dict[str, Tensor]:
-    """What is stored: attention blocks and flow, floats in half precision, permutations as 16-bit integers."""
+    """What is stored, on the CPU: attention blocks and flow, floats in half precision, permutations as 16-bit
+    integers."""
     state = {f"flow.{key}": value for key, value in model.flow.state_dict().items()}
     if model.whitening is not None:
         state["whitening.mean"] = model.whitening.mean
-        state["whitening.factor"] = model.whitening.factor[_triangle(model)]  # what lies above is 0
+        state["whitening.factor"] = model.whitening.factor.cpu()[_triangle(model)]  # what lies above is 0
     for name, block in model.backbone.attention_blocks().items():
         state |= {f"{name}.{key}": value for key, value in block.state_dict().items()}
     return {
-        key: value.detach().to(torch.float16 if value.is_floating_point() else torch.int16).contiguous()
+        key: value.detach().cpu().to(torch.float16 if value.is_floating_point() else torch.int16).contiguous()
         for key, value in state.items()
     }
 

@@ -21,6 +21,7 @@ category are scored alike and compared in pairs.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ from .config import (
     ViewKind,
 )
 from .data import FEW_VIEWS, InspectionImage, input_shape, read_image, to_tensor
+from .devices import find_device, to_device
 from .features import FeatureExtractor, Progress, no_progress
 from .model import AttentDifferNet
 from .scoring import running_score
@@ -102,13 +104,16 @@ def choose(
     cache: Path | None = None,
     progress: Progress = no_progress,
     fixed: Collection[str] = (),
+    device: str | torch.device = "cpu",
 ) -> Choice:
     """The options for a category from its training normals. Deterministic in config.data_seed.
 
     fixed: which of `views`, `resize`, `exposure` and `readout` are not to be chosen but taken from model_config.
+    device: where it runs, as of `devices.find_device`.
 
     Raises DatasetError for too few images and ImageError for one that cannot be read.
     """
+    device = find_device(device)
     rng = torch.Generator().manual_seed(config.data_seed)
     fit, held_out = (
         _some(part, most, rng)
@@ -124,7 +129,7 @@ def choose(
         exposure=exposure,
         feature_scale=1.0,
     )
-    model = AttentDifferNet(plain, config.data_seed).eval()
+    model = AttentDifferNet(plain, config.data_seed).eval().to(device)
     shapes, squares = [], []
     for image in held_out:
         pixels = read_image(image.path)
@@ -152,11 +157,13 @@ def choose(
         rows = extractor.random_views(
             [image.path for image in fit], n_fitted, config.data_seed, lambda _, done, __: tell(done)
         )
-        parts = []
-        for k, square in enumerate(torch.cat([normals, defective])):
-            tell(len(fit) + k)
-            seen = _resized(square, shapes[k % len(shapes)]) if resize == "keep_aspect" else square
-            parts.append(extractor.of_tensor(model.exposed(seen), model.views(n_views)))
+        seen = iter(torch.cat([normals, defective]))
+        if resize == "keep_aspect":
+            seen = (_resized(square, shape) for square, shape in zip(seen, itertools.cycle(shapes)))
+        parts: list[Tensor] = []
+        for features in extractor.of_tensors(map(model.exposed, seen), model.views(n_views)):
+            tell(len(fit) + len(parts))
+            parts.append(features)
         before += steps
         rows_scored = torch.stack(parts)
         if source == "dihedral":
@@ -171,7 +178,7 @@ def choose(
     def scores(features: Tensor, name: Readout) -> np.ndarray:
         model.config = dataclasses.replace(model.config, readout=name)
         with torch.inference_mode():
-            return model.score(features).numpy()
+            return model.score(to_device(features, model.device)).cpu().numpy()
 
     best, by_input, handed = asked[0], {}, None
     if len(asked) > 1:
@@ -208,7 +215,7 @@ def choose(
     n_views = training_views = len(FEW_VIEWS.get(views, ()))
     if views == "rotations":
         model.config = dataclasses.replace(model.config, readout=readout)
-        running = [running_score(model, features) for features in scored[best][: len(normals)]]
+        running = [running_score(model, of) for of in to_device(scored[best][: len(normals)], model.device)]
         noise = float(np.mean([score.standard_error**2 for score in running])) * COMPARED_VIEWS[views]
         spread = float(np.var([score.value for score in running]))
         n_views = next((n for n in TRAINING_ROTATIONS if noise / n <= VIEW_VARIANCE * spread), max(TRAINING_ROTATIONS))

@@ -75,6 +75,12 @@ class Method(StrEnum):
     spatial_gate = "spatial-gate"
 
 
+class Arithmetic(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    auto = "auto"
+
+
 class Format(StrEnum):
     csv = "csv"
     json = "json"
@@ -83,6 +89,9 @@ class Format(StrEnum):
 Category = Annotated[Path, typer.Argument(help="Folder of one category, ROOT/CATEGORY.", show_default=False)]
 ModelDir = Annotated[
     str, typer.Argument(help="Folder of a trained model, or owner/name on the Hugging Face Hub.", show_default=False)
+]
+Device = Annotated[
+    str, typer.Option(help="Where it runs: cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.")
 ]
 Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep features on disk and reuse them.")]
 
@@ -132,6 +141,7 @@ def train(
     description: Annotated[str, typer.Option(help="What the images show, for the model card.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the images, for the model card.")] = "",
     source: Annotated[str, typer.Option(help="Where the images come from, for the model card.")] = "",
+    device: Device = "cpu",
     cache: Cache = True,
 ) -> None:
     """Train on CATEGORY/train/good and set the threshold on normals held out from it.
@@ -187,10 +197,10 @@ def train(
     kept = default_cache() if cache else None
     with bars() as progress:
         if base.choose and not fixed >= by_rule.keys():
-            choice = choose(dataset.train, model_config, config, kept, progress, fixed)
+            choice = choose(dataset.train, model_config, config, kept, progress, fixed, device)
             model_config, config, scoring = choice.applied(model_config, config, scoring, fixed)
             err.print(_told(choice), highlight=False, markup=False, soft_wrap=True)
-        detector = trainer.train(dataset.train, model_config, config, scoring, data, kept, progress)
+        detector = trainer.train(dataset.train, model_config, config, scoring, data, kept, progress, device=device)
     checkpoint.save(detector, out)
     calibration = detector.calibration
     _say(
@@ -216,6 +226,7 @@ def evaluate(
     readout: Annotated[
         str | None, typer.Option(help="Another way to read off scores than the model's, e.g. z2, the published one.")
     ] = None,
+    device: Device = "cpu",
     cache: Cache = True,
 ) -> None:
     """Score CATEGORY/test and print the AUROC with its 95 % interval.
@@ -232,7 +243,7 @@ def evaluate(
         raise AttentDifferNetError("evaluate needs either --out SCORES.csv or --results FOLDER")
     dataset = InspectionDataset(category)
     images = dataset.test
-    detector = checkpoint.load(model_dir)
+    detector = checkpoint.load(model_dir, device=device)
     n_views = _views(detector, views)
     if readout is not None:
         detector.model.config = dataclasses.replace(detector.model.config, readout=readout)  # type: ignore[arg-type]
@@ -290,25 +301,33 @@ def score(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Score all images anew, whatever the file at --out holds.")
     ] = False,
+    device: Device = "cpu",
+    precision: Annotated[
+        Arithmetic, typer.Option(help="Of the backbone; auto takes bfloat16 where this machine gains by it.")
+    ] = Arithmetic.float32,
 ) -> None:
     """Score images: anomaly score, threshold and verdict, one line per image as it is ready.
 
     An image that cannot be read gets a line with the reason instead of a score, and the exit code is 1 at the end.
     Stopped in the middle, even killed, the same command goes on: scores in the file at --out stay, and only images that
-    it lacks are scored, and those that could not be read. A file made with another model or number of views is refused.
+    it lacks are scored, and those that could not be read. A file made with another model, precision or number of views
+    is refused.
     Example: attentdiffernet score models/bottle-se photographs/ --out scores.csv
     """
     from . import checkpoint
     from .data import find_images
     from .errors import ImageError
     from .score_log import Made, open_log
-    from .scoring import MAX_VIEWS, score_files
+    from .scoring import MAX_VIEWS, faster_precision, score_files
 
     files = find_images(paths)
-    detector = checkpoint.load(model_dir)
+    detector = checkpoint.load(model_dir, device=device)
     calibration = detector.calibration
     n_views = (views or MAX_VIEWS) if until_settled else _views(detector, views)
-    made = Made(calibration.threshold, -n_views if until_settled else n_views, detector.fingerprint)
+    model = detector.model
+    model.precision = faster_precision(model) if precision == Arithmetic.auto else precision.value  # type: ignore[assignment]
+    made_with = detector.fingerprint + ("" if model.precision == "float32" else f"-{model.precision}")
+    made = Made(calibration.threshold, -n_views if until_settled else n_views, made_with)
     failed = 0
     with open_log(out, format.value, made, overwrite) as log, bars() as progress:
         lacking = [file for file in files if log.lacks(file)]
@@ -316,7 +335,7 @@ def score(
         if log.done:
             _say(f"{out} has the scores of {before} of {len(files)} images already; {len(lacking)} to go")
         progress("scoring", before, len(files))
-        scores = score_files(detector.model, lacking, n_views, calibration if until_settled else None)
+        scores = score_files(model, lacking, n_views, calibration if until_settled else None)
         for done, (file, found) in enumerate(zip(lacking, scores, strict=True), before + 1):
             if isinstance(found, ImageError):
                 log.add(file, None, None, str(found))
@@ -337,6 +356,7 @@ def explain(
     out: Annotated[Path, typer.Option(help="PNG to write: the photograph with the map on it.", show_default=False)],
     method: Annotated[Method, typer.Option(help="Which map.")] = Method.grad_cam,
     raw: Annotated[Path | None, typer.Option(help="Also write the raw values (.npy, float32).")] = None,
+    device: Device = "cpu",
 ) -> None:
     """Show where the model looks.
 
@@ -355,7 +375,7 @@ def explain(
     if out.suffix.lower() != ".png":
         raise AttentDifferNetError(f"The map is written as PNG; --out must end in .png, got {out}")
     pixels = read_image(image)
-    detector = checkpoint.load(model_dir)
+    detector = checkpoint.load(model_dir, device=device)
     if method.value not in methods_of(detector.model.config):
         raise AttentDifferNetError(
             f"{detector.title} has no {method.value} map; it has {', '.join(methods_of(detector.model.config))}"
@@ -382,6 +402,7 @@ def localise(
     limit: Annotated[
         int | None, typer.Option(help="Only the first images of each defect, by name; default: all.", min=1)
     ] = None,
+    device: Device = "cpu",
 ) -> None:
     """Measure whether maps look at the defect: their energy and their maximum on masks, against chance.
 
@@ -399,7 +420,7 @@ def localise(
 
     dataset = InspectionDataset(category)
     images = images_with_masks(dataset, limit)
-    detector = checkpoint.load(model_dir)
+    detector = checkpoint.load(model_dir, device=device)
     row = _run_of(detector, dataset.category, run, detector.calibration.n_views)
     map_path(results, row.dataset, row.category, row.run)  # a bad name is told before the work
     rows: list[dict[str, object]] = []

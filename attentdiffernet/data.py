@@ -1,5 +1,6 @@
 """Images in: the MVTec AD folder layout, safe decoding of strangers' files, rotated views on tensors."""
 
+import contextlib
 import math
 import os
 import threading
@@ -17,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .config import ViewKind
+from .devices import to_device
 from .errors import DatasetError, ImageError
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -25,9 +27,8 @@ IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MIN_SIDE = 16  # px
 MAX_PIXELS = 64_000_000  # checked on the header, before anything is decoded
 MAX_FILE_BYTES = 100_000_000
-_one_at_a_time = (
-    threading.Lock()
-)  # warnings are silenced for the whole process; and one large image fills memory enough
+LARGE_PIXELS = 8_000_000  # above, one image at a time is decoded: it fills memory enough
+_large_one_at_a_time = threading.Lock()
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -54,17 +55,16 @@ def read_image(source: str | Path | BinaryIO, name: str | None = None) -> np.nda
         if size > MAX_FILE_BYTES:
             raise ImageError(f"{name} has {size / 1e6:.0f} MB; the limit is {MAX_FILE_BYTES / 1e6:.0f} MB")
     try:
-        with _one_at_a_time, warnings.catch_warnings():
-            # Damaged metadata and Pillow's own size warning: the limits below decide, not a line on a console.
-            warnings.simplefilter("ignore")
-            with Image.open(source, formats=IMAGE_FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise ImageError(
-                        f"{name} has {width} x {height} px; the limit is {MAX_PIXELS // 1_000_000} million pixels"
-                    )
-                if min(width, height) < MIN_SIDE:
-                    raise ImageError(f"{name} has {width} x {height} px; each side needs {MIN_SIDE} px or more")
+        # Damaged metadata and Pillow's own size warning: the limits below decide, not a line on a console.
+        with _silence, Image.open(source, formats=IMAGE_FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ImageError(
+                    f"{name} has {width} x {height} px; the limit is {MAX_PIXELS // 1_000_000} million pixels"
+                )
+            if min(width, height) < MIN_SIDE:
+                raise ImageError(f"{name} has {width} x {height} px; each side needs {MIN_SIDE} px or more")
+            with _large_one_at_a_time if width * height > LARGE_PIXELS else contextlib.nullcontext():
                 image.load()
                 return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except ImageError:
@@ -77,6 +77,30 @@ def read_image(source: str | Path | BinaryIO, name: str | None = None) -> np.nda
         raise ImageError(f"{name} is not an image that can be read (JPEG, PNG, TIFF, BMP, WebP or GIF)") from error
     except Exception as error:  # decoders raise whatever a damaged file makes them raise
         raise ImageError(f"{name} is damaged and could not be decoded") from error
+
+
+class _Silence:
+    """No warnings while any thread is inside. Filters of warnings are the whole process's: they are kept by the first
+    thread that enters, and put back by the last that leaves."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._filters = threading.Lock(), 0, contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.close()
+
+
+_silence = _Silence()
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -186,9 +210,9 @@ def random_views(kind: ViewKind, n_views: int, rng: torch.Generator) -> Tensor:
 def make_views(images: Tensor, views: Tensor) -> Tensor:
     """Turned or mirrored, ImageNet-normalised copies of images in one batch.
 
-    images: (3, S, S) in [0, 1], or (B, 3, S, S) with one view each. views: orthogonal matrices (V, 2, 2) that act on
-    (x right, y up), as of `even_views`, or rotations in degrees (V,), counter-clockwise. Returns (V, 3, S, S) in
-    channels-last memory. What turns in from outside the image is black, as in DifferNet.
+    images: (3, S, S) in [0, 1], or (B, 3, S, S) with one view each, on any device. views: on the CPU, orthogonal
+    matrices (V, 2, 2) that act on (x right, y up), as of `even_views`, or rotations in degrees (V,), counter-clockwise.
+    Returns (V, 3, S, S) in channels-last memory. What turns in from outside the image is black, as in DifferNet.
     """
     if views.ndim == 1:
         views = rotations(views)
@@ -196,8 +220,7 @@ def make_views(images: Tensor, views: Tensor) -> Tensor:
         images = images[None]
     if len(images) not in (1, len(views)):
         raise ValueError(f"make_views needs one view per image, got {len(images)} images, {len(views)} views")
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    mean, std = (to_device(torch.tensor(of).view(3, 1, 1), images.device) for of in (IMAGENET_MEAN, IMAGENET_STD))
     # A pixel at p comes from views⁻¹ p. The grid's y points down, which swaps the signs off the diagonal; the inverse
     # of an orthogonal matrix is its transpose, which swaps a rotation's back.
     sources = views.transpose(1, 2) * torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
@@ -205,7 +228,7 @@ def make_views(images: Tensor, views: Tensor) -> Tensor:
         normalised = ((images - mean) / std).expand(len(views), -1, -1, -1)
         copies = torch.stack([_rearranged(*pair) for pair in zip(normalised, sources.int().tolist(), strict=True)])
     else:
-        theta = F.pad(sources, (0, 1)).to(images.device)
+        theta = to_device(F.pad(sources, (0, 1)), images.device)
         images = images.expand(len(views), -1, -1, -1)
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
         copies = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

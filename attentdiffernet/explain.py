@@ -1,6 +1,7 @@
 """Where a model looks: Grad-CAM, gates of attention blocks, DifferNet's gradient maps. Raw values, drawn elsewhere.
 
-A view is one ImageNet-normalised (3, S, S) tensor of `data.make_views`, usually the unrotated one. All maps are (h, w)
+A view is one ImageNet-normalised (3, S, S) tensor of `data.make_views` on the model's device, usually the unrotated
+one. All maps are (h, w)
 float32 arrays of their own resolution, ≥ 0, and cover the whole image. Nothing is rescaled per image: min-max scaling
 would make every normal image glow.
 """
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .data import InspectionDataset, InspectionImage, even_angles, make_views, read_image, read_mask
+from .devices import to_device
 from .errors import DatasetError
 from .flow import negative_log_likelihood
 from .localisation import excess, localise
@@ -88,7 +90,7 @@ def gradient_map(model: AttentDifferNet, view: Tensor) -> np.ndarray:
         (gradient,) = torch.autograd.grad(loss, turned)
     maps = gradient.abs().mean(1)
     upright = torch.stack([torch.rot90(m, -k, dims=(0, 1)) for k, m in zip(turns, maps, strict=True)]).mean(0)
-    return gaussian_filter(upright.numpy(), GRADIENT_BLUR_SIGMA) ** 2
+    return gaussian_filter(upright.cpu().numpy(), GRADIENT_BLUR_SIGMA) ** 2
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,10 @@ def read_attention(model: AttentDifferNet, view: Tensor, block: str = "attention
             x = layer(x)
         channel, spatial = attention.channel_gates(x), attention.spatial_gate(x)
         return AttentionReading(
-            before=x[0].mean(0).numpy(),
-            after=attention(x)[0].mean(0).numpy(),
-            channel_gates=None if channel is None else channel[0].numpy(),
-            spatial_gate=None if spatial is None else spatial[0].numpy(),
+            before=x[0].mean(0).cpu().numpy(),
+            after=attention(x)[0].mean(0).cpu().numpy(),
+            channel_gates=None if channel is None else channel[0].cpu().numpy(),
+            spatial_gate=None if spatial is None else spatial[0].cpu().numpy(),
         )
 
 
@@ -172,7 +174,7 @@ def explain(model: AttentDifferNet, image: Tensor, method: str) -> np.ndarray:
     """A map of `METHODS` for one image (3, S, S) in [0, 1], unrotated: (h, w), ≥ 0."""
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    return METHODS[method](model, make_views(image, even_angles(1))[0])
+    return METHODS[method](model, make_views(to_device(image, model.device), even_angles(1))[0])
 
 
 def relative_heat(

@@ -5,17 +5,20 @@ import hashlib
 import os
 import tempfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .data import make_views, random_views, read_image
+from .devices import pinned, read_behind, to_device
 from .model import AttentDifferNet
 
 CACHE_ENVIRONMENT = "ATTENTDIFFERNET_CACHE"
@@ -23,8 +26,27 @@ CACHE_BYTES = 2_000_000_000  # the oldest features go when a run ends above this
 # Raised with each change of the code that changes features: decoding, squeezing to a square, rotation, scales, pooling.
 # What was kept by other versions is then not read again.
 FEATURES_VERSION = 1
-VIEWS_PER_BATCH = 16  # more views at once run slower per view: they no longer fit the processor's cache
 
+
+@dataclass(frozen=True)
+class Pace:
+    """How a device is kept busy. views: that the backbone is given at once. shared: whether several images make a
+    batch, and results are read one batch behind. threads: that decode, `ahead` images ahead."""
+
+    views: int
+    shared: bool
+    threads: int
+    ahead: int
+
+
+# More views at once run slower per view on a CPU: they no longer fit its cache.
+ON_CPU = Pace(views=16, shared=False, threads=1, ahead=4)
+ON_GPU = Pace(views=128, shared=True, threads=8, ahead=32)
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Work = tuple[Tensor | None, Tensor, T]  # image (3, S, S), its views (V, 2, 2), what comes along; without views no image
 Progress = Callable[[str, int, int], None]
 """Called as progress(stage, done, total) in the thread that asked for the work."""
 
@@ -61,10 +83,16 @@ class FeatureExtractor:
         """Of all that makes features of views: equal for models whose features are equal."""
         config = self.model.config
         digest = hashlib.sha256(f"{FEATURES_VERSION} {config.attention}".encode())
+        if self.model.precision != "float32":
+            digest.update(self.model.precision.encode())
         digest.update(f"{config.image_size} {config.n_scales} {config.resize} {config.exposure}".encode())
         for tensor in self.model.backbone.state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def pace(self) -> Pace:
+        return ON_CPU if self.model.device.type == "cpu" else ON_GPU
 
     def random_views(self, paths: Sequence[Path], n_views: int, seed: int, progress: Progress = no_progress) -> Tensor:
         """(N, V, 768) of random views, which depend on the seed and the image's content alone."""
@@ -74,47 +102,100 @@ class FeatureExtractor:
             rng = torch.Generator().manual_seed(zlib.crc32(content, seed))
             return random_views(self.model.config.views, n_views, rng)
 
-        return torch.stack(list(self._stream(paths, views, "features of training images", progress)))
+        return torch.stack(list(self._of_files(paths, views, "features of training images", progress)))
 
     def even_views(self, paths: Sequence[Path], n_views: int, progress: Progress = no_progress) -> Iterator[Tensor]:
         """One (V, 768) per image of the views that it is scored on, in the order of the paths, as they are ready."""
         views = self.model.views(n_views)
-        return self._stream(paths, lambda content: views, "features of images to score", progress)
+        return self._of_files(paths, lambda content: views, "features of images to score", progress)
 
     def of_image(self, image: Tensor, views: Tensor) -> Tensor:
-        """Features of one image (3, S, S) in [0, 1] under the given views of `make_views`: (V, 768)."""
+        """Features of one image (3, S, S) in [0, 1] under the given views of `make_views`: (V, 768), on the model's
+        device."""
+        image = to_device(image, self.model.device)
         with torch.inference_mode():
-            batches = views.split(VIEWS_PER_BATCH)
+            batches = views.split(self.pace.views)
             FeatureExtractor.views_computed += len(views)
             return torch.cat([self.model.features(make_views(image, batch)) for batch in batches])
 
-    def of_tensor(self, image: Tensor, views: Tensor) -> Tensor:
-        """As `of_image`, through the cache: for images that are made anew in the same way."""
-        return self._cached(hashlib.sha256(image.numpy().tobytes()).digest(), views, lambda: image)
+    def of_tensors(self, images: Iterable[Tensor], views: Tensor) -> Iterator[Tensor]:
+        """As `of_image` of each, on the CPU and through the cache: for images that are made anew in the same way."""
+        work = (self._looked_up(hashlib.sha256(x.numpy().tobytes()).digest(), views, lambda: x) for x in images)  # noqa: B023  called at once
+        return (kept.completed(features) for features, kept in self.stream(work))
 
-    def _stream(
+    def stream(self, work: Iterable[Work[T]]) -> Iterator[tuple[Tensor, T]]:
+        """(features (V, 768) on the CPU, what came along) of each image under its views, in order, as they are ready.
+
+        On a GPU images share batches, and the next one is launched before the results of one are read.
+        """
+        launched = ((self._launched(batch), batch) for batch in self._batches(work))
+        for features, batch in read_behind(launched, self.pace.shared):
+            parts = features.split([len(views) for _, views, _ in batch])
+            for part, (_, _, came_along) in zip(parts, batch, strict=True):
+                yield part, came_along
+
+    def _batches(self, work: Iterable[Work[T]]) -> Iterator[list[Work[T]]]:
+        """Each ends where another image with as many views as its last one would be too much."""
+        batch: list[Work[T]] = []
+        size = 0
+        for item in work:
+            cost = max(1, len(item[1]))  # what needs no run does not wait for ever either
+            batch, size = [*batch, item], size + cost
+            if not self.pace.shared or size + cost > self.pace.views:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _launched(self, batch: list[Work[T]]) -> Tensor:
+        """Features of all views of a batch, in its order, on the device. Images of one shape run together."""
+        shapes: dict[torch.Size, dict[int, Tensor]] = {}
+        for k, (image, _, _) in enumerate(batch):
+            if image is not None:
+                shapes.setdefault(image.shape, {})[k] = image
+        rows: dict[int, Tensor] = {}
+        for images in shapes.values():
+            views = [batch[k][1] for k in images]
+            features = self._together(list(images.values()), views)
+            rows |= zip(images, features.split([len(of_one) for of_one in views]), strict=True)
+        return torch.cat([rows[k] for k in sorted(rows)]) if rows else torch.empty(0, self.model.n_features)
+
+    def _together(self, images: list[Tensor], views: list[Tensor]) -> Tensor:
+        if len(images) == 1:
+            return self.of_image(images[0], views[0])
+        FeatureExtractor.views_computed += sum(map(len, views))
+        copies = [
+            to_device(image, self.model.device).expand(len(of_one), -1, -1, -1)
+            for image, of_one in zip(images, views, strict=True)
+        ]
+        with torch.inference_mode():
+            return self.model.features(make_views(torch.cat(copies), torch.cat(views)))
+
+    def _of_files(
         self, paths: Sequence[Path], views_of: Callable[[bytes], Tensor], stage: str, progress: Progress
     ) -> Iterator[Tensor]:
-        for done, (content, image) in enumerate(_read_ahead(paths, self.model.prepare)):
+        def read(path: Path) -> Work[_Kept]:
+            content = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b""
+            return self._looked_up(content, views_of(content), lambda: self.model.prepare(read_image(path)))
+
+        progress(stage, 0, len(paths))
+        for done, (features, kept) in enumerate(self.stream(ahead(read, paths, self.pace)), 1):
+            yield kept.completed(features)
             progress(stage, done, len(paths))
-            yield self._cached(content, views_of(content), image)
-        progress(stage, len(paths), len(paths))
         self._trim()
 
-    def _cached(self, content: bytes, views: Tensor, image: Callable[[], Tensor]) -> Tensor:
-        """An entry for each view, so that whoever asks for some of them finds what others have computed."""
-        if self.cache is None:
-            return self.of_image(image(), views)
-        keys = [
-            hashlib.sha256(self.backbone_digest.encode() + content + v.numpy().tobytes()).hexdigest() for v in views
-        ]
-        paths = [self.cache / key[:2] / f"{key}.npy" for key in keys]
-        rows = [self._stored(path) for path in paths]
-        if lacking := [k for k, row in enumerate(rows) if row is None]:
-            for k, row in zip(lacking, self.of_image(image(), views[lacking]), strict=True):
-                rows[k] = row
-                _store(paths[k], row)
-        return torch.stack([row for row in rows if row is not None])
+    def _looked_up(self, content: bytes, views: Tensor, image: Callable[[], Tensor]) -> "Work[_Kept]":
+        """An image with those of its views that the cache lacks. There is an entry for each view, so that whoever asks
+        for some of them finds what others have computed."""
+        kept = _Kept([], [])
+        if self.cache is not None:
+            keys = [
+                hashlib.sha256(self.backbone_digest.encode() + content + v.numpy().tobytes()).hexdigest() for v in views
+            ]
+            kept.paths = [self.cache / key[:2] / f"{key}.npy" for key in keys]
+            kept.rows = [self._stored(path) for path in kept.paths]
+            views = views[[k for k, row in enumerate(kept.rows) if row is None]]
+        return pinned(image(), self.model.device) if len(views) else None, views, kept
 
     def _stored(self, path: Path) -> Tensor | None:
         with contextlib.suppress(OSError, ValueError, EOFError):
@@ -134,6 +215,26 @@ class FeatureExtractor:
                 path.unlink(missing_ok=True)
 
 
+@dataclass
+class _Kept:
+    """What the cache holds of the features of an image, by view; None where it lacks them. Empty without a cache."""
+
+    paths: list[Path]
+    rows: list[Tensor | None]
+
+    def completed(self, lacking: Tensor) -> Tensor:
+        """(V, 768) with what was lacking, which is kept from now on."""
+        if not self.paths:
+            return lacking
+        computed, rows = iter(lacking), []
+        for path, row in zip(self.paths, self.rows, strict=True):
+            if row is None:
+                row = next(computed)
+                _store(path, row)
+            rows.append(row)
+        return torch.stack(rows)
+
+
 def _store(path: Path, row: Tensor) -> None:
     with contextlib.suppress(OSError):  # a full or read-only disk costs time later, not the run
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,20 +247,13 @@ def _store(path: Path, row: Tensor) -> None:
                 raise
 
 
-def _read_ahead(
-    paths: Iterable[Path], prepare: Callable[[np.ndarray], Tensor]
-) -> Iterator[tuple[bytes, Callable[[], Tensor]]]:
-    """(digest of the file, function that gives the decoded image): the next file is read and hashed meanwhile."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-
-        def read(path: Path) -> tuple[bytes, Callable[[], Tensor]]:
-            digest = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b""
-            return digest, lambda: prepare(read_image(path))
-
-        upcoming = None
-        for path in paths:
-            current, upcoming = upcoming, pool.submit(read, path)
-            if current is not None:
-                yield current.result()
-        if upcoming is not None:
-            yield upcoming.result()
+def ahead(do: Callable[[Item], Result], items: Iterable[Item], pace: Pace) -> Iterator[Result]:
+    """do(item) of each, in order, by threads that are a few items ahead."""
+    upcoming: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(pace.threads) as pool:
+        for item in items:
+            upcoming.append(pool.submit(do, item))
+            if len(upcoming) > pace.ahead:
+                yield upcoming.popleft().result()
+        while upcoming:
+            yield upcoming.popleft().result()

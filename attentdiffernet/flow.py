@@ -67,7 +67,7 @@ class Whitening(nn.Module):
         """Mean and Ledoit-Wolf covariance of the rows (N, D), which is positive definite for few rows, too."""
         from sklearn.covariance import ledoit_wolf  # most of a second to import, needed in training only
 
-        rows = features.double().cpu().numpy()
+        rows = features.cpu().double().numpy()  # not all devices have float64
         mean = rows.mean(0)
         covariance, shrinkage = ledoit_wolf(rows - mean, assume_centered=True)
         if shrinkage < LEAST_SHRINKAGE:  # rows of two kinds only make it 0, and the covariance singular

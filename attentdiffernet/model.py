@@ -7,6 +7,8 @@ With `attention.kind = "none"` this *is* DifferNet (Rudolph et al., WACV 2021); 
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,12 +20,18 @@ from .config import ModelConfig
 from .data import even_views, standardise_exposure, to_tensor
 from .flow import Whitening, build_flow, negative_log_likelihood
 
+Precision = Literal["float32", "bfloat16"]
+
 
 class AttentDifferNet(nn.Module):
     """Initialised reproducibly from `seed` (flow and attention) and `config.weights` (convolutions, frozen).
 
     weights: tensors to use instead of loading `config.weights`, so that several models share one reading.
+    precision: of the backbone behind its stem; pooling and flow keep float32. How it runs here, not what it is: stored
+    nowhere. The stem keeps float32, too: pixels in bfloat16 would double the error of the scores.
     """
+
+    precision: Precision = "float32"
 
     def __init__(self, config: ModelConfig, seed: int = 0, weights: dict[str, Tensor] | None = None) -> None:
         super().__init__()
@@ -37,6 +45,11 @@ class AttentDifferNet(nn.Module):
         self.backbone.requires_grad_(False)
         self.weights_fingerprint = self.backbone.fingerprint()
         self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs: of its parameters."""
+        return next(self.parameters()).device
 
     @property
     def n_features(self) -> int:
@@ -58,7 +71,8 @@ class AttentDifferNet(nn.Module):
 
     def stems(self, views: Tensor) -> list[Tensor]:
         """What comes before the first attention block, per scale: the same for all variants of one `stem_key`."""
-        return [self.backbone.stem(x) for x in self.scales(views)]
+        with self._computed_in("float32"):
+            return [self.backbone.stem(x) for x in self.scales(views)]
 
     @property
     def stem_key(self) -> tuple[str, str, int, int]:
@@ -68,7 +82,15 @@ class AttentDifferNet(nn.Module):
 
     def features_from_stems(self, stems: list[Tensor]) -> Tensor:
         """The rest of the backbone: stems of `self.stems` -> (V, 768)."""
-        return torch.cat([self.backbone.trunk(x).mean((2, 3)) for x in stems], dim=1)
+        with self._computed_in(self.precision):
+            return torch.cat([self.backbone.trunk(x).float().mean((2, 3)) for x in stems], dim=1)
+
+    def _computed_in(self, precision: Precision) -> AbstractContextManager[object]:
+        if precision == "bfloat16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        if self.device.type == "cuda":  # there, convolutions of float32 would round to TF32
+            return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        return nullcontext()
 
     def features(self, views: Tensor) -> Tensor:
         """(V, 3, S, S) -> (V, 768): globally averaged last feature maps, full scale first."""

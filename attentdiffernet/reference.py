@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .config import TrainingConfig
 from .data import IMAGENET_MEAN, IMAGENET_STD, read_image
+from .devices import to_device
 from .features import Progress, no_progress
 from .flow import negative_log_likelihood
 from .model import AttentDifferNet
@@ -59,7 +60,7 @@ def fit(
                 for _ in range(config.views_per_image)
             ]
             with torch.no_grad():
-                features = model.features(torch.stack(copies))
+                features = model.features(to_device(torch.stack(copies), model.device))
             loss = negative_log_likelihood(*model.latent(features)).mean()
             optimiser.zero_grad()
             loss.backward()
@@ -76,5 +77,5 @@ def score(model: AttentDifferNet, path: Path, rng: torch.Generator, n_views: int
     """The anomaly score of one image file: mean z² over random rotations (DifferNet, eq. 5)."""
     copies = torch.stack([rotated_copy(path, model.config.image_size, rng) for _ in range(n_views)])
     with torch.no_grad():
-        z, _ = model.latent(model.features(copies))
+        z, _ = model.latent(model.features(to_device(copies, model.device)))
         return float(z.square().mean())

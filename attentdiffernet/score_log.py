@@ -34,7 +34,7 @@ ListFormat = Literal["csv", "json"]
 
 @dataclass(frozen=True)
 class Made:
-    """What the scores of a list are made with; `model` is `Detector.fingerprint`."""
+    """What the scores of a list are made with; `model` is `Detector.fingerprint`, and `-bfloat16` with that."""
 
     threshold: float
     n_views: int

@@ -2,24 +2,24 @@
 
 import dataclasses
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .checkpoint import Calibration
 from .data import make_views, read_image
+from .devices import pinned, read_behind, to_device
 from .errors import ImageError
-from .features import VIEWS_PER_BATCH, FeatureExtractor, Progress, no_progress
-from .model import AttentDifferNet
+from .features import ON_CPU, FeatureExtractor, Progress, T, Work, ahead, no_progress
+from .model import AttentDifferNet, Precision
 
+TOO_SLOW, CLEARLY_FASTER = 20.0, 1.2  # how many times
 MAX_VIEWS = 64  # as many as DifferNet's reference code takes
-READ_AHEAD = 4  # images decoded while one is scored
 
 
 def anomaly_score(z: Tensor, n_views: int) -> Tensor:
@@ -42,10 +42,9 @@ def score_images(
     cache: Path | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[float]:
-    """One anomaly score per image file, in order, as they are ready; memory stays that of one image."""
-    for features in FeatureExtractor(model, cache).even_views(paths, n_views, progress):
-        with torch.inference_mode():
-            yield float(model.score(features[None]))
+    """One anomaly score per image file, in order, as they are ready; memory stays that of a few images."""
+    features = FeatureExtractor(model, cache).even_views(paths, n_views, progress)
+    return (score for score, _ in _scores(model, ((rows, None) for rows in features), n_views))
 
 
 def score_image(model: AttentDifferNet, image: Tensor, n_views: int) -> float:
@@ -54,44 +53,80 @@ def score_image(model: AttentDifferNet, image: Tensor, n_views: int) -> float:
         return float(model.score(FeatureExtractor(model).of_image(image, model.views(n_views))[None]))
 
 
+def faster_precision(model: AttentDifferNet) -> Precision:
+    """bfloat16 where it is clearly faster on this machine, by the clock: some CPUs have instructions for it, others
+    take hundreds of times as long. The model's own precision stays as it was."""
+
+    def seconds(precision: Precision, stems: list[Tensor]) -> float:
+        model.precision, start = precision, time.perf_counter()
+        model.features_from_stems(stems).cpu()
+        return time.perf_counter() - start
+
+    before, size = model.precision, model.config.image_size
+    view = torch.zeros(1, 3, size, size, device=model.device)
+    try:
+        with torch.inference_mode():
+            smallest = model.stems(view[..., : model.config.least_side, : model.config.least_side])[-1:]
+            if seconds("bfloat16", smallest) > TOO_SLOW * seconds("float32", smallest):
+                return "float32"
+            stems = model.stems(view)
+            # In turn, and the best of each: another process may take the machine at any time.
+            single, half = zip(
+                *((seconds("float32", stems), seconds("bfloat16", stems)) for _ in range(4)), strict=True
+            )
+        return "bfloat16" if CLEARLY_FASTER * min(half) < min(single) else "float32"
+    finally:
+        model.precision = before
+
+
 def score_files(
     model: AttentDifferNet, paths: Iterable[str], n_views: int, until_settled: Calibration | None = None
 ) -> Iterator[float | ImageError]:
     """One anomaly score per file, in order, as they are ready, or why the file cannot be read.
 
     until_settled: with the model's calibration, each image gets as many views as its verdict needs, n_views at most.
-    For any number of files: nothing is kept, a thread decodes a few images ahead, memory stays that of those few.
+    For any number of files: nothing is kept, a few images are decoded ahead, memory stays that of those few.
     """
     extractor, views = FeatureExtractor(model), model.views(n_views)
-    for image in _decoded_ahead(paths, model.prepare):
-        if isinstance(image, ImageError):
-            yield image
-            continue
-        if until_settled is not None:
-            yield score_until_settled(model, until_settled, image, n_views).value
-            continue
-        with torch.inference_mode():
-            score = float(model.score(extractor.of_image(image, views)[None]))
-        yield score
 
-
-def _decoded_ahead(paths: Iterable[str], prepare: Callable[[np.ndarray], Tensor]) -> Iterator[Tensor | ImageError]:
-    def decode(path: str) -> Tensor | ImageError:
+    def decode(path: str) -> Work[ImageError | None]:
         try:
-            return prepare(read_image(path))
+            return pinned(model.prepare(read_image(path)), model.device), views, None
         except ImageError as error:
-            return error
+            return None, views[:0], error
         except OSError as error:
-            return ImageError(f"{Path(path).name} could not be read: {error.strerror or error}")
+            return None, views[:0], ImageError(f"{Path(path).name} could not be read: {error.strerror or error}")
 
-    upcoming: deque[Future[Tensor | ImageError]] = deque()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        for path in paths:
-            upcoming.append(pool.submit(decode, path))
-            if len(upcoming) > READ_AHEAD:
-                yield upcoming.popleft().result()
-        while upcoming:
-            yield upcoming.popleft().result()
+    decoded = ahead(decode, paths, extractor.pace)
+    if until_settled is None:
+        for score, error in _scores(model, extractor.stream(decoded), n_views):
+            yield error or score
+    else:
+        for image, _, error in decoded:
+            if image is not None:
+                yield score_until_settled(model, until_settled, image, n_views).value
+            elif error is not None:
+                yield error
+
+
+def _scores(model: AttentDifferNet, found: Iterable[tuple[Tensor, T]], n_views: int) -> Iterator[tuple[float, T]]:
+    """(score, what came along) of images from their features (V, 768), in order; nan where there are none. On a GPU, as
+    many images at once as a batch of views holds, and read one behind."""
+    pace, found = FeatureExtractor(model).pace, iter(found)
+    size = max(1, pace.views // n_views) if pace.shared else 1
+
+    def launched() -> Iterator[tuple[Tensor, list[tuple[Tensor, T]]]]:
+        while group := list(islice(found, size)):
+            scores = torch.empty(0)
+            if seen := [features for features, _ in group if len(features)]:
+                with torch.inference_mode():
+                    scores = model.score(to_device(torch.stack(seen), model.device))
+            yield scores, group
+
+    for scores, group in read_behind(launched(), pace.shared):
+        values = iter(scores.tolist())
+        for features, came_along in group:
+            yield next(values) if len(features) else math.nan, came_along
 
 
 @dataclass(frozen=True)
@@ -139,16 +174,16 @@ def score_progressively(
     for end in group_ends(most):
         if end < min(first, most):
             continue
-        for a in range(start, end, VIEWS_PER_BATCH):
+        for a in range(start, end, ON_CPU.views):
             copies: dict[str, Tensor] = {}
             stems: dict[tuple[str, tuple[str, str, int, int]], list[Tensor]] = {}
             with torch.inference_mode():
                 for name, model in models.items():
-                    kind, group = model.config.views, views[name][a : min(end, a + VIEWS_PER_BATCH)]
+                    kind, group = model.config.views, views[name][a : min(end, a + ON_CPU.views)]
                     if not len(group):  # of a kind that has fewer
                         continue
                     if kind not in copies:
-                        copies[kind] = make_views(image, group)
+                        copies[kind] = make_views(to_device(image, model.device), group)
                     if (kind, model.stem_key) not in stems:
                         stems[kind, model.stem_key] = model.stems(copies[kind])
                     seen[name].append(model.features_from_stems(stems[kind, model.stem_key]))
@@ -166,7 +201,7 @@ def score_until_settled(
     change the verdict (`Calibration.settled`), and goes on to max_views while they might. After fewer views than the
     threshold was set for, it is the score to be expected after all."""
     extractor, views = FeatureExtractor(model), model.views(max(max_views, calibration.n_views))
-    features = torch.empty(0, model.n_features)
+    features = torch.empty(0, model.n_features, device=model.device)
     for end in group_ends(len(views)):
         features = torch.cat([features, extractor.of_image(image, views[len(features) : end])])
         score = running_score(model, features)

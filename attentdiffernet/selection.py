@@ -65,7 +65,7 @@ class BestOnTest:
         extractor = FeatureExtractor(model, self.cache)
         if extractor.backbone_digest != self._features_of:
             paths = [image.path for image in self.images]
-            self._features = torch.stack(list(extractor.even_views(paths, self.n_views)))
+            self._features = torch.stack(list(extractor.even_views(paths, self.n_views))).to(model.device)
             self._features_of = extractor.backbone_digest
         return self._features
 

@@ -15,6 +15,7 @@ from .attention_training import fit_attention
 from .checkpoint import Calibration, DataCard, Detector
 from .config import FEATURE_DEVIATION, ModelConfig, ScoringConfig, TrainingConfig
 from .data import InspectionImage, read_image
+from .devices import find_device, to_device
 from .errors import AttentDifferNetError, DatasetError
 from .explain import explain, methods_of
 from .features import FeatureExtractor, Progress, no_progress
@@ -55,15 +56,17 @@ def train(
     cache: Path | None = None,
     progress: Progress = no_progress,
     after_epoch: Callable[[AttentDifferNet, int], None] = no_look,
+    device: str | torch.device = "cpu",
 ) -> Detector:
     """Normal images in, a calibrated detector out. Epochs are fixed in advance; no test image is ever looked at.
 
     after_epoch: called with the model and the number of epochs that its flow has been fitted for; it may look, and must
-    change nothing.
+    change nothing. device: where it runs, as of `devices.find_device`; the detector stays there.
 
     Raises DatasetError for too few images and ImageError for one that cannot be read, AttentDifferNetError for options
-    that the recipe does not have.
+    that the recipe does not have and for a device that is not here.
     """
+    device = find_device(device)
     if config.recipe == "paper" and (
         model_config.views != "rotations" or model_config.flow.whitening or model_config.exposure != "as_is"
     ):
@@ -71,7 +74,7 @@ def train(
             "The recipe paper takes rotations of images as they are, no whitening before the flow"
         )
     fit, held_out = split_normals(images, config)
-    model = AttentDifferNet(model_config, config.seed).eval()
+    model = AttentDifferNet(model_config, config.seed).eval().to(device)
     if model_config.attention.training != "untrained" and model_config.attention.kind != "none":
         fit_attention(model, [image.path for image in fit], config.seed, progress)
     paths = [image.path for image in fit]
@@ -91,14 +94,14 @@ def train(
 
 def fit_gaussian(model: AttentDifferNet, features: Tensor) -> Tensor:
     """Scale and whitening of a model from feature rows (N, 768) of normal images, in place; what the flow is fitted
-    to: (N, 768)."""
+    to: (N, 768), on the model's device."""
     deviation = float(features.std(0).mean())
     if not 0 < deviation < math.inf:
         raise DatasetError("The training images all have the same features: there is nothing to learn from them")
     model.config = dataclasses.replace(model.config, feature_scale=FEATURE_DEVIATION / deviation)
     if model.whitening is not None:
         model.whitening.fit(features * model.config.feature_scale)
-    return model.gaussian_latent(features)[0]
+    return model.gaussian_latent(to_device(features, model.device))[0]
 
 
 def fit_flow(
@@ -108,19 +111,21 @@ def fit_flow(
     progress: Progress = no_progress,
     after_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> None:
-    """Maximum likelihood of feature rows (N, D), in place. Deterministic in config.seed; leaves the global random state
-    alone."""
-    rng = torch.Generator().manual_seed(config.seed)
+    """Maximum likelihood of feature rows (N, D), in place, on the flow's device, which is not waited for. Deterministic
+    in config.seed, though other devices draw other numbers; leaves the global random state alone."""
     # FrEIA keeps its permutations as parameters that need no gradient.
     parameters = [p for p in flow.parameters() if p.requires_grad]
+    device = parameters[0].device
+    rng = torch.Generator(device).manual_seed(config.seed)
     optimiser = torch.optim.Adam(
         parameters, lr=config.learning_rate, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
     )
     noise = config.feature_noise * float(features.std(0).mean()) if len(features) > 1 else 0.0
+    features = to_device(features, device)
     for epoch in range(config.epochs):
-        for rows in torch.randperm(len(features), generator=rng).split(config.batch_size):
+        for rows in torch.randperm(len(features), generator=rng, device=device).split(config.batch_size):
             batch = features[rows]
-            batch = batch + noise * torch.randn(batch.shape, generator=rng)
+            batch = batch + noise * torch.randn(batch.shape, generator=rng, device=device)
             loss = negative_log_likelihood(*flow(batch)).mean()
             optimiser.zero_grad()
             loss.backward()
@@ -137,8 +142,9 @@ def calibrate(
     model, paths = detector.model, [image.path for image in held_out]
     features = torch.stack(list(FeatureExtractor(model, cache).even_views(paths, detector.scoring.n_views, progress)))
     n_views = features.shape[1]
+    features = to_device(features, model.device)
     with torch.inference_mode():
-        after = {n: model.score(features[:, :n]) for n in group_ends(n_views)}
+        after = {n: model.score(features[:, :n]).cpu() for n in group_ends(n_views)}
     scores = sorted(after[n_views].tolist())
     threshold, rate = conformal_threshold(scores, detector.training.false_positive_rate)
     early = _settling(after, model.config.readout)

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -34,8 +35,8 @@ def measure(name: str, variant: str) -> list[dict[str, object]]:
     model = AttentDifferNet(ModelConfig(blocks, views="quarter_turns"), config.seed).eval()
     rows: list[dict[str, object]] = []
 
-    def watch(step: int, loss: float, spread: float) -> None:
-        rows.append({"category": name, "variant": variant, "step": step, "loss": loss, "spread": spread})
+    def watch(step: int, loss: Tensor, spread: float) -> None:
+        rows.append({"category": name, "variant": variant, "step": step, "loss": float(loss), "spread": spread})
 
     fit_attention(model, paths, config.seed, watch=watch, guard=False)
     print(rows[-1], flush=True)

@@ -54,7 +54,7 @@ def measure(name: str, variant: str, training: str, seed: int, half: bool) -> di
     rows = fit_gaussian(model, extractor.random_views(paths, VIEWS, config.data_seed).flatten(0, 1))
     if not half:
         fit_flow(model.flow, rows, config)
-    features = torch.stack([extractor.of_tensor(image, model.views(VIEWS)) for image in images])
+    features = torch.stack(list(extractor.of_tensors(images, model.views(VIEWS))))
     labels = np.repeat([0, 1], [len(normals), DEFECTS * len(normals)])
     with torch.inference_mode():
         area = auroc(labels, model.score(features).tolist())

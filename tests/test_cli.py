@@ -190,6 +190,9 @@ def test_score_continues_with_the_same_settings_only(run, model_dir, detector, p
     code, _, errors = run("score", other, "photographs", "--out", out)
     assert code == 2 and f"Error: {out} holds scores of another model (fingerprint " in errors
     assert out.read_bytes() == before
+    code, _, errors = run("score", model_dir, "photographs", "--out", out, "--precision", "bfloat16")
+    assert code == 2 and re.search(r"holds scores of another model \(fingerprint (\w{16}), not \1-bfloat16\)", errors)
+    assert out.read_bytes() == before
     (photographs / "bad.png").write_bytes((photographs / "a.png").read_bytes())
     code, _, errors = run("score", model_dir, "photographs", "--out", out)
     assert (code, errors) == (0, f"{out} has the scores of 2 of 3 images already; 1 to go\n"), "the bad one, mended"

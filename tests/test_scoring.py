@@ -10,10 +10,10 @@ from attentdiffernet.checkpoint import Calibration
 from attentdiffernet.config import READOUTS
 from attentdiffernet.data import FEW_VIEWS, InspectionDataset, even_angles, make_views, read_image, to_tensor
 from attentdiffernet.errors import ImageError
-from attentdiffernet.features import FeatureExtractor
+from attentdiffernet.features import ON_CPU, FeatureExtractor
 from attentdiffernet.scoring import (
-    READ_AHEAD,
     anomaly_score,
+    faster_precision,
     group_ends,
     running_score,
     score_files,
@@ -249,6 +249,47 @@ def test_scores_are_streamed(tiny, category, monkeypatch):
     assert {(stage, total) for stage, _, total in told} == {("features of images to score", len(paths))}
 
 
+# -- bfloat16
+
+
+@pytest.mark.parametrize("kind", ["none", "se", "cbam"])
+def test_bfloat16_moves_scores_a_little_and_changes_no_weight(kind, small, small_image, monkeypatch):
+    model = small(kind)
+    fingerprint, before = model.backbone.fingerprint(), score_image(model, small_image, 4)
+    with torch.no_grad():
+        stems = model.stems(make_views(small_image, even_angles(4)))
+    monkeypatch.setattr(model, "precision", "bfloat16")
+    with torch.no_grad():
+        assert all(map(torch.equal, stems, model.stems(make_views(small_image, even_angles(4))))), "pixels keep float32"
+        assert model.features_from_stems(stems).dtype == torch.float32
+    after = score_image(model, small_image, 4)
+    assert after != before and after == pytest.approx(before, rel=0.05)
+    assert model.backbone.fingerprint() == fingerprint
+
+
+def test_features_of_each_precision_are_kept_apart(small, monkeypatch):
+    digests = [FeatureExtractor(small()).backbone_digest]
+    monkeypatch.setattr(small(), "precision", "bfloat16")
+    digests.append(FeatureExtractor(small()).backbone_digest)
+    assert len(set(digests)) == 2
+
+
+@pytest.mark.parametrize(("cost", "taken"), [(0.5, "bfloat16"), (0.9, "float32"), (1.5, "float32"), (400.0, "float32")])
+def test_bfloat16_is_taken_where_the_clock_says_so(cost, taken, small, monkeypatch):
+    """A clock that goes on by what a run costs: 1 in float32."""
+    model, now, runs = small(), [0.0], []
+
+    def run(stems):
+        runs.append(model.precision)
+        now[0] += 1.0 if model.precision == "float32" else cost
+        return torch.zeros(1, 256)
+
+    monkeypatch.setattr(model, "features_from_stems", run)
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    assert faster_precision(model) == taken and model.precision == "float32"
+    assert len(runs) == (2 if cost > 20 else 10), "where it is far too slow, it is tried once"
+
+
 @pytest.mark.usefixtures("global_state_kept")
 def test_scoring_leaves_global_state_alone(tiny, image):
     score_image(tiny("cbam"), image, 2)
@@ -265,7 +306,7 @@ def test_files_are_read_a_few_ahead_and_a_bad_one_stops_nothing(tiny, category, 
     paths = [good, str(tmp_path / "bad.png"), str(tmp_path / "gone.png"), too_long, good] + [good] * 20
     scores = score_files(tiny("none"), paths, 1)
     first = next(scores)
-    assert 1 <= len(asked) <= READ_AHEAD + 1 and len(asked) < len(paths)
+    assert 1 <= len(asked) <= ON_CPU.ahead + 1 and len(asked) < len(paths)
     rest = [next(scores) for _ in range(4)]
     assert [type(value) for value in rest] == [ImageError, ImageError, ImageError, float] and rest[-1] == first
     assert str(rest[0]).startswith("bad.png is not an image") and str(rest[1]) == "There is no file gone.png"
