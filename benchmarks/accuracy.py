@@ -55,7 +55,7 @@ COLOURS = {
     "paper": "#D55E00",
 }
 # Rotations in training x in scoring. Tiles are many, and the sample set needs none.
-ROTATIONS = {"magnetic_tile": [(4, 4)]} | dict.fromkeys(("insulator", "gear", "wafer"), [(4, 16)])
+ROTATIONS = {"magnetic_tile": [(4, 4)], "insulator": [(4, 16)], "gear": [(4, 16)], "wafer": [(4, 16)]}
 MORE_ROTATIONS = [(4, 16), (8, 16), (16, 16)]
 PAPER = RECIPES["paper"].training
 PUBLISHED = read_published(ROOT / "results")

@@ -9,7 +9,6 @@ it is divided by is always timed in the same run, alternately; times are medians
 """
 
 import argparse
-import copy
 import dataclasses
 import io
 import json
@@ -38,8 +37,8 @@ from attentdiffernet.config import RECIPES, ModelConfig  # noqa: E402
 from attentdiffernet.data import InspectionDataset, InspectionImage, make_views, read_image  # noqa: E402
 from attentdiffernet.datasets.sample import write as draw_sample  # noqa: E402
 from attentdiffernet.grid import cpu_name  # noqa: E402
-from attentdiffernet.model import AttentDifferNet  # noqa: E402
-from attentdiffernet.scoring import score_image, score_until_settled  # noqa: E402
+from attentdiffernet.model import AttentDifferNet, Precision  # noqa: E402
+from attentdiffernet.scoring import faster_precision, score_image, score_until_settled  # noqa: E402
 from demo import service  # noqa: E402
 
 OUT = ROOT / "benchmarks"
@@ -126,12 +125,8 @@ def backbone_rate(model: AttentDifferNet, image: torch.Tensor) -> dict[str, floa
     views = make_views(image, model.views(16))
     flop = convolution_flop(model, views[0]) * len(views)
     a, b = torch.rand(GEMM, GEMM), torch.rand(GEMM, GEMM)
-    gemm, backbone, half, all_else = [], [], [], []
-    reduced, one = copy.deepcopy(model.backbone).bfloat16(), views[:1]
+    gemm, backbone, all_else = [], [], []
     with torch.inference_mode():
-        for _ in range(3):  # one view only: processors without it take half a minute
-            half.append(seconds(lambda: [reduced(x.bfloat16()) for x in model.scales(one)]))
-            half[-1] /= seconds(lambda: model.features(one))
         for _ in range(12):
             gemm.append(seconds(lambda: a @ b))
             backbone.append(seconds(lambda: model.features(views)))
@@ -144,7 +139,6 @@ def backbone_rate(model: AttentDifferNet, image: torch.Tensor) -> dict[str, floa
         "gemm_gflops": gemm_rate,
         "backbone_gflops": rate,
         "backbone_fraction_of_gemm": rate / gemm_rate,
-        "bfloat16_over_float32_seconds": statistics.median(half),
         "rest_over_backbone": statistics.median(all_else) / statistics.median(backbone),
     }
 
@@ -173,6 +167,31 @@ def scoring(detector: Detector, paper: AttentDifferNet, paths: Sequence[Path]) -
         "score_views": calibration.n_views,
         "settled_score_seconds": statistics.mean(until_settled),
         "settled_score_views": statistics.mean(taken),
+    }
+
+
+def reduced_precision(detector: Detector, paths: Sequence[Path]) -> dict[str, Any]:
+    """What bfloat16 gains on this machine and what it changes, where it gains at all; float32 in turn."""
+    model, n_views = detector.model, detector.calibration.n_views
+    faster = faster_precision(model)
+    if faster == "float32":  # processors without it take half a minute per image
+        return {"faster_precision": faster}
+    times: dict[Precision, list[float]] = {"float32": [], "bfloat16": []}
+    ratios, changed = [], 0
+    for image in (model.prepare(read_image(path)) for path in paths):
+        scores = {}
+        for precision, taken in times.items():
+            model.precision, start = precision, time.perf_counter()
+            scores[precision] = score_image(model, image, n_views)
+            taken.append(time.perf_counter() - start)
+        ratios.append(scores["bfloat16"] / scores["float32"])
+        changed += len(set(map(detector.is_anomalous, scores.values()))) - 1
+    model.precision = "float32"
+    return {
+        "faster_precision": faster,
+        "bfloat16_speedup": statistics.median(times["float32"]) / statistics.median(times["bfloat16"]),
+        "bfloat16_over_float32_score": [min(ratios), statistics.median(ratios), max(ratios)],
+        "bfloat16_verdicts_changed": f"{changed} of {len(paths)}",
     }
 
 
@@ -275,6 +294,7 @@ def main() -> None:
         result["readout"] = detector.model.config.readout
         tests = [image.path for image in dataset.test]
         result |= scoring(detector, paper_model(weights), tests[:: max(1, len(tests) // 16)])
+        result |= reduced_precision(detector, tests)
         sixteen = dataclasses.replace(detector.model.config, views="rotations")
         detector.model.config = sixteen
         result |= backbone_rate(detector.model, detector.model.prepare(read_image(tests[0])))

@@ -81,6 +81,11 @@ def benchmark_table(path: Path) -> str:
         ("First verdict of three variants on an upload", "", f"{found['compare_first_seconds']:.2f} s", ""),
         ("All scores and maps of three variants", "", f"{found['compare_seconds']:.2f} s", ""),
         ("Backbone against a float32 matrix product", "", f"{found['backbone_fraction_of_gemm']:.0%}", ""),
+        *(
+            [("Score one image with `--precision bfloat16` (against float32)", "", "", f"{gain:.1f} x")]
+            if (gain := found.get("bfloat16_speedup"))
+            else []
+        ),
         ("Highest memory of the whole benchmark", "", f"{found['peak_rss_mb'] / 1000:.1f} GB", ""),
     ]
     machine = found["machine"]
