@@ -557,6 +557,7 @@ def _run_of(detector: "Detector", category: str, name: str | None, n_views: int)
         source="measured by this project",
         views=config.input_title,
         readout=config.readout,
+        blocks=config.attention.unusual,
     )
 
 

@@ -159,6 +159,15 @@ class AttentionConfig(Config):
         return f"{self.kind.upper()} {place}, reduction {self.reduction}{kernel}, {training}"
 
     @property
+    def unusual(self) -> str:
+        """Where the blocks are other ones than by default: `before pool, reduction 4`; empty where they are not."""
+        usual = AttentionConfig()
+        parts = [] if self.placement == usual.placement else [self.placement.replace("_", " ")]
+        parts += [f"reduction {self.reduction}"] * (self.reduction != usual.reduction)
+        parts += [f"kernel {self.kernel_size}"] * (self.kind == "cbam" and self.kernel_size != usual.kernel_size)
+        return "" if self.kind == "none" else ", ".join(parts)
+
+    @property
     def training_note(self) -> str:
         """One sentence on what the gates can show."""
         if self.kind == "none":

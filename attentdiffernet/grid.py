@@ -334,6 +334,7 @@ def _row(task: Task, outcome: Outcome, commit: str, best: bool = False) -> resul
         source="measured by this project",
         views=views,
         readout=readout,
+        blocks=attention.unusual,
     )
 
 

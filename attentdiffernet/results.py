@@ -56,7 +56,7 @@ class Run:
     variant: `none`, `se` or `cbam`, or the name of a baseline. attention_training: as in the configuration; empty
     without attention. selection: how the number of epochs was chosen, `last` for in advance; `best-on-test` flatters,
     as it is chosen on the images that are scored. commit: of the code. source: who measured, where. views, readout: as
-    in the configuration.
+    in the configuration. blocks: where attention blocks are other ones than by default (AttentionConfig.unusual).
     """
 
     run: str
@@ -73,6 +73,7 @@ class Run:
     source: str
     views: str = ""
     readout: str = ""
+    blocks: str = ""
 
     def __post_init__(self) -> None:
         for name in ("run", "dataset", "category"):

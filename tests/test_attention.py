@@ -121,3 +121,10 @@ def test_any_odd_kernel_keeps_the_shape(kernel_size, x):
 def test_options_out_of_bounds_are_refused(option, value):
     with pytest.raises(AttentDifferNetError, match=f"^{option} must "):
         AttentionConfig(**{option: value})
+
+
+def test_blocks_are_named_where_they_are_not_the_usual_ones():
+    assert AttentionConfig("cbam").unusual == AttentionConfig("se", kernel_size=9).unusual == ""
+    assert AttentionConfig("none", reduction=4).unusual == ""
+    assert AttentionConfig("se", placement="before_pool").unusual == "before pool"
+    assert AttentionConfig("cbam", reduction=4, kernel_size=9).unusual == "reduction 4, kernel 9"

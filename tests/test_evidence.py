@@ -1,6 +1,7 @@
 """What is said of many runs follows from their score files; what was chosen on test images is told apart everywhere."""
 
 import re
+import shutil
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,16 @@ def root(tmp_path_factory):
 
 def fair(root):
     return [m for m in evidence.measured(root / "results") if not m.flatters]
+
+
+def test_blocks_at_another_place_are_another_recipe_and_leave_the_seeds_of_the_usual_ones_together(root, tmp_path):
+    shutil.copytree(root / "results", tmp_path / "results")
+    run = next(m.run for m in fair(root) if m.run.run == "mvtec_ad-bottle-cbam-imagenet-s0")
+    other = replace(run, run=f"{run.run}-before_pool", blocks="before pool")
+    frame = results.read_scores(results.score_path(root / "results", run.dataset, run.category, run.run))
+    results.write_run(tmp_path / "results", other, frame, {})
+    groups = evidence.grouped(m for m in fair(tmp_path) if (m.key, m.run.variant) == ("mvtec_ad/bottle", "cbam"))
+    assert [(g.first.name, len(g.runs)) for g in groups] == [("cbam", 3), ("cbam, before pool", 1)]
 
 
 # -- what the test images have had a say in
