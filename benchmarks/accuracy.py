@@ -152,13 +152,15 @@ def picture(frame: pd.DataFrame, name: str) -> None:
     paper, frame = frame[frame["views"] == "paper"], frame[frame["views"] != "paper"]
     full = frame[frame["score_views"] == frame.groupby(RECIPE)["score_views"].transform("max")]
     exposures = set(frame["exposure"])
+    # Standardising takes no time that counts: of two measurements, the one that other work disturbed less.
+    full = full.assign(train_seconds=full.groupby(["views", "train_views"])["train_seconds"].transform("min"))
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharey=True)
     for (exposure, kind, n), group in full[full["readout"] == "z2_of_mean"].groupby(RECIPE):
         row = group.iloc[0]
         error = [[100 * (row.auroc - row.ci_low)], [100 * (row.ci_high - row.auroc)]]
         filled = {} if exposure == "standardised" or len(exposures) == 1 else {"mfc": "none"}
         left.errorbar(row.train_seconds, 100 * row.auroc, error, fmt="o", color=COLOURS[kind], capsize=2, **filled)
-        label = f"{kind.replace('_', ' ')}, {n}"
+        label = f"{kind.replace('_', ' ')}, {n}" if filled == {} else ""
         left.annotate(
             label, (row.train_seconds, 100 * row.auroc), xytext=(5, 5), textcoords="offset points", fontsize=8
         )
@@ -177,7 +179,7 @@ def picture(frame: pd.DataFrame, name: str) -> None:
                 "as published,\ncost extrapolated", (cost, 100 * auroc), xytext=(5, -4), textcoords="offset points",
                 fontsize=8, ha="right", va="top",
             )  # fmt: skip
-    left.set(xlabel="training cost, seconds on this machine", ylabel="AUROC, %", xscale="log")
+    left.set(xlabel="training cost, seconds on two cores", ylabel="AUROC, %", xscale="log")
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_formatter(NullFormatter())
@@ -186,12 +188,13 @@ def picture(frame: pd.DataFrame, name: str) -> None:
         label = f"{kind.replace('_', ' ')}, {n} in training"
         style = "-" if exposure == "standardised" or len(exposures) == 1 else ":"
         if style == ":":
-            label += ", exposure as is"
+            label = None  # explained below the axis
         right.plot(group["score_views"], 100 * group["auroc"], f"o{style}", color=COLOURS[kind], label=label, ms=4)
-    right.set(xlabel="views per scored image", xscale="log")
+    note = "; dotted, hollow: exposure as is" if len(exposures) > 1 else ""
+    right.set(xlabel=f"views per scored image{note}", xscale="log")
     right.set_xticks(ticks := sorted(set(frame["score_views"])), [str(tick) for tick in ticks])
     right.minorticks_off()
-    right.legend(fontsize=6 if len(exposures) > 1 else 7)
+    right.legend(fontsize=7)
     figure.suptitle(f"{name}: DifferNet, recipe fast, z² of the mean; 95 % intervals (DeLong)", fontsize=10)
     figure.savefig(OUT.with_name(f"accuracy-{name.replace('/', '-')}.png"), dpi=110)
 
