@@ -3,9 +3,9 @@
 The rule is fixed; no test image is read. It uses the plain backbone whatever the variant, so that the variants of a
 category are scored alike and compared in pairs.
 
-1. Exposure: standardised where the brightness of training normals varies by more than UNSTEADY_LIGHT from image to
-   image. Light or exposure time then was not held still, and brightness says little of a part. DifferNet's authors
-   treat such a category apart, too: they vary brightness and contrast of magnetic tiles by ±15 %.
+1. Exposure: standardised where brightness and contrast of training normals vary together by more than UNSTEADY_LIGHT
+   from image to image. Light or exposure time then was not held still, and brightness says little of a part.
+   DifferNet's authors treat such a category apart, too: they vary brightness and contrast of magnetic tiles by ±15 %.
 2. Input: rotations, quarter turns, flips or none of the image squeezed to a square; where images are no squares, also
    flips or none of the image with its aspect kept. The one by which normals held out and the same normals with
    synthetic defects (`synthetic.py`) are told apart best, by the Mahalanobis distance of view-averaged features.
@@ -71,7 +71,7 @@ Input = tuple[ViewKind, Resize]
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and what it rests on: how much light varies, how well mirrored normals are told (AUROC; None
+    """What was chosen, and what it rests on: how much exposure varies, how well mirrored normals are told (AUROC; None
     where that was not asked), and the AUROC on synthetic defects, by input and by readout."""
 
     views: ViewKind
@@ -80,7 +80,7 @@ class Choice:
     readout: Readout
     n_views: int
     training_views: int
-    light_varies: float
+    exposure_varies: float
     handed: float | None
     by_input: dict[Input, float]
     by_readout: dict[str, float]
@@ -119,8 +119,8 @@ def choose(
         _some(part, most, rng)
         for part, most in zip(split_normals(images, config), (FITTED_IMAGES, HELD_OUT_IMAGES), strict=True)
     )
-    light_varies = spread_of_brightness(fit)
-    exposure = model_config.exposure if "exposure" in fixed else exposure_for(light_varies)
+    exposure_varies = spread_of_exposure(fit)
+    exposure = model_config.exposure if "exposure" in fixed else exposure_for(exposure_varies)
     plain = dataclasses.replace(
         model_config,
         attention=AttentionConfig(),
@@ -220,16 +220,22 @@ def choose(
         spread = float(np.var([score.value for score in running]))
         n_views = next((n for n in TRAINING_ROTATIONS if noise / n <= VIEW_VARIANCE * spread), max(TRAINING_ROTATIONS))
         training_views = TRAINING_ROTATIONS[n_views]
-    return Choice(views, resize, exposure, readout, n_views, training_views, light_varies, handed, by_input, by_readout)
+    return Choice(
+        views, resize, exposure, readout, n_views, training_views, exposure_varies, handed, by_input, by_readout
+    )
 
 
-def spread_of_brightness(images: Sequence[InspectionImage]) -> float:
-    """Standard deviation, over the images, of the natural logarithm of an image's mean brightness."""
-    return float(np.std([np.log(max(1.0, read_image(image.path).mean())) for image in images]))
+def spread_of_exposure(images: Sequence[InspectionImage]) -> float:
+    """Standard deviation, over the images, of what moves the logarithms of brightness and of contrast alike, as light
+    and exposure time do: the root of their covariance. Another background moves them apart, and does not count."""
+    pixels = (read_image(image.path) for image in images)
+    logs = np.log([(max(1.0, of_one.mean()), max(1.0, of_one.std())) for of_one in pixels])
+    (_, together), _ = np.cov(logs.T, bias=True)
+    return float(np.sqrt(max(0.0, together)))
 
 
-def exposure_for(light_varies: float) -> Exposure:
-    return "standardised" if light_varies > UNSTEADY_LIGHT else "as_is"
+def exposure_for(exposure_varies: float) -> Exposure:
+    return "standardised" if exposure_varies > UNSTEADY_LIGHT else "as_is"
 
 
 def _inputs(model_config: ModelConfig, fixed: Collection[str], rectangles: bool) -> list[Input]:

@@ -119,7 +119,7 @@ def train(
     ] = "auto",
     exposure: Annotated[
         str,
-        typer.Option(help="as_is or standardised; auto: standardised where the training normals' brightness varies."),
+        typer.Option(help="as_is or standardised; auto: standardised where it varies over training normals."),
     ] = "auto",
     readout: Annotated[str, typer.Option(help="How scores are read off; auto chooses on synthetic defects.")] = "auto",
     train_views: Annotated[int | None, typer.Option(help="Copies of each training image.", min=1)] = None,
@@ -573,7 +573,7 @@ def _told(choice: "Choice") -> str:
     if choice.by_input:
         rates = {input_title(*of): rate for of, rate in choice.by_input.items()}
         lines[0] += f" (AUROC of synthetic defects: {table(rates)})"
-    lines[0] += f"; brightness varies by {choice.light_varies:.0%} from image to image"
+    lines[0] += f"; exposure varies by {choice.exposure_varies:.0%} from image to image"
     if choice.handed is not None:
         lines[0] += f"; mirrored normals are told with AUROC {100 * choice.handed:.1f}"
     lines.append(f"Readout: {choice.readout}" + (f" ({table(choice.by_readout)})" if choice.by_readout else ""))

@@ -16,7 +16,7 @@ AttentionTraining = Literal["untrained", "joint", "proxy", "separation"]
 Resize = Literal["squeeze", "keep_aspect"]
 Exposure = Literal["as_is", "standardised"]
 Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mean", "gaussian_full_scale"]
-# Of the log of mean brightness, the standard deviation above which exposure is standardised; ±15 % evenly are 0.087.
+# Spread of exposure (choice.spread_of_exposure) above which it is standardised; ±15 %, evenly spread, are 0.087.
 UNSTEADY_LIGHT = 0.1
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
 READOUTS: dict[str, str] = {

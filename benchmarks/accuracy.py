@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from attentdiffernet import reference  # noqa: E402
-from attentdiffernet.choice import exposure_for, spread_of_brightness  # noqa: E402
+from attentdiffernet.choice import exposure_for, spread_of_exposure  # noqa: E402
 from attentdiffernet.config import (  # noqa: E402
     READOUTS,
     RECIPES,
@@ -82,7 +82,7 @@ def measure(name: str, exposure: Exposure | None) -> list[dict[str, object]]:
     fit, _ = split_normals(dataset.train, config)
     labels = [image.label for image in dataset.test]
     base = ModelConfig(
-        weights="imagenet" if real else "bundled", exposure=exposure or exposure_for(spread_of_brightness(fit))
+        weights="imagenet" if real else "bundled", exposure=exposure or exposure_for(spread_of_exposure(fit))
     )
     model = AttentDifferNet(base).eval()
     cost = seconds_per_view(model)

@@ -8,8 +8,15 @@ import torch
 from PIL import Image
 
 from attentdiffernet import choice
-from attentdiffernet.choice import choose
-from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig, ScoringConfig, TrainingConfig
+from attentdiffernet.choice import choose, spread_of_exposure
+from attentdiffernet.config import (
+    UNSTEADY_LIGHT,
+    AttentionConfig,
+    FlowConfig,
+    ModelConfig,
+    ScoringConfig,
+    TrainingConfig,
+)
 from attentdiffernet.data import FEW_VIEWS, InspectionImage
 from attentdiffernet.errors import DatasetError
 
@@ -55,7 +62,7 @@ def test_the_choice_is_one_of_those_compared_and_repeatable(parts):
 def test_unsteady_light_is_taken_out_and_steady_light_kept(parts):
     steady, unsteady = choose(parts(), SMALL, CONFIG), choose(parts(light=0.5), SMALL, CONFIG)
     assert (steady.exposure, unsteady.exposure) == ("as_is", "standardised")
-    assert steady.light_varies < 0.02 and 0.2 < unsteady.light_varies < 0.5
+    assert steady.exposure_varies < 0.02 and 0.2 < unsteady.exposure_varies < 0.5
     model, _, _ = unsteady.applied(SMALL, CONFIG, ScoringConfig())
     assert model.exposure == "standardised" and model.input_title.endswith(", exposure standardised")
     assert choose(parts(light=0.5), SMALL, CONFIG, fixed={"exposure", "views"}).exposure == "as_is"
@@ -127,3 +134,21 @@ def test_an_aspect_that_is_to_be_kept_leaves_the_kind_of_views_open(parts):
     given = dataclasses.replace(SMALL, image_size=128, views="flips", resize="keep_aspect")
     found = choose(parts(), given, CONFIG, fixed={"resize"})
     assert found.resize == "keep_aspect" and {views for views, _ in found.by_input} == {"flips", "none"}
+
+
+def test_other_backgrounds_are_no_other_exposure(tmp_path):
+    """Brightness varies as much in both sets; contrast goes along with it in one of them only."""
+    rng = np.random.default_rng(0)
+
+    def spread(name, image):
+        (tmp_path / name).mkdir()
+        for k in range(20):
+            Image.fromarray(image(rng.uniform(0.4, 1)).clip(0, 255).astype(np.uint8)).save(tmp_path / name / f"{k}.png")
+        paths = sorted((tmp_path / name).iterdir())
+        return spread_of_exposure([InspectionImage(path, path.name, "good", 0) for path in paths])
+
+    texture = rng.normal(size=(40, 40))
+    exposed = spread("exposed", lambda light: light * (150 + 25 * texture))
+    background = spread("background", lambda light: light * 150 + 25 * texture)
+    assert exposed == pytest.approx(np.std(np.log(rng.uniform(0.4, 1, 10_000))), rel=0.35)
+    assert background < 0.05 < UNSTEADY_LIGHT < exposed

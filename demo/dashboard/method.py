@@ -241,7 +241,7 @@ def choices() -> list[list[str]]:
         [
             "Exposure",
             "as it is; magnetic tiles with brightness and contrast varied by ±15 % (recalled)",
-            "brought to one brightness and contrast where that of training normals varies by more than "
+            "brought to one brightness and contrast where those of training normals vary together by more than "
             f"{UNSTEADY_LIGHT:.0%} from image to image",
         ],
         [
