@@ -180,7 +180,8 @@ def picture(frame: pd.DataFrame, name: str) -> None:
                 fontsize=8, ha="right", va="top",
             )  # fmt: skip
     left.set(xlabel="training cost, seconds on two cores", ylabel="AUROC, %", xscale="log")
-    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = left.get_xlim()
+    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_formatter(NullFormatter())
     left.margins(x=0.25)
