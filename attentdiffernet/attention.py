@@ -117,17 +117,5 @@ class CBAM(nn.Module):
         return self.spatial.gates(self.channel(x))[:, 0]
 
 
-def logit_layers(blocks: nn.Module) -> list[nn.Linear | nn.Conv2d]:
-    """The last layer of each gate: with its weight and bias times a, the gate's logits are, and at a = 0 gates that are
-    2·sigmoid let everything pass."""
-    layers: list[nn.Linear | nn.Conv2d] = []
-    for module in blocks.modules():
-        if isinstance(module, ChannelGate):
-            layers.append(module.excite)
-        elif isinstance(module, SpatialGate):
-            layers.append(module.conv)
-    return layers
-
-
 AttentionBlock = NoAttention | SqueezeExcitation | CBAM
 ATTENTION: dict[str, type[AttentionBlock]] = {"none": NoAttention, "se": SqueezeExcitation, "cbam": CBAM}

@@ -7,22 +7,18 @@ Three objectives (`AttentionConfig.training`):
 - `proxy`: a linear head on the pooled features tells normal images from the same with a pasted patch (CutPaste, Li et
   al., CVPR 2021).
 - `separation`: the score itself tells them apart. The squared Mahalanobis distance to other normal images is raised
-  for images with a synthetic defect (`synthetic.py`) over that of the same images without. Then all scales judge, on
-  normals and defects that were not learned from, how much of it is kept: all, half, a quarter or nothing, which is
-  DifferNet. Nothing, unless another share is better by more than the standard error of the difference.
+  for images with a synthetic defect (`synthetic.py`) over that of the same images without. Whether the gates are kept
+  is for `training.train`, which judges the whole detector.
 """
 
 import copy
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import logit_layers
 from .backbone import CHANNELS
 from .config import FlowConfig
 from .data import make_views, random_views, read_image, to_tensor
@@ -30,7 +26,6 @@ from .devices import to_device
 from .features import Progress, no_progress
 from .flow import Whitening, build_flow, negative_log_likelihood
 from .model import AttentDifferNet
-from .statistics import BEYOND_STANDARD_ERROR, auroc, beats
 from .synthetic import add_defect, paste_patch
 
 STEPS = {"joint": 80, "proxy": 120, "separation": 160}
@@ -38,8 +33,6 @@ LEARNING_RATE = {"joint": 3e-3, "proxy": 3e-3, "separation": 1e-3}
 IMAGES_PER_STEP = 8
 BANK_IMAGES = 160  # at most: what distances are measured to, in `separation`
 REFIT_STEPS = 40  # of that bank's Gaussian, as the gates move
-STRENGTHS = (1.0, 0.5, 0.25)  # shares of what `separation` learned
-JUDGED_IMAGES, JUDGED_AGAINST, DEFECTS = 32, 96, 3  # normals, the bank they are measured to, defects in each normal
 COLLAPSE = 0.5  # of the features' spread at the start: mean standard deviation over PROBES x IMAGES_PER_STEP views
 PROBES, PROBE_STEPS = 3, 5  # that are measured anew after so many steps
 
@@ -59,8 +52,7 @@ def fit_attention(
     """Trains the attention blocks of a model in place, as its configuration says; returns the steps that were kept.
 
     guard: whether `joint` stops where the features' spread has fallen below COLLAPSE, and takes back the steps since it
-    was last seen above, and whether `separation` keeps no more than helps. Deterministic in seed; leaves the global
-    random state alone.
+    was last seen above. Deterministic in seed; leaves the global random state alone.
     """
     objective = {"joint": _joint, "proxy": _proxy, "separation": _separation}[model.config.attention.training]
     rng = torch.Generator().manual_seed(seed)
@@ -147,14 +139,11 @@ def _separation(
     model: AttentDifferNet, blocks: nn.ModuleList, paths: Sequence[Path], rng: torch.Generator,
     progress: Progress, watch: Watch, guard: bool,
 ) -> int:  # fmt: skip
-    """At the half and quarter scale, as `_proxy`. One half of the images is measured, the other measured against; a
-    quarter of the first half, or JUDGED_IMAGES, is not drawn in training but judges it."""
+    """At the half and quarter scale, as `_proxy`. One half of the images is measured, the other measured against."""
     size = model.config.image_size // 2
     order = [paths[i] for i in torch.randperm(len(paths), generator=rng).tolist()]
     half = len(order) // 2
-    n_judged = min(JUDGED_IMAGES, (len(order) - half) // 4)
-    judged, learned, against = order[half : half + n_judged], order[half + n_judged :], order[:half]
-    bank, normals = ReadByNeed(against[:BANK_IMAGES], size), ReadByNeed(learned, size)
+    bank, normals = ReadByNeed(order[:half][:BANK_IMAGES], size), ReadByNeed(order[half:], size)
     whitening = Whitening(2 * CHANNELS).to(model.device)
 
     def features(images: Tensor) -> Tensor:
@@ -173,52 +162,7 @@ def _separation(
         normal, anomalous = z.square().mean(1).log().chunk(2)
         watch(k + 1, step(F.softplus(normal[:, None] - anomalous[None]).mean()), 1.0)
         progress("training attention", k + 1, len(steps))
-    if guard:
-        _keep_what_helps(model, blocks, against[:JUDGED_AGAINST], judged, int(torch.randint(2**31, (), generator=rng)))
     return len(steps)
-
-
-def _keep_what_helps(
-    model: AttentDifferNet, blocks: nn.Module, against: Sequence[Path], judged: Sequence[Path], seed: int
-) -> None:
-    """Scales the gates' logits, in place, to the share of STRENGTHS that tells synthetic defects best, or to 0."""
-    layers = logit_layers(blocks)
-    learned = [{name: tensor.clone() for name, tensor in layer.state_dict().items()} for layer in layers]
-
-    def keep(strength: float) -> None:
-        for layer, tensors in zip(layers, learned, strict=True):
-            layer.load_state_dict({name: strength * tensor for name, tensor in tensors.items()})
-
-    best, distances = 0.0, {}
-    labels = np.repeat([0, 1], [len(judged), DEFECTS * len(judged)])
-    for strength in (0.0, *STRENGTHS) if judged else ():
-        keep(strength)
-        distances[strength] = _judged_distances(model, against, judged, seed)
-        if auroc(labels, distances[strength]) > auroc(labels, distances[best]):
-            best = strength
-    if not judged or not beats(labels, distances[best], distances[0.0], BEYOND_STANDARD_ERROR):
-        best = 0.0
-    keep(best)
-    attention = dataclasses.replace(model.config.attention, strength=best)
-    model.config = dataclasses.replace(model.config, attention=attention)
-
-
-def _judged_distances(model: AttentDifferNet, against: Sequence[Path], judged: Sequence[Path], seed: int) -> np.ndarray:
-    """Squared Mahalanobis distances, at all scales, of normals and then of DEFECTS defects in each; all randomness is
-    the seed's, so that other gates see the same views and defects."""
-    rng = torch.Generator().manual_seed(seed)
-    size = model.config.image_size
-    bank, normals = (torch.stack([to_tensor(read_image(path), size) for path in paths]) for paths in (against, judged))
-
-    def features(images: Tensor) -> Tensor:
-        return torch.cat([model.features(_viewed(model, part, rng)) for part in images.split(IMAGES_PER_STEP)])
-
-    with torch.inference_mode():
-        whitening = Whitening(model.n_features).to(model.device)
-        whitening.fit(features(bank))
-        defective = [add_defect(image, normals, rng) for _ in range(DEFECTS) for image in normals]
-        z, _ = whitening(features(torch.cat([normals, torch.stack(defective)])))
-        return z.square().mean(1).cpu().numpy()
 
 
 def _drawn(normals: "ReadByNeed", rng: torch.Generator) -> Tensor:

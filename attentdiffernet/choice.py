@@ -21,14 +21,12 @@ category are scored alike and compared in pairs.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .config import (
@@ -44,13 +42,13 @@ from .config import (
     TrainingConfig,
     ViewKind,
 )
-from .data import FEW_VIEWS, InspectionImage, input_shape, read_image, to_tensor
+from .data import FEW_VIEWS, InspectionImage, read_image
 from .devices import find_device, to_device
 from .features import FeatureExtractor, Progress, no_progress
 from .model import AttentDifferNet
 from .scoring import running_score
 from .statistics import BEYOND_STANDARD_ERROR, auroc, beats
-from .synthetic import add_defect
+from .synthetic import DefectTest
 from .training import fit_flow, fit_gaussian, split_normals
 
 FITTED_IMAGES, HELD_OUT_IMAGES = 64, 32  # at most: the rule must cost little beside the training
@@ -130,15 +128,9 @@ def choose(
         feature_scale=1.0,
     )
     model = AttentDifferNet(plain, config.data_seed).eval().to(device)
-    shapes, squares = [], []
-    for image in held_out:
-        pixels = read_image(image.path)
-        shapes.append(input_shape(pixels.shape[0], pixels.shape[1], plain.image_size, plain.least_side))
-        squares.append(to_tensor(pixels, plain.image_size))
-    normals = torch.stack(squares)
-    defective = torch.stack([add_defect(image, normals, rng) for _ in range(DEFECTS) for image in normals])
-    labels = np.repeat([0, 1], [len(normals), len(defective)])
-    asked = _inputs(model_config, fixed, any(max(h / w, w / h) > SQUARE for h, w in shapes))
+    judged = DefectTest([image.path for image in held_out], DEFECTS, plain.image_size, plain.least_side, rng)
+    labels, n_normals = judged.labels, judged.n_normals
+    asked = _inputs(model_config, fixed, any(max(h / w, w / h) > SQUARE for h, w in judged.shapes))
 
     fitted: dict[Input, Tensor] = {}  # features (N, V, 768)
     scored: dict[Input, Tensor] = {}  # of normals, then of the same with a defect
@@ -157,11 +149,8 @@ def choose(
         rows = extractor.random_views(
             [image.path for image in fit], n_fitted, config.data_seed, lambda _, done, __: tell(done)
         )
-        seen = iter(torch.cat([normals, defective]))
-        if resize == "keep_aspect":
-            seen = (_resized(square, shape) for square, shape in zip(seen, itertools.cycle(shapes)))
         parts: list[Tensor] = []
-        for features in extractor.of_tensors(map(model.exposed, seen), model.views(n_views)):
+        for features in extractor.of_tensors(judged.inputs(model), model.views(n_views)):
             tell(len(fit) + len(parts))
             parts.append(features)
         before += steps
@@ -194,8 +183,8 @@ def choose(
                 best = rival
         if best[0] == "quarter_turns":  # two turns of each normal, then the same two mirrored
             fit_gaussian(model, fitted[best].flatten(0, 1))
-            turns = dihedral[: len(normals)].unflatten(1, (3, 2))[:, [0, 2]].transpose(0, 1).flatten(0, 1)
-            handed = auroc(np.repeat([0, 1], len(normals)), scores(turns, "gaussian_of_mean"))
+            turns = dihedral[:n_normals].unflatten(1, (3, 2))[:, [0, 2]].transpose(0, 1).flatten(0, 1)
+            handed = auroc(np.repeat([0, 1], n_normals), scores(turns, "gaussian_of_mean"))
 
     fit_flow(model.flow, fit_gaussian(model, fitted[best].flatten(0, 1)), config)
     readout, by_readout = model_config.readout, {}
@@ -215,7 +204,7 @@ def choose(
     n_views = training_views = len(FEW_VIEWS.get(views, ()))
     if views == "rotations":
         model.config = dataclasses.replace(model.config, readout=readout)
-        running = [running_score(model, of) for of in to_device(scored[best][: len(normals)], model.device)]
+        running = [running_score(model, of) for of in to_device(scored[best][:n_normals], model.device)]
         noise = float(np.mean([score.standard_error**2 for score in running])) * COMPARED_VIEWS[views]
         spread = float(np.var([score.value for score in running]))
         n_views = next((n for n in TRAINING_ROTATIONS if noise / n <= VIEW_VARIANCE * spread), max(TRAINING_ROTATIONS))
@@ -255,10 +244,6 @@ def _source(of: Input, asked: Sequence[Input]) -> Input:
     if views == "rotations" or len(asked) == 1:
         return of
     return ("dihedral", resize) if resize == "squeeze" else ("flips", resize)
-
-
-def _resized(image: Tensor, shape: tuple[int, int]) -> Tensor:
-    return F.interpolate(image[None], shape, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def _some(images: Sequence[InspectionImage], most: int, rng: torch.Generator) -> list[InspectionImage]:

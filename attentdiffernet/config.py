@@ -115,8 +115,8 @@ class AttentionConfig(Config):
     training: `untrained` leaves the blocks as they were initialised; `joint`, `proxy` and `separation` train them on
         training normals, convolutions frozen, and freeze them before the flow is fitted (attention_training.py). The
         default was best on synthetic defects at the scale it is trained at (scripts/choose_attention.py).
-    strength: set by training `separation`: the share of what was learned that was kept, a factor on the gates' logits.
-        0 where no share told synthetic defects in other normals better than none did: all gates are then 1.
+    strength: 1, or 0 where all gates of trained blocks are left at 1: the detector is then DifferNet. `training.train`
+        sets it to 0 where what `separation` has learned does not help.
     """
 
     kind: Attention = "none"
@@ -128,12 +128,17 @@ class AttentionConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.strength <= 1:
-            raise AttentDifferNetError(f"strength must lie in 0..1, got {self.strength}")
+        if self.strength not in ((1,) if self.training == "untrained" else (0, 1)):
+            raise AttentDifferNetError(f"strength must be 1, or 0 of blocks that are trained, got {self.strength}")
         if not 1 <= self.reduction <= 64:
             raise AttentDifferNetError(f"reduction must lie in 1..64 (64 channels after conv1), got {self.reduction}")
         if not 1 <= self.kernel_size < 128 or self.kernel_size % 2 == 0:
             raise AttentDifferNetError(f"kernel_size must be odd and lie in 1..127, got {self.kernel_size}")
+
+    @property
+    def gates(self) -> bool:
+        """Whether anything is gated: without, features are DifferNet's."""
+        return self.kind != "none" and self.strength > 0
 
     @property
     def identity_start(self) -> bool:
@@ -154,8 +159,8 @@ class AttentionConfig(Config):
         kernel = f", spatial kernel {self.kernel_size}" if self.kind == "cbam" else ""
         place = self.placement.replace("_", " ")
         training = "untrained" if self.training == "untrained" else f"trained ({self.training})"
-        if self.strength < 1:
-            training += f", {self.strength:.0%} of it kept"
+        if not self.strength:
+            training += ", left at 1 as it did not help"
         return f"{self.kind.upper()} {place}, reduction {self.reduction}{kernel}, {training}"
 
     @property
@@ -174,10 +179,10 @@ class AttentionConfig(Config):
             return "DifferNet has no attention blocks: nothing is gated."
         if self.training == "untrained":
             return "The gates are untrained (random): their maps show nothing learned."
-        if self.training == "joint":
-            return "The gates were trained for likelihood together with a flow, with frozen convolutions."
         if self.strength == 0:
             return "What the gates learned told synthetic defects no better than DifferNet: they were left at 1."
+        if self.training == "joint":
+            return "The gates were trained for likelihood together with a flow, with frozen convolutions."
         return "The gates were trained on synthetic defects in training normals, with frozen convolutions."
 
 

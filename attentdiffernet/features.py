@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .config import AttentionConfig
 from .data import make_views, random_views, read_image
 from .devices import pinned, read_behind, to_device
 from .model import AttentDifferNet
@@ -82,11 +83,14 @@ class FeatureExtractor:
     def backbone_digest(self) -> str:
         """Of all that makes features of views: equal for models whose features are equal."""
         config = self.model.config
-        digest = hashlib.sha256(f"{FEATURES_VERSION} {config.attention}".encode())
+        gates = config.attention.gates
+        digest = hashlib.sha256(f"{FEATURES_VERSION} {config.attention if gates else AttentionConfig()}".encode())
         if self.model.precision != "float32":
             digest.update(self.model.precision.encode())
         digest.update(f"{config.image_size} {config.n_scales} {config.resize} {config.exposure}".encode())
-        for tensor in self.model.backbone.state_dict().values():
+        for name, tensor in self.model.backbone.state_dict().items():
+            if ".attention" in name and not gates:
+                continue
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 

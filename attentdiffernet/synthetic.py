@@ -6,11 +6,17 @@ generator's.
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .data import input_shape, read_image, to_tensor
+from .model import AttentDifferNet
 
 
 class Images(Protocol):
@@ -21,6 +27,36 @@ class Images(Protocol):
 
 
 AREA = (0.001, 0.03)  # share of the image that a defect covers, drawn log-uniformly
+
+
+class DefectTest:
+    """Normal images, then the same with synthetic defects: what options are judged on.
+
+    squares: ((1 + n_defects) N, 3, S, S) in [0, 1], as photographed. labels: 0 of a normal, 1 of one with a defect.
+    shapes: (height, width) of the N normals where their aspect is kept.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], n_defects: int, image_size: int, least_side: int, rng: torch.Generator
+    ) -> None:
+        self.n_normals = len(paths)
+        self.shapes, squares = [], []
+        for path in paths:
+            pixels = read_image(path)
+            self.shapes.append(input_shape(pixels.shape[0], pixels.shape[1], image_size, least_side))
+            squares.append(to_tensor(pixels, image_size))
+        normals = torch.stack(squares)
+        defective = [add_defect(image, normals, rng) for _ in range(n_defects) for image in normals]
+        self.squares = torch.stack([*squares, *defective])
+        self.labels = np.repeat([0, 1], [len(squares), len(defective)])
+
+    def inputs(self, model: AttentDifferNet) -> Iterator[Tensor]:
+        """Each image as `model.prepare` gives it."""
+        for k, square in enumerate(self.squares):
+            if model.config.resize == "keep_aspect":
+                shape = self.shapes[k % self.n_normals]
+                square = F.interpolate(square[None], shape, mode="bilinear", antialias=True, align_corners=False)[0]
+            yield model.exposed(square)
 
 
 def add_defect(image: Tensor, normals: Images, rng: torch.Generator, area: tuple[float, float] = AREA) -> Tensor:

@@ -1,5 +1,6 @@
 """Fits a flow (and, where asked, attention) to normal images, and calibrates the threshold on normals held out."""
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from . import reference
 from .attention_training import fit_attention
 from .checkpoint import Calibration, DataCard, Detector
-from .config import FEATURE_DEVIATION, ModelConfig, ScoringConfig, TrainingConfig
+from .config import FEATURE_DEVIATION, AttentionConfig, ModelConfig, ScoringConfig, TrainingConfig
 from .data import InspectionImage, read_image
 from .devices import find_device, to_device
 from .errors import AttentDifferNetError, DatasetError
@@ -22,9 +23,11 @@ from .features import FeatureExtractor, Progress, no_progress
 from .flow import negative_log_likelihood
 from .model import AttentDifferNet
 from .scoring import group_ends
-from .statistics import conformal_threshold
+from .statistics import BEYOND_STANDARD_ERROR, beats, conformal_threshold
+from .synthetic import DefectTest
 
 MIN_IMAGES = 5  # fewer leave nothing to hold out for a threshold
+JUDGED_IMAGES, JUDGED_DEFECTS = 32, 3  # held-out normals, at most, and synthetic defects in each
 REFERENCE_IMAGES = 8  # held-out normals whose maps set the unit of the colour scale
 REFERENCE_QUANTILE = 0.99
 SETTLED = 0.99  # confidence that an early verdict is the final one, where enough normals are held out
@@ -75,21 +78,71 @@ def train(
         )
     fit, held_out = split_normals(images, config)
     model = AttentDifferNet(model_config, config.seed).eval().to(device)
-    if model_config.attention.training != "untrained" and model_config.attention.kind != "none":
-        fit_attention(model, [image.path for image in fit], config.seed, progress)
     paths = [image.path for image in fit]
+    attention = model_config.attention
+    if attention.gates and attention.training != "untrained":
+        fit_attention(model, paths, config.seed, progress)
     if config.recipe == "paper":
         reference.fit(model, paths, config, progress, after_epoch=partial(after_epoch, model))
     else:
-        views = FeatureExtractor(model, cache).random_views(paths, config.views_per_image, config.data_seed, progress)
-        features = fit_gaussian(model, views.flatten(0, 1))
-        fit_flow(model.flow, features, config, progress, partial(after_epoch, model))
+
+        def views_of(model: AttentDifferNet) -> Tensor:
+            extractor = FeatureExtractor(model, cache)
+            return extractor.random_views(paths, config.views_per_image, config.data_seed, progress)
+
+        if attention.gates and attention.training == "separation":
+            judges = [image.path for image in held_out]
+            model, views = _kept_where_it_helps(model, judges, config, scoring.n_views, views_of, cache, progress)
+        else:
+            views = views_of(model)
+        fit_flow(model.flow, fit_gaussian(model, views.flatten(0, 1)), config, progress, partial(after_epoch, model))
     model.requires_grad_(False)
     detector = Detector(
         model, config, scoring, Calibration(0.0, 1, 1.0, (), {}), dataclasses.replace(data, n_fitted=len(fit))
     )
     detector = detector.as_stored()  # calibrate what a checkpoint will hold, rounding of its weights included
     return calibrate(detector, held_out, cache, progress)
+
+
+def _kept_where_it_helps(
+    gated: AttentDifferNet,
+    held_out: Sequence[Path],
+    config: TrainingConfig,
+    n_views: int,
+    views_of: Callable[[AttentDifferNet], Tensor],
+    cache: Path | None,
+    progress: Progress,
+) -> tuple[AttentDifferNet, Tensor]:
+    """The model as it is, flow not fitted, if the whole detector tells synthetic defects in held-out normals better
+    with its gates than without, by more than the standard error of the difference (DeLong, p < 0.32). Else the same
+    with gates at 1, whose flow starts as DifferNet's of the same seed: the detector is then DifferNet's. With it, what
+    views_of gave of it: the features to fit to.
+
+    Gates raise the scores of synthetic defects before a small Gaussian easily; most of that is gone before a flow that
+    has seen every view, so nothing less than the whole detector is asked.
+    """
+    at_one = dataclasses.replace(gated.config.attention, strength=0.0)
+    left = AttentDifferNet(dataclasses.replace(gated.config, attention=at_one), config.seed)
+    left.flow = AttentDifferNet(dataclasses.replace(gated.config, attention=AttentionConfig()), config.seed).flow
+    left = left.eval().to(gated.device)
+    rng = torch.Generator().manual_seed(config.data_seed)
+    some = sorted(torch.randperm(len(held_out), generator=rng)[:JUDGED_IMAGES].tolist())
+    size, least_side = gated.config.image_size, gated.config.least_side
+    judged = DefectTest([held_out[i] for i in some], JUDGED_DEFECTS, size, least_side, rng)
+
+    def scores(model: AttentDifferNet, views: Tensor) -> np.ndarray:
+        model = copy.deepcopy(model)
+        fit_flow(model.flow, fit_gaussian(model, views.flatten(0, 1)), config, progress)
+        rows: list[Tensor] = []
+        for features in FeatureExtractor(model, cache).of_tensors(judged.inputs(model), model.views(n_views)):
+            rows.append(features)
+            progress("judging attention on synthetic defects", len(rows), len(judged.labels))
+        with torch.inference_mode():
+            return model.score(to_device(torch.stack(rows), model.device)).cpu().numpy()
+
+    (with_gates, views), (without, views_left) = [(scores(m, v), v) for m in (gated, left) for v in [views_of(m)]]
+    helps = beats(judged.labels, with_gates, without, BEYOND_STANDARD_ERROR)
+    return (gated, views) if helps else (left, views_left)
 
 
 def fit_gaussian(model: AttentDifferNet, features: Tensor) -> Tensor:

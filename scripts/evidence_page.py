@@ -226,7 +226,7 @@ def each_run(
         rows.append([
             f"`{m.run.run}`",
             f"{m.run.epochs}, {m.run.n_views} {m.run.views.replace('_', ' ')}, {m.run.readout}".rstrip(", ")
-            + (f"; {strengths[m.run.run]:.0%} of the gates kept" if strengths[m.run.run] < 1 else ""),
+            + ("" if strengths[m.run.run] else "; gates left at 1"),
             f"{100 * i.auroc:.1f} ({100 * i.low:.1f} to {100 * i.high:.1f})",
             points(m.delong) if m.delong else "",
             p_text(m.delong.p_value) if m.delong else "",

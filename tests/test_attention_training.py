@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from attentdiffernet import attention_training
-from attentdiffernet.attention import logit_layers
 from attentdiffernet.attention_training import COLLAPSE, ReadByNeed, fit_attention
 from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig
 from attentdiffernet.data import InspectionDataset, read_image, to_tensor
@@ -54,7 +53,7 @@ def test_training_changes_the_blocks_and_nothing_else(kind, objective, paths):
 def test_another_seed_trains_otherwise(objective, paths):
     models = [to_train("se", objective) for _ in range(2)]
     for seed, model in enumerate(models):
-        fit_attention(model, paths, seed, guard=False)
+        fit_attention(model, paths, seed)
     one, two = (model.backbone.attention_blocks()["attention1"].channel.excite.bias for model in models)
     assert not torch.equal(one, two)
 
@@ -73,52 +72,9 @@ def test_separation_raises_the_scores_of_defects(paths, monkeypatch):
     losses = []
     model = to_train("cbam", "separation")
     watch = lambda step, loss, spread: losses.append(loss)  # noqa: E731
-    fit_attention(model, paths * 2, seed=0, watch=watch, guard=False)
+    fit_attention(model, paths, seed=0, watch=watch)
     assert np.mean(losses[20:]) < 0.9 * np.mean(losses[:5])
     assert all(math.isfinite(loss) for loss in losses)
-
-
-def made_up(areas):
-    """Distances that tell defects from normals with these AUROCs, of one strength after the other."""
-    areas = iter(areas)
-
-    def distances(model, against, judged, seed):
-        normals, n = np.arange(len(judged), dtype=float), 3 * len(judged)
-        return np.concatenate([normals, np.quantile(normals, next(areas)) + np.linspace(-0.1, 0.1, n)])
-
-    return distances
-
-
-@pytest.mark.parametrize(("areas", "strength"), [([0.5, 0.6, 0.95, 0.5], 0.5), ([0.5, 0.4, 0.3, 0.3], 0.0)])
-def test_what_separation_learned_is_kept_as_far_as_it_helps(areas, strength, paths, monkeypatch):
-    monkeypatch.setattr(attention_training, "_judged_distances", made_up(areas))
-    learned, kept = to_train("cbam", "separation"), to_train("cbam", "separation")
-    paths = paths * 10  # enough to judge by
-    fit_attention(learned, paths, seed=0, guard=False)
-    fit_attention(kept, paths, seed=0)
-    for one, two in zip(logit_layers(learned.backbone), logit_layers(kept.backbone), strict=True):
-        assert torch.equal(strength * one.weight, two.weight) and torch.equal(strength * one.bias, two.bias)
-        assert not torch.equal(one.weight, torch.zeros_like(one.weight))
-    assert kept.config.attention.strength == strength and learned.config.attention.strength == 1
-    views = torch.rand(1, 3, 256, 256)
-    plain = AttentDifferNet(ModelConfig(AttentionConfig(), FLOW, weights="random", image_size=256)).eval()
-    assert torch.equal(kept.features(views), plain.features(views)) == (strength == 0)
-
-
-def test_too_few_images_to_judge_leave_the_gates_at_one(paths):
-    model = to_train("se", "separation")
-    fit_attention(model, paths[:6], seed=0)
-    assert model.config.attention.strength == 0
-    assert "left at 1" in model.config.attention.training_note
-
-
-@pytest.mark.usefixtures("global_state_kept")
-def test_judging_sees_the_same_images_whatever_the_gates(paths):
-    model = to_train("none", "separation")
-    one, two = (attention_training._judged_distances(model, paths[:4], paths[4:], 5) for _ in range(2))
-    assert one.shape == (4 * len(paths[4:]),) and np.array_equal(one, two)
-    other = attention_training._judged_distances(model, paths[:4], paths[4:], 6)
-    assert not np.array_equal(one, other)
 
 
 def collapse(model, paths, guard):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from attentdiffernet import training
-from attentdiffernet.checkpoint import DataCard
+from attentdiffernet import attention_training, training
+from attentdiffernet.checkpoint import DataCard, load, save
 from attentdiffernet.config import (
     FEATURE_DEVIATION,
     AttentionConfig,
@@ -127,6 +127,68 @@ def test_the_detector_says_what_was_done(category):
         "features of images to score",
         "maps of held-out normals",
     ]
+
+
+SEPARATION = AttentionConfig("cbam", training="separation")
+
+
+@pytest.fixture
+def _two_steps(monkeypatch):
+    monkeypatch.setattr(attention_training, "STEPS", {"separation": 2})
+
+
+@pytest.mark.usefixtures("_two_steps", "global_state_kept")
+def test_gates_that_do_not_help_leave_differnet(category, tmp_path, monkeypatch):
+    """Score by score, and at hardly any cost: its features are in the cache."""
+    monkeypatch.setattr(training, "beats", lambda *what: False)
+    plain = trained(category, cache=tmp_path)
+    before = FeatureExtractor.views_computed
+    detector = trained(category, attention=SEPARATION, cache=tmp_path)
+    config = detector.model.config.attention
+    assert config == dataclasses.replace(SEPARATION, strength=0.0)
+    assert "left at 1" in config.training_note and "left at 1" in config.choices
+    assert detector.calibration.scores == plain.calibration.scores
+    assert detector.calibration.threshold == plain.calibration.threshold
+    views = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(detector.model(views)[0], plain.model(views)[0])
+    n_fitted, n_judged = detector.data.n_fitted, len(plain.calibration.scores)
+    judged_twice = 2 * (1 + training.JUDGED_DEFECTS) * n_judged * CONFIG.views_per_image
+    assert FeatureExtractor.views_computed - before == n_fitted * CONFIG.views_per_image + judged_twice
+
+    save(detector, tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert again.model.config.attention.strength == 0
+    image = InspectionDataset(category).test[0].path
+    assert list(score_images(again.model, [image], 2)) == list(score_images(plain.model, [image], 2))
+
+
+@pytest.mark.usefixtures("_two_steps")
+def test_gates_that_help_are_kept(category, tmp_path, monkeypatch):
+    judged = []
+    monkeypatch.setattr(training, "beats", lambda *what: judged.append(what) or True)
+    told = []
+    detector = trained(category, attention=SEPARATION, cache=tmp_path, progress=lambda *what: told.append(what))
+    assert detector.model.config.attention == SEPARATION
+    assert "trained on synthetic defects" in SEPARATION.training_note
+    plain = trained(category, cache=tmp_path)
+    views = torch.rand(2, 3, 256, 256)
+    assert not torch.equal(detector.model.features(views), plain.model.features(views))
+    [(labels, with_gates, without, _)] = judged
+    assert labels.tolist() == [0] * 2 + [1] * 6 and with_gates.shape == without.shape == (8,)
+    assert not np.array_equal(with_gates, without)
+    # Without gates it is DifferNet that is asked: as fitted before it is rounded to what a checkpoint holds.
+    assert sorted(without[:2]) == pytest.approx(plain.calibration.scores, rel=1e-2)
+    assert ("judging attention on synthetic defects", 8, 8) in told
+
+
+@pytest.mark.usefixtures("_two_steps")
+def test_features_are_computed_once_even_without_a_cache(category, monkeypatch):
+    monkeypatch.setattr(training, "beats", lambda *what: True)
+    before = FeatureExtractor.views_computed
+    detector = trained(category, attention=SEPARATION)
+    fitted, held_out = detector.data.n_fitted, len(detector.calibration.scores)
+    views = 2 * fitted + 2 * (1 + training.JUDGED_DEFECTS) * held_out + held_out
+    assert FeatureExtractor.views_computed - before == 2 * views
 
 
 def test_obvious_defects_stand_out(tmp_path):
