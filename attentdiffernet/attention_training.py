@@ -8,7 +8,7 @@ Three objectives (`AttentionConfig.training`):
   al., CVPR 2021).
 - `separation`: the score itself tells them apart. The squared Mahalanobis distance to other normal images is raised
   for images with a synthetic defect (`synthetic.py`) over that of the same images without. Whether the gates are kept
-  is for `training.train`, which judges the whole detector.
+  is for `training.train`, which judges the whole detector; `separation_unjudged` keeps them in any case.
 """
 
 import copy
@@ -54,7 +54,8 @@ def fit_attention(
     guard: whether `joint` stops where the features' spread has fallen below COLLAPSE, and takes back the steps since it
     was last seen above. Deterministic in seed; leaves the global random state alone.
     """
-    objective = {"joint": _joint, "proxy": _proxy, "separation": _separation}[model.config.attention.training]
+    name = model.config.attention.training.removesuffix("_unjudged")
+    objective = {"joint": _joint, "proxy": _proxy, "separation": _separation}[name]
     rng = torch.Generator().manual_seed(seed)
     blocks = nn.ModuleList(model.backbone.attention_blocks().values()).requires_grad_(True)
     try:

@@ -56,6 +56,7 @@ class AttentionTraining(StrEnum):
     joint = "joint"
     proxy = "proxy"
     separation = "separation"
+    separation_unjudged = "separation_unjudged"
 
 
 class FlowSize(StrEnum):
@@ -135,7 +136,8 @@ def train(
         AttentionTraining,
         typer.Option(
             help="How gates learn on training normals before they are frozen: joint, with a flow; proxy, a head that "
-            "sees pasted patches; separation, the score itself that sees synthetic defects."
+            "sees pasted patches; separation, the score itself that sees synthetic defects, kept where the whole "
+            "detector is better with it on others, or in any case (separation_unjudged)."
         ),
     ] = AttentionTraining.separation,
     description: Annotated[str, typer.Option(help="What the images show, for the model card.")] = "",

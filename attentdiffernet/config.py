@@ -12,7 +12,7 @@ from .errors import AttentDifferNetError
 
 Attention = Literal["none", "se", "cbam"]
 ViewKind = Literal["rotations", "quarter_turns", "flips", "dihedral", "none"]
-AttentionTraining = Literal["untrained", "joint", "proxy", "separation"]
+AttentionTraining = Literal["untrained", "joint", "proxy", "separation", "separation_unjudged"]
 Resize = Literal["squeeze", "keep_aspect"]
 Exposure = Literal["as_is", "standardised"]
 Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mean", "gaussian_full_scale"]
@@ -115,6 +115,7 @@ class AttentionConfig(Config):
     training: `untrained` leaves the blocks as they were initialised; `joint`, `proxy` and `separation` train them on
         training normals, convolutions frozen, and freeze them before the flow is fitted (attention_training.py). The
         default was best on synthetic defects at the scale it is trained at (scripts/choose_attention.py).
+        `separation_unjudged` is `separation` whose gates are kept even where they do not help.
     strength: 1, or 0 where all gates of trained blocks are left at 1: the detector is then DifferNet. `training.train`
         sets it to 0 where what `separation` has learned does not help.
     """

@@ -1,6 +1,7 @@
 """Features of a frozen backbone: computed once per image and view, kept on disk by content."""
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import tempfile
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import AttentionConfig
+from .config import AttentionConfig, AttentionTraining
 from .data import make_views, random_views, read_image
 from .devices import pinned, read_behind, to_device
 from .model import AttentDifferNet
@@ -82,9 +83,12 @@ class FeatureExtractor:
     @cached_property
     def backbone_digest(self) -> str:
         """Of all that makes features of views: equal for models whose features are equal."""
-        config = self.model.config
-        gates = config.attention.gates
-        digest = hashlib.sha256(f"{FEATURES_VERSION} {config.attention if gates else AttentionConfig()}".encode())
+        config, gates = self.model.config, self.model.config.attention.gates
+        blocks = AttentionConfig()  # as good as none
+        if gates:  # how they were trained is in their weights, but for the gate that training starts from
+            start: AttentionTraining = "separation" if config.attention.identity_start else "untrained"
+            blocks = dataclasses.replace(config.attention, training=start)
+        digest = hashlib.sha256(f"{FEATURES_VERSION} {blocks}".encode())
         if self.model.precision != "float32":
             digest.update(self.model.precision.encode())
         digest.update(f"{config.image_size} {config.n_scales} {config.resize} {config.exposure}".encode())

@@ -58,7 +58,8 @@ class Measured:
     `FLATTERS` at its end where the test images have had a say. name: unique among the runs of its setting and alike for
     all seeds: the variant, with the recipe unless it is the first one. delong: AUROC minus DifferNet's with the same
     backbone and seed, chosen in the same way, on the same images; base: the scores of that DifferNet; None for
-    DifferNet itself and where it was not measured.
+    DifferNet itself and where it was not measured. left_at_one: whether training of attention left all gates at 1, by
+    which the detector is DifferNet.
     """
 
     run: results.Run
@@ -68,6 +69,7 @@ class Measured:
     interval: AurocInterval
     delong: Difference | None
     base: pd.DataFrame | None = field(compare=False, repr=False)
+    left_at_one: bool = False
 
     @property
     def key(self) -> str:
@@ -94,7 +96,8 @@ class Measured:
     def detail(self) -> str:
         columns = [name for name in RECIPE if not (self.flatters and name == "selection")]
         label = [FLATTERS] if self.flatters else []
-        return ", ".join([*label, *_words(self.run, columns), f"seed {self.run.seed}"])
+        gates = ["gates left at 1"] * self.left_at_one
+        return ", ".join([*label, *_words(self.run, columns), *gates, f"seed {self.run.seed}"])
 
     @property
     def labels(self) -> "pd.Series[int]":
@@ -214,7 +217,8 @@ def _measured(results_dir: Path, _stamp: tuple[tuple[Path, int, int], ...]) -> t
                 raise ResultsError(f"{run.run} and {base} were not scored on the same images and cannot be compared")
             delong = statistics.delong_test(own["label"], own["score"], other["score"])
         interval = statistics.auroc_interval(own["label"], own["score"])
-        found.append(Measured(run, name, recipe, own, interval, delong, other))
+        left = (results.read_options(results_dir, run) or {}).get("attention_strength", 1) == 0
+        found.append(Measured(run, name, recipe, own, interval, delong, other, left))
     return tuple(found)
 
 
@@ -508,12 +512,20 @@ def shipped_threshold(found: Measured) -> ShippedThreshold | None:
 # -- the overview
 
 
+LEFT_AT_ONE = (
+    "In {left} of {runs} runs the gates were left at 1, since on synthetic defects in held-out normals the detector "
+    "did no better with them: those are DifferNet, and say nothing of attention but that."
+)
+
+
 def finding(found: Iterable[Measured]) -> str:
     """What the paired tests say together, in a sentence or two; empty where nothing was compared. Runs that are the
     best on test have no say."""
     tested = contrasts(grouped(found))
     if not tested:
         return ""
+    runs = [m for c in tested for m in c.group.runs]
+    left = sum(m.left_at_one for m in runs)
     better = sum(c.real and c.test.difference > 0 for c in tested)
     worse = sum(c.real and c.test.difference < 0 for c in tested)
     mean = 100 * float(np.mean([c.test.difference for c in tested]))
@@ -522,6 +534,7 @@ def finding(found: Iterable[Measured]) -> str:
         f"Attention against DifferNet on the same images: {mean:+z.1f} points of AUROC on average over {n}, each over "
         f"all its seeds. After correction for the number of tests (Holm), and where the interval over seeds leaves out "
         f"0, attention is better in {better} and worse in {worse}; the others cannot be told from no attention."
+        + (f" {LEFT_AT_ONE.format(left=left, runs=len(runs))}" if left else "")
     )
 
 

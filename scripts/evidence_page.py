@@ -13,6 +13,7 @@ from attentdiffernet.grid import made_by
 from attentdiffernet.localisation import maps_table
 from attentdiffernet.statistics import Difference
 from demo.evidence import (
+    LEFT_AT_ONE,
     Contrast,
     Group,
     Measured,
@@ -34,9 +35,7 @@ def page(results_dir: Path, grids: Path) -> str:
     fair = [m for m in everything if not m.flatters]
     groups = grouped(fair)
     found = contrasts(groups)
-    kept = {m.run.run: results.read_options(results_dir, m.run) or {} for m in fair}
-    costs = {run: options.get("cost", {}) for run, options in kept.items()}
-    strengths = {run: options.get("attention_strength", 1.0) for run, options in kept.items()}
+    costs = {m.run.run: (results.read_options(results_dir, m.run) or {}).get("cost", {}) for m in fair}
     lines = [
         "## Does attention help?",
         "",
@@ -50,7 +49,7 @@ def page(results_dir: Path, grids: Path) -> str:
     for key in sorted({m.key for m in fair}, key=lambda key: (key.startswith("sample/"), key)):
         here = [group for group in groups if group.first.key == key]
         lines += [*category(key, here, found, best), *published_of(key, published)]
-        lines += each_run([m for group in here for m in group.runs], best, costs, strengths)
+        lines += each_run([m for group in here for m in group.runs], best, costs)
     lines += where_maps_look(results_dir)
     lines += [*never_measured(published, {(m.run.dataset, m.run.category) for m in fair}), *cost(groups, costs)]
     return "\n".join([*lines, *commands(fair, results_dir, grids)]).rstrip()
@@ -128,6 +127,9 @@ def in_short(found: list[Contrast], fair: list[Measured], best: dict[str, Measur
         f"What cannot be told from chance is not thereby nothing: in half of the comparisons a change of less than "
         f"{reach:.1f} points would lie inside the interval over test images, before any correction."
     )
+    compared = [m for c in found for m in c.group.runs]
+    if left := sum(m.left_at_one for m in compared):
+        lines.append(LEFT_AT_ONE.format(left=left, runs=len(compared)))
     if alone := sum(c.over_seeds is None for c in found):
         rest_on = counted(alone, "comparison rests", "comparisons rest")
         lines.append(f"{rest_on} on one seed only: of other seeds nothing is known there.")
@@ -215,9 +217,7 @@ def category(key: str, groups: list[Group], found: list[Contrast], best: dict[st
     ]
 
 
-def each_run(
-    runs: list[Measured], best: dict[str, Measured], costs: dict[str, dict[str, Any]], strengths: dict[str, float]
-) -> list[str]:
+def each_run(runs: list[Measured], best: dict[str, Measured], costs: dict[str, dict[str, Any]]) -> list[str]:
     head = ["Run", "Epochs, views, readout", "AUROC, % (95 %)", "Δ to DifferNet of that seed", "p, DeLong"]
     head += ["p, bootstrap", "*flatters:* AUROC, % (epoch)", "Cost, s", "Commit"]
     rows = []
@@ -226,7 +226,7 @@ def each_run(
         rows.append([
             f"`{m.run.run}`",
             f"{m.run.epochs}, {m.run.n_views} {m.run.views.replace('_', ' ')}, {m.run.readout}".rstrip(", ")
-            + ("" if strengths[m.run.run] else "; gates left at 1"),
+            + "; gates left at 1" * m.left_at_one,
             f"{100 * i.auroc:.1f} ({100 * i.low:.1f} to {100 * i.high:.1f})",
             points(m.delong) if m.delong else "",
             p_text(m.delong.p_value) if m.delong else "",

@@ -100,6 +100,21 @@ def test_blocks_at_another_place_are_another_recipe_and_leave_the_seeds_of_the_u
     assert [(g.first.name, len(g.runs)) for g in groups] == [("cbam", 3), ("cbam, before pool", 1)]
 
 
+def test_gates_left_at_one_are_told_wherever_a_conclusion_is(root, tmp_path):
+    shutil.copytree(root / "results", tmp_path / "results")
+    assert "left at 1" not in page(tmp_path / "results", root / "grids") + evidence.finding(fair(tmp_path))
+    run = next(m.run for m in fair(root) if m.run.run == "mvtec_ad-bottle-se-imagenet-s1-proxy")
+    options = results.read_options(root / "results", run) | {"attention_strength": 0.0}
+    frame = results.read_scores(results.score_path(root / "results", run.dataset, run.category, run.run))
+    results.write_run(tmp_path / "results", run, frame, options)
+    text = page(tmp_path / "results", root / "grids")
+    assert "In 1 of 18 runs the gates were left at 1" in text
+    assert "In 1 of 18 runs the gates were left at 1" in evidence.finding(fair(tmp_path))
+    (line,) = re.findall(rf"^\| `{run.run}` \|.*$", text, re.M)
+    assert "gates left at 1" in line
+    assert [m.run.run for m in fair(tmp_path) if "gates left at 1" in m.detail] == [run.run]
+
+
 # -- what the test images have had a say in
 
 

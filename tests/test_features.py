@@ -1,5 +1,7 @@
 """Features on disk: the same as computed, found again by content alone, and a damaged cache costs time only."""
 
+import copy
+import dataclasses
 import os
 
 import numpy as np
@@ -80,6 +82,20 @@ def test_whatever_changes_the_features_is_a_miss(runs, tiny, tmp_path, monkeypat
     assert ask() == 14
     monkeypatch.setattr(module, "FEATURES_VERSION", module.FEATURES_VERSION + 1)
     assert ask() == 16, "features of other code"
+
+
+def digest(model, **attention):
+    copied = copy.copy(model)
+    copied.config = dataclasses.replace(
+        model.config, attention=dataclasses.replace(model.config.attention, **attention)
+    )
+    return FeatureExtractor(copied).backbone_digest
+
+
+def test_features_are_told_apart_by_what_makes_them_not_by_how_it_was_learned(tiny):
+    model = tiny("se", training="joint")
+    assert digest(model) == digest(model, training="separation_unjudged") != digest(model, training="untrained")
+    assert digest(model, strength=0.0) == digest(tiny("none")) != digest(model), "gates at 1 are DifferNet"
 
 
 def test_random_views_depend_on_content_and_seed_alone(tiny, paths, tmp_path):

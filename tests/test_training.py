@@ -182,6 +182,14 @@ def test_gates_that_help_are_kept(category, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("_two_steps")
+def test_gates_are_kept_unjudged_where_that_is_asked(category, monkeypatch):
+    monkeypatch.setattr(training, "beats", lambda *what: pytest.fail("it was judged"))
+    blocks = dataclasses.replace(SEPARATION, training="separation_unjudged")
+    gates = trained(category, attention=blocks).model.backbone.attention_blocks()["attention1"].channel.excite
+    assert gates.bias.abs().sum() > 0
+
+
+@pytest.mark.usefixtures("_two_steps")
 def test_features_are_computed_once_even_without_a_cache(category, monkeypatch):
     monkeypatch.setattr(training, "beats", lambda *what: True)
     before = FeatureExtractor.views_computed

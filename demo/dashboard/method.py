@@ -209,7 +209,8 @@ FORMULAS = [
         "Training of the gates",
         r"\mathcal A = \mathrm{mean}\;\mathrm{softplus}\big(\log d(x_i) - \log d(\tilde x_j)\big)",
         "d: squared Mahalanobis distance to other normal images; x̃: a training normal with a synthetic defect, and x "
-        "the same without. The gates learn that defects lie farther out. A choice of this reproduction.",
+        "the same without. The gates learn that defects lie farther out. Kept where the whole detector is better with "
+        "them on others, else left at 1. A choice of this reproduction.",
     ),
     (
         "Anomaly score",
