@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from attentdiffernet.attention_training import COLLAPSE, fit_attention  # noqa: E402
+from attentdiffernet.choice import exposure_for, spread_of_exposure  # noqa: E402
 from attentdiffernet.config import VARIANT_TITLES, AttentionConfig, ModelConfig, TrainingConfig  # noqa: E402
 from attentdiffernet.data import InspectionDataset  # noqa: E402
 from attentdiffernet.figures import VARIANT_COLOURS  # noqa: E402
@@ -30,15 +31,16 @@ OUT = ROOT / "benchmarks" / "collapse.csv"
 def measure(name: str, variant: str) -> list[dict[str, object]]:
     config = TrainingConfig()
     dataset = InspectionDataset(Path(os.environ["ATTENTDIFFERNET_DATA"]) / name)
-    paths = [image.path for image in split_normals(dataset.train, config)[0]]
+    fit, _ = split_normals(dataset.train, config)
     blocks = AttentionConfig(variant, training="joint")  # type: ignore[arg-type]
-    model = AttentDifferNet(ModelConfig(blocks, views="quarter_turns"), config.seed).eval()
+    exposure = exposure_for(spread_of_exposure(fit))
+    model = AttentDifferNet(ModelConfig(blocks, views="quarter_turns", exposure=exposure), config.seed).eval()
     rows: list[dict[str, object]] = []
 
     def watch(step: int, loss: Tensor, spread: float) -> None:
         rows.append({"category": name, "variant": variant, "step": step, "loss": float(loss), "spread": spread})
 
-    fit_attention(model, paths, config.seed, watch=watch, guard=False)
+    fit_attention(model, [image.path for image in fit], config.seed, watch=watch, guard=False)
     print(rows[-1], flush=True)
     return rows
 

@@ -4,29 +4,31 @@
     python scripts/choose_attention.py --half mtd/magnetic_tile               quicker: see below
 
 Normals held out and the same with synthetic defects (two of each, other ones than training draws) are told apart by a
-detector of each variant and training; prints and adds to benchmarks/attention.csv the AUROC. By default that detector
-is the whole one: all scales, four quarter turns, the flow. With --half it is the Gaussian of the half and quarter
-scale, which gates are trained at: the default training was chosen so, and the whole detector does not bear it out.
+detector of each variant and training, whose gates are kept even where they do not help; prints and adds to
+benchmarks/attention.csv the AUROC. By default that detector is the whole one: all scales, four quarter turns, exposure
+by the rule, the flow. With --half it is the Gaussian of the half and quarter scale, which gates are trained at: the
+default training was chosen so, and the whole detector does not bear it out.
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
 from attentdiffernet.attention_training import fit_attention
+from attentdiffernet.choice import exposure_for, spread_of_exposure
 from attentdiffernet.config import AttentionConfig, ModelConfig, TrainingConfig
-from attentdiffernet.data import InspectionDataset, read_image, to_tensor
+from attentdiffernet.data import InspectionDataset
 from attentdiffernet.features import FeatureExtractor, default_cache
 from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.statistics import auroc
-from attentdiffernet.synthetic import add_defect
+from attentdiffernet.synthetic import DefectTest
 from attentdiffernet.training import fit_flow, fit_gaussian, split_normals
 
 OUT = Path(__file__).resolve().parent.parent / "benchmarks" / "attention.csv"
@@ -40,24 +42,23 @@ def measure(name: str, variant: str, training: str, seed: int, half: bool) -> di
     blocks = AttentionConfig(variant, training=training)  # type: ignore[arg-type]
     size = {"image_size": 224, "n_scales": 2} if half else {}
     paths, cache = [image.path for image in fit], default_cache()
-    full = AttentDifferNet(ModelConfig(blocks, views="quarter_turns"), seed).eval()
+    config_of_gates = ModelConfig(blocks, views="quarter_turns", exposure=exposure_for(spread_of_exposure(fit)))
+    full = AttentDifferNet(config_of_gates, seed).eval()
     start = time.perf_counter()
     kept = 0 if training == "untrained" or variant == "none" else fit_attention(full, paths, seed)
     seconds = time.perf_counter() - start
     readout = "gaussian_of_mean" if half else "z2_of_mean"
-    model = AttentDifferNet(ModelConfig(blocks, views="quarter_turns", readout=readout, **size), seed).eval()  # type: ignore[arg-type]
+    model = AttentDifferNet(dataclasses.replace(config_of_gates, readout=readout, **size), seed).eval()  # type: ignore[arg-type]
     model.backbone.load_state_dict(full.backbone.state_dict())
-    images = [to_tensor(read_image(image.path), model.config.image_size) for image in held_out[:HELD_OUT]]
-    normals, rng = torch.stack(images), torch.Generator().manual_seed(77)
-    images += [add_defect(image, normals, rng) for _ in range(DEFECTS) for image in normals]
+    held_out_paths, rng = [image.path for image in held_out[:HELD_OUT]], torch.Generator().manual_seed(77)
+    judged = DefectTest(held_out_paths, DEFECTS, model.config.image_size, model.config.least_side, rng)
     extractor = FeatureExtractor(model, cache)
     rows = fit_gaussian(model, extractor.random_views(paths, VIEWS, config.data_seed).flatten(0, 1))
     if not half:
         fit_flow(model.flow, rows, config)
-    features = torch.stack(list(extractor.of_tensors(images, model.views(VIEWS))))
-    labels = np.repeat([0, 1], [len(normals), DEFECTS * len(normals)])
+    features = torch.stack(list(extractor.of_tensors(judged.inputs(model), model.views(VIEWS))))
     with torch.inference_mode():
-        area = auroc(labels, model.score(features).tolist())
+        area = auroc(judged.labels, model.score(features).tolist())
     row = {"category": name, "detector": "half scale, Gaussian" if half else "whole", "variant": variant}
     row |= {"attention_training": "" if variant == "none" else training, "seed": seed, "auroc_synthetic": area}
     return row | {"steps": kept, "seconds": round(seconds, 1)}
