@@ -50,7 +50,7 @@ def page(results_dir: Path, grids: Path) -> str:
         here = [group for group in groups if group.first.key == key]
         lines += [*category(key, here, found, best), *published_of(key, published)]
         lines += each_run([m for group in here for m in group.runs], best, costs)
-    lines += where_maps_look(results_dir)
+    lines += [*where_maps_look(results_dir), *on_training_normals(grids.parent / "benchmarks")]
     lines += [*never_measured(published, {(m.run.dataset, m.run.category) for m in fair}), *cost(groups, costs)]
     return "\n".join([*lines, *commands(fair, results_dir, grids)]).rstrip()
 
@@ -279,6 +279,45 @@ def where_maps_look(results_dir: Path) -> list[str]:
             title = f"Masks of the {target}" + (", against the background" if target == "object" else "")
             lines += [f"<details><summary>{title}</summary>", "", found, "", "</details>", ""]
     return lines
+
+
+# -- what was found out without test images
+
+
+def on_training_normals(benchmarks: Path) -> list[str]:
+    """How ways to train attention compare on synthetic defects, and what likelihood alone does to the features; nothing
+    where neither was measured."""
+    chosen, collapse = benchmarks / "attention.csv", benchmarks / "collapse.csv"
+    lines = []
+    if chosen.is_file():
+        frame = pd.read_csv(chosen, keep_default_na=False)
+        rows = [
+            [*map(str, key[:2]), variant_title(key[2]), key[3], mean_text(list(of_one["auroc_synthetic"]))]
+            for key, of_one in frame.groupby(["category", "detector", "variant", "attention_training"], sort=False)
+        ]
+        head = ["Category", "Detector", "Variant", "Training", "AUROC on synthetic defects, %"]
+        lines += [
+            "Synthetic defects in normals held out, gates kept even where they do not help "
+            "(`python scripts/choose_attention.py`):",
+            "",
+            *table(head, rows),
+        ]
+    if collapse.is_file():
+        frame = pd.read_csv(collapse)
+        lines += [
+            "Likelihood alone does not count the backbone's own Jacobian, so gates that bring all features to one "
+            "point win. Trained `joint` with no guard (`python benchmarks/collapse.py`), spread of the features "
+            "against that at the start:",
+            "",
+        ]
+        for (name, variant), steps in frame.groupby(["category", "variant"], sort=False):
+            first, last = steps.iloc[0], steps.iloc[-1]
+            lines.append(
+                f"- {category_title(name)}, {variant_title(variant)}: {last['spread']:.0%} after {last['step']:.0f} "
+                f"steps (least {steps['spread'].min():.0%}), loss from {first['loss']:.2f} to {last['loss']:.2f}."
+            )
+        lines += ["", "![Spread and loss by step](../benchmarks/collapse.png)", ""]
+    return ["## What training normals say of attention", "", *lines] if lines else []
 
 
 # -- what there is not, and what there was to pay

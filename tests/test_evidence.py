@@ -257,6 +257,26 @@ def test_the_page_has_every_run_both_protocols_and_the_published_numbers_apart(r
     assert len(opened.splitlines()) < 80 and "abc1234`" in opened and "s0" not in opened
 
 
+def test_the_page_shows_what_was_found_on_training_normals(root, tmp_path):
+    shutil.copytree(root, tmp_path / "project")
+    before = page(root / "results", root / "grids")
+    assert "training normals say" not in before
+    (tmp_path / "project" / "benchmarks").mkdir()
+    (tmp_path / "project" / "benchmarks" / "attention.csv").write_text(
+        "category,detector,variant,attention_training,seed,auroc_synthetic,steps,seconds\n"
+        "mvtec_ad/bottle,whole,none,,0,0.9,0,0\n"
+        "mvtec_ad/bottle,whole,se,proxy,0,0.94,120,9\n"
+        "mvtec_ad/bottle,whole,se,proxy,1,0.92,120,9\n"
+    )
+    (tmp_path / "project" / "benchmarks" / "collapse.csv").write_text(
+        "category,variant,step,loss,spread\nmvtec_ad/bottle,cbam,1,0.5,1.0\nmvtec_ad/bottle,cbam,2,-3.25,0.25\n"
+    )
+    text = page(tmp_path / "project" / "results", tmp_path / "project" / "grids")
+    assert "| mvtec_ad/bottle | whole | DifferNet |  | 90.0 |" in text
+    assert "| mvtec_ad/bottle | whole | AttentDifferNet (SE) | proxy | 93.0 ± 1.4 |" in text
+    assert "25% after 2 steps (least 25%), loss from 0.50 to -3.25." in text
+
+
 def test_the_page_tells_what_there_is_not_what_it_cost_and_how_to_repeat_it(root):
     text = page(root / "results", root / "grids")
     assert "- **MVTec AD**: 1 of 2 categories: screw." in text
