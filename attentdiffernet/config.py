@@ -118,6 +118,7 @@ class AttentionConfig(Config):
         `separation_unjudged` is `separation` whose gates are kept even where they do not help.
     strength: 1, or 0 where all gates of trained blocks are left at 1: the detector is then DifferNet. `training.train`
         sets it to 0 where what `separation` has learned does not help.
+    judged: no option, but what `training.train` found then: AUROC on synthetic defects with the gates and without.
     """
 
     kind: Attention = "none"
@@ -126,6 +127,7 @@ class AttentionConfig(Config):
     kernel_size: int = 7
     training: AttentionTraining = "separation"
     strength: float = 1.0
+    judged: tuple[float, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,6 +164,8 @@ class AttentionConfig(Config):
         training = "untrained" if self.training == "untrained" else f"trained ({self.training})"
         if not self.strength:
             training += ", left at 1 as it did not help"
+        if self.judged:
+            training += " (AUROC on synthetic defects {:.1%} with, {:.1%} without)".format(*self.judged)
         return f"{self.kind.upper()} {place}, reduction {self.reduction}{kernel}, {training}"
 
     @property

@@ -87,7 +87,7 @@ class FeatureExtractor:
         blocks = AttentionConfig()  # as good as none
         if gates:  # how they were trained is in their weights, but for the gate that training starts from
             start: AttentionTraining = "separation" if config.attention.identity_start else "untrained"
-            blocks = dataclasses.replace(config.attention, training=start)
+            blocks = dataclasses.replace(config.attention, training=start, judged=())
         digest = hashlib.sha256(f"{FEATURES_VERSION} {blocks}".encode())
         if self.model.precision != "float32":
             digest.update(self.model.precision.encode())

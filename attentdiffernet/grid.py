@@ -122,7 +122,7 @@ class Outcome:
     """What a run came to: rows of its score file, or why it failed; details: a traceback where that is a fault.
 
     best_epoch, best_scores: of the run that is the best on test images, where the task asks for it. cost: seconds,
-    views and machine, as in RUN.json. strength: share that was kept of what attention has learned.
+    views and machine, as in RUN.json. strength, judged: of attention, as of AttentionConfig.
     """
 
     scores: list[tuple[str, str, int, float]] | None = None
@@ -133,6 +133,7 @@ class Outcome:
     best_scores: list[tuple[str, str, int, float]] | None = None
     cost: dict[str, float | int | str] = field(default_factory=dict)
     strength: float = 1.0
+    judged: tuple[float, ...] = ()
 
     @classmethod
     def from_json(cls, text: str) -> "Outcome":
@@ -140,7 +141,7 @@ class Outcome:
         plain = json.loads(text)
         for name in ("scores", "best_scores"):
             plain[name] = plain[name] and [tuple(row) for row in plain[name]]
-        return cls(**plain | {"chosen": tuple(plain["chosen"])})
+        return cls(**plain | {name: tuple(plain[name]) for name in ("chosen", "judged")})
 
 
 # -- the file
@@ -383,7 +384,7 @@ def execute(task: Task) -> Outcome:
             return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
 
         chosen = (n_views, model.input_title, model.readout)
-        outcome = Outcome(rows(scores), chosen, strength=model.attention.strength)
+        outcome = Outcome(rows(scores), chosen, strength=model.attention.strength, judged=model.attention.judged)
         if best:
             seconds["training_s"] -= best.seconds
             seconds["scoring_s"] += best.seconds
@@ -582,6 +583,7 @@ def _written(task: Task, outcome: Outcome, commit: str) -> Outcome:
     import pandas as pd
 
     options = task.options | {"cost": outcome.cost, "attention_strength": outcome.strength}
+    options |= {"attention_judged": outcome.judged} if outcome.judged else {}
     try:  # `last` first: the other is shown beside it only
         for found, best in ((outcome.scores, False), (outcome.best_scores, True)):
             if found is not None:

@@ -23,7 +23,7 @@ from .features import FeatureExtractor, Progress, no_progress
 from .flow import negative_log_likelihood
 from .model import AttentDifferNet
 from .scoring import group_ends
-from .statistics import BEYOND_STANDARD_ERROR, beats, conformal_threshold
+from .statistics import BEYOND_STANDARD_ERROR, auroc, beats, conformal_threshold
 from .synthetic import DefectTest
 
 MIN_IMAGES = 5  # fewer leave nothing to hold out for a threshold
@@ -142,7 +142,11 @@ def _kept_where_it_helps(
 
     (with_gates, views), (without, views_left) = [(scores(m, v), v) for m in (gated, left) for v in [views_of(m)]]
     helps = beats(judged.labels, with_gates, without, BEYOND_STANDARD_ERROR)
-    return (gated, views) if helps else (left, views_left)
+    model, views = (gated, views) if helps else (left, views_left)
+    areas = auroc(judged.labels, with_gates), auroc(judged.labels, without)
+    attention = dataclasses.replace(model.config.attention, judged=areas)
+    model.config = dataclasses.replace(model.config, attention=attention)
+    return model, views
 
 
 def fit_gaussian(model: AttentDifferNet, features: Tensor) -> Tensor:

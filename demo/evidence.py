@@ -58,8 +58,8 @@ class Measured:
     `FLATTERS` at its end where the test images have had a say. name: unique among the runs of its setting and alike for
     all seeds: the variant, with the recipe unless it is the first one. delong: AUROC minus DifferNet's with the same
     backbone and seed, chosen in the same way, on the same images; base: the scores of that DifferNet; None for
-    DifferNet itself and where it was not measured. left_at_one: whether training of attention left all gates at 1, by
-    which the detector is DifferNet.
+    DifferNet itself and where it was not measured. left_at_one: whether training of attention left all gates at 1,
+    by which the detector is DifferNet. judged: AUROC on synthetic defects with gates and without, which decided that.
     """
 
     run: results.Run
@@ -70,6 +70,7 @@ class Measured:
     delong: Difference | None
     base: pd.DataFrame | None = field(compare=False, repr=False)
     left_at_one: bool = False
+    judged: tuple[float, ...] = ()
 
     @property
     def key(self) -> str:
@@ -96,8 +97,18 @@ class Measured:
     def detail(self) -> str:
         columns = [name for name in RECIPE if not (self.flatters and name == "selection")]
         label = [FLATTERS] if self.flatters else []
-        gates = ["gates left at 1"] * self.left_at_one
+        gates = [self.gates] if self.gates else []
         return ", ".join([*label, *_words(self.run, columns), *gates, f"seed {self.run.seed}"])
+
+    @property
+    def gates(self) -> str:
+        """Whether they were kept, and why, where that was judged."""
+        said = "gates left at 1" if self.left_at_one else "gates kept" if self.judged else ""
+        if self.judged:
+            said += " (AUROC on synthetic defects {:.1f} % with, {:.1f} % without)".format(
+                *(100 * x for x in self.judged)
+            )
+        return said
 
     @property
     def labels(self) -> "pd.Series[int]":
@@ -217,8 +228,9 @@ def _measured(results_dir: Path, _stamp: tuple[tuple[Path, int, int], ...]) -> t
                 raise ResultsError(f"{run.run} and {base} were not scored on the same images and cannot be compared")
             delong = statistics.delong_test(own["label"], own["score"], other["score"])
         interval = statistics.auroc_interval(own["label"], own["score"])
-        left = (results.read_options(results_dir, run) or {}).get("attention_strength", 1) == 0
-        found.append(Measured(run, name, recipe, own, interval, delong, other, left))
+        options = results.read_options(results_dir, run) or {}
+        left, judged = options.get("attention_strength") == 0, tuple(options.get("attention_judged", ()))
+        found.append(Measured(run, name, recipe, own, interval, delong, other, left, judged))
     return tuple(found)
 
 

@@ -226,7 +226,7 @@ def each_run(runs: list[Measured], best: dict[str, Measured], costs: dict[str, d
         rows.append([
             f"`{m.run.run}`",
             f"{m.run.epochs}, {m.run.n_views} {m.run.views.replace('_', ' ')}, {m.run.readout}".rstrip(", ")
-            + "; gates left at 1" * m.left_at_one,
+            + (f"; {m.gates}" if m.gates else ""),
             f"{100 * i.auroc:.1f} ({100 * i.low:.1f} to {100 * i.high:.1f})",
             points(m.delong) if m.delong else "",
             p_text(m.delong.p_value) if m.delong else "",

@@ -23,7 +23,7 @@ from attentdiffernet.errors import AttentDifferNetError, DatasetError, ImageErro
 from attentdiffernet.explain import explain, methods_of
 from attentdiffernet.features import FeatureExtractor
 from attentdiffernet.scoring import score_images
-from attentdiffernet.statistics import conformal_threshold
+from attentdiffernet.statistics import auroc, conformal_threshold
 
 FLOW = FlowConfig(n_blocks=2, hidden_width=16, hidden_layers=1)
 CONFIG = TrainingConfig(epochs=3, views_per_image=2, batch_size=8, learning_rate=2e-3, calibration_fraction=0.25)
@@ -145,7 +145,7 @@ def test_gates_that_do_not_help_leave_differnet(category, tmp_path, monkeypatch)
     before = FeatureExtractor.views_computed
     detector = trained(category, attention=SEPARATION, cache=tmp_path)
     config = detector.model.config.attention
-    assert config == dataclasses.replace(SEPARATION, strength=0.0)
+    assert config == dataclasses.replace(SEPARATION, strength=0.0, judged=config.judged)
     assert "left at 1" in config.training_note and "left at 1" in config.choices
     assert detector.calibration.scores == plain.calibration.scores
     assert detector.calibration.threshold == plain.calibration.threshold
@@ -157,7 +157,7 @@ def test_gates_that_do_not_help_leave_differnet(category, tmp_path, monkeypatch)
 
     save(detector, tmp_path / "model")
     again = load(tmp_path / "model")
-    assert again.model.config.attention.strength == 0
+    assert again.model.config.attention == config
     image = InspectionDataset(category).test[0].path
     assert list(score_images(again.model, [image], 2)) == list(score_images(plain.model, [image], 2))
 
@@ -168,7 +168,8 @@ def test_gates_that_help_are_kept(category, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "beats", lambda *what: judged.append(what) or True)
     told = []
     detector = trained(category, attention=SEPARATION, cache=tmp_path, progress=lambda *what: told.append(what))
-    assert detector.model.config.attention == SEPARATION
+    config = detector.model.config.attention
+    assert config == dataclasses.replace(SEPARATION, judged=config.judged)
     assert "trained on synthetic defects" in SEPARATION.training_note
     plain = trained(category, cache=tmp_path)
     views = torch.rand(2, 3, 256, 256)
@@ -176,6 +177,7 @@ def test_gates_that_help_are_kept(category, tmp_path, monkeypatch):
     [(labels, with_gates, without, _)] = judged
     assert labels.tolist() == [0] * 2 + [1] * 6 and with_gates.shape == without.shape == (8,)
     assert not np.array_equal(with_gates, without)
+    assert config.judged == (auroc(labels, with_gates), auroc(labels, without))
     # Without gates it is DifferNet that is asked: as fitted before it is rounded to what a checkpoint holds.
     assert sorted(without[:2]) == pytest.approx(plain.calibration.scores, rel=1e-2)
     assert ("judging attention on synthetic defects", 8, 8) in told
