@@ -1,9 +1,8 @@
 """Where a model looks: Grad-CAM, gates of attention blocks, DifferNet's gradient maps. Raw values, drawn elsewhere.
 
 A view is one ImageNet-normalised (3, S, S) tensor of `data.make_views` on the model's device, usually the unrotated
-one. All maps are (h, w)
-float32 arrays of their own resolution, ≥ 0, and cover the whole image. Nothing is rescaled per image: min-max scaling
-would make every normal image glow.
+one. All maps are (h, w) float32 arrays of their own resolution, ≥ 0, and cover the whole image. Nothing is rescaled per
+image: min-max scaling would make every normal image glow.
 """
 
 from collections.abc import Callable, Iterator, Sequence
