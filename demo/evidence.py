@@ -305,6 +305,11 @@ class Group:
         return f"{mean_text([m.interval.auroc for m in self.runs])} % ({len(self.runs)} seeds)"
 
     @property
+    def left_at_one(self) -> bool:
+        """Whether training of attention left all gates of all runs at 1."""
+        return all(m.left_at_one for m in self.runs)
+
+    @property
     def differences(self) -> list[float]:
         """To DifferNet, of the seeds where it was measured."""
         return [m.delong.difference for m in self.runs if m.delong]
@@ -335,7 +340,10 @@ class Group:
 
     @property
     def difference_text(self) -> str:
-        """`difference_text`, or `+1.2 ± 0.3 points, p = 0.03`: the deviation over seeds, the test of their mean."""
+        """`difference_text`, or `+1.2 ± 0.3 points, p = 0.03`: the deviation over seeds, the test of their mean; or
+        that there is nothing to compare."""
+        if self.left_at_one:
+            return "gates left at 1"
         if self.test is None or len(self.differences) < 2:
             return difference_text(self.test)
         return f"{mean_text(self.differences, '+')} points, p {p_text(self.test.p_value, '= ')}"
@@ -383,10 +391,13 @@ class Contrast:
 
 def contrasts(groups: Iterable[Group]) -> list[Contrast]:
     """Every attention variant that was measured beside DifferNet, in the order of the groups. Runs that are the best on
-    test are left out. Errors as `Group.test`."""
+    test are left out, and groups in which all gates were left at 1: that is DifferNet beside itself. Errors as
+    `Group.test`."""
     found = []
     for group in groups:
         if group.first.flatters or group.first.run.variant not in VARIANT_TITLES or group.test is None:
+            continue
+        if group.left_at_one:
             continue
         over_seeds = statistics.mean_interval(group.differences) if len(group.differences) > 1 else None
         found.append((group, group.test, over_seeds))
@@ -526,17 +537,18 @@ def shipped_threshold(found: Measured) -> ShippedThreshold | None:
 
 LEFT_AT_ONE = (
     "In {left} of {runs} runs the gates were left at 1, since on synthetic defects in held-out normals the detector "
-    "did no better with them: those are DifferNet, and say nothing of attention but that."
+    "did no better with them: those are DifferNet, and where all seeds are, nothing is compared."
 )
 
 
 def finding(found: Iterable[Measured]) -> str:
     """What the paired tests say together, in a sentence or two; empty where nothing was compared. Runs that are the
     best on test have no say."""
+    found = fair(list(found))
     tested = contrasts(grouped(found))
     if not tested:
         return ""
-    runs = [m for c in tested for m in c.group.runs]
+    runs = [m for m in found if m.run.attention_training]
     left = sum(m.left_at_one for m in runs)
     better = sum(c.real and c.test.difference > 0 for c in tested)
     worse = sum(c.real and c.test.difference < 0 for c in tested)

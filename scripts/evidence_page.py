@@ -127,9 +127,9 @@ def in_short(found: list[Contrast], fair: list[Measured], best: dict[str, Measur
         f"What cannot be told from chance is not thereby nothing: in half of the comparisons a change of less than "
         f"{reach:.1f} points would lie inside the interval over test images, before any correction."
     )
-    compared = [m for c in found for m in c.group.runs]
-    if left := sum(m.left_at_one for m in compared):
-        lines.append(LEFT_AT_ONE.format(left=left, runs=len(compared)))
+    trained = [m for m in fair if m.run.attention_training]
+    if left := sum(m.left_at_one for m in trained):
+        lines.append(LEFT_AT_ONE.format(left=left, runs=len(trained)))
     if alone := sum(c.over_seeds is None for c in found):
         rest_on = counted(alone, "comparison rests", "comparisons rest")
         lines.append(f"{rest_on} on one seed only: of other seeds nothing is known there.")
@@ -197,7 +197,7 @@ def category(key: str, groups: list[Group], found: list[Contrast], best: dict[st
             m.run.backbone,
             str(len(group.runs)),
             group.auroc_text.replace(" %", "").removesuffix(f" ({len(group.runs)} seeds)"),
-            points(c.test) if c else "",
+            points(c.test) if c else "gates left at 1" if group.left_at_one else "",
             ("" if not c else span(*c.over_seeds[1:]) if c.over_seeds else "one seed"),
             p_text(c.test.p_value) if c else "",
             ("" if not c else f"**{p_text(c.p_holm)}**" if c.real else p_text(c.p_holm)),

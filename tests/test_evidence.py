@@ -116,6 +116,14 @@ def test_gates_left_at_one_are_told_wherever_a_conclusion_is(root, tmp_path):
     (line,) = re.findall(rf"^\| `{run.run}` \|.*$", text, re.M)
     assert "gates left at 1 (AUROC on synthetic defects 50.0 % with, 62.5 % without)" in line
     assert [m.run.run for m in fair(tmp_path) if "gates left at 1" in m.detail] == [run.run]
+    assert len(evidence.contrasts(evidence.grouped(fair(tmp_path)))) == 6, "one seed of three is left, others compare"
+
+    for seed in (0, 2):
+        run = replace(run, run=f"mvtec_ad-bottle-se-imagenet-s{seed}-proxy", seed=seed)
+        results.write_run(tmp_path / "results", run, frame, options)
+    assert len(evidence.contrasts(evidence.grouped(fair(tmp_path)))) == 5, "DifferNet beside itself is no comparison"
+    text = page(tmp_path / "results", root / "grids")
+    assert re.search(r"^\| AttentDifferNet \(SE\), proxy \| imagenet \| 3 \|.*\| gates left at 1 \|", text, re.M)
 
 
 # -- what the test images have had a say in
