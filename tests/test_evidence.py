@@ -244,6 +244,19 @@ def test_the_page_says_what_the_numbers_say(root, tmp_path):
     assert "**In no comparison attention helps or harms beyond chance.**" in text and "Better:" not in text
 
 
+def test_the_claim_of_the_paper_is_held_against_what_was_measured(root, tmp_path):
+    shutil.copytree(root / "results", tmp_path / "results")
+    assert "The paper states" not in page(tmp_path / "results", root / "grids"), "no source states both averages"
+    rows = "mvtec_ad,average,AttentDifferNet,0.96,the paper\nmvtec_ad,average,DifferNet,0.93,the paper\n"
+    rows += "wafers,average,AttentDifferNet,0.91,the paper\nwafers,average,DifferNet,0.9,the paper\n"
+    (tmp_path / "results" / "published.csv").write_text(PUBLISHED + rows)
+    text = page(tmp_path / "results", root / "grids")
+    assert "The paper states +2.00 points on average over its data sets (MVTec AD +3.0, wafers +1.0; the paper)" in text
+    tests = [c.test for c in evidence.contrasts(evidence.grouped(fair(root)))]
+    reached, below = sum(t.difference >= 0.02 for t in tests), sum(t.high < 0.02 for t in tests)
+    assert f"Here {reached} of 6 comparisons reach that, and in {below} the whole interval" in text and reached
+
+
 def test_the_page_has_every_run_both_protocols_and_the_published_numbers_apart(root):
     text = page(root / "results", root / "grids")
     best = {m.run.run: m for m in evidence.measured(root / "results") if m.flatters}
