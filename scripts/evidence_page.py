@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from attentdiffernet import results
+from attentdiffernet.config import METHOD_TITLES
 from attentdiffernet.grid import made_by
-from attentdiffernet.localisation import maps_table
-from attentdiffernet.statistics import Difference
+from attentdiffernet.localisation import maps_table, summary_of_maps
+from attentdiffernet.statistics import Difference, holm
 from demo.evidence import (
     LEFT_AT_ONE,
     Contrast,
@@ -294,14 +295,34 @@ def where_maps_look(results_dir: Path) -> list[str]:
         "Share of a map's values that lies on the mask, over the share of the picture that it covers: 1 is chance. "
         "And in how many images the maximum lies on it. Uniform chance is a low bar: parts lie in the middle, and "
         "so does what a map likes. *Excess* maps hold only what exceeds held-out normals, as on the page of the demo; "
-        "where that is nothing, the image counts as chance. No correction for the number of rows.",
+        "where that is nothing, the image counts as chance. The p values of the tables are not corrected for their "
+        "number.",
         "",
     ]
+    summary = summary_of_maps(results_dir)
     for target, found in tables.items():
         if found:
+            rows = summary[(summary["target"] == target) & (summary["map"] == "raw") & (summary["n_paired"] > 0)]
+            lines += [maps_against_differnet(rows, target), ""] if len(rows) else []
             title = f"Masks of the {target}" + (", against the background" if target == "object" else "")
             lines += [f"<details><summary>{title}</summary>", "", found, "", "</details>", ""]
     return lines
+
+
+def maps_against_differnet(rows: pd.DataFrame, target: str) -> str:
+    """In how many of these rows of `summary_of_maps` the map of an attention variant lies more on the target."""
+    real = holm(rows["energy_difference_p"]) < 0.05
+    more, less = ([*rows[real & (sign * rows["energy_difference"] > 0)].itertuples()] for sign in (1, -1))
+    said = [
+        f"{variant_title(row.variant)} on {category_title(f'{row.dataset}/{row.category}')}, "
+        f"{METHOD_TITLES[row.method]} {row.energy_difference:+.2f}"
+        for row in [*more, *less]
+    ]
+    return (
+        f"Of {len(rows)} maps of attention variants, each against the same map of DifferNet, {len(more)} put more of "
+        f"their energy on the {target} and {len(less)} less (bootstrap over images, corrected for these by Holm; raw "
+        f"maps, one seed)" + (f": {'; '.join(said)}, in units of chance." if said else ".")
+    )
 
 
 # -- what was found out without test images

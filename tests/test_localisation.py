@@ -22,6 +22,7 @@ from attentdiffernet.localisation import (
     maps_table,
     summary_of_maps,
 )
+from scripts.evidence_page import maps_against_differnet
 
 LEFT = np.array([[True, False], [True, False]])
 
@@ -212,6 +213,18 @@ def test_summary_by_hand(tmp_path):
     assert energy_text(gates) == "1.00 (1.00 to 1.00)" and hit_text(gates).startswith("10 % (0 to ")
     assert energy_difference_text(gates) == hit_difference_text(gates) == ""
     assert len(summary_of_maps(tmp_path)) == 4
+
+
+def test_maps_against_differnet_in_a_sentence(tmp_path):
+    flat = frame_of([0.3, 0.1, 0.3, 0.1], method="gradient")
+    results.write_maps(tmp_path, run_of(), pd.concat([frame_of([0.2] * 4), flat]))
+    results.write_maps(tmp_path, run_of("cbam"), pd.concat([frame_of([0.4] * 4), flat]))
+    results.write_maps(tmp_path, run_of("se"), frame_of([0.1] * 4))
+    rows = summary_of_maps(tmp_path)
+    said = maps_against_differnet(rows[rows["n_paired"] > 0], "defect")
+    assert said.startswith("Of 3 maps of attention variants") and "1 put more of their energy on the defect" in said
+    assert "and 1 less" in said and "(CBAM) on Gear wheel (synthetic), Grad-CAM +2.00; " in said
+    assert said.endswith("AttentDifferNet (SE) on Gear wheel (synthetic), Grad-CAM -1.00, in units of chance.")
 
 
 def test_only_images_that_both_have_are_compared(tmp_path):
