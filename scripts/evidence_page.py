@@ -43,6 +43,7 @@ def page(results_dir: Path, grids: Path) -> str:
         "",
         *in_short(found, fair, best),
         *against_the_claim(found, published),
+        *maps_in_short(results_dir),
         *by_training(found),
         "## By category",
         "",
@@ -299,20 +300,40 @@ def where_maps_look(results_dir: Path) -> list[str]:
         "number.",
         "",
     ]
-    summary = summary_of_maps(results_dir)
     for target, found in tables.items():
         if found:
-            rows = summary[(summary["target"] == target) & (summary["map"] == "raw") & (summary["n_paired"] > 0)]
+            rows = raw_beside_differnet(results_dir, target)
             lines += [maps_against_differnet(rows, target), ""] if len(rows) else []
             title = f"Masks of the {target}" + (", against the background" if target == "object" else "")
             lines += [f"<details><summary>{title}</summary>", "", found, "", "</details>", ""]
     return lines
 
 
+def raw_beside_differnet(results_dir: Path, target: str) -> pd.DataFrame:
+    """The rows of `summary_of_maps` that are compared: raw maps of attention variants that DifferNet has as well."""
+    summary = summary_of_maps(results_dir)
+    return summary[(summary["target"] == target) & (summary["map"] == "raw") & (summary["n_paired"] > 0)]
+
+
+def more_and_less(rows: pd.DataFrame) -> list[list[Any]]:
+    """Those of the rows with more energy on the target than DifferNet's map, and those with less, after Holm."""
+    real = holm(rows["energy_difference_p"]) < 0.05
+    return [[*rows[real & (sign * rows["energy_difference"] > 0)].itertuples()] for sign in (1, -1)]
+
+
+def maps_in_short(results_dir: Path) -> list[str]:
+    """A sentence for the top of the page; nothing where no map was measured beside DifferNet's."""
+    said = []
+    for target in ("defect", "object"):
+        if len(rows := raw_beside_differnet(results_dir, target)):
+            more, less = map(len, more_and_less(rows))
+            said.append(f"{more} of {len(rows)} put more of their energy on the {target} than DifferNet's, {less} less")
+    return [f"Maps of attention variants: {'; '.join(said)} ([below](#where-the-maps-look)).", ""] if said else []
+
+
 def maps_against_differnet(rows: pd.DataFrame, target: str) -> str:
     """In how many of these rows of `summary_of_maps` the map of an attention variant lies more on the target."""
-    real = holm(rows["energy_difference_p"]) < 0.05
-    more, less = ([*rows[real & (sign * rows["energy_difference"] > 0)].itertuples()] for sign in (1, -1))
+    more, less = more_and_less(rows)
     said = [
         f"{variant_title(row.variant)} on {category_title(f'{row.dataset}/{row.category}')}, "
         f"{METHOD_TITLES[row.method]} {row.energy_difference:+.2f}"

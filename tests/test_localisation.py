@@ -22,7 +22,7 @@ from attentdiffernet.localisation import (
     maps_table,
     summary_of_maps,
 )
-from scripts.evidence_page import maps_against_differnet
+from scripts.evidence_page import maps_against_differnet, maps_in_short, raw_beside_differnet
 
 LEFT = np.array([[True, False], [True, False]])
 
@@ -220,8 +220,12 @@ def test_maps_against_differnet_in_a_sentence(tmp_path):
     results.write_maps(tmp_path, run_of(), pd.concat([frame_of([0.2] * 4), flat]))
     results.write_maps(tmp_path, run_of("cbam"), pd.concat([frame_of([0.4] * 4), flat]))
     results.write_maps(tmp_path, run_of("se"), frame_of([0.1] * 4))
-    rows = summary_of_maps(tmp_path)
-    said = maps_against_differnet(rows[rows["n_paired"] > 0], "defect")
+    assert maps_in_short(tmp_path) == [
+        "Maps of attention variants: 1 of 3 put more of their energy on the defect than DifferNet's, 1 less "
+        "([below](#where-the-maps-look)).",
+        "",
+    ]
+    said = maps_against_differnet(raw_beside_differnet(tmp_path, "defect"), "defect")
     assert said.startswith("Of 3 maps of attention variants") and "1 put more of their energy on the defect" in said
     assert "and 1 less" in said and "(CBAM) on Gear wheel (synthetic), Grad-CAM +2.00; " in said
     assert said.endswith("AttentDifferNet (SE) on Gear wheel (synthetic), Grad-CAM -1.00, in units of chance.")
