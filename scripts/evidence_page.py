@@ -162,9 +162,9 @@ def against_the_claim(found: list[Contrast], published: pd.DataFrame) -> list[st
     no_room = sum(c.test.auroc_b > 1 - claim for c in found)
     return [
         f"The paper states {100 * claim:+.2f} points on average over its data sets ({stated}; {source}), under its own "
-        f"weights, views and choice of epochs. Here {len(reached)} of {counted(len(found), 'comparison')} reach "
-        f"that, {sum(reached)} beyond chance, and in {below} the whole interval over test images lies below it; in {no_room} DifferNet leaves less room than "
-        "that below 100 %.",
+        f"weights, views and choice of epochs. Here {len(reached)} of {counted(len(found), 'comparison')} reach that, "
+        f"{sum(reached)} beyond chance, and in {below} the whole interval over test images lies below it; in {no_room} "
+        "DifferNet leaves less room than that below 100 %.",
         "",
     ]
 
