@@ -487,7 +487,7 @@ def grid(
     """Train and score every category x variant x weights x seed of a TOML file, into a results folder.
 
     What is done is skipped; stopped in the middle, even killed, the same command goes on. A run that fails is told at
-    the end, the others go on, and the exit code is 1. Example: attentdiffernet grid grids/shipped.toml --jobs 4
+    the end, the others go on, and the exit code is 1. Example: attentdiffernet grid grids/sample.toml --jobs 4
     """
     from .grid import Outcome, Task, local_processes, ray_cluster, read_grid, run_grid, share_cores, split_done
     from .results import summarise as rebuild

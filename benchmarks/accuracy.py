@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,7 @@ COLOURS = {
     "none": "#555555",
     "paper": "#D55E00",
 }
+MARKERS = {1: "o", 4: "o", 8: "s", 16: "^"}  # by views in training
 # Rotations in training x in scoring. Tiles are many; the rule takes none for the sample set, and they cost the most.
 ROTATIONS: dict[str, list[tuple[int, int]]] = {"magnetic_tile": [(4, 4)], "insulator": [], "gear": [], "wafer": []}
 MORE_ROTATIONS = [(4, 16), (8, 16), (16, 16)]
@@ -154,48 +155,46 @@ def picture(frame: pd.DataFrame, name: str) -> None:
     exposures = set(frame["exposure"])
     # Standardising takes no time that counts: of two measurements, the one that other work disturbed less.
     full = full.assign(train_seconds=full.groupby(["views", "train_views"])["train_seconds"].transform("min"))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharey=True)
-    for (exposure, kind, n), group in full[full["readout"] == "z2_of_mean"].groupby(RECIPE):
-        row = group.iloc[0]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained", sharey=True)
+
+    def point(row: Any, marker: str, colour: str, **look: Any) -> None:
         error = [[100 * (row.auroc - row.ci_low)], [100 * (row.ci_high - row.auroc)]]
-        filled = {} if exposure == "standardised" or len(exposures) == 1 else {"mfc": "none"}
-        left.errorbar(row.train_seconds, 100 * row.auroc, error, fmt="o", color=COLOURS[kind], capsize=2, **filled)
-        label = f"{kind.replace('_', ' ')}, {n}" if filled == {} else ""
-        left.annotate(
-            label, (row.train_seconds, 100 * row.auroc), xytext=(5, 5), textcoords="offset points", fontsize=8
-        )
+        left.errorbar(row.train_seconds, 100 * row.auroc, error, fmt=marker, color=colour, capsize=2, **look)
+
+    for row in full[full["readout"] == "z2_of_mean"].drop_duplicates(RECIPE).itertuples():
+        hollow = {"mfc": "none"} if row.exposure == "as_is" and len(exposures) > 1 else {}
+        point(row, MARKERS[row.train_views], COLOURS[row.views], **hollow)
     for row in paper.itertuples():
-        error = [[100 * (row.auroc - row.ci_low)], [100 * (row.ci_high - row.auroc)]]
-        left.errorbar(row.train_seconds, 100 * row.auroc, error, fmt="s", color=COLOURS["paper"], capsize=2)
-        label = f"paper, {row.epochs} of {PAPER.epochs} epochs"
-        left.annotate(
-            label, (row.train_seconds, 100 * row.auroc), xytext=(5, -11), textcoords="offset points", fontsize=8
-        )
+        point(row, "*", COLOURS["paper"], ms=9, label=f"paper, {row.epochs} of {PAPER.epochs} epochs")
         stated = PUBLISHED[(PUBLISHED["method"] == "DifferNet") & (PUBLISHED["category"] == name.split("/")[1])]
         for auroc in stated["auroc"][:1]:
+            label = f"paper, {PAPER.epochs} epochs: AUROC as\npublished, cost extrapolated"
             cost = row.train_seconds / row.epochs * PAPER.epochs
-            left.plot(cost, 100 * auroc, "D", mfc="none", color=COLOURS["paper"])
-            left.annotate(
-                "as published,\ncost extrapolated", (cost, 100 * auroc), xytext=(5, -4), textcoords="offset points",
-                fontsize=8, ha="right", va="top",
-            )  # fmt: skip
+            left.plot(cost, 100 * auroc, "*", ms=9, mfc="none", color=COLOURS["paper"], label=label)
     left.set(xlabel="training cost, seconds on two cores", ylabel="AUROC, %", xscale="log")
     low, high = left.get_xlim()
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_formatter(NullFormatter())
-    left.margins(x=0.25)
     for (exposure, kind, n), group in frame[frame["readout"] == "z2_of_mean"].groupby(RECIPE):
         label = f"{kind.replace('_', ' ')}, {n} in training"
-        style = "-" if exposure == "standardised" or len(exposures) == 1 else ":"
-        if style == ":":
-            label = None  # explained below the axis
-        right.plot(group["score_views"], 100 * group["auroc"], f"o{style}", color=COLOURS[kind], label=label, ms=4)
+        style, hollow = "-", {}
+        if exposure == "as_is" and len(exposures) > 1:
+            label, style, hollow = None, ":", {"mfc": "none"}  # explained below the axis
+        right.plot(
+            group["score_views"],
+            100 * group["auroc"],
+            MARKERS[n] + style,
+            color=COLOURS[kind],
+            label=label,
+            ms=4,
+            **hollow,
+        )
     note = "; dotted, hollow: exposure as is" if len(exposures) > 1 else ""
     right.set(xlabel=f"views per scored image{note}", xscale="log")
     right.set_xticks(ticks := sorted(set(frame["score_views"])), [str(tick) for tick in ticks])
     right.minorticks_off()
-    right.legend(fontsize=7)
+    figure.legend(fontsize=8, loc="outside right center")
     figure.suptitle(f"{name}: DifferNet, recipe fast, z² of the mean; 95 % intervals (DeLong)", fontsize=10)
     figure.savefig(OUT.with_name(f"accuracy-{name.replace('/', '-')}.png"), dpi=110)
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,14 @@ def test_every_package_is_installed():
 
     named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     assert {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in LIBRARY} <= set(named)
+
+
+def test_files_named_in_words_exist():
+    """Examples of the command line and both READMEs name files to be run and read."""
+    texts = [path for path in committed() if path.suffix in {".md", ".py", ".toml"} and "tests" not in path.parts]
+    named = {
+        (name, path.name)
+        for path in texts
+        for name in re.findall(r"\b(?:grids|scripts|benchmarks|docs)/\w[\w/.-]*\.\w+", path.read_text(encoding="utf-8"))
+    }
+    assert named and not [place for place in named if not (ROOT / place[0]).is_file()]
