@@ -181,12 +181,15 @@ def choose(page, label, option):
     box = page.get_by_role("combobox", name=label)
     box.scroll_into_view_if_needed()
     wanted = page.get_by_role("option", name=option, exact=True)
-    for _ in range(5):  # pictures that come in late move the page, which closes the list as well
-        box.press("ArrowDown")
-        with contextlib.suppress(PlaywrightTimeoutError):
-            wanted.wait_for(timeout=3_000)
-            break
-    change(page, wanted.click)
+
+    def act():
+        for _ in range(5):  # pictures that come in late move the page, which closes the list as well
+            box.press("ArrowDown")
+            with contextlib.suppress(PlaywrightTimeoutError):
+                return wanted.click(timeout=5_000)
+        raise AssertionError(f"{label} offers no {option!r}")
+
+    change(page, act)
 
 
 def upload(page, *files):
@@ -417,7 +420,7 @@ def test_gates_are_shown_and_said_to_be_trained_or_not(visit):
     expect(page.get_by_alt_text(re.compile("^Grad-CAM at Last features"))).to_be_visible()
     change(page, page.get_by_text("Quarter, 112 px").first.click)
     expect(page.get_by_alt_text(re.compile("^Mean activation before .* quarter scale"))).to_be_visible()
-    choose(page, "Layer", "Block 2")
+    choose(page, "Layer", "Block 2 (192 channels)")
     expect(page.get_by_alt_text(re.compile("^Grad-CAM at Block 2"))).to_be_visible()
     assert address(page) == {"category": KEY, "image": IMAGE, "scale": "2", "layer": "attention2"}
     change(page, page.get_by_text("DifferNet", exact=True).first.click)
