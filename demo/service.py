@@ -62,6 +62,7 @@ DOWNLOAD_ENVIRONMENT = "ATTENTDIFFERNET_DOWNLOAD"  # 1: the demo may download th
 
 METHODS = {name: METHOD_TITLES[name] for name in ("grad-cam", "attention", "gradient")}
 SHOWN_SIDE = 1024  # px: photographs are shown and downloaded no larger than this
+FAINT = 0.15  # share of the colour scale below which overlays are too clear to be seen
 MAX_IMAGES = 12  # of one upload
 MAX_MODELS = 18  # kept in memory, about 15 MB each
 MAX_COMPARISONS = 16  # kept so that another map of the same image needs no new score
@@ -129,10 +130,20 @@ class Heat:
 
     @property
     def notes(self) -> dict[str, str]:
-        """As `shows`; an empty map is an answer: it is said, or it looks like a fault."""
-        empty = {variant for variant, values in self.heat.items() if values.max() <= self.scale[0]}
-        more = " No place here exceeds what held-out normals reach."
-        return {variant: said + more * (variant in empty) for variant, said in self.shows.items()}
+        """As `shows`; a map that is empty, or faint beside another's, is an answer: it is said, or it looks like a
+        fault."""
+        low, high = self.scale
+        notes = {}
+        for variant, values in self.heat.items():
+            top, more = float(values.max()), ""
+            if top <= low:
+                more = " No place here exceeds what held-out normals reach."
+            elif top < low + FAINT * (high - low):
+                more = (
+                    f" Hardly seen on this scale: the highest place reaches {2.0**top:.1f} × what held-out normals do."
+                )
+            notes[variant] = self.shows[variant] + more
+        return notes
 
     @property
     def title(self) -> str:

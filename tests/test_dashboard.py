@@ -462,3 +462,16 @@ def test_maps_against_masks_stand_below_the_maps(visit, maps):
     assert "4, 4 maps all zero" in html(at) and "3.00" not in html(at)
     (table,) = (e.proto.body for e in at.get("html") if "Energy over chance" in e.proto.body)
     assert table.count("variant-se") == 1 and "variant-none" not in table, "DifferNet was not measured on objects"
+
+
+def test_a_map_that_cannot_be_seen_is_told_of():
+    from demo.service import Heat
+
+    heights = {"none": 10.0, "se": 1.0, "cbam": -0.5}  # log2: 1,024 and 2 times what normals reach, and less than that
+    heat = {variant: np.full((2, 2), height, np.float32) for variant, height in heights.items()}
+    notes = Heat("grad-cam", heat, dict.fromkeys(heights, "A map."), (0.0, 10.0)).notes
+    assert notes == {
+        "none": "A map.",
+        "se": "A map. Hardly seen on this scale: the highest place reaches 2.0 × what held-out normals do.",
+        "cbam": "A map. No place here exceeds what held-out normals reach.",
+    }
