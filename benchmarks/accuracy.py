@@ -75,16 +75,20 @@ def seconds_per_view(model: AttentDifferNet) -> float:
     return float(np.median(times)) / len(views)
 
 
+def place_of(name: str) -> tuple[Path, str]:
+    """Folder of a category, and the weights of the backbone that it is measured with."""
+    if name.startswith("sample/"):
+        return ROOT / "data" / name, "bundled"
+    return Path(os.environ["ATTENTDIFFERNET_DATA"]) / name, "imagenet"
+
+
 def measure(name: str, exposure: Exposure | None) -> list[dict[str, object]]:
-    real = not name.startswith("sample/")
-    root = Path(os.environ["ATTENTDIFFERNET_DATA"]) / name if real else ROOT / "data" / name
+    root, weights = place_of(name)
     dataset = InspectionDataset(root)
     config = TrainingConfig()
     fit, _ = split_normals(dataset.train, config)
     labels = [image.label for image in dataset.test]
-    base = ModelConfig(
-        weights="imagenet" if real else "bundled", exposure=exposure or exposure_for(spread_of_exposure(fit))
-    )
+    base = ModelConfig(weights=weights, exposure=exposure or exposure_for(spread_of_exposure(fit)))
     model = AttentDifferNet(base).eval()
     cost = seconds_per_view(model)
     rows: list[dict[str, object]] = []
@@ -124,11 +128,12 @@ def measure(name: str, exposure: Exposure | None) -> list[dict[str, object]]:
 
 def measure_paper(name: str, epochs: int) -> list[dict[str, object]]:
     """The recipe `paper`, stopped after some of its 192 epochs."""
-    dataset = InspectionDataset(Path(os.environ["ATTENTDIFFERNET_DATA"]) / name)
+    root, weights = place_of(name)
+    dataset = InspectionDataset(root)
     recipe = RECIPES["paper"]
     config = dataclasses.replace(recipe.training, epochs=epochs)
     fit, _ = split_normals(dataset.train, config)
-    model = AttentDifferNet(ModelConfig(flow=recipe.flow, readout=recipe.readout), config.seed).eval()
+    model = AttentDifferNet(ModelConfig(weights=weights, flow=recipe.flow, readout=recipe.readout), config.seed).eval()
     model.backbone.to(memory_format=torch.contiguous_format)
     start = time.perf_counter()
     reference.fit(model, [image.path for image in fit], config, lambda *told: print(*told, flush=True))
