@@ -16,7 +16,7 @@ AttentionTraining = Literal["untrained", "joint", "proxy", "separation", "separa
 Resize = Literal["squeeze", "keep_aspect"]
 Exposure = Literal["as_is", "standardised"]
 Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mean", "gaussian_full_scale"]
-# Spread of exposure (choice.spread_of_exposure) above which it is standardised; ±15 %, evenly spread, are 0.087.
+# Spread of exposure (input_choice.spread_of_exposure) above which it is standardised; ±15 %, evenly spread, are 0.087.
 UNSTEADY_LIGHT = 0.1
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
 READOUTS: dict[str, str] = {
@@ -237,7 +237,7 @@ class ModelConfig(Config):
         slowly on features of another size: variants would be compared by their size.
     views: the copies of an image that are scored: `rotations` by any angle (DifferNet), `quarter_turns` (4), `flips`
         (4: none, both, left-right, top-bottom), `dihedral` (8: quarter turns and their mirror images), or `none` (1).
-        Which kind suits depends on the category (choice.choose); with flips and dihedral a mirrored part counts as
+        Which kind suits depends on the category (`input_choice`); with flips and dihedral a mirrored part counts as
         normal.
     readout: how the score of an image is read off the features of its views (READOUTS).
     image_size: side of the square network input in px; the scales are image_size / 2**i for i < n_scales.
@@ -291,7 +291,7 @@ class ModelConfig(Config):
 class TrainingConfig(Config):
     """How a flow is fitted. Epochs are fixed in advance, never chosen on test images.
 
-    recipe: `fast` fits to features computed once; `paper` is DifferNet's own procedure (reference.py).
+    recipe: `fast` fits to features computed once; `paper` is DifferNet's own procedure (paper_recipe.py).
     views_per_image: copies of each training image; with `fast` their features are computed once and reused, with
         `paper` they are new ones in each epoch.
     batch_size: feature rows (views) per optimiser step.
@@ -351,7 +351,7 @@ class ScoringConfig(Config):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named set of options. choose: whether views and readout are chosen for the category (choice.choose)."""
+    """A named set of options. choose: whether views and readout are chosen for the category (input_choice.choose)."""
 
     flow: FlowConfig
     readout: Readout

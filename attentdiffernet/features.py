@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from .config import AttentionConfig, AttentionTraining
-from .data import make_views, random_views, read_image
 from .devices import pinned, read_behind, to_device
+from .images import read_image
 from .model import AttentDifferNet
+from .views import make_views, random_views
 
 CACHE_ENVIRONMENT = "ATTENTDIFFERNET_CACHE"
 CACHE_BYTES = 2_000_000_000  # the oldest features go when a run ends above this

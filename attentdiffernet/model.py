@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from .backbone import CHANNELS, AlexNetFeatures, load_weights
 from .config import ModelConfig
-from .data import even_views, standardise_exposure, to_tensor
 from .flow import Whitening, build_flow, negative_log_likelihood
+from .views import even_views, standardise_exposure, to_tensor
 
 Precision = Literal["float32", "bfloat16"]
 

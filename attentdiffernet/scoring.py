@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from .checkpoint import Calibration
-from .data import make_views, read_image
 from .devices import pinned, read_behind, to_device
 from .errors import ImageError
 from .features import ON_CPU, FeatureExtractor, Progress, T, Work, ahead, no_progress
+from .images import read_image
 from .model import AttentDifferNet, Precision
+from .views import make_views
 
 TOO_SLOW, CLEARLY_FASTER = 20.0, 1.2  # how many times
 MAX_VIEWS = 64  # as many as DifferNet's reference code takes

@@ -25,7 +25,6 @@ from attentdiffernet import checkpoint
 from attentdiffernet.backbone import imagenet_at_hand, load_weights
 from attentdiffernet.checkpoint import Detector
 from attentdiffernet.config import METHOD_TITLES, VARIANT_TITLES, ScoringConfig
-from attentdiffernet.data import IMAGE_SUFFIXES, even_angles, make_views, read_image
 from attentdiffernet.datasets import CARDS
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.errors import DatasetError
@@ -47,9 +46,11 @@ from attentdiffernet.figures import (
     pixels,
     qualitative_grid,
 )
+from attentdiffernet.images import IMAGE_SUFFIXES, read_image
 from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.scoring import RunningScore, score_progressively
-from attentdiffernet.statistics import percentile_among
+from attentdiffernet.study.statistics import percentile_among
+from attentdiffernet.views import even_angles, make_views
 
 from . import evidence
 from .evidence import MODELS, ROOT, RocPage, RocRow, category_title, roc_categories, roc_page  # noqa: F401

@@ -22,13 +22,13 @@ import pandas as pd
 import torch
 
 from attentdiffernet.attention_training import fit_attention
-from attentdiffernet.choice import exposure_for, spread_of_exposure
+from attentdiffernet.category import InspectionDataset
 from attentdiffernet.config import AttentionConfig, ModelConfig, TrainingConfig
-from attentdiffernet.data import InspectionDataset
 from attentdiffernet.features import FeatureExtractor, default_cache
+from attentdiffernet.input_choice import exposure_for, spread_of_exposure
 from attentdiffernet.model import AttentDifferNet
-from attentdiffernet.statistics import auroc
-from attentdiffernet.synthetic import DefectTest
+from attentdiffernet.study.statistics import auroc
+from attentdiffernet.synthetic_defects import DefectTest
 from attentdiffernet.training import fit_flow, fit_gaussian, split_normals
 
 OUT = Path(__file__).resolve().parent.parent / "benchmarks" / "attention.csv"

@@ -16,9 +16,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from attentdiffernet import checkpoint, cli, results
+from attentdiffernet import checkpoint, cli
 from attentdiffernet.backbone import load_weights
-from attentdiffernet.data import read_image
+from attentdiffernet.images import read_image
+from attentdiffernet.study import records as results
 
 ROOT = Path(__file__).parents[1]
 DATASETS = ["datasets list", "datasets info", "datasets prepare", "datasets sample"]

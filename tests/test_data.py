@@ -15,26 +15,24 @@ import pytest
 import torch
 from PIL import Image
 
-from attentdiffernet.data import (
+from attentdiffernet.category import InspectionDataset
+from attentdiffernet.errors import DatasetError, ImageError
+from attentdiffernet.images import find_images, read_image, read_mask
+from attentdiffernet.views import (
     FEW_VIEWS,
     IMAGENET_MEAN,
     IMAGENET_STD,
-    InspectionDataset,
     even_angles,
     even_views,
-    find_images,
     input_shape,
     make_views,
     possible_views,
     random_angles,
     random_views,
-    read_image,
-    read_mask,
     rotations,
     standardise_exposure,
     to_tensor,
 )
-from attentdiffernet.errors import DatasetError, ImageError
 
 RAMP = np.arange(20 * 24, dtype=np.uint16).reshape(20, 24) % 256  # 20 high, 24 wide, every grey value
 COLOUR = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2).astype(np.uint8)

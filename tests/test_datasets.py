@@ -26,11 +26,12 @@ import pytest
 from PIL import Image
 
 from attentdiffernet import datasets
-from attentdiffernet.data import InspectionDataset, read_image
+from attentdiffernet.category import InspectionDataset
 from attentdiffernet.datasets import CARDS, Counts, archives, layouts, pickles, sample, wafer
 from attentdiffernet.datasets import prepare as preparing
 from attentdiffernet.datasets.prepare import Options, prepare
 from attentdiffernet.errors import AttentDifferNetError, DatasetError, ImageError
+from attentdiffernet.images import read_image
 
 ROOT = Path(__file__).parents[1]
 
@@ -541,7 +542,7 @@ def test_an_archive_that_changes_while_it_is_read(tmp_path):
 KILLED = """
 import dataclasses, os, signal, sys
 from pathlib import Path
-from attentdiffernet import data
+from attentdiffernet import images as data
 from attentdiffernet.datasets import CARDS, Counts, prepare as preparing
 source, out = Path(sys.argv[1]), Path(sys.argv[2])
 small = dict.fromkeys(("bottle", "cable"), Counts(5, 1, 2))

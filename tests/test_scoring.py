@@ -6,11 +6,12 @@ from types import GeneratorType
 import pytest
 import torch
 
+from attentdiffernet.category import InspectionDataset
 from attentdiffernet.checkpoint import Calibration
 from attentdiffernet.config import READOUTS
-from attentdiffernet.data import FEW_VIEWS, InspectionDataset, even_angles, make_views, read_image, to_tensor
 from attentdiffernet.errors import ImageError
 from attentdiffernet.features import ON_CPU, FeatureExtractor
+from attentdiffernet.images import read_image
 from attentdiffernet.scoring import (
     anomaly_score,
     faster_precision,
@@ -23,6 +24,7 @@ from attentdiffernet.scoring import (
     score_until_settled,
     view_scores,
 )
+from attentdiffernet.views import FEW_VIEWS, even_angles, make_views, to_tensor
 
 
 def test_anomaly_score_by_hand():

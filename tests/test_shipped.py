@@ -8,10 +8,11 @@ import pytest
 
 from attentdiffernet import checkpoint
 from attentdiffernet.backbone import imagenet_at_hand
-from attentdiffernet.data import read_image, to_tensor
 from attentdiffernet.datasets.sample import CATEGORIES
-from attentdiffernet.results import read_runs, read_scores, score_path
+from attentdiffernet.images import read_image
 from attentdiffernet.scoring import score_image
+from attentdiffernet.study.records import read_runs, read_scores, score_path
+from attentdiffernet.views import to_tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = list(read_runs(ROOT / "results").itertuples())

@@ -156,7 +156,7 @@ def _refuse_options(name: str, **given: object) -> None:
 
 
 def _images(source: Source) -> list[str]:
-    from ..data import IMAGE_SUFFIXES
+    from ..images import IMAGE_SUFFIXES
 
     return [file for file in source.files if Path(file).suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file)]
 
@@ -324,7 +324,7 @@ def _make(
     progress: Progress,
 ) -> None:
     """Writes the categories, each renamed into its place as soon as its last file is there."""
-    from ..data import MAX_FILE_BYTES
+    from ..images import MAX_FILE_BYTES
 
     where = {file: (category, target) for category, files in missing.items() for target, file in files.items()}
     begun: dict[str, _Category] = {}
@@ -369,7 +369,7 @@ class _Category:
         """Keeps the bytes as they came; decode: once they have been decoded as an image within the usual limits."""
         shape = None
         if decode:
-            from ..data import read_image
+            from ..images import read_image
 
             shape = read_image(io.BytesIO(data), f"{self.name}/{target}").shape
         path = self.folder / target

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
-from ..errors import DatasetError
+from ...errors import DatasetError
 
 Array = NDArray[np.floating[Any]]
 Profile = tuple[tuple[float, float], ...]

@@ -15,11 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from .config import TrainingConfig
-from .data import IMAGENET_MEAN, IMAGENET_STD, read_image
 from .devices import to_device
 from .features import Progress, no_progress
 from .flow import negative_log_likelihood
+from .images import read_image
 from .model import AttentDifferNet
+from .views import IMAGENET_MEAN, IMAGENET_STD
 
 SCORED_VIEWS = 64
 

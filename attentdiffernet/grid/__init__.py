@@ -39,9 +39,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from . import results
-from .config import FLOW_SIZES, AttentionConfig, ModelConfig, ScoringConfig, TrainingConfig
-from .errors import AttentDifferNetError
+from ..config import FLOW_SIZES, AttentionConfig, ModelConfig, ScoringConfig, TrainingConfig
+from ..errors import AttentDifferNetError
+from ..study import records as results
 
 DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"
 LISTS = {"categories": str, "variants": str, "weights": str, "seeds": int}
@@ -93,7 +93,7 @@ class Task:
 
     @property
     def chooses(self) -> bool:
-        """Whether views and readout are chosen for the category (choice.choose), and not all given."""
+        """Whether views and readout are chosen for the category (input_choice.choose), and not all given."""
         return self.training.recipe == "fast" and not {"views", "resize", "exposure", "readout"} <= set(self.fixed)
 
     @property
@@ -345,11 +345,11 @@ def _row(task: Task, outcome: Outcome, commit: str, best: bool = False) -> resul
 def execute(task: Task) -> Outcome:
     """Trains, keeps the model where asked, and scores the test images. Never raises: a failed run is an outcome."""
     try:
-        from . import checkpoint, choice, scoring, training
-        from .data import InspectionDataset
-        from .datasets import CARDS, DatasetCard
-        from .features import FeatureExtractor, default_cache
-        from .selection import BestOnTest
+        from .. import checkpoint, input_choice, scoring, training
+        from ..best_on_test import BestOnTest
+        from ..category import InspectionDataset
+        from ..datasets import CARDS, DatasetCard
+        from ..features import FeatureExtractor, default_cache
 
         dataset = InspectionDataset(task.folder)
         images = dataset.test  # refused before hours of training
@@ -368,7 +368,7 @@ def execute(task: Task) -> Outcome:
         seconds: dict[str, float] = {}
         with _timed(seconds, "choosing_s"):
             if task.chooses:
-                found = choice.choose(dataset.train, task.model, task.training, cache, fixed=task.fixed)
+                found = input_choice.choose(dataset.train, task.model, task.training, cache, fixed=task.fixed)
                 configs = found.applied(*configs, task.fixed)
         best = BestOnTest(images, task.training.epochs, configs[2].n_views, cache) if task.best_on_test else None
         with _timed(seconds, "training_s"):
@@ -592,7 +592,3 @@ def _written(task: Task, outcome: Outcome, commit: str) -> Outcome:
     except (AttentDifferNetError, OSError) as error:
         return Outcome(error=f"its scores could not be written: {error}")
     return outcome
-
-
-if __name__ == "__main__":
-    _child()

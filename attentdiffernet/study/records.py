@@ -27,8 +27,8 @@ from typing import Any, Self, TypeVar
 
 import pandas as pd
 
-from .config import METHOD_TITLES
-from .errors import ResultsError
+from ..config import METHOD_TITLES
+from ..errors import ResultsError
 from .statistics import auroc_interval
 
 try:
