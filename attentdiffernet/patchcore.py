@@ -1,0 +1,361 @@
+"""PatchCore (Roth et al., CVPR 2022): an image is as anomalous as its places that look like no place of normal images.
+
+Feature maps of a pretrained network are averaged over 3 x 3 neighbours and brought to one grid. A *place* is one cell of
+the grid, a vector of C channels. A greedy coreset of the places of all training images is the *bank*. The *distance* of
+a place is the Euclidean one to its nearest entry of the bank. The distances of an image are its map, and the highest
+ones its score.
+
+What differs from the authors' code: neighbours outside of the image do not count in the average (zeros there), the
+greedy selection is exact, among a random subset of all places (there approximate, among all), and training images are
+scored as if they had not been trained on (`Fitted`), so that none has to be held out to calibrate.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .networks import FeatureMaps
+
+Score = Literal["maximum", "reweighted", "mean_of_highest"]
+Progress = Callable[[str, int, int], None]
+
+MOST_CANDIDATES = 60_000  # places, of all images together, that the bank is selected from
+MOST_CALIBRATED = 256  # images that are scored as if they had not been trained on; their places are kept meanwhile
+MOST_CHANNELS = 256  # longer vectors are projected to this many for the selection
+POOL = 1024  # the farthest places, among which the selection goes on before all distances are updated
+ROWS = 1024  # of a matrix of distances at a time
+ROUNDING = 1e-6  # of the largest squared norm: what squared distances by matrix products are uncertain by
+SHRINKAGE = 0.01  # of the mean variance of a channel: added to all variances before whitening
+NEIGHBOURS = 9  # entries around the nearest one, in the paper's reweighting
+BLUR_PX = 4.0  # standard deviation, as in the paper
+
+
+class Images(Protocol):
+    """Images (3, H, W) in [0, 1] by number: a list, or what reads them by need."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, i: int, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class PatchCoreConfig:
+    """bank_size: entries at most. highest: how many of the highest distances `mean_of_highest` averages; below 1, a
+    share of all. seed: of the random places, the projection and the first entry."""
+
+    bank_size: int = 4000
+    whitening: bool = False
+    score: Score = "mean_of_highest"
+    highest: float = 20
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Places:
+    """The places of B images. vector: (B, h, w, C) as the bank compares them. distance: (B, h, w) to the nearest entry
+    of the bank. entry: (B, h, w) its number."""
+
+    vector: Tensor
+    distance: Tensor
+    entry: Tensor
+
+
+class PatchBank(nn.Module):
+    """The places of normal images that others are compared with. Tensors only.
+
+    vector: (M, C) float16. image: (M,) number of the training image each is from. position: (M, 2) its centre (y, x) as
+    shares of that image's height and width. mean (C,) and whitening (C, C), or (0, 0) for none: places are compared as
+    (place - mean) @ whitening.
+    """
+
+    vector: Tensor
+    image: Tensor
+    position: Tensor
+    mean: Tensor
+    whitening: Tensor
+
+    def __init__(self, vector: Tensor, image: Tensor, position: Tensor, mean: Tensor, whitening: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("vector", vector.half())
+        self.register_buffer("image", image.int())
+        self.register_buffer("position", position.float())
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("whitening", whitening.float())
+
+    def forward(self, places: Tensor) -> Places:
+        """places: (B, h, w, C), as `places_of` gives them."""
+        return compare(_standardised(places, self.mean, self.whitening), self.vector.float())
+
+
+class PatchCore(nn.Module):
+    """Images (B, 3, H, W) in [0, 1] -> their places. `score` and `anomaly_maps` read those."""
+
+    def __init__(self, network: FeatureMaps, bank: PatchBank, config: PatchCoreConfig) -> None:
+        super().__init__()
+        self.network, self.bank, self.config = network, bank, config
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Places:
+        return self.bank(places_of(self.network(images)))
+
+    def score(self, places: Places) -> Tensor:
+        """(B,) anomaly scores, ≥ 0."""
+        return image_scores(places, self.bank.vector.float(), self.config)
+
+
+# -- places
+
+
+def places_of(maps: Sequence[Tensor]) -> Tensor:
+    """Feature maps (B, C_k, h_k, w_k), finest first -> places (B, h_0, w_0, sum of C_k)."""
+    averaged = [F.avg_pool2d(map, 3, 1, 1, count_include_pad=False) for map in maps]
+    shape = averaged[0].shape[2:]
+    on_one_grid = [averaged[0]] + [
+        F.interpolate(map, shape, mode="bilinear", align_corners=False) for map in averaged[1:]
+    ]
+    return torch.cat(on_one_grid, 1).permute(0, 2, 3, 1)
+
+
+def centres(height: int, width: int) -> Tensor:
+    """(h · w, 2) centre (y, x) of each cell of a grid, row by row, as shares of its height and width."""
+    y, x = ((torch.arange(n) + 0.5) / n for n in (height, width))
+    return torch.cartesian_prod(y, x)
+
+
+def whitening_of(places: Tensor) -> Tensor:
+    """(C, C) that brings centred places (N, C) to a covariance of about one; shrunk towards equal variances."""
+    covariance = places.T.cov().double()
+    variances, axes = torch.linalg.eigh(covariance)
+    shrunk = variances.clamp(min=0) + SHRINKAGE * variances.mean().clamp(min=1e-12)
+    return ((axes * shrunk.rsqrt()) @ axes.T).float()
+
+
+def _standardised(places: Tensor, mean: Tensor, whitening: Tensor) -> Tensor:
+    centred = places - mean
+    return centred @ whitening if len(whitening) else centred
+
+
+# -- distances
+
+
+def compare(vectors: Tensor, bank: Tensor) -> Places:
+    """Places (B, h, w, C) with the distance to the nearest entry of the bank (M, C), and which one that is."""
+    entry = nearest(vectors.flatten(0, 2), bank).view(vectors.shape[:3])
+    return Places(vectors, (vectors - bank[entry]).norm(dim=-1), entry)
+
+
+def nearest(points: Tensor, bank: Tensor) -> Tensor:
+    """(N,) number of the row of the bank (M, C) nearest to each of the points (N, C)."""
+    offset = -bank.square().sum(1) / 2  # |p - b|² = |p|² - 2 (p · b + offset)
+    return torch.cat([torch.addmm(offset, part, bank.T).argmax(1) for part in points.split(ROWS)])
+
+
+def nearest_of_others(points: Tensor, group: Tensor, which: Tensor) -> Tensor:
+    """(K,) for each of the points with the numbers which (K,): the number of the nearest of all points (N, C) whose
+    group (N,) is another one."""
+    offset = -points.square().sum(1) / 2
+    found = []
+    for part in which.split(max(1, ROWS * ROWS * 8 // len(points))):
+        closeness = torch.addmm(offset, points[part], points.T)
+        found.append(closeness.masked_fill_(group[part, None] == group, -math.inf).argmax(1))
+    return torch.cat(found)
+
+
+# -- the bank
+
+
+def greedy_coreset(points: Tensor, n: int, rng: torch.Generator) -> tuple[Tensor, float]:
+    """Numbers of at most n of the points (N, C), and the largest distance that is left of any point to those.
+
+    The first is random, each next one the point farthest from all before (greedy k-center; Gonzalez 1985): what is left
+    is at most twice what the best n would leave. Ends early once every point equals a chosen one.
+
+    Exact in few passes over the points: distances only shrink, so that no point outside of the POOL farthest can be
+    next before the farthest within it has fallen below them. Only then all distances are updated, by one product.
+    """
+    chosen = [int(torch.randint(len(points), (), generator=rng))]
+    reach = _squared_distances(points, points[chosen]).amin(1)
+    nothing = ROUNDING * float(points.square().sum(1).amax())
+    while len(chosen) < n:
+        far, pool = reach.topk(min(POOL, len(points)))
+        outside = float(far[-1])
+        within, far = _squared_distances(points[pool], points[pool]).cpu(), far.cpu()
+        new: list[int] = []
+        while len(chosen) + len(new) < n:
+            farthest = int(far.argmax())
+            if float(far[farthest]) <= nothing or (new and float(far[farthest]) < outside):
+                break
+            new.append(farthest)
+            far = torch.minimum(far, within[farthest])
+            far[farthest] = 0
+        if not new:
+            break
+        numbers = pool[torch.tensor(new, device=pool.device)]
+        chosen += numbers.tolist()
+        reach = torch.minimum(reach, _nearest_squared(points, points[numbers]))
+        reach[numbers] = 0
+    return torch.tensor(chosen, device=points.device), math.sqrt(float(reach.amax()))
+
+
+def projected(points: Tensor, n_channels: int, rng: torch.Generator) -> Tensor:
+    """Points (N, C) on n_channels random directions, which keeps distances about as they are (Johnson and Lindenstrauss
+    1984); as they are where they have no more channels."""
+    if points.shape[1] <= n_channels:
+        return points
+    directions = torch.randn(points.shape[1], n_channels, generator=rng) / math.sqrt(n_channels)
+    return points @ directions.to(points.device)
+
+
+def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """(len(a), len(b)), ≥ 0."""
+    return torch.addmm(a.square().sum(1)[:, None] + b.square().sum(1), a, b.T, alpha=-2).clamp_(min=0)
+
+
+def _nearest_squared(points: Tensor, others: Tensor) -> Tensor:
+    """(N,) squared distance of each point to the nearest of the others."""
+    return torch.cat([_squared_distances(part, others).amin(1) for part in points.split(8 * ROWS)])
+
+
+# -- training
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A bank, and what training images get from the bank without their own places.
+
+    image: (n,) which of the training images. score: (n,) theirs. distance: n maps (h, w). radius: the largest distance
+    of a candidate to the bank.
+
+    The bank without an image has each entry from this image replaced by the candidate of another image nearest to the
+    entry. So it has as many entries and covers all other images' candidates within 2 x radius: a distance lies between
+    that to the nearest of all other images' candidates, and that plus 2 x radius. A bank selected anew without the image
+    would cover them within a radius of its own.
+    """
+
+    bank: PatchBank
+    image: Tensor
+    score: Tensor
+    distance: list[Tensor]
+    radius: float
+
+
+def fit(
+    network: FeatureMaps,
+    images: Images,
+    config: PatchCoreConfig,
+    progress: Progress = lambda step, done, total: None,
+) -> Fitted:
+    """PatchCore's bank from 2 or more normal images, computed where the network is.
+
+    Deterministic in config.seed. Time is linear in the number of images and memory bounded: a few random places of each
+    image are candidates, and all places of MOST_CALIBRATED images at most are kept, in half precision.
+    """
+    device = network.mean.device
+
+    def places(number: int) -> Tensor:
+        progress("features", number, len(images))
+        with torch.inference_mode():
+            return places_of(network(images[number][None].to(device)))[0]
+
+    return fit_places(map(places, range(len(images))), len(images), config, progress)
+
+
+def fit_places(
+    places: Iterable[Tensor],
+    n_images: int,
+    config: PatchCoreConfig,
+    progress: Progress = lambda step, done, total: None,
+) -> Fitted:
+    """As `fit`, from the places (h, w, C) of each image, read once and in order."""
+    if n_images < 2:
+        raise ValueError(f"PatchCore needs 2 or more normal images, got {n_images}")
+    rng = torch.Generator().manual_seed(config.seed)
+    calibrated = torch.randperm(n_images, generator=rng)[:MOST_CALIBRATED].sort().values
+    candidates, kept = _draw(places, n_images, set(calibrated.tolist()), rng)
+
+    progress("selecting the bank", 0, 1)
+    mean = candidates.vector.mean(0)
+    whitening = whitening_of(candidates.vector) if config.whitening else mean.new_empty(0, 0)
+    vectors = _standardised(candidates.vector, mean, whitening)
+    chosen, radius = greedy_coreset(projected(vectors, MOST_CHANNELS, rng), config.bank_size, rng)
+    if vectors.shape[1] > MOST_CHANNELS:  # the radius was that of the projected vectors
+        radius = math.sqrt(float(_nearest_squared(vectors, vectors[chosen]).amax()))
+    bank = PatchBank(vectors[chosen], candidates.image[chosen], candidates.position[chosen], mean, whitening)
+    twins = vectors[nearest_of_others(vectors, candidates.image, chosen)].half().float()
+
+    scores, distances = [], []
+    for number, kept_places in kept.items():
+        progress("calibrating", len(scores), len(kept))
+        without = torch.where((bank.image == number)[:, None], twins, bank.vector.float())
+        found = compare(_standardised(kept_places[None].float(), mean, whitening), without)
+        scores.append(image_scores(found, without, config))
+        distances.append(found.distance[0].cpu())
+    return Fitted(bank, calibrated, torch.cat(scores).cpu(), distances, radius)
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """vector (N, C), image (N,) and position (N, 2), as in `PatchBank`."""
+
+    vector: Tensor
+    image: Tensor
+    position: Tensor
+
+
+def _draw(
+    places: Iterable[Tensor], n_images: int, keep: set[int], rng: torch.Generator
+) -> tuple[_Candidates, dict[int, Tensor]]:
+    """Random places of each image, and all places of the images to keep, as float16."""
+    per_image = max(1, MOST_CANDIDATES // n_images)
+    vectors, positions, kept = [], [], {}
+    for number, of_one in enumerate(places):
+        height, width = of_one.shape[:2]
+        drawn = torch.randperm(height * width, generator=rng)[:per_image]
+        vectors.append(of_one.flatten(0, 1)[drawn.to(of_one.device)])
+        positions.append(centres(height, width)[drawn])
+        if number in keep:
+            kept[number] = of_one.half()
+    device = vectors[0].device
+    image = torch.arange(len(vectors)).repeat_interleave(torch.tensor([len(part) for part in vectors]))
+    return _Candidates(torch.cat(vectors), image.to(device), torch.cat(positions).to(device)), kept
+
+
+# -- what is read from distances
+
+
+def image_scores(places: Places, bank: Tensor, config: PatchCoreConfig) -> Tensor:
+    """(B,) scores of images by their highest distances. bank: (M, C)."""
+    distance = places.distance.flatten(1)
+    if config.score == "mean_of_highest":
+        n = config.highest if config.highest >= 1 else math.ceil(config.highest * distance.shape[1])
+        return distance.topk(min(int(n), distance.shape[1])).values.mean(1)
+    highest, where = distance.max(1)
+    if config.score == "maximum":
+        return highest
+    rows = torch.arange(len(distance), device=distance.device)
+    vector, entry = places.vector.flatten(1, 2)[rows, where], places.entry.flatten(1)[rows, where]
+    return highest * _reweighting(vector, entry, bank)
+
+
+def _reweighting(vector: Tensor, entry: Tensor, bank: Tensor) -> Tensor:
+    """(B,) weights of the paper's equation 7 for places (B, C) whose nearest entries are entry (B,): small where the
+    other entries around that one are much farther away, so that it is itself rare."""
+    around = _squared_distances(bank[entry], bank).topk(min(NEIGHBOURS, len(bank)), largest=False).indices
+    distances = (vector[:, None] - bank[around]).norm(dim=-1)
+    own = (vector - bank[entry]).norm(dim=-1)
+    return 1 - (own - distances.logsumexp(1)).exp()
+
+
+def anomaly_maps(distance: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Distances (B, h, w) on an image of this (H, W): (B, H, W), smoothed by a Gaussian of BLUR_PX."""
+    maps = F.interpolate(distance[:, None], shape, mode="bilinear", align_corners=False)
+    reach = math.ceil(3 * BLUR_PX)
+    offsets = torch.arange(-reach, reach + 1, device=distance.device)
+    kernel = torch.exp(-0.5 * (offsets / BLUR_PX).square())
+    kernel = kernel / kernel.sum()
+    padded = F.pad(maps, (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
