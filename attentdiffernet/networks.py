@@ -4,10 +4,12 @@ The networks are frozen: they are pruned to the layers that the chosen feature m
 into the convolutions, and weights are stored in the memory format that CPUs are fastest with.
 """
 
+import contextlib
 import copy
 import hashlib
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,7 +47,7 @@ class FeatureMaps(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         network = network.eval().requires_grad_(False)
         _prune(network)
-        self.network = _folded(network).to(memory_format=torch.channels_last)
+        self.network = _folded(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         normalised = (images - self.mean) / self.std
@@ -67,15 +69,16 @@ def load_network(name: str, strides: Sequence[int] = (8, 16), weights: str = "im
     if tensors is not None:
         _check(tensors, timm, name, weights)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # for `random`, and for nothing to be drawn from the caller's generator
+        torch.manual_seed(0)  # for `random`; the caller's generator stays as it was
         try:
-            network = timm.create_model(
-                name,
-                features_only=True,
-                out_indices=indices,
-                pretrained=weights != "random",
-                pretrained_cfg_overlay=None if tensors is None else {"state_dict": tensors},
-            )
+            with _quiet("timm.models._builder"):
+                network = timm.create_model(
+                    name,
+                    features_only=True,
+                    out_indices=indices,
+                    pretrained=weights != "random",
+                    pretrained_cfg_overlay=None if tensors is None else {"state_dict": tensors},
+                )
         except (OSError, RuntimeError) as error:
             raise WeightsError(
                 f"The ImageNet weights of {name} could not be downloaded by timm ({type(error).__name__}). "
@@ -95,6 +98,18 @@ def _timm() -> Any:
     except ModuleNotFoundError as error:
         raise WeightsError("Networks other than AlexNet need timm: pip install timm") from error
     return timm
+
+
+@contextlib.contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """No warning of timm that the classifier's weights are left aside."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _indices(timm: Any, name: str, strides: Sequence[int]) -> tuple[int, ...]:

@@ -1,17 +1,17 @@
-"""PatchCore (Roth et al., CVPR 2022): an image is as anomalous as its places that look like no place of normal images.
+"""PatchCore (Roth et al., CVPR 2022): an image is as anomalous as its places that look like no normal place.
 
-Feature maps of a pretrained network are averaged over 3 x 3 neighbours and brought to one grid. A *place* is one cell of
-the grid, a vector of C channels. A greedy coreset of the places of all training images is the *bank*. The *distance* of
-a place is the Euclidean one to its nearest entry of the bank. The distances of an image are its map, and the highest
+Feature maps of a pretrained network are averaged over 3 x 3 neighbours and brought to one grid. A *place* is one cell
+of the grid, a vector of C channels. A greedy coreset of the places of all training images is the *bank*. The *distance*
+of a place is the Euclidean one to its nearest entry of the bank. The distances of an image are its map, and the highest
 ones its score.
 
 What differs from the authors' code: neighbours outside of the image do not count in the average (zeros there), the
 greedy selection is exact, among a random subset of all places (there approximate, among all), and training images are
-scored as if they had not been trained on (`Fitted`), so that none has to be held out to calibrate.
+scored as if they had not been trained on (`leave_one_out`), so that none has to be held out to calibrate.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -154,17 +154,6 @@ def nearest(points: Tensor, bank: Tensor) -> Tensor:
     return torch.cat([torch.addmm(offset, part, bank.T).argmax(1) for part in points.split(ROWS)])
 
 
-def nearest_of_others(points: Tensor, group: Tensor, which: Tensor) -> Tensor:
-    """(K,) for each of the points with the numbers which (K,): the number of the nearest of all points (N, C) whose
-    group (N,) is another one."""
-    offset = -points.square().sum(1) / 2
-    found = []
-    for part in which.split(max(1, ROWS * ROWS * 8 // len(points))):
-        closeness = torch.addmm(offset, points[part], points.T)
-        found.append(closeness.masked_fill_(group[part, None] == group, -math.inf).argmax(1))
-    return torch.cat(found)
-
-
 # -- the bank
 
 
@@ -173,32 +162,46 @@ def greedy_coreset(points: Tensor, n: int, rng: torch.Generator) -> tuple[Tensor
 
     The first is random, each next one the point farthest from all before (greedy k-center; Gonzalez 1985): what is left
     is at most twice what the best n would leave. Ends early once every point equals a chosen one.
+    """
+    first = torch.randint(len(points), (1,), generator=rng).to(points.device)
+    further, reach = farthest_points(points, _nearest_squared(points, points[first]), n - 1)
+    return torch.cat([first, further]), math.sqrt(float(reach.amax()))
+
+
+def farthest_points(points: Tensor, reach: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Numbers of n more points (N, C), each the one farthest from all chosen so far, and the squared distances (N,) of
+    all points to those chosen. reach: the same distances before. Fewer than n once no distance is left.
 
     Exact in few passes over the points: distances only shrink, so that no point outside of the POOL farthest can be
     next before the farthest within it has fallen below them. Only then all distances are updated, by one product.
     """
-    chosen = [int(torch.randint(len(points), (), generator=rng))]
-    reach = _squared_distances(points, points[chosen]).amin(1)
     nothing = ROUNDING * float(points.square().sum(1).amax())
+    chosen = torch.empty(0, dtype=torch.long, device=points.device)
     while len(chosen) < n:
         far, pool = reach.topk(min(POOL, len(points)))
-        outside = float(far[-1])
-        within, far = _squared_distances(points[pool], points[pool]).cpu(), far.cpu()
-        new: list[int] = []
-        while len(chosen) + len(new) < n:
-            farthest = int(far.argmax())
-            if float(far[farthest]) <= nothing or (new and float(far[farthest]) < outside):
-                break
-            new.append(farthest)
-            far = torch.minimum(far, within[farthest])
-            far[farthest] = 0
+        within = _squared_distances(points[pool], points[pool]).cpu()
+        new = _farthest_within(within, far.cpu(), n - len(chosen), nothing)
         if not new:
             break
         numbers = pool[torch.tensor(new, device=pool.device)]
-        chosen += numbers.tolist()
         reach = torch.minimum(reach, _nearest_squared(points, points[numbers]))
         reach[numbers] = 0
-    return torch.tensor(chosen, device=points.device), math.sqrt(float(reach.amax()))
+        chosen = torch.cat([chosen, numbers])
+    return chosen, reach
+
+
+def _farthest_within(within: Tensor, far: Tensor, n: int, nothing: float) -> list[int]:
+    """At most n of a pool, as `farthest_points`, until one outside of it may be farther. within: (P, P) squared
+    distances, far: (P,) those to the points chosen before, descending."""
+    outside, new = float(far[-1]), list[int]()
+    while len(new) < n:
+        farthest = int(far.argmax())
+        if float(far[farthest]) <= nothing or (new and float(far[farthest]) < outside):
+            break
+        new.append(farthest)
+        far = torch.minimum(far, within[farthest])
+        far[farthest] = 0
+    return new
 
 
 def projected(points: Tensor, n_channels: int, rng: torch.Generator) -> Tensor:
@@ -225,15 +228,10 @@ def _nearest_squared(points: Tensor, others: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A bank, and what training images get from the bank without their own places.
+    """A bank, and what training images get from a bank without their own places.
 
     image: (n,) which of the training images. score: (n,) theirs. distance: n maps (h, w). radius: the largest distance
     of a candidate to the bank.
-
-    The bank without an image has each entry from this image replaced by the candidate of another image nearest to the
-    entry. So it has as many entries and covers all other images' candidates within 2 x radius: a distance lies between
-    that to the nearest of all other images' candidates, and that plus 2 x radius. A bank selected anew without the image
-    would cover them within a radius of its own.
     """
 
     bank: PatchBank
@@ -281,20 +279,48 @@ def fit_places(
     mean = candidates.vector.mean(0)
     whitening = whitening_of(candidates.vector) if config.whitening else mean.new_empty(0, 0)
     vectors = _standardised(candidates.vector, mean, whitening)
-    chosen, radius = greedy_coreset(projected(vectors, MOST_CHANNELS, rng), config.bank_size, rng)
-    if vectors.shape[1] > MOST_CHANNELS:  # the radius was that of the projected vectors
-        radius = math.sqrt(float(_nearest_squared(vectors, vectors[chosen]).amax()))
+    compared = projected(vectors, MOST_CHANNELS, rng)
+    chosen, radius = greedy_coreset(compared, config.bank_size, rng)
     bank = PatchBank(vectors[chosen], candidates.image[chosen], candidates.position[chosen], mean, whitening)
-    twins = vectors[nearest_of_others(vectors, candidates.image, chosen)].half().float()
 
-    scores, distances = [], []
-    for number, kept_places in kept.items():
+    scores: list[Tensor] = []
+    distances: list[Tensor] = []
+    without = leave_one_out(compared, candidates.image, chosen, kept)
+    for of_one, entries in zip(kept.values(), without, strict=True):
         progress("calibrating", len(scores), len(kept))
-        without = torch.where((bank.image == number)[:, None], twins, bank.vector.float())
-        found = compare(_standardised(kept_places[None].float(), mean, whitening), without)
-        scores.append(image_scores(found, without, config))
+        others = vectors[entries].half().float()
+        found = compare(_standardised(of_one[None].float(), mean, whitening), others)
+        scores.append(image_scores(found, others, config))
         distances.append(found.distance[0].cpu())
     return Fitted(bank, calibrated, torch.cat(scores).cpu(), distances, radius)
+
+
+def leave_one_out(points: Tensor, image: Tensor, chosen: Tensor, left_out: Iterable[int]) -> Iterator[Tensor]:
+    """For each image to leave out, the numbers (M,) of points that make the bank without it: the chosen ones (M,) from
+    other images, and in place of its own the points of other images farthest from those, one after the other.
+
+    So it is selected as the bank was, but begins with what that kept: it covers the points (N, C) of all other images
+    within a radius of its own, for M / N of the work. image: (N,) that each point is from.
+    """
+    by_entry, nearest_image, without_it = _nearest_two(points, points[chosen], image[chosen])
+    for number in left_out:
+        reach = torch.where(nearest_image == number, without_it, by_entry)
+        reach[image == number] = 0
+        kept = chosen[image[chosen] != number]
+        yield torch.cat([kept, farthest_points(points, reach, len(chosen) - len(kept))[0]])
+
+
+def _nearest_two(points: Tensor, bank: Tensor, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each point (N, C): the squared distance to the nearest entry of the bank (M, C), the image of that entry, and
+    the squared distance to the nearest entry from any other image."""
+    nearest_of_all, images, without_it = [], [], []
+    for part in points.split(ROWS):
+        squared = _squared_distances(part, bank)
+        least, entry = squared.min(1)
+        nearest_of_all.append(least)
+        images.append(image[entry])
+        without_it.append(squared.masked_fill_(image == image[entry][:, None], math.inf).amin(1))
+    return torch.cat(nearest_of_all), torch.cat(images), torch.cat(without_it)
 
 
 @dataclass(frozen=True)

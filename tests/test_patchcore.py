@@ -20,8 +20,8 @@ from attentdiffernet.patchcore import (
     fit_places,
     greedy_coreset,
     image_scores,
+    leave_one_out,
     nearest,
-    nearest_of_others,
     places_of,
     projected,
     whitening_of,
@@ -85,21 +85,13 @@ def test_the_distance_to_an_equal_entry_is_zero_far_from_the_origin():
     assert torch.equal(compare(points, points.flatten(0, 2)).distance, torch.zeros(1, 4, 4))
 
 
-def test_nearest_of_others_equals_brute_force():
-    points, group = torch.randn(60, 4, generator=generator()), torch.arange(60) // 10
-    which = torch.tensor([3, 59, 17])
-    distances = torch.cdist(points[which], points).masked_fill(group[which, None] == group, math.inf)
-    assert torch.equal(nearest_of_others(points, group, which), distances.argmin(1))
-
-
 # -- the bank
 
 
-def k_center(points, n, first):
-    """Greedy k-center by its definition."""
-    chosen = [first]
+def k_center(points, n, chosen):
+    """Greedy k-center by its definition, from points chosen before."""
     while len(chosen) < n:
-        chosen.append(int(torch.cdist(points, points[chosen]).amin(1).argmax()))
+        chosen = [*chosen, int(torch.cdist(points, points[chosen]).amin(1).argmax())]
     return chosen
 
 
@@ -108,7 +100,7 @@ def test_coreset_equals_its_definition(monkeypatch, pool):
     monkeypatch.setattr(patchcore, "POOL", pool)
     points = torch.randn(300, 6, generator=generator()).double()
     chosen, radius = greedy_coreset(points, 40, generator(2))
-    assert chosen.tolist() == k_center(points, 40, int(chosen[0]))
+    assert chosen.tolist() == k_center(points, 40, [int(chosen[0])])
     assert radius == pytest.approx(float(torch.cdist(points, points[chosen]).amin(1).max()))
 
 
@@ -145,26 +137,46 @@ def test_without_a_coreset_leaving_an_image_out_is_the_bank_without_it():
         torch.testing.assert_close(fitted.distance[number], expected, atol=5e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("pool", [4, 1000])
+def test_the_bank_without_an_image_is_the_selection_continued(monkeypatch, pool):
+    monkeypatch.setattr(patchcore, "POOL", pool)
+    points, image = grids(8).double().flatten(0, 2), torch.arange(8).repeat_interleave(30)
+    chosen, _ = greedy_coreset(points, 25, generator())
+    for number, entries in enumerate(leave_one_out(points, image, chosen, range(8))):
+        others = points.clone()
+        others[image == number] = points[chosen[image[chosen] != number][0]]  # as if they had been chosen
+        assert entries.tolist() == k_center(others, 25, chosen[image[chosen] != number].tolist())
+        assert not (image[entries] == number).any()
+
+
 def test_with_a_coreset_leaving_an_image_out_is_bounded():
-    """Between the distance to all places of the other images, and that plus twice the radius; the same bound that holds
-    for any bank that covers them so. Equal to that of the bank selected anew it is not."""
+    """A bank that covers the other images' places within r gives distances between those to all these places and r
+    more. That holds for the bank with an image left out and for one selected anew: so they differ by r at most, each
+    with an r of its own, and are not equal."""
     places = grids(8)
-    fitted = fit_places(places, 8, PatchCoreConfig(bank_size=25))
-    for number in range(8):
-        others = torch.cat([places[:number], places[number + 1 :]])
-        least = torch.cdist(places[number].flatten(0, 1), others.flatten(0, 2)).amin(1).view(5, 6)
-        assert (fitted.distance[number] >= least - 1e-2).all()
-        assert (fitted.distance[number] <= least + 2 * fitted.radius + 1e-2).all()
-        anew = fit_places(others, 7, PatchCoreConfig(bank_size=25))
-        distance = anew.bank(places[number][None]).distance[0]
+    config = PatchCoreConfig(bank_size=25)
+    fitted = fit_places(places, 8, config)
+    points, image = places.flatten(0, 2), torch.arange(8).repeat_interleave(30)
+    chosen, _ = greedy_coreset(points, 25, generator())
+    for number, entries in enumerate(leave_one_out(points, image, chosen, range(8))):
+        others = points[image != number]
+        least = torch.cdist(points[image == number], others).amin(1)
+        left_out = torch.cdist(points[image == number], points[entries]).amin(1)
+        assert (left_out >= least - 1e-5).all()
+        assert (left_out <= least + torch.cdist(others, points[entries]).amin(1).max() + 1e-5).all()
+        anew = fit_places(torch.cat([places[:number], places[number + 1 :]]), 7, config)
+        distance = anew.bank(places[number][None]).distance.flatten()
         assert (distance >= least - 1e-2).all() and (distance <= least + anew.radius + 1e-2).all()
+        assert (fitted.distance[number].flatten() >= least - 1e-2).all()
 
 
 def test_the_bank_remembers_image_and_position():
     places = grids(4)
     bank = fit_places(places, 4, PatchCoreConfig(bank_size=20)).bank
     row, column = (bank.position[:, 0] * 5).long(), (bank.position[:, 1] * 6).long()
-    torch.testing.assert_close(places[bank.image.long(), row, column] - bank.mean, bank.vector.float(), atol=5e-3, rtol=0)
+    torch.testing.assert_close(
+        places[bank.image.long(), row, column] - bank.mean, bank.vector.float(), atol=5e-3, rtol=0
+    )
 
 
 def test_every_image_calibrates_up_to_a_limit(monkeypatch):

@@ -1,0 +1,287 @@
+"""PatchCore by image size, aspect, exposure, whitening, size of the bank and score: on synthetic defects and on test.
+
+    python benchmarks/patchcore.py mvtec_ad/bottle sample/gear    below $ATTENTDIFFERNET_DATA; the sample set in data/
+    python benchmarks/patchcore.py                                all seven categories
+    python benchmarks/patchcore.py --summary                      the table by configuration, from the file
+    python benchmarks/patchcore.py --cost mvtec_ad/bottle         seconds, memory and size, in a process of its own
+
+Configurations are those of SETUPS: a base, and one change of it at a time; all scores are read from each. Defaults are
+chosen by `auroc_synthetic` alone, over all categories: normal images held out of training against the same images with
+synthetic defects. `auroc_test` stands beside, of a bank of all training images. `loo_held_out` is how well images held
+out are told from training images scored as if they had been held out (AUROC; 0.5 is right), `flagged_normal` and
+`flagged_anomalous` the shares of test images above the threshold for 5 % that those give.
+
+Writes benchmarks/patchcore.csv, each row as soon as it is known; what it holds is not measured again.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from attentdiffernet.category import InspectionDataset, InspectionImage  # noqa: E402
+from attentdiffernet.images import read_image  # noqa: E402
+from attentdiffernet.networks import FeatureMaps, load_network  # noqa: E402
+from attentdiffernet.patchcore import (  # noqa: E402
+    Fitted,
+    PatchBank,
+    PatchCoreConfig,
+    Places,
+    anomaly_maps,
+    fit,
+    fit_places,
+    image_scores,
+    places_of,
+)
+from attentdiffernet.study.statistics import auroc, auroc_interval, conformal_threshold  # noqa: E402
+from attentdiffernet.synthetic_defects import DefectTest  # noqa: E402
+from attentdiffernet.views import standardise_exposure, to_tensor  # noqa: E402
+
+OUT = ROOT / "benchmarks" / "patchcore.csv"
+CATEGORIES = (
+    "sample/gear",
+    "mvtec_ad/bottle",
+    "sample/insulator",
+    "cplid/insulator",
+    "sample/wafer",
+    "wm811k/wafer",
+    "mtd/magnetic_tile",
+)
+RECTANGULAR = {"cplid/insulator", "mtd/magnetic_tile"}
+LEAST_SIDE = 160  # px, of images whose aspect is kept
+HELD_OUT, DEFECTS = 32, 2  # normals, and synthetic defects of each
+FALSE_POSITIVES = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    image_size: int = 448
+    resize: str = "squeeze"
+    exposure: str = "as_is"
+    whitening: bool = False
+    bank_size: int = 4000
+
+    @property
+    def input(self) -> tuple[int, str, str]:
+        return self.image_size, self.resize, self.exposure
+
+
+SETUPS = (
+    Setup(),
+    Setup(whitening=True),
+    Setup(bank_size=2000),
+    Setup(exposure="standardised"),
+    Setup(image_size=320),
+    Setup(resize="keep_aspect"),  # where images are no squares
+)
+SCORES = {
+    "maximum": PatchCoreConfig(score="maximum"),
+    "reweighted": PatchCoreConfig(score="reweighted"),
+    "mean of 20": PatchCoreConfig(highest=20),
+    "mean of 100": PatchCoreConfig(highest=100),
+    "mean of 1 %": PatchCoreConfig(highest=0.01),
+}
+
+
+def folder_of(name: str) -> Path:
+    return ROOT / "data" / name if name.startswith("sample/") else Path(os.environ["ATTENTDIFFERNET_DATA"]) / name
+
+
+@dataclasses.dataclass
+class Inputs:
+    """Images of files by number, as a setup shows them to the network."""
+
+    images: Sequence[InspectionImage]
+    setup: Setup
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> Tensor:
+        least_side = LEAST_SIDE if self.setup.resize == "keep_aspect" else None
+        return exposed(to_tensor(read_image(self.images[i].path), self.setup.image_size, least_side), self.setup)
+
+
+def exposed(image: Tensor, setup: Setup) -> Tensor:
+    return standardise_exposure(image) if setup.exposure == "standardised" else image
+
+
+def with_defects(images: Sequence[InspectionImage], setup: Setup) -> tuple[np.ndarray, Iterator[Tensor]]:
+    """Labels, and the images in turn: normals, then the same with synthetic defects."""
+    rng = torch.Generator().manual_seed(0)
+    test = DefectTest([image.path for image in images], DEFECTS, setup.image_size, LEAST_SIDE, rng)
+
+    def inputs() -> Iterator[Tensor]:
+        for k, square in enumerate(test.squares):
+            if setup.resize == "keep_aspect":
+                shape = test.shapes[k % test.n_normals]
+                square = F.interpolate(square[None], shape, mode="bilinear", antialias=True, align_corners=False)[0]
+            yield exposed(square, setup)
+
+    return test.labels, inputs()
+
+
+def places(network: FeatureMaps, image: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return places_of(network(image[None]))[0].half()
+
+
+def scores_of(bank: PatchBank, images: Sequence[Tensor]) -> dict[str, np.ndarray]:
+    found: dict[str, list[Tensor]] = {name: [] for name in SCORES}
+    for image in images:
+        compared = bank(image[None].float())
+        for name, config in SCORES.items():
+            found[name].append(image_scores(compared, bank.vector.float(), config))
+    return {name: torch.cat(values).numpy() for name, values in found.items()}
+
+
+def scores_left_out(fitted: Fitted) -> dict[str, np.ndarray]:
+    """Of training images, for the scores that distances alone tell."""
+    maps = [Places(of_one[None, ..., None], of_one[None], of_one[None].long()) for of_one in fitted.distance]
+    return {
+        name: torch.cat([image_scores(of_one, torch.empty(0), config) for of_one in maps]).numpy()
+        for name, config in SCORES.items()
+        if name != "reweighted"
+    }
+
+
+def measure(name: str, network: FeatureMaps) -> Iterator[dict[str, Any]]:
+    """Rows of a category, for the setups that the file does not have."""
+    dataset = InspectionDataset(folder_of(name))
+    order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0)).tolist()
+    labels = np.array([image.label for image in dataset.test])
+    setups = [setup for setup in SETUPS if setup.resize == "squeeze" or name in RECTANGULAR]
+    for asked in dict.fromkeys(setup.input for setup in setups):
+        pending = [setup for setup in setups if setup.input == asked and not is_known(name, setup)]
+        if not pending:
+            continue
+        start = time.process_time()
+        train = [places(network, Inputs(dataset.train, pending[0])[i]) for i in order]
+        seconds_of_one = (time.process_time() - start) / len(train)
+        test = [places(network, image) for image in Inputs(dataset.test, pending[0])]  # type: ignore[attr-defined]
+        made = with_defects([dataset.train[i] for i in order[:HELD_OUT]], pending[0])
+        judged_labels, judged = made[0], [places(network, image) for image in made[1]]
+        for setup in pending:
+            config = PatchCoreConfig(bank_size=setup.bank_size, whitening=setup.whitening)
+            start = time.process_time()
+            part = fit_places((of.float() for of in train[HELD_OUT:]), len(train) - HELD_OUT, config)
+            seconds = time.process_time() - start
+            whole = fit_places((of.float() for of in train), len(train), config)
+            start = time.process_time()
+            tested = scores_of(whole.bank, test)
+            seconds_of_one_compared = (time.process_time() - start) / len(test)
+            by_synthetic = scores_of(part.bank, judged)
+            left_out, left_out_of_all = scores_left_out(part), scores_left_out(whole)
+            for score in SCORES:
+                on_test, on_synthetic = (
+                    auroc_interval(*of) for of in ((labels, tested[score]), (judged_labels, by_synthetic[score]))
+                )
+                row = {"category": name} | dataclasses.asdict(setup) | {"score": score, "n_train": len(train)}
+                row |= {"auroc_synthetic": on_synthetic.auroc, "synthetic_low": on_synthetic.low}
+                row |= {"synthetic_high": on_synthetic.high, "auroc_test": on_test.auroc}
+                row |= {"test_low": on_test.low, "test_high": on_test.high}
+                if score in left_out:
+                    held_out = by_synthetic[score][judged_labels == 0]
+                    both = np.concatenate([left_out[score], held_out])
+                    row["loo_held_out"] = auroc(np.repeat([0, 1], [len(left_out[score]), HELD_OUT]), both)
+                    threshold, _ = conformal_threshold(left_out_of_all[score], FALSE_POSITIVES)
+                    row["flagged_normal"] = float((tested[score][labels == 0] > threshold).mean())
+                    row["flagged_anomalous"] = float((tested[score][labels == 1] > threshold).mean())
+                row |= {"entries": len(whole.bank.vector), "radius": whole.radius}
+                row |= {"cpu_seconds_features": seconds_of_one, "cpu_seconds_fit": seconds}
+                yield row | {"cpu_seconds_compare": seconds_of_one_compared}
+
+
+KEY = ["category", *(field.name for field in dataclasses.fields(Setup))]
+
+
+def is_known(name: str, setup: Setup) -> bool:
+    if not OUT.is_file():
+        return False
+    known = pd.read_csv(OUT)[KEY].astype(str)
+    return bool((known == [name, *(str(value) for value in dataclasses.astuple(setup))]).all(axis=1).any())
+
+
+def add(row: dict[str, Any]) -> None:
+    columns = [*KEY, "score", "n_train", "auroc_synthetic", "synthetic_low", "synthetic_high", "auroc_test", "test_low"]
+    columns += ["test_high", "loo_held_out", "flagged_normal", "flagged_anomalous", "entries", "radius"]
+    columns += ["cpu_seconds_features", "cpu_seconds_fit", "cpu_seconds_compare"]
+    frame = pd.DataFrame([row]).reindex(columns=columns)
+    frame.to_csv(OUT, mode="a", header=not OUT.is_file(), index=False, float_format="%.6g", lineterminator="\n")
+
+
+def summary() -> None:
+    frame = pd.read_csv(OUT)
+    frame["setup"] = [
+        f"{row.image_size} px, {row.resize}, {row.exposure}{', whitened' if row.whitening else ''}, {row.bank_size}"
+        for row in frame.itertuples()
+    ]
+    for column in ("auroc_synthetic", "auroc_test"):
+        table = 100 * frame.pivot_table(column, ["setup", "score"], "category", sort=False)
+        table["mean"] = table.mean(axis=1)
+        print(f"\n{column}, %\n{table.round(1).to_string()}")
+
+
+def cost(name: str) -> None:
+    """Training and scoring as a user's machine does them, images read from files."""
+    start, used = time.perf_counter(), time.process_time()
+    network = load_network("tf_efficientnet_lite0")
+    dataset, setup = InspectionDataset(folder_of(name)), Setup()
+    loaded = time.perf_counter()
+    fitted = fit(network, Inputs(dataset.train, setup), PatchCoreConfig())
+    trained, cpu = time.perf_counter(), time.process_time()
+    seconds = []
+    for image in Inputs(dataset.test[:20], setup):  # type: ignore[attr-defined]
+        begin = time.perf_counter()
+        with torch.inference_mode():
+            compared = fitted.bank(places_of(network(image[None])))
+            image_scores(compared, fitted.bank.vector.float(), PatchCoreConfig())
+            anomaly_maps(compared.distance, image.shape[1:])  # type: ignore[arg-type]
+        seconds.append(time.perf_counter() - begin)
+    told = {"category": name, "threads": torch.get_num_threads(), "n_train": len(dataset.train)}
+    told |= {
+        "seconds_loading": loaded - start,
+        "seconds_training": trained - loaded,
+        "cpu_seconds_training": cpu - used,
+    }
+    told |= {"seconds_per_image": float(np.median(seconds))}
+    told |= {"peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    told |= {"bank_bytes": sum(buffer.nbytes for buffer in fitted.bank.buffers())}
+    print(json.dumps(told))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("categories", nargs="*", default=CATEGORIES)
+    parser.add_argument("--summary", action="store_true")
+    parser.add_argument("--cost", action="store_true")
+    asked = parser.parse_args()
+    if asked.summary:
+        return summary()
+    if asked.cost:
+        return cost(*asked.categories)
+    network = load_network("tf_efficientnet_lite0")
+    for name in asked.categories:
+        for row in measure(name, network):
+            add(row)
+            print({key: value if isinstance(value, str) else round(value, 4) for key, value in row.items()}, flush=True)
+    return None
+
+
+if __name__ == "__main__":
+    main()
