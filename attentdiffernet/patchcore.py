@@ -7,11 +7,11 @@ ones its score.
 
 What differs from the authors' code: neighbours outside of the image do not count in the average (zeros there), the
 greedy selection is exact, among a random subset of all places (there approximate, among all), and training images are
-scored as if they had not been trained on (`leave_one_out`), so that none has to be held out to calibrate.
+scored by cross-validation (`Fitted`), so that none has to be held out to calibrate.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -25,9 +25,9 @@ Score = Literal["maximum", "reweighted", "mean_of_highest"]
 Progress = Callable[[str, int, int], None]
 
 MOST_CANDIDATES = 60_000  # places, of all images together, that the bank is selected from
-MOST_CALIBRATED = 256  # images that are scored as if they had not been trained on; their places are kept meanwhile
+FOLDS = 8  # parts of the training images, each scored with a bank of the others
 MOST_CHANNELS = 256  # longer vectors are projected to this many for the selection
-POOL = 1024  # the farthest places, among which the selection goes on before all distances are updated
+POOL = 1024  # the farthest candidates, among which the selection goes on before all distances are updated
 ROWS = 1024  # of a matrix of distances at a time
 ROUNDING = 1e-6  # of the largest squared norm: what squared distances by matrix products are uncertain by
 SHRINKAGE = 0.01  # of the mean variance of a channel: added to all variances before whitening
@@ -45,12 +45,14 @@ class Images(Protocol):
 @dataclass(frozen=True)
 class PatchCoreConfig:
     """bank_size: entries at most. highest: how many of the highest distances `mean_of_highest` averages; below 1, a
-    share of all. seed: of the random places, the projection and the first entry."""
+    share of all. n_calibrated: training images, at most, that are scored by cross-validation. seed: of the random
+    places, the projection and the first entry."""
 
     bank_size: int = 4000
     whitening: bool = False
     score: Score = "mean_of_highest"
     highest: float = 20
+    n_calibrated: int = 256
     seed: int = 0
 
 
@@ -157,42 +159,34 @@ def nearest(points: Tensor, bank: Tensor) -> Tensor:
 # -- the bank
 
 
-def greedy_coreset(points: Tensor, n: int, rng: torch.Generator) -> tuple[Tensor, float]:
+def greedy_coreset(points: Tensor, n: int, seed: int) -> tuple[Tensor, float]:
     """Numbers of at most n of the points (N, C), and the largest distance that is left of any point to those.
 
     The first is random, each next one the point farthest from all before (greedy k-center; Gonzalez 1985): what is left
     is at most twice what the best n would leave. Ends early once every point equals a chosen one.
-    """
-    first = torch.randint(len(points), (1,), generator=rng).to(points.device)
-    further, reach = farthest_points(points, _nearest_squared(points, points[first]), n - 1)
-    return torch.cat([first, further]), math.sqrt(float(reach.amax()))
-
-
-def farthest_points(points: Tensor, reach: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Numbers of n more points (N, C), each the one farthest from all chosen so far, and the squared distances (N,) of
-    all points to those chosen. reach: the same distances before. Fewer than n once no distance is left.
 
     Exact in few passes over the points: distances only shrink, so that no point outside of the POOL farthest can be
     next before the farthest within it has fallen below them. Only then all distances are updated, by one product.
     """
     nothing = ROUNDING * float(points.square().sum(1).amax())
-    chosen = torch.empty(0, dtype=torch.long, device=points.device)
+    chosen = torch.randint(len(points), (1,), generator=torch.Generator().manual_seed(seed)).to(points.device)
+    reach = _nearest_squared(points, points[chosen])
     while len(chosen) < n:
         far, pool = reach.topk(min(POOL, len(points)))
-        within = _squared_distances(points[pool], points[pool]).cpu()
-        new = _farthest_within(within, far.cpu(), n - len(chosen), nothing)
+        new = _farthest_within(_squared_distances(points[pool], points[pool]), far, n - len(chosen), nothing)
         if not new:
             break
         numbers = pool[torch.tensor(new, device=pool.device)]
         reach = torch.minimum(reach, _nearest_squared(points, points[numbers]))
         reach[numbers] = 0
         chosen = torch.cat([chosen, numbers])
-    return chosen, reach
+    return chosen, math.sqrt(float(reach.amax()))
 
 
 def _farthest_within(within: Tensor, far: Tensor, n: int, nothing: float) -> list[int]:
-    """At most n of a pool, as `farthest_points`, until one outside of it may be farther. within: (P, P) squared
-    distances, far: (P,) those to the points chosen before, descending."""
+    """At most n of a pool of points, until one outside of it may be farther. within: (P, P) squared distances between
+    them, far: (P,) those to the points chosen before, descending."""
+    within, far = within.cpu(), far.cpu()  # many small steps
     outside, new = float(far[-1]), list[int]()
     while len(new) < n:
         farthest = int(far.argmax())
@@ -220,7 +214,9 @@ def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 def _nearest_squared(points: Tensor, others: Tensor) -> Tensor:
     """(N,) squared distance of each point to the nearest of the others."""
-    return torch.cat([_squared_distances(part, others).amin(1) for part in points.split(8 * ROWS)])
+    offset = -others.square().sum(1) / 2
+    closeness = torch.cat([torch.addmm(offset, part, others.T).amax(1) for part in points.split(ROWS)])
+    return (points.square().sum(1) - 2 * closeness).clamp_(min=0)
 
 
 # -- training
@@ -228,10 +224,15 @@ def _nearest_squared(points: Tensor, others: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A bank, and what training images get from a bank without their own places.
+    """A bank, and what training images get from banks that they are not in.
 
     image: (n,) which of the training images. score: (n,) theirs. distance: n maps (h, w). radius: the largest distance
     of a candidate to the bank.
+
+    Training images are dealt to FOLDS parts, or as many as there are images; a part is scored with a bank selected from
+    the other parts (cross-validation; leave-one-out where there are few). The entries of an image could also be taken
+    from the bank, which is cheaper. But its scores are biased whatever they are replaced by: distances are about as
+    large as the radius that the bank leaves, so that few entries more or less count.
     """
 
     bank: PatchBank
@@ -250,7 +251,7 @@ def fit(
     """PatchCore's bank from 2 or more normal images, computed where the network is.
 
     Deterministic in config.seed. Time is linear in the number of images and memory bounded: a few random places of each
-    image are candidates, and all places of MOST_CALIBRATED images at most are kept, in half precision.
+    image are candidates, and all places of n_calibrated images at most are kept, in half precision.
     """
     device = network.mean.device
 
@@ -272,55 +273,32 @@ def fit_places(
     if n_images < 2:
         raise ValueError(f"PatchCore needs 2 or more normal images, got {n_images}")
     rng = torch.Generator().manual_seed(config.seed)
-    calibrated = torch.randperm(n_images, generator=rng)[:MOST_CALIBRATED].sort().values
+    calibrated = torch.randperm(n_images, generator=rng)[: config.n_calibrated].sort().values
     candidates, kept = _draw(places, n_images, set(calibrated.tolist()), rng)
 
-    progress("selecting the bank", 0, 1)
+    progress("selecting places", 0, 1)
     mean = candidates.vector.mean(0)
     whitening = whitening_of(candidates.vector) if config.whitening else mean.new_empty(0, 0)
     vectors = _standardised(candidates.vector, mean, whitening)
-    compared = projected(vectors, MOST_CHANNELS, rng)
-    chosen, radius = greedy_coreset(compared, config.bank_size, rng)
+    short = projected(vectors, MOST_CHANNELS, rng)
+    chosen, radius = greedy_coreset(short, config.bank_size, config.seed)
     bank = PatchBank(vectors[chosen], candidates.image[chosen], candidates.position[chosen], mean, whitening)
 
-    scores: list[Tensor] = []
-    distances: list[Tensor] = []
-    without = leave_one_out(compared, candidates.image, chosen, kept)
-    for of_one, entries in zip(kept.values(), without, strict=True):
-        progress("calibrating", len(scores), len(kept))
-        others = vectors[entries].half().float()
-        found = compare(_standardised(of_one[None].float(), mean, whitening), others)
-        scores.append(image_scores(found, others, config))
-        distances.append(found.distance[0].cpu())
-    return Fitted(bank, calibrated, torch.cat(scores).cpu(), distances, radius)
-
-
-def leave_one_out(points: Tensor, image: Tensor, chosen: Tensor, left_out: Iterable[int]) -> Iterator[Tensor]:
-    """For each image to leave out, the numbers (M,) of points that make the bank without it: the chosen ones (M,) from
-    other images, and in place of its own the points of other images farthest from those, one after the other.
-
-    So it is selected as the bank was, but begins with what that kept: it covers the points (N, C) of all other images
-    within a radius of its own, for M / N of the work. image: (N,) that each point is from.
-    """
-    by_entry, nearest_image, without_it = _nearest_two(points, points[chosen], image[chosen])
-    for number in left_out:
-        reach = torch.where(nearest_image == number, without_it, by_entry)
-        reach[image == number] = 0
-        kept = chosen[image[chosen] != number]
-        yield torch.cat([kept, farthest_points(points, reach, len(chosen) - len(kept))[0]])
-
-
-def _nearest_two(points: Tensor, bank: Tensor, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each point (N, C): the squared distance to the nearest entry of the bank (M, C), the image of that entry, and
-    the squared distance to the nearest entry from any other image."""
-    nearest_of_all, images, without_it = [], [], []
-    for part in points.split(ROWS):
-        squared = _squared_distances(part, bank)
-        least, entry = squared.min(1)
-        nearest_of_all.append(least)
-        images.append(image[entry])
-        without_it.append(squared.masked_fill_(image == image[entry][:, None], math.inf).amin(1))
-    return torch.cat(nearest_of_all), torch.cat(images), torch.cat(without_it)
+    scores: dict[int, Tensor] = {}
+    distances: dict[int, Tensor] = {}
+    n_folds = min(FOLDS, n_images)
+    for fold in range(n_folds if kept else 0):
+        progress("calibrating", fold, n_folds)
+        others = (candidates.image % n_folds != fold).nonzero()[:, 0]
+        entries = others[greedy_coreset(short[others], config.bank_size, config.seed)[0]]
+        without = vectors[entries].half().float()
+        for number in (number for number in kept if number % n_folds == fold):
+            found = compare(_standardised(kept[number][None].float(), mean, whitening), without)
+            scores[number] = image_scores(found, without, config)[0].cpu()
+            distances[number] = found.distance[0].cpu()
+    in_order = calibrated.tolist()
+    score = torch.tensor([float(scores[number]) for number in in_order])
+    return Fitted(bank, calibrated, score, [distances[number] for number in in_order], radius)
 
 
 @dataclass(frozen=True)
@@ -340,7 +318,7 @@ def _draw(
     vectors, positions, kept = [], [], {}
     for number, of_one in enumerate(places):
         height, width = of_one.shape[:2]
-        drawn = torch.randperm(height * width, generator=rng)[:per_image]
+        drawn = torch.randperm(height * width, generator=rng)[:per_image].sort().values
         vectors.append(of_one.flatten(0, 1)[drawn.to(of_one.device)])
         positions.append(centres(height, width)[drawn])
         if number in keep:
