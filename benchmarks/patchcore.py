@@ -75,18 +75,14 @@ class Setup:
     whitening: bool = False
     bank_size: int = 4000
 
-    @property
-    def input(self) -> tuple[int, str, str]:
-        return self.image_size, self.resize, self.exposure
 
-
+# In turn, each for all categories; setups that are measured together share the features.
 SETUPS = (
-    Setup(),
-    Setup(whitening=True),
-    Setup(bank_size=2000),
-    Setup(exposure="standardised"),
-    Setup(image_size=320),
-    Setup(resize="keep_aspect"),  # where images are no squares
+    (Setup(), Setup(whitening=True)),
+    (Setup(resize="keep_aspect"),),  # where images are no squares
+    (Setup(exposure="standardised"),),
+    (Setup(image_size=320),),
+    (Setup(bank_size=2000),),
 )
 SCORES = {
     "maximum": PatchCoreConfig(score="maximum"),
@@ -114,6 +110,10 @@ class Inputs:
     def __getitem__(self, i: int) -> Tensor:
         least_side = LEAST_SIDE if self.setup.resize == "keep_aspect" else None
         return exposed(to_tensor(read_image(self.images[i].path), self.setup.image_size, least_side), self.setup)
+
+
+def each(inputs: Inputs) -> Iterator[Tensor]:
+    return (inputs[i] for i in range(len(inputs)))
 
 
 def exposed(image: Tensor, setup: Setup) -> Tensor:
@@ -159,49 +159,42 @@ def scores_left_out(fitted: Fitted) -> dict[str, np.ndarray]:
     }
 
 
-def measure(name: str, network: FeatureMaps) -> Iterator[dict[str, Any]]:
-    """Rows of a category, for the setups that the file does not have."""
+def measure(name: str, setups: Sequence[Setup], network: FeatureMaps) -> Iterator[dict[str, Any]]:
+    """Rows of a category for setups of one input."""
     dataset = InspectionDataset(folder_of(name))
     order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0)).tolist()
+    start = time.process_time()
+    train = [places(network, image) for image in each(Inputs([dataset.train[i] for i in order], setups[0]))]
+    seconds_of_one = (time.process_time() - start) / len(train)
+    test = [places(network, image) for image in each(Inputs(dataset.test, setups[0]))]
     labels = np.array([image.label for image in dataset.test])
-    setups = [setup for setup in SETUPS if setup.resize == "squeeze" or name in RECTANGULAR]
-    for asked in dict.fromkeys(setup.input for setup in setups):
-        pending = [setup for setup in setups if setup.input == asked and not is_known(name, setup)]
-        if not pending:
-            continue
+    judged_labels, made = with_defects([dataset.train[i] for i in order[:HELD_OUT]], setups[0])
+    judged = [places(network, image) for image in made]
+    for setup in setups:
+        config = PatchCoreConfig(bank_size=setup.bank_size, whitening=setup.whitening, n_calibrated=0)
         start = time.process_time()
-        train = [places(network, Inputs(dataset.train, pending[0])[i]) for i in order]
-        seconds_of_one = (time.process_time() - start) / len(train)
-        test = [places(network, image) for image in Inputs(dataset.test, pending[0])]  # type: ignore[attr-defined]
-        made = with_defects([dataset.train[i] for i in order[:HELD_OUT]], pending[0])
-        judged_labels, judged = made[0], [places(network, image) for image in made[1]]
-        for setup in pending:
-            config = PatchCoreConfig(bank_size=setup.bank_size, whitening=setup.whitening, n_calibrated=0)
-            start = time.process_time()
-            part = fit_places((of.float() for of in train[HELD_OUT:]), len(train) - HELD_OUT, config)
-            seconds = time.process_time() - start
-            config = dataclasses.replace(config, n_calibrated=CALIBRATED if setup == Setup() else 0)
-            whole = fit_places((of.float() for of in train), len(train), config)
-            start = time.process_time()
-            tested = scores_of(whole.bank, test)
-            seconds_of_one_compared = (time.process_time() - start) / len(test)
-            by_synthetic = scores_of(part.bank, judged)
-            left_out = scores_left_out(whole)
-            for score in SCORES:
-                on_test, on_synthetic = (
-                    auroc_interval(*of) for of in ((labels, tested[score]), (judged_labels, by_synthetic[score]))
-                )
-                row = {"category": name} | dataclasses.asdict(setup) | {"score": score, "n_train": len(train)}
-                row |= {"auroc_synthetic": on_synthetic.auroc, "synthetic_low": on_synthetic.low}
-                row |= {"synthetic_high": on_synthetic.high, "auroc_test": on_test.auroc}
-                row |= {"test_low": on_test.low, "test_high": on_test.high}
-                if score in left_out:
-                    threshold, _ = conformal_threshold(left_out[score], FALSE_POSITIVES)
-                    row["flagged_normal"] = float((tested[score][labels == 0] > threshold).mean())
-                    row["flagged_anomalous"] = float((tested[score][labels == 1] > threshold).mean())
-                row |= {"entries": len(whole.bank.vector), "radius": whole.radius}
-                row |= {"cpu_seconds_features": seconds_of_one, "cpu_seconds_fit": seconds}
-                yield row | {"cpu_seconds_compare": seconds_of_one_compared}
+        part = fit_places((of.float() for of in train[HELD_OUT:]), len(train) - HELD_OUT, config)
+        seconds = time.process_time() - start
+        config = dataclasses.replace(config, n_calibrated=CALIBRATED if setup == Setup() else 0)
+        whole = fit_places((of.float() for of in train), len(train), config)
+        start = time.process_time()
+        tested = scores_of(whole.bank, test)
+        seconds_of_one_compared = (time.process_time() - start) / len(test)
+        by_synthetic, left_out = scores_of(part.bank, judged), scores_left_out(whole)
+        for score in SCORES:
+            on_test = auroc_interval(labels, tested[score])
+            on_synthetic = auroc_interval(judged_labels, by_synthetic[score])
+            row = {"category": name} | dataclasses.asdict(setup) | {"score": score, "n_train": len(train)}
+            row |= {"auroc_synthetic": on_synthetic.auroc, "synthetic_low": on_synthetic.low}
+            row |= {"synthetic_high": on_synthetic.high, "auroc_test": on_test.auroc}
+            row |= {"test_low": on_test.low, "test_high": on_test.high}
+            if score in left_out:
+                threshold, _ = conformal_threshold(left_out[score], FALSE_POSITIVES)
+                row["flagged_normal"] = float((tested[score][labels == 0] > threshold).mean())
+                row["flagged_anomalous"] = float((tested[score][labels == 1] > threshold).mean())
+            row |= {"entries": len(whole.bank.vector), "radius": whole.radius}
+            row |= {"cpu_seconds_features": seconds_of_one, "cpu_seconds_fit": seconds}
+            yield row | {"cpu_seconds_compare": seconds_of_one_compared}
 
 
 KEY = ["category", *(field.name for field in dataclasses.fields(Setup))]
@@ -243,7 +236,7 @@ def cost(name: str) -> None:
     fitted = fit(network, Inputs(dataset.train, setup), PatchCoreConfig())
     trained, cpu = time.perf_counter(), time.process_time()
     seconds = []
-    for image in Inputs(dataset.test[:20], setup):  # type: ignore[attr-defined]
+    for image in each(Inputs(dataset.test[:20], setup)):
         begin = time.perf_counter()
         with torch.inference_mode():
             compared = fitted.bank(places_of(network(image[None])))
@@ -273,10 +266,12 @@ def main() -> None:
     if asked.cost:
         return cost(*asked.categories)
     network = load_network("tf_efficientnet_lite0")
-    for name in asked.categories:
-        for row in measure(name, network):
-            add(row)
-            print({key: value if isinstance(value, str) else round(value, 4) for key, value in row.items()}, flush=True)
+    for together in SETUPS:
+        for name in asked.categories:
+            pending = [setup for setup in together if not is_known(name, setup)]
+            if pending and (name in RECTANGULAR or pending[0].resize == "squeeze"):
+                for row in measure(name, pending, network):
+                    add(row)
     return None
 
 
