@@ -15,14 +15,14 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from .category import InspectionDataset, InspectionImage
-from .config import ModelConfig
 from .devices import to_device
 from .errors import DatasetError
 from .flow import negative_log_likelihood
 from .images import read_image, read_mask
-from .model import AttentDifferNet
+from .model import AttentDifferNet, ModelConfig
 from .study.maps import excess, localise
 from .views import even_angles, make_views
+from .words import training_note
 
 if TYPE_CHECKING:
     from .checkpoint import Detector
@@ -142,7 +142,7 @@ def spatial_gate_map(model: AttentDifferNet, view: Tensor) -> np.ndarray:
     """CBAM's spatial gate in the last attention block: (h, w). Raises ValueError for a variant without one."""
     gate = read_attention(model, view).spatial_gate
     if gate is None:
-        raise ValueError(f"Only CBAM has spatial gates; this model's attention is {model.config.attention.kind!r}")
+        raise ValueError(f"Only CBAM has spatial gates; this model's attention is {model.config.variant!r}")
     return gate
 
 
@@ -156,7 +156,7 @@ METHODS: dict[str, Callable[[AttentDifferNet, Tensor], np.ndarray]] = {
 
 def methods_of(config: ModelConfig) -> list[str]:
     """The maps that a model of this configuration can give."""
-    return [name for name in METHODS if name != "spatial-gate" or config.attention.kind == "cbam"]
+    return [name for name in METHODS if name != "spatial-gate" or config.variant == "cbam"]
 
 
 def what_it_shows(method: str, config: ModelConfig) -> str:
@@ -165,10 +165,11 @@ def what_it_shows(method: str, config: ModelConfig) -> str:
         return "Grad-CAM: places whose features raise the anomaly score, at full scale."
     if method == "gradient":
         return "Gradient map: pixels that would change the likelihood most."
-    if config.attention.kind == "none":
-        return f"Activation of the last feature map. {config.attention.training_note}"
+    note = training_note(config.variant, config.attention, config.gates_kept)
+    if config.variant == "none":
+        return f"Activation of the last feature map. {note}"
     what = "CBAM's spatial gate" if method == "spatial-gate" else "activation behind the last attention block"
-    return f"Attention: {what}. {config.attention.training_note}"
+    return f"Attention: {what}. {note}"
 
 
 def explain(model: AttentDifferNet, image: Tensor, method: str) -> np.ndarray:
