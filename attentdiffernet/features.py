@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import tempfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from .devices import pinned, read_behind, to_device
 from .errors import ImageError
+from .files import replace_file, sweep_folder
 from .model import AttentDifferNet
 from .sources import ImageSource, digest_of, pixels_of
 from .views import make_views, random_views
@@ -229,6 +229,8 @@ class FeatureExtractor:
     def _trim(self) -> None:
         if self.cache is None or not self.cache.is_dir():
             return
+        for folder in self.cache.glob("*/"):
+            sweep_folder(folder)
         files = sorted(((p.stat().st_mtime, p.stat().st_size, p) for p in self.cache.glob("*/*.npy")), reverse=True)
         total = 0
         for _, size, path in files:
@@ -272,15 +274,9 @@ def _as_image_error(error: ImageError | OSError, source: ImageSource) -> ImageEr
 
 
 def _store(path: Path, row: Tensor) -> None:
-    with contextlib.suppress(OSError):  # a full or read-only disk costs time later, not the run
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                np.save(file, row.numpy())
-                os.replace(file.name, path)
-            except OSError:
-                os.unlink(file.name)
-                raise
+    # A full or read-only disk costs time later, not the run.
+    with contextlib.suppress(OSError), replace_file(path, durable=False) as file:
+        np.save(file, row.numpy())
 
 
 def ahead(do: Callable[[Item], Result], items: Iterable[Item], pace: Pace) -> Iterator[Result]:
