@@ -19,7 +19,7 @@ Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mea
 
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
 CHOSEN = ("views", "resize", "exposure", "readout")  # options that None leaves to the rule (input_choice.py)
-MAX_VIEWS = 256  # of one image
+MOST_VIEWS = 256  # of one image
 
 
 @dataclass(frozen=True)
@@ -222,8 +222,8 @@ def least_side(n_scales: int) -> int:
 
 def check_scoring_views(n_views: int) -> int:
     """The number. Raises AttentDifferNetError for one that no image can be scored on."""
-    if not 1 <= n_views <= MAX_VIEWS:
-        raise AttentDifferNetError(f"An image is scored on 1 to {MAX_VIEWS} views, got {n_views}")
+    if not 1 <= n_views <= MOST_VIEWS:
+        raise AttentDifferNetError(f"An image is scored on 1 to {MOST_VIEWS} views, got {n_views}")
     return n_views
 
 

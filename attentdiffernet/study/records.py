@@ -25,7 +25,7 @@ from typing import Any, Self, TypeVar
 
 import pandas as pd
 
-from ..config import METHOD_TITLES
+from ..words import METHOD_TITLES
 from ..errors import ResultsError
 from ..files import locked, replace_file
 from .statistics import auroc_interval
