@@ -20,11 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from . import files
-from .config import READOUTS, VARIANT_TITLES, Config, ModelConfig, ScoringConfig, TrainingConfig
+from .config import Config, ModelConfig, ScoringConfig, TrainingConfig
 from .devices import find_device
 from .errors import AttentDifferNetError, CheckpointError, WeightsError
 from .features import FEATURES_VERSION
 from .model import AttentDifferNet
+from .words import READOUTS, VARIANT_TITLES
 
 FORMAT = 2  # 2: whitening, kinds of views, readouts
 FILES = ("config.json", "model.safetensors", "README.md")
