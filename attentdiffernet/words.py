@@ -1,6 +1,6 @@
-"""Titles and sentences that the library and every face show to people."""
+"""Titles and phrases that the commands, both faces and the results page share."""
 
-from .options import AttentionConfig, Exposure, Options, Resize, Variant, ViewKind
+from .options import AttentionConfig, Options, Variant
 
 VARIANT_TITLES: dict[str, str] = {
     "none": "DifferNet",
@@ -25,7 +25,7 @@ READOUTS: dict[str, str] = {
 }
 
 
-def input_title(views: ViewKind | str, resize: Resize | str, exposure: Exposure | str = "as_is") -> str:
+def input_title(views: str, resize: str, exposure: str = "as_is") -> str:
     """`quarter turns`, or `flips, aspect kept, exposure standardised`."""
     parts = [views.replace("_", " ")]
     parts += ["aspect kept"] * (resize == "keep_aspect") + ["exposure standardised"] * (exposure == "standardised")

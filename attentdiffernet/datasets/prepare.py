@@ -22,7 +22,7 @@ from ..errors import DatasetError
 from ..files import locked, replace_folder, sweep_folder
 from . import CARDS, FOLDER, Counts, DatasetCard, layouts, wafer
 from .archives import Progress, Source, is_hidden, open_source
-from .layouts import MASK, Plan
+from .layouts import Plan
 
 RECORD = "dataset.json"
 SPARE_BYTES = 100_000_000  # left free on the disk
@@ -212,16 +212,26 @@ def _check(name: str, card: DatasetCard, source: Path, plan: Plan, options: Opti
             raise DatasetError(
                 f"{category} has {got.train} normal images to train on; training needs {MIN_TRAIN} or more"
             )
-        images = {target.rpartition(".")[0] for target in files if target.startswith("test/")}
-        for target in files:
-            if target.startswith("ground_truth/"):
-                image = "test/" + target.removeprefix("ground_truth/").removesuffix(MASK)
-                if image not in images:
-                    raise DatasetError(f"{category}: the mask {target} belongs to no image {image}")
+        _check_masks(category, files)
     absent = [category for category in card.categories if category not in plan]
     if absent and not options.categories:
         return [f"{source.name} lacks {len(absent)} of {len(card.categories)} categories: {', '.join(absent)}"]
     return []
+
+
+def _check_masks(category: str, targets: Collection[str]) -> dict[str, str]:
+    """Mask -> its test image, the latter without suffix. Raises DatasetError for a mask that belongs to none."""
+    from ..category import image_of_mask
+
+    images = {target.rpartition(".")[0].removeprefix("test/") for target in targets if target.startswith("test/")}
+    found = {}
+    for target in targets:
+        if target.startswith("ground_truth/"):
+            image = image_of_mask(target.removeprefix("ground_truth/"), images)
+            if image is None:
+                raise DatasetError(f"{category}: the mask {target} belongs to no image in test")
+            found[target] = f"test/{image}"
+    return found
 
 
 def _checksum(card: DatasetCard, source: Path, progress: Progress) -> tuple[str, str]:
@@ -378,15 +388,13 @@ class _Category:
             self._shapes[target] = shape[0], shape[1]
 
     def finish(self, record: dict[str, Any]) -> None:
+        from ..images import same_aspect
+
         images = {target.rpartition(".")[0]: shape for target, shape in self._shapes.items()}
-        for target, shape in self._shapes.items():
-            if target.startswith("ground_truth/"):
-                image = images["test/" + target.removeprefix("ground_truth/").removesuffix(MASK)]
-                if image != shape:
-                    raise DatasetError(
-                        f"{self.name}: the mask {target} has {shape[1]} x {shape[0]} px, "
-                        f"its image {image[1]} x {image[0]}"
-                    )
+        for mask, image in _check_masks(self.name, self._shapes).items():
+            (h, w), (height, width) = self._shapes[mask], images[image]
+            if not same_aspect((h, w), (height, width)):
+                raise DatasetError(f"{self.name}: the mask {mask} has {w} x {h} px, its image {width} x {height}")
         record["files"] = dict(sorted(self.sizes.items()))
         (self.folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         self.place.close()

@@ -25,9 +25,9 @@ from typing import Any, Self, TypeVar
 
 import pandas as pd
 
-from ..words import METHOD_TITLES
 from ..errors import ResultsError
 from ..files import locked, replace_file
+from ..words import METHOD_TITLES
 from .statistics import auroc_interval
 
 SCORE_COLUMNS = ["image", "defect", "label", "score"]
