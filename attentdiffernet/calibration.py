@@ -14,10 +14,10 @@ from .errors import DatasetError
 from .explain import explain, methods_of
 from .features import FeatureExtractor, Progress, no_progress, readable
 from .findings import Calibration
-from .sources import ImageSource, pixels_of
 from .model import AttentDifferNet
 from .options import Options
 from .scoring import group_ends
+from .sources import ImageSource, pixels_of
 from .study.statistics import conformal_threshold
 
 MIN_IMAGES = 5  # fewer leave nothing to hold out for a threshold

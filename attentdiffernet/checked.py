@@ -32,7 +32,7 @@ class Checked:
         try:
             return cls(**{name: _from_json(hints[name], value) for name, value in values.items()})
         except TypeError as error:
-            raise AttentDifferNetError(f"{cls.__name__} cannot be made from {values}: {error}") from error
+            raise AttentDifferNetError(f"{cls.__name__} has a value of a wrong type: {error}") from error
 
 
 def _type(value: object) -> str:

@@ -21,7 +21,7 @@ from .card import DataCard, model_card
 from .errors import AttentDifferNetError, CheckpointError
 from .findings import Calibration, Findings
 from .hub import download
-from .options import Options, check_scoring_views
+from .options import Options, check_network, check_scoring_views
 
 FORMAT = 3  # 2: options and findings in one (format2.py); 3: apart
 FILES = ("config.json", "model.safetensors", "README.md")
@@ -100,6 +100,9 @@ def read(folder: Path) -> Checkpoint:
         calibration = Calibration.from_dict(config["calibration"])
         found = Checkpoint(
             options, findings, calibration, DataCard.from_dict(config["data"]), config["backbone_fingerprint"]
+        )
+        check_network(
+            options.image_size, options.n_scales, options.flow, findings.views, findings.resize, findings.readout
         )
         _check_size(path, options)
         _check_calibration(path, calibration)

@@ -31,7 +31,7 @@ from .options import Options, Readout
 from .packing import packed, round_as_stored, unpack
 from .scoring import RunningScore, score_images, score_images_until_settled
 from .sources import ImageSource
-from .words import VARIANT_TITLES
+from .words import VARIANT_TITLES, attention_choices, training_note
 
 
 class DifferNetDetector(Detector):
@@ -97,7 +97,17 @@ class DifferNetDetector(Detector):
         other.findings = dataclasses.replace(self.findings, readout=readout)
         return other
 
-    # -- storing
+    # -- storing and words
+
+    @property
+    def choices(self) -> str:
+        """What the paper leaves open about attention, as chosen here; shown with every map and result."""
+        return attention_choices(self.options, self.findings.gates_kept, self.findings.gates_judged)
+
+    @property
+    def note(self) -> str:
+        """One sentence on what the gates can show."""
+        return training_note(self.options.variant, self.options.attention, self.findings.gates_kept)
 
     @property
     def title(self) -> str:

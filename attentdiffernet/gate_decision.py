@@ -17,9 +17,9 @@ from torch import Tensor
 from .devices import to_device
 from .features import FeatureExtractor, Progress, no_progress
 from .flow_fitting import fit_flow, fit_gaussian
-from .sources import ImageSource
 from .model import AttentDifferNet
 from .options import Options
+from .sources import ImageSource
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
 from .synthetic_defects import DefectTest
 

@@ -22,7 +22,6 @@ category are scored alike and compared in pairs.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +35,17 @@ from .features import FeatureExtractor, Progress, no_progress
 from .findings import Findings
 from .flow_fitting import fit_flow, fit_gaussian
 from .model import AttentDifferNet, ModelConfig
-from .options import UPRIGHT, Exposure, Options, Readout, Resize, ViewKind
+from .options import (
+    SCORING_VIEWS,
+    TRAINING_VIEWS,
+    UNSTEADY_LIGHT,
+    UPRIGHT,
+    Exposure,
+    Options,
+    Readout,
+    Resize,
+    ViewKind,
+)
 from .scoring import running_score
 from .sources import ImageSource, pixels_of
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
@@ -44,8 +53,6 @@ from .synthetic_defects import DefectTest
 from .views import FEW_VIEWS, possible_views
 from .words import input_title
 
-# Spread of exposure above which it is standardised; a spread of ±15 %, evenly distributed, is 0.087.
-UNSTEADY_LIGHT = 0.1
 FITTED_IMAGES, HELD_OUT_IMAGES = 64, 32  # at most: the rule must cost little beside the training
 DEFECTS = 2  # synthetic, of each normal held out
 # The first six dihedral views hold all quarter turns and all flips. Four even rotations would be quarter turns, without
@@ -54,7 +61,6 @@ FITTED_VIEWS, COMPARED_VIEWS = {"rotations": 4, "dihedral": 6}, {"rotations": 8,
 MIRROR_AUROC = 2 / 3  # a mirrored part is told from a right one twice out of three times
 SQUARE = 1.05  # aspects up to this, or its inverse, count as square
 TRAINING_ROTATIONS = {16: 8, 32: 24, 64: 48}  # by rotations in scoring
-TRAINING_VIEWS, SCORING_VIEWS = 8, 16  # where all else was given and nothing is chosen
 VIEW_VARIANCE = 0.05
 BEYOND_CHANCE = 0.05
 MUST_WIN: dict[ViewKind, float] = {"rotations": BEYOND_STANDARD_ERROR, "flips": BEYOND_CHANCE}

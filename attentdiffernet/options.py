@@ -20,6 +20,9 @@ Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mea
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
 CHOSEN = ("views", "resize", "exposure", "readout")  # options that None leaves to the rule (input_choice.py)
 MOST_VIEWS = 256  # of one image
+TRAINING_VIEWS, SCORING_VIEWS = 8, 16  # of rotations, where all else was given and the rule is not asked
+# Spread of exposure over training normals above which the rule standardises it; ±15 %, evenly distributed, is 0.087.
+UNSTEADY_LIGHT = 0.1
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ class Options(Checked):
     false_positive_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        for name, value in RECIPES.get(self.recipe, {}).items():
+        for name, value in (RECIPES.get(self.recipe, {}) if isinstance(self.recipe, str) else {}).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         super().__post_init__()

@@ -45,6 +45,8 @@ def fit(
     batch_size counts copies: 24 images x 4 copies are 96. enough: asked with the seconds since the start after each
     step; true ends the training early (to measure its cost). after_epoch: called with the number of epochs done.
     """
+    n_views = options.training_views
+    assert n_views, "the recipe sets it"
     rng = torch.Generator().manual_seed(options.seed)
     parameters = [p for p in model.flow.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(
@@ -57,7 +59,7 @@ def fit(
             copies = [
                 rotated_copy(sources[i], model.config.image_size, rng)
                 for i in batch.tolist()
-                for _ in range(options.training_views)
+                for _ in range(n_views)
             ]
             with torch.no_grad():
                 features = model.features(to_device(torch.stack(copies), model.device))

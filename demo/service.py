@@ -21,18 +21,15 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from attentdiffernet import checkpoint
 from attentdiffernet.backbone import imagenet_at_hand, load_weights
-from attentdiffernet.checkpoint import Detector
-from attentdiffernet.config import ScoringConfig
 from attentdiffernet.datasets import CARDS
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
+from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.explain import (
     AttentionReading,
     explain,
     grad_cam,
-    methods_of,
     read_attention,
     relative_heat,
     what_it_shows,
@@ -47,7 +44,8 @@ from attentdiffernet.figures import (
     qualitative_grid,
 )
 from attentdiffernet.images import IMAGE_SUFFIXES, read_image
-from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.methods import load
+from attentdiffernet.options import check_scoring_views
 from attentdiffernet.scoring import RunningScore, prepared, score_progressively
 from attentdiffernet.study.statistics import percentile_among
 from attentdiffernet.views import even_angles, make_views
@@ -223,12 +221,14 @@ _load_weights = lru_cache(maxsize=2)(load_weights)  # one reading for all varian
 
 
 @lru_cache(maxsize=MAX_MODELS)
-def detector(key: str, variant: str) -> Detector:
+def detector(key: str, variant: str) -> DifferNetDetector:
     """The shipped model of a category and variant; kept in memory, the least used one goes first."""
-    return checkpoint.load(MODELS / key / variant, load_weights=_load_weights)
+    found = load(MODELS / key / variant, load_weights=_load_weights)
+    assert isinstance(found, DifferNetDetector)
+    return found
 
 
-def detectors(key: str) -> dict[str, Detector]:
+def detectors(key: str) -> dict[str, DifferNetDetector]:
     """All variants of a category, in their usual order."""
     category(key)
     return {v: detector(key, v) for v in VARIANT_TITLES if (MODELS / key / v / "config.json").is_file()}
@@ -272,7 +272,7 @@ def compare(
     info, models = category(key), detectors(key)
     name = name or (Path(source).name if isinstance(source, str | Path) else "image")
     full = read_image(source, name)
-    wanted = ScoringConfig(n_views or max(d.calibration.n_views for d in models.values())).n_views
+    wanted = check_scoring_views(n_views or max(d.calibration.n_views for d in models.values()))
     image = _shown(full)
     entry = (hashlib.sha256(full.tobytes() + repr(full.shape).encode()).hexdigest(), key, wanted)
     networks = {variant: found.model for variant, found in models.items()}
@@ -306,8 +306,8 @@ def heat_of(source: str | Path | BinaryIO, key: str, method: str, name: str | No
         return _shown(full), _heat(models, images, method)
 
 
-def _heat(models: dict[str, Detector], images: dict[str, Tensor], method: str) -> Heat:
-    maps = {v: explain(d.model, images[v], method) for v, d in models.items() if method in methods_of(d.model.config)}
+def _heat(models: dict[str, DifferNetDetector], images: dict[str, Tensor], method: str) -> Heat:
+    maps = {v: explain(d.model, images[v], method) for v, d in models.items() if method in d.maps}
     references = {v: models[v].map_reference(method) for v in maps}
     heat, scale = relative_heat(maps, references)
     return Heat(method, heat, {v: what_it_shows(method, models[v].model.config) for v in maps}, scale)
@@ -327,7 +327,7 @@ def _shown(image: np.ndarray) -> np.ndarray:
     return np.asarray(shown)
 
 
-def _verdicts(models: dict[str, Detector], running: dict[str, RunningScore], wanted: int) -> dict[str, Verdict]:
+def _verdicts(models: dict[str, DifferNetDetector], running: dict[str, RunningScore], wanted: int) -> dict[str, Verdict]:
     verdicts = {}
     for variant, score in running.items():
         found = models[variant]
@@ -344,7 +344,7 @@ def _verdicts(models: dict[str, Detector], running: dict[str, RunningScore], wan
             false_positive_rate=calibration.false_positive_rate,
             percentile=percentile_among(calibration.scores, expected),
             calibration_scores=calibration.scores,
-            choices=found.model.config.attention.choices,
+            choices=found.choices,
         )
     return verdicts
 
@@ -460,27 +460,26 @@ class AttentionView:
 
 def attention_view(source: str | Path | BinaryIO, key: str, variant: str, name: str | None = None) -> AttentionView:
     """Gates, and activations before and after, of every block at every scale, for the unrotated image."""
-    model = _model_of(key, variant)
+    found = _detector_of(key, variant)
+    model, config = found.model, found.model.config
     full = read_image(source, name)
-    config = model.config
     view = make_views(model.prepare(full), even_angles(1))[0]
     with _compute:
         readings = {
             (block, scale): read_attention(model, view, block, scale)
-            for block in (model.backbone.attention_blocks() if config.attention.kind != "none" else ())
+            for block in (model.backbone.attention_blocks() if config.variant != "none" else ())
             for scale in range(config.n_scales)
         }
     sizes = tuple(config.image_size >> scale for scale in range(config.n_scales))
-    attention = config.attention
-    said = attention.choices, attention.training_note
-    return AttentionView(variant, _shown(full), readings, sizes, attention.highest_gate, *said)
+    said = found.choices, found.note
+    return AttentionView(variant, _shown(full), readings, sizes, config.attention.highest_gate, *said)
 
 
 def grad_cam_view(
     source: str | Path | BinaryIO, key: str, variant: str, layer: str, scale: int, name: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """(image as shown, raw Grad-CAM (h, w)) of one variant through one scale, at `features` or an attention block."""
-    model = _model_of(key, variant)
+    model = _detector_of(key, variant).model
     if layer not in layers_of(key, variant) or not 0 <= scale < model.config.n_scales:
         raise DatasetError(f"There is no layer {layer!r} at scale {scale} of {variant}")
     full = read_image(source, name)
@@ -491,15 +490,15 @@ def grad_cam_view(
 
 def layers_of(key: str, variant: str) -> list[str]:
     """Where Grad-CAM can look: the last features, and each attention block of a variant that has them."""
-    model = _model_of(key, variant)
-    return ["features", *(model.backbone.attention_blocks() if model.config.attention.kind != "none" else ())]
+    model = _detector_of(key, variant).model
+    return ["features", *(model.backbone.attention_blocks() if model.config.variant != "none" else ())]
 
 
-def _model_of(key: str, variant: str) -> AttentDifferNet:
+def _detector_of(key: str, variant: str) -> DifferNetDetector:
     models = detectors(key)
     if variant not in models:
         raise DatasetError(f"There is no variant {variant!r} of {key}; there are {', '.join(models)}")
-    return models[variant].model
+    return models[variant]
 
 
 # -- figures for papers
