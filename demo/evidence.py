@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.datasets import CARDS
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.datasets.sample import file_of
@@ -29,6 +28,7 @@ from attentdiffernet.study import maps as localisation
 from attentdiffernet.study import records as results
 from attentdiffernet.study import statistics
 from attentdiffernet.study.statistics import AurocInterval, Difference, OperatingPoint
+from attentdiffernet.words import VARIANT_TITLES
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path(os.environ.get("ATTENTDIFFERNET_MODELS") or ROOT / "models")

@@ -14,11 +14,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from attentdiffernet import checkpoint
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import DatasetError, ResultsError
 from attentdiffernet.study import records as results
 from attentdiffernet.study.statistics import auroc, delong_test_of_means, percentile_among
+from attentdiffernet.words import VARIANT_TITLES
 from demo import evidence
 from demo.dashboard import parts
 

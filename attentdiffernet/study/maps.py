@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..config import METHOD_TITLES, VARIANT_TITLES
+from ..words import METHOD_TITLES, VARIANT_TITLES
 from .records import MAP_KINDS, RUN_COLUMNS, TARGETS, Run, map_files, read_maps
 from .statistics import Estimate, bootstrap_ratio, rate_interval
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.words import VARIANT_TITLES
 from demo.dashboard import parts
 from demo.service.catalogue import CategoryInfo
 from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, METHODS, Comparison, compare

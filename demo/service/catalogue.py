@@ -10,11 +10,11 @@ from pathlib import Path
 from attentdiffernet import checkpoint
 from attentdiffernet.backbone import imagenet_at_hand, load_weights
 from attentdiffernet.checkpoint import Detector
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.datasets import CARDS
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.images import IMAGE_SUFFIXES
+from attentdiffernet.words import VARIANT_TITLES
 
 from .. import evidence
 

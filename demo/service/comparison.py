@@ -13,13 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from attentdiffernet.checkpoint import Detector
-from attentdiffernet.config import METHOD_TITLES, ScoringConfig
+from attentdiffernet.config import ScoringConfig
 from attentdiffernet.errors import AttentDifferNetError, DatasetError
 from attentdiffernet.explain import explain, methods_of, relative_heat, what_it_shows
 from attentdiffernet.figures import INK, colour_bar, overlay, percentile_svg, pixels
 from attentdiffernet.images import IMAGE_SUFFIXES, read_image
 from attentdiffernet.scoring import RunningScore, prepared, score_progressively
 from attentdiffernet.study.statistics import percentile_among
+from attentdiffernet.words import METHOD_TITLES
 
 from . import catalogue
 from .catalogue import CategoryInfo

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.figures import GridRow, qualitative_grid
+from attentdiffernet.words import VARIANT_TITLES
 
 from .comparison import Comparison, heat_bar
 

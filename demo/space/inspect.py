@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.figures import score_text
+from attentdiffernet.words import VARIANT_TITLES
 
 from ..markup import badge, text
 from ..service import catalogue

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from attentdiffernet.config import VARIANT_TITLES
+from attentdiffernet.words import VARIANT_TITLES
 
 from .. import markup
 from ..markup import text
