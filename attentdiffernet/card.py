@@ -1,8 +1,11 @@
 """The model card: what a model was trained on, in numbers and in words."""
 
 from dataclasses import dataclass
+from typing import Self
 
+from .category import InspectionDataset
 from .checked import Checked
+from .datasets import CARDS, DatasetCard
 from .findings import Calibration, Findings
 from .options import Options
 from .words import READOUTS, VARIANT_TITLES, attention_choices, input_title, training_note
@@ -18,6 +21,18 @@ class DataCard(Checked):
     description: str = ""
     licence: str = ""
     source: str = ""
+
+    @classmethod
+    def of(cls, dataset: InspectionDataset, description: str = "", licence: str = "", source: str = "") -> Self:
+        """Of one category; what is not given is that of the data set, if it is known."""
+        known = CARDS.get(dataset.dataset, DatasetCard("", "", "", ""))
+        return cls(
+            dataset.dataset,
+            dataset.category,
+            description=description or known.description,
+            licence=licence or known.licence,
+            source=source or known.source,
+        )
 
 
 def model_card(

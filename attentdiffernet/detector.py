@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import tee
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Literal, Self
 
 import numpy as np
 import torch
@@ -16,16 +16,17 @@ from . import checkpoint
 from .card import DataCard
 from .checkpoint import Checkpoint
 from .errors import AttentDifferNetError, CheckpointError, ImageError
-from .explain import relative_heat
+from .explain import drawn_over
 from .features import Progress, no_progress
 from .findings import Calibration, Findings
 from .hub import upload
-from .model import AttentDifferNet
-from .options import Options
+from .model import AttentDifferNet, Precision
+from .options import Options, Readout, check_scoring_views
 from .scoring import MAX_VIEWS, RunningScore
 from .sources import Images, ImageSource, each_source, name_of, pixels_of
 from .study.statistics import percentile_among
 
+Arithmetic = Literal["float32", "bfloat16", "auto"]
 Look = Callable[[AttentDifferNet, int], None]
 """Called with the model and the number of epochs it has been fitted for; may look, and must change nothing."""
 
@@ -67,11 +68,7 @@ class Verdict:
 
     def overlay(self, method: str = "grad-cam") -> Image.Image:
         """The photograph with the map on it. Places below the 99th percentile of held-out normals stay uncoloured."""
-        from .figures import overlay
-
-        pixels, raw, reference = self._mapped(method)
-        heat, scale = relative_heat({"": raw}, {"": reference})
-        return Image.fromarray(overlay(pixels, heat[""], *scale))
+        return drawn_over(*self._mapped(method))
 
     def _mapped(self, method: str) -> tuple[np.ndarray, np.ndarray, float]:
         """(image (H, W, 3), raw map (h, w), its unit)."""
@@ -136,6 +133,19 @@ class Detector(ABC):
         Raises AttentDifferNetError for a map that the detector does not have."""
 
     @abstractmethod
+    def what_it_shows(self, method: str) -> str:
+        """One sentence about a map, with what must be known not to read too much into it."""
+
+    @abstractmethod
+    def with_readout(self, readout: Readout) -> Self:
+        """The same detector with another way to compute scores; its threshold does not apply to them."""
+
+    @abstractmethod
+    def compute_in(self, precision: Arithmetic) -> Precision:
+        """Sets the precision of the backbone from now on and returns it; `auto` takes bfloat16 where it is faster on
+        this machine. Nothing of it is stored."""
+
+    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """What is stored beside the configuration."""
 
@@ -191,7 +201,8 @@ class Detector(ABC):
         """
         total = len(images) if isinstance(images, Sized) and not isinstance(images, str) else 0
         sources, again = tee(each_source(images))
-        wanted = n_views or (MAX_VIEWS if until_settled else self.calibration.n_views)
+        usual = MAX_VIEWS if until_settled else self.calibration.n_views
+        wanted = usual if n_views is None else check_scoring_views(n_views)
         scores = self.scores(again, wanted, until_settled, cache)
         for done, (source, score) in enumerate(zip(sources, scores, strict=True), 1):
             yield self._verdict(source, done, score)
@@ -203,9 +214,7 @@ class Detector(ABC):
             nan = float("nan")
             return Verdict(name, nan, threshold, nan, nan, 0, str(score))
         percentile = percentile_among(self.calibration.scores, score.value)
-        return Verdict(
-            name, score.value, threshold, percentile, score.standard_error, score.n_views, "", self, source
-        )
+        return Verdict(name, score.value, threshold, percentile, score.standard_error, score.n_views, "", self, source)
 
     def is_anomalous(self, score: float) -> bool:
         return score > self.calibration.threshold

@@ -18,18 +18,18 @@ from .attention_training import fit_attention
 from .calibration import calibrate, split_normals
 from .card import DataCard
 from .checkpoint import Checkpoint, read_tensors
-from .detector import Detector, Look
+from .detector import Arithmetic, Detector, Look
 from .errors import ImageError, WeightsError
-from .explain import explain, methods_of
+from .explain import explain, methods_of, what_it_shows
 from .features import FEATURES_VERSION, FeatureExtractor, Progress
 from .findings import Calibration, Findings
 from .flow_fitting import fit_flow, fit_gaussian
 from .gate_decision import keep_gates_if_better
 from .input_choice import choose
-from .model import AttentDifferNet, ModelConfig
+from .model import AttentDifferNet, ModelConfig, Precision
 from .options import Options, Readout
 from .packing import packed, round_as_stored, unpack
-from .scoring import RunningScore, score_images, score_images_until_settled
+from .scoring import RunningScore, faster_precision, score_images, score_images_until_settled
 from .sources import ImageSource
 from .words import VARIANT_TITLES, attention_choices, training_note
 
@@ -90,8 +90,14 @@ class DifferNetDetector(Detector):
         self.check_map(method)
         return explain(self.model, self.model.prepare(image), method)
 
+    def what_it_shows(self, method: str) -> str:
+        return what_it_shows(method, self.model.config)
+
+    def compute_in(self, precision: Arithmetic) -> Precision:
+        self.model.precision = faster_precision(self.model) if precision == "auto" else precision
+        return self.model.precision
+
     def with_readout(self, readout: Readout) -> Self:
-        """The same detector with another way to compute scores; its threshold does not apply to them."""
         other = copy.copy(self)
         other.model = self.model.with_options(readout=readout)
         other.findings = dataclasses.replace(self.findings, readout=readout)

@@ -88,7 +88,9 @@ class FeatureExtractor:
         digest = hashlib.sha256(str(FEATURES_VERSION).encode())
         if config.gated:  # how gates were trained is in their weights, except whether their range is 1 or 2
             blocks = config.attention
-            start = f"{config.variant} {blocks.placement} {blocks.reduction} {blocks.kernel_size} {blocks.identity_start}"
+            start = (
+                f"{config.variant} {blocks.placement} {blocks.reduction} {blocks.kernel_size} {blocks.identity_start}"
+            )
             digest.update(start.encode())
         if self.model.precision != "float32":
             digest.update(self.model.precision.encode())

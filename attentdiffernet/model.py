@@ -115,7 +115,9 @@ class AttentDifferNet(nn.Module):
         """A model of the same weights that sees images otherwise or reads off another score: with other `views`,
         `resize`, `exposure` or `readout`."""
         if unknown := sorted(set(changes) - {"views", "resize", "exposure", "readout"}):
-            raise ValueError(f"Only views, resize, exposure and readout leave the weights as they are, got {unknown[0]}")
+            raise ValueError(
+                f"Only views, resize, exposure and readout leave the weights as they are, got {unknown[0]}"
+            )
         other = copy.copy(self)
         other._config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
         return other

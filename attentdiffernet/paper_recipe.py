@@ -57,9 +57,7 @@ def fit(
     for epoch in range(options.epochs):
         for batch in torch.randperm(len(sources), generator=rng).split(images_per_batch):
             copies = [
-                rotated_copy(sources[i], model.config.image_size, rng)
-                for i in batch.tolist()
-                for _ in range(n_views)
+                rotated_copy(sources[i], model.config.image_size, rng) for i in batch.tolist() for _ in range(n_views)
             ]
             with torch.no_grad():
                 features = model.features(to_device(torch.stack(copies), model.device))

@@ -45,9 +45,7 @@ def differs_from_default(variant: Variant, attention: AttentionConfig) -> str:
     usual = AttentionConfig()
     parts = [] if attention.placement == usual.placement else [attention.placement.replace("_", " ")]
     parts += [f"reduction {attention.reduction}"] * (attention.reduction != usual.reduction)
-    parts += [f"kernel {attention.kernel_size}"] * (
-        variant == "cbam" and attention.kernel_size != usual.kernel_size
-    )
+    parts += [f"kernel {attention.kernel_size}"] * (variant == "cbam" and attention.kernel_size != usual.kernel_size)
     return "" if variant == "none" else ", ".join(parts)
 
 

@@ -9,7 +9,6 @@ it is divided by is always timed in the same run, alternately; times are medians
 """
 
 import argparse
-import dataclasses
 import io
 import json
 import os

@@ -24,8 +24,8 @@ from attentdiffernet.attention_training import fit_attention
 from attentdiffernet.calibration import split_normals
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.features import FeatureExtractor, default_cache
-from attentdiffernet.flow_fitting import fit_flow, fit_gaussian
 from attentdiffernet.files import replace_file
+from attentdiffernet.flow_fitting import fit_flow, fit_gaussian
 from attentdiffernet.input_choice import exposure_for, spread_of_exposure
 from attentdiffernet.model import AttentDifferNet, ModelConfig
 from attentdiffernet.options import AttentionConfig, Options

@@ -34,8 +34,8 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from attentdiffernet.backbone import AlexNetFeatures, load_weights
-from attentdiffernet.options import AttentionConfig
 from attentdiffernet.files import replace_file
+from attentdiffernet.options import AttentionConfig
 
 DEFAULT_OUT = Path(__file__).parents[1] / "attentdiffernet" / "bundled" / "alexnet_features.safetensors"
 ORIGIN = "distilled from ImageNet AlexNet features on procedural pictures by scripts/distill_backbone.py"

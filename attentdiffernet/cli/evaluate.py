@@ -1,13 +1,12 @@
 """`attentdiffernet evaluate`."""
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..config import Readout
-from ..errors import AttentDifferNetError
+from ..errors import AttentDifferNetError, ImageError
+from ..options import Readout
 from .console import bars
 from .options import Cache, Category, Device, ModelDir, RunName, Views
 from .runs import run_of
@@ -37,9 +36,9 @@ def evaluate(
     """
     import pandas as pd
 
-    from .. import checkpoint, scoring
     from ..category import InspectionDataset
     from ..features import default_cache
+    from ..methods import load
     from ..study import statistics
     from ..study.records import append_run, score_path, write_scores
 
@@ -47,20 +46,21 @@ def evaluate(
         raise AttentDifferNetError("evaluate needs either --out SCORES.csv or --results FOLDER")
     dataset = InspectionDataset(category)
     images = dataset.test
-    detector = checkpoint.load(model_dir, device=device)
+    detector = load(model_dir, device=device)
     n_views = checked_views(detector, views)
     if readout is not None:
-        detector.model.config = dataclasses.replace(detector.model.config, readout=readout)
+        detector = detector.with_readout(readout)
     row = None
     if results is not None:
         row = run_of(detector, dataset.category, run, n_views)
         out = score_path(results, row.dataset, row.category, row.run)
     assert out is not None
     with bars() as progress:
-        paths = [image.path for image in images]
-        scores = list(
-            scoring.score_images(detector.model, paths, n_views, default_cache() if cache else None, progress)
-        )
+        kept = default_cache() if cache else None
+        verdicts = list(detector.inspect_all(images, n_views, cache=kept, progress=progress))
+    if unreadable := [verdict.error for verdict in verdicts if verdict.error]:
+        raise ImageError(unreadable[0])
+    scores = [verdict.score for verdict in verdicts]
     labels = [image.label for image in images]
     frame = pd.DataFrame(
         {

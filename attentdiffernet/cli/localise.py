@@ -32,15 +32,15 @@ def localise(
     """
     import pandas as pd
 
-    from .. import checkpoint
     from ..category import InspectionDataset
-    from ..explain import images_with_masks, measure_maps
+    from ..map_measurement import images_with_masks, measure_maps
+    from ..methods import load
     from ..study.maps import summary_of_maps
     from ..study.records import map_path, write_maps
 
     dataset = InspectionDataset(category)
     images = images_with_masks(dataset, limit)
-    detector = checkpoint.load(model_dir, device=device)
+    detector = load(model_dir, device=device)
     row = run_of(detector, dataset.category, run, detector.calibration.n_views)
     map_path(results, row.dataset, row.category, row.run)  # rejects a bad name before the work
     rows: list[dict[str, object]] = []

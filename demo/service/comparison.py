@@ -166,7 +166,9 @@ class _RecentScores:
         same = by.keys() == models.keys() and all(by[variant] is models[variant] for variant in models)
         return scores if same else None
 
-    def put(self, key: tuple[object, ...], models: dict[str, DifferNetDetector], scores: dict[str, RunningScore]) -> None:
+    def put(
+        self, key: tuple[object, ...], models: dict[str, DifferNetDetector], scores: dict[str, RunningScore]
+    ) -> None:
         self._found[key] = models, scores
         self._found.move_to_end(key)
         while len(self._found) > MAX_REMEMBERED:
@@ -263,7 +265,9 @@ def _digest(image: np.ndarray) -> str:
     return hashlib.sha256(image.tobytes() + repr(image.shape).encode()).hexdigest()
 
 
-def _verdicts(models: dict[str, DifferNetDetector], scores: dict[str, RunningScore], n_views: int) -> dict[str, Verdict]:
+def _verdicts(
+    models: dict[str, DifferNetDetector], scores: dict[str, RunningScore], n_views: int
+) -> dict[str, Verdict]:
     return {variant: _verdict(models[variant], score, n_views) for variant, score in scores.items()}
 
 
