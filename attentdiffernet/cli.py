@@ -474,7 +474,10 @@ def grid(
         typer.Option(help="DATASET/CATEGORY instead of the file's; may be given several times.", show_default=False),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Runs at once; cores are shared among them. Default: one per two cores.", min=1)
+        int | None,
+        typer.Option(
+            help="Runs at once; cores are shared among them. Default: one per two cores, or one on a GPU.", min=1
+        ),
     ] = None,
     ray: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster to run on instead of this machine.", show_default=False)
@@ -483,6 +486,7 @@ def grid(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Run anew what the results hold with other options.")
     ] = False,
+    device: Device = "cpu",
 ) -> None:
     """Train and score every category x variant x weights x seed of a TOML file, into a results folder.
 
@@ -493,7 +497,7 @@ def grid(
     from .results import summarise as rebuild
     from .statistics import auroc
 
-    tasks = read_grid(file, categories=category or ())
+    tasks = [dataclasses.replace(task, device=device) for task in read_grid(file, categories=category or ())]
     done, other, to_do = split_done(tasks)
     if other and not (overwrite or dry_run):
         raise AttentDifferNetError(
@@ -508,6 +512,7 @@ def grid(
         return
     failed: dict[str, Outcome] = {}
     if to_do:
+        jobs = jobs or (None if device == "cpu" else 1)
         with ray_cluster(ray) if ray else local_processes(*share_cores(len(to_do), jobs)) as engine, bars() as progress:
             ended = 0
 

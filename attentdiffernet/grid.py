@@ -37,11 +37,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import results
 from .config import FLOW_SIZES, AttentionConfig, ModelConfig, ScoringConfig, TrainingConfig
 from .errors import AttentDifferNetError
+
+if TYPE_CHECKING:
+    import torch
 
 DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"
 LISTS = {"categories": str, "variants": str, "weights": str, "seeds": int}
@@ -64,7 +67,8 @@ AXES = {"model": ("weights",), "training": ("seed",)}  # options that the lists 
 class Task:
     """One run, as plain data for another process, perhaps on another machine. model_dir: where to keep it, or None.
     fixed: options that the file gives, of those that are chosen for the category otherwise. best_on_test: whether the
-    best of several evaluations on test images is kept, too, as a run of its own."""
+    best of several evaluations on test images is kept, too, as a run of its own. device: where it runs, as of
+    `devices.find_device`."""
 
     run: str
     dataset: str
@@ -77,6 +81,7 @@ class Task:
     results: Path
     fixed: tuple[str, ...]
     best_on_test: bool = False
+    device: str = "cpu"
 
     @property
     def best_run(self) -> str:
@@ -98,13 +103,16 @@ class Task:
 
     @property
     def features(self) -> tuple[str, str]:
-        """Runs of equal value share cached features: blocks are initialised by the seed, convolutions are not."""
+        """Runs of equal value share cached features: blocks are initialised by the seed, convolutions are not. The
+        recipe `paper` caches none."""
+        if self.training.recipe == "paper":
+            return self.folder, self.run
         model = dataclasses.replace(self.model, flow=FLOW_SIZES["compact"])
         seed = "" if model.attention.kind == "none" else str(self.training.seed)
         return self.folder, f"{model} {seed}"
 
     def to_json(self) -> str:
-        names = ("run", "dataset", "category", "folder", "model_dir", "best_on_test")
+        names = ("run", "dataset", "category", "folder", "model_dir", "best_on_test", "device")
         plain = {name: getattr(self, name) for name in names}
         return json.dumps(plain | self.options | {"results": str(self.results)})
 
@@ -122,7 +130,8 @@ class Outcome:
     """What a run came to: rows of its score file, or why it failed; details: a traceback where that is a fault.
 
     best_epoch, best_scores: of the run that is the best on test images, where the task asks for it. cost: seconds,
-    views and machine, as in RUN.json. strength, judged: of attention, as of AttentionConfig.
+    views and machine, as in RUN.json. strength, judged: of attention, as of AttentionConfig. spread: of the features,
+    where attention was trained with the flow, as of `reference.spread`.
     """
 
     scores: list[tuple[str, str, int, float]] | None = None
@@ -134,6 +143,7 @@ class Outcome:
     cost: dict[str, float | int | str] = field(default_factory=dict)
     strength: float = 1.0
     judged: tuple[float, ...] = ()
+    spread: float | None = None
 
     @classmethod
     def from_json(cls, text: str) -> "Outcome":
@@ -345,14 +355,16 @@ def _row(task: Task, outcome: Outcome, commit: str, best: bool = False) -> resul
 def execute(task: Task) -> Outcome:
     """Trains, keeps the model where asked, and scores the test images. Never raises: a failed run is an outcome."""
     try:
-        from . import checkpoint, choice, scoring, training
+        from . import checkpoint, choice, reference, scoring, training
         from .data import InspectionDataset
         from .datasets import CARDS, DatasetCard
+        from .devices import find_device
         from .features import FeatureExtractor, default_cache
         from .selection import BestOnTest
 
         dataset = InspectionDataset(task.folder)
-        images = dataset.test  # refused before hours of training
+        images, device = dataset.test, find_device(task.device)  # refused before hours of training
+        published = task.training.recipe == "paper"
         if task.model_dir:
             checkpoint.check_folder(Path(task.model_dir))
         known = CARDS.get(task.dataset, DatasetCard("", "", "", ""))
@@ -370,20 +382,30 @@ def execute(task: Task) -> Outcome:
             if task.chooses:
                 found = choice.choose(dataset.train, task.model, task.training, cache, fixed=task.fixed)
                 configs = found.applied(*configs, task.fixed)
-        best = BestOnTest(images, task.training.epochs, configs[2].n_views, cache) if task.best_on_test else None
+        as_published = None
+        if published:
+            as_published = reference.Scores(paths, task.model.image_size, task.training.data_seed, task.scoring.n_views)
+        looks = BestOnTest(images, task.training.epochs, configs[2].n_views, cache, as_published)
+        best = looks if task.best_on_test else None
         with _timed(seconds, "training_s"):
             look = best or training.no_look
-            detector = training.train(dataset.train, *configs, card, cache, after_epoch=look)
+            calibrated = bool(task.model_dir) or not published
+            detector = training.train(
+                dataset.train, *configs, card, cache, after_epoch=look, device=device, calibrated=calibrated
+            )
         if task.model_dir:
             checkpoint.save(detector, task.model_dir)
-        n_views, model = detector.calibration.n_views, detector.model.config
+        n_views, model = len(detector.model.views(configs[2].n_views)), detector.model.config
         with _timed(seconds, "scoring_s"):
-            scores = list(scoring.score_images(detector.model, paths, n_views, cache))
+            if as_published:
+                scores = as_published(detector.model)
+            else:
+                scores = list(scoring.score_images(detector.model, paths, n_views, cache))
 
         def rows(scores: list[float]) -> list[tuple[str, str, int, float]]:
             return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
 
-        chosen = (n_views, model.input_title, model.readout)
+        chosen = (n_views, "random " * published + model.input_title, model.readout)
         outcome = Outcome(rows(scores), chosen, strength=model.attention.strength, judged=model.attention.judged)
         if best:
             seconds["training_s"] -= best.seconds
@@ -392,7 +414,11 @@ def execute(task: Task) -> Outcome:
             outcome = dataclasses.replace(outcome, best_epoch=epoch, best_scores=rows(best_scores))
         cost = {name: round(value, 2) for name, value in seconds.items()}
         views = FeatureExtractor.views_computed - before
-        return dataclasses.replace(outcome, cost=cost | {"views_computed": views} | _machine())
+        if published and reference.trains_attention(model):
+            fitted, _ = training.split_normals(dataset.train, task.training)
+            spread = reference.spread(detector.model, [image.path for image in fitted])
+            outcome = dataclasses.replace(outcome, spread=spread)
+        return dataclasses.replace(outcome, cost=cost | {"views_computed": views} | _machine(device))
     except (AttentDifferNetError, OSError) as error:
         return Outcome(error=str(error))
     except Exception as error:
@@ -406,10 +432,11 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.perf_counter() - start
 
 
-def _machine() -> dict[str, Any]:
+def _machine(device: "torch.device") -> dict[str, Any]:
     import torch
 
-    return {"threads": torch.get_num_threads(), "cpu": cpu_name(), "cores": os.cpu_count() or 1}
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    return {"threads": torch.get_num_threads(), "cpu": cpu_name(), "cores": os.cpu_count() or 1} | gpu
 
 
 def cpu_name() -> str:
@@ -584,6 +611,7 @@ def _written(task: Task, outcome: Outcome, commit: str) -> Outcome:
 
     options = task.options | {"cost": outcome.cost, "attention_strength": outcome.strength}
     options |= {"attention_judged": outcome.judged} if outcome.judged else {}
+    options |= {} if outcome.spread is None else {"features_spread": outcome.spread}
     try:  # `last` first: the other is shown beside it only
         for found, best in ((outcome.scores, False), (outcome.best_scores, True)):
             if found is not None:
