@@ -117,7 +117,7 @@ def _device_name(device: Any) -> str:
 
 
 def _shipped_models(device: Any) -> dict[str, Any]:
-    """Largest relative differences over the shipped sample models, on the demo's example images."""
+    """Largest relative differences over the shipped models of drawn wafers, on the demo's example images."""
     import numpy as np
     import torch
 
@@ -133,7 +133,7 @@ def _shipped_models(device: Any) -> dict[str, Any]:
         one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
         worst[what] = max(worst.get(what, 0.0), float(np.linalg.norm(other - one) / np.linalg.norm(one)))
 
-    folders = sorted(path.parent for path in (ROOT / "models" / "sample").glob("*/*/config.json"))
+    folders = sorted(path.parent for path in (ROOT / "models" / "sample" / "wafer").glob("*/config.json"))
     for folder in folders:
         paths = sorted((ROOT / "demo" / "examples" / "sample" / folder.parent.name).iterdir())
         here, there = (checkpoint.load(folder, device=place) for place in ("cpu", device))
