@@ -55,6 +55,8 @@ class BestOnTest:
     def __call__(self, model: AttentDifferNet, epoch: int) -> None:
         if epoch not in self._epochs:
             return
+        if model.device.type == "cuda":  # what training has left to compute is not a look's
+            torch.cuda.synchronize(model.device)
         start = time.perf_counter()
         self._keep(epoch, self.scores_of(round_as_stored(copy.deepcopy(model))))
         self.seconds += time.perf_counter() - start

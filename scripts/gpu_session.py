@@ -84,7 +84,8 @@ def checks() -> None:
     device = find_device(DEVICE)
     told["machine"] = {"torch": torch.__version__, "device": _device_name(device), "auto": str(find_device("auto"))}
     told["auto"] = {"passed": find_device("auto").type == device.type}
-    told.tried("shipped", lambda: _shipped_models(device))
+    told.tried("scores and features", lambda: _shipped_models(device, maps=False))
+    told.tried("maps", lambda: _shipped_models(device, maps=True))
     told.tried("training", lambda: _training(device))
 
 
@@ -116,8 +117,9 @@ def _device_name(device: Any) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
-def _shipped_models(device: Any) -> dict[str, Any]:
-    """Largest relative differences over the shipped models of drawn wafers, on the demo's example images."""
+def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
+    """Largest relative differences over the shipped models of drawn wafers, on the demo's example images: of scores
+    and features, or of the maps of one image, whose gradients add up more rounding."""
     import numpy as np
     import torch
 
@@ -135,19 +137,21 @@ def _shipped_models(device: Any) -> dict[str, Any]:
 
     folders = sorted(path.parent for path in (ROOT / "models" / "sample" / "wafer").glob("*/config.json"))
     for folder in folders:
-        paths = sorted((ROOT / "demo" / "examples" / "sample" / folder.parent.name).iterdir())
+        paths = sorted((ROOT / "demo" / "examples" / "sample" / folder.parent.name).iterdir())[:4]
         here, there = (checkpoint.load(folder, device=place) for place in ("cpu", device))
+        image = here.model.prepare(read_image(paths[0]))
+        for method in methods_of(here.model.config) if maps else ():
+            differ(method, *(explain(d.model, image, method) for d in (here, there)))
+        if maps:
+            continue
         n_views = here.calibration.n_views
         for pair in zip(*(score_images(d.model, paths, n_views) for d in (here, there)), strict=True):
             differ("scores", *pair)
-        image = here.model.prepare(read_image(paths[0]))
         with torch.inference_mode():
             views = here.model.views(4)
             differ("features", *(FeatureExtractor(d.model).of_image(image, views).cpu() for d in (here, there)))
-        for method in methods_of(here.model.config):
-            differ(method, *(explain(d.model, image, method) for d in (here, there)))
-    return {"models": len(folders), "largest": worst, "passed": bool(worst) and max(worst.values()) < 10 * SAME
-            and worst["scores"] < SAME and worst["features"] < SAME}  # fmt: skip
+    passed = bool(worst) and max(worst.values()) < (10 if maps else 1) * SAME
+    return {"models": len(folders), "largest": worst, "passed": passed}
 
 
 def _training(device: Any) -> dict[str, Any]:
