@@ -50,7 +50,9 @@ def pack() -> None:
         for part in ("train/good", "test"):
             source = Path(os.environ["ATTENTDIFFERNET_DATA"]) / category / part
             shutil.copytree(source, PACK / "data" / category / part, copy_function=shutil.copyfile)
-    (PACK / "commit").write_text(_git("rev-parse", "--short", "HEAD") + "+" * bool(_git("status", "--porcelain")))
+    (PACK / "commit").write_text(
+        _git("rev-parse", "--short", "HEAD") + "+" * bool(_git("status", "--porcelain", "--", "attentdiffernet"))
+    )
     tree = [ROOT / name for name in _git("ls-files", "-co", "--exclude-standard", "-z").split("\0") if name]
     sizes = {"working tree": _bytes(path for path in tree if path.is_file())}
     sizes |= {
