@@ -12,13 +12,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .category import InspectionDataset
     from .checkpoint import Calibration, DataCard, Detector, load, push_to_hub, save
     from .config import AttentionConfig, FlowConfig, ModelConfig, ScoringConfig, TrainingConfig
-    from .data import InspectionDataset, read_image, to_tensor
     from .errors import AttentDifferNetError, CheckpointError, DatasetError, ImageError, ResultsError, WeightsError
+    from .images import read_image
     from .model import AttentDifferNet
     from .scoring import score_image, score_images
     from .training import train
+    from .views import to_tensor
 
 __version__ = "0.1.0"
 
@@ -26,7 +28,9 @@ __version__ = "0.1.0"
 _MODULES = {
     "checkpoint": ("Calibration", "DataCard", "Detector", "load", "push_to_hub", "save"),
     "config": ("AttentionConfig", "FlowConfig", "ModelConfig", "ScoringConfig", "TrainingConfig"),
-    "data": ("InspectionDataset", "read_image", "to_tensor"),
+    "category": ("InspectionDataset",),
+    "images": ("read_image",),
+    "views": ("to_tensor",),
     "errors": (
         "AttentDifferNetError",
         "CheckpointError",

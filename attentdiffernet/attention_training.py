@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from .backbone import CHANNELS
 from .config import FlowConfig
-from .data import make_views, random_views, read_image, to_tensor
 from .devices import to_device
 from .features import Progress, no_progress
 from .flow import Whitening, build_flow, negative_log_likelihood
+from .images import read_image
 from .model import AttentDifferNet
-from .synthetic import add_defect, paste_patch
+from .synthetic_defects import add_defect, paste_patch
+from .views import make_views, random_views, to_tensor
 
 STEPS = {"joint": 80, "proxy": 120, "separation": 160}
 LEARNING_RATE = {"joint": 3e-3, "proxy": 3e-3, "separation": 1e-3}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from .errors import AttentDifferNetError
+from .words import input_title
 
 Attention = Literal["none", "se", "cbam"]
 ViewKind = Literal["rotations", "quarter_turns", "flips", "dihedral", "none"]
@@ -16,39 +17,9 @@ AttentionTraining = Literal["untrained", "joint", "proxy", "separation", "separa
 Resize = Literal["squeeze", "keep_aspect"]
 Exposure = Literal["as_is", "standardised"]
 Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mean", "gaussian_full_scale"]
-# Spread of exposure (choice.spread_of_exposure) above which it is standardised; ±15 %, evenly spread, are 0.087.
+# Spread of exposure (input_choice.spread_of_exposure) above which it is standardised; ±15 %, evenly spread, are 0.087.
 UNSTEADY_LIGHT = 0.1
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
-READOUTS: dict[str, str] = {
-    "z2": "mean z² over the views, as in DifferNet",
-    "likelihood": "negative log-likelihood by the flow, averaged over the views (an extension)",
-    "z2_of_mean": "z² of the features averaged over the views (an extension)",
-    "gaussian": "squared Mahalanobis distance, averaged over the views (a baseline without flow)",
-    "gaussian_of_mean": "squared Mahalanobis distance of the features averaged over the views (a baseline without "
-    "flow)",
-    "gaussian_full_scale": "squared Mahalanobis distance of the full scale's features, averaged over the views (a "
-    "baseline without flow)",
-}
-
-
-def input_title(views: str, resize: str, exposure: str = "as_is") -> str:
-    """`quarter turns`, or `flips, aspect kept, exposure standardised`."""
-    parts = [views.replace("_", " ")]
-    parts += ["aspect kept"] * (resize == "keep_aspect") + ["exposure standardised"] * (exposure == "standardised")
-    return ", ".join(parts)
-
-
-VARIANT_TITLES: dict[str, str] = {
-    "none": "DifferNet",
-    "se": "AttentDifferNet (SE)",
-    "cbam": "AttentDifferNet (CBAM)",
-}
-METHOD_TITLES: dict[str, str] = {
-    "grad-cam": "Grad-CAM",
-    "attention": "Attention",
-    "gradient": "Gradient map",
-    "spatial-gate": "Spatial gate",
-}
 
 
 @dataclass(frozen=True)
@@ -237,7 +208,7 @@ class ModelConfig(Config):
         slowly on features of another size: variants would be compared by their size.
     views: the copies of an image that are scored: `rotations` by any angle (DifferNet), `quarter_turns` (4), `flips`
         (4: none, both, left-right, top-bottom), `dihedral` (8: quarter turns and their mirror images), or `none` (1).
-        Which kind suits depends on the category (choice.choose); with flips and dihedral a mirrored part counts as
+        Which kind suits depends on the category (`input_choice`); with flips and dihedral a mirrored part counts as
         normal.
     readout: how the score of an image is read off the features of its views (READOUTS).
     image_size: side of the square network input in px; the scales are image_size / 2**i for i < n_scales.
@@ -291,7 +262,7 @@ class ModelConfig(Config):
 class TrainingConfig(Config):
     """How a flow is fitted. Epochs are fixed in advance, never chosen on test images.
 
-    recipe: `fast` fits to features computed once; `paper` is DifferNet's own procedure (reference.py).
+    recipe: `fast` fits to features computed once; `paper` is DifferNet's own procedure (paper_recipe.py).
     views_per_image: copies of each training image; with `fast` their features are computed once and reused, with
         `paper` they are new ones in each epoch.
     batch_size: feature rows (views) per optimiser step.
@@ -351,7 +322,7 @@ class ScoringConfig(Config):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named set of options. choose: whether views and readout are chosen for the category (choice.choose)."""
+    """A named set of options. choose: whether views and readout are chosen for the category (input_choice.choose)."""
 
     flow: FlowConfig
     readout: Readout

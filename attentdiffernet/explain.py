@@ -14,13 +14,15 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
+from .category import InspectionDataset, InspectionImage
 from .config import ModelConfig
-from .data import InspectionDataset, InspectionImage, even_angles, make_views, read_image, read_mask
 from .devices import to_device
 from .errors import DatasetError
 from .flow import negative_log_likelihood
-from .localisation import excess, localise
+from .images import read_image, read_mask
 from .model import AttentDifferNet
+from .study.maps import excess, localise
+from .views import even_angles, make_views
 
 if TYPE_CHECKING:
     from .checkpoint import Detector
@@ -203,7 +205,7 @@ def images_with_masks(dataset: InspectionDataset, limit: int | None = None) -> l
         if image.label and dataset.mask_path(image):
             found.setdefault(image.defect, []).append(image)
     if not found:
-        raise DatasetError(f"{dataset.root} has no masks ground_truth/DEFECT/NAME_mask.png of its test images")
+        raise DatasetError(f"{dataset.root} has no masks of its test images, such as ground_truth/DEFECT/NAME_mask.png")
     return [image for images in found.values() for image in images[:limit]]
 
 

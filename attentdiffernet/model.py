@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from .backbone import CHANNELS, AlexNetFeatures, load_weights
 from .config import ModelConfig
-from .data import even_views, standardise_exposure, to_tensor
 from .flow import Whitening, build_flow, negative_log_likelihood
+from .views import even_views, standardise_exposure, to_tensor
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -59,6 +59,13 @@ class AttentDifferNet(nn.Module):
         """(H, W, 3) uint8 -> what the views are made of: (3, S, S), or (3, h, w) with `resize="keep_aspect"`."""
         keep = self.config.resize == "keep_aspect"
         return self.exposed(to_tensor(image, self.config.image_size, self.config.least_side if keep else None))
+
+    @property
+    def input_key(self) -> tuple[int, str, str, int]:
+        """Models of equal key `prepare` an image in the same way."""
+        config = self.config
+        least_side = config.least_side if config.resize == "keep_aspect" else 0
+        return config.image_size, config.resize, config.exposure, least_side
 
     def exposed(self, images: Tensor) -> Tensor:
         """Images (..., 3, H, W) in [0, 1] in the configured exposure: the last step of `prepare`."""

@@ -11,20 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import reference
+from . import paper_recipe
 from .attention_training import fit_attention
+from .category import InspectionImage
 from .checkpoint import Calibration, DataCard, Detector
 from .config import FEATURE_DEVIATION, AttentionConfig, ModelConfig, ScoringConfig, TrainingConfig
-from .data import InspectionImage, read_image
 from .devices import find_device, to_device
 from .errors import AttentDifferNetError, DatasetError
 from .explain import explain, methods_of
 from .features import FeatureExtractor, Progress, no_progress
 from .flow import negative_log_likelihood
+from .images import read_image
 from .model import AttentDifferNet
 from .scoring import group_ends
-from .statistics import BEYOND_STANDARD_ERROR, auroc, beats, conformal_threshold
-from .synthetic import DefectTest
+from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats, conformal_threshold
+from .synthetic_defects import DefectTest
 
 MIN_IMAGES = 5  # fewer leave nothing to hold out for a threshold
 JUDGED_IMAGES, JUDGED_DEFECTS = 32, 3  # held-out normals, at most, and synthetic defects in each
@@ -82,11 +83,11 @@ def train(
     model = AttentDifferNet(model_config, config.seed).eval().to(device)
     paths = [image.path for image in fit]
     attention = model_config.attention
-    with_the_flow = config.recipe == "paper" and reference.trains_attention(model_config)
+    with_the_flow = config.recipe == "paper" and paper_recipe.trains_attention(model_config)
     if attention.gates and attention.training != "untrained" and not with_the_flow:
         fit_attention(model, paths, config.seed, progress)
     if config.recipe == "paper":
-        reference.fit(model, paths, config, progress, after_epoch=partial(after_epoch, model))
+        paper_recipe.fit(model, paths, config, progress, after_epoch=partial(after_epoch, model))
     else:
 
         def views_of(model: AttentDifferNet) -> Tensor:

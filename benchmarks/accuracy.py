@@ -26,10 +26,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from attentdiffernet import reference  # noqa: E402
-from attentdiffernet.choice import exposure_for, spread_of_exposure  # noqa: E402
+from attentdiffernet import paper_recipe  # noqa: E402
+from attentdiffernet.category import InspectionDataset  # noqa: E402
 from attentdiffernet.config import (  # noqa: E402
-    READOUTS,
     RECIPES,
     Exposure,
     ModelConfig,
@@ -37,13 +36,15 @@ from attentdiffernet.config import (  # noqa: E402
     TrainingConfig,
     ViewKind,
 )
-from attentdiffernet.data import FEW_VIEWS, InspectionDataset, make_views  # noqa: E402
 from attentdiffernet.features import FeatureExtractor, default_cache  # noqa: E402
+from attentdiffernet.input_choice import exposure_for, spread_of_exposure  # noqa: E402
 from attentdiffernet.model import AttentDifferNet  # noqa: E402
-from attentdiffernet.results import read_published  # noqa: E402
 from attentdiffernet.scoring import group_ends  # noqa: E402
-from attentdiffernet.statistics import auroc_interval  # noqa: E402
+from attentdiffernet.study.records import read_published  # noqa: E402
+from attentdiffernet.study.statistics import auroc_interval  # noqa: E402
 from attentdiffernet.training import fit_flow, fit_gaussian, split_normals  # noqa: E402
+from attentdiffernet.views import FEW_VIEWS, make_views  # noqa: E402
+from attentdiffernet.words import READOUTS  # noqa: E402
 
 OUT = ROOT / "benchmarks" / "accuracy.csv"
 COLOURS = {
@@ -136,10 +137,10 @@ def measure_paper(name: str, epochs: int) -> list[dict[str, object]]:
     model = AttentDifferNet(ModelConfig(weights=weights, flow=recipe.flow, readout=recipe.readout), config.seed).eval()
     model.backbone.to(memory_format=torch.contiguous_format)
     start = time.perf_counter()
-    reference.fit(model, [image.path for image in fit], config, lambda *told: print(*told, flush=True))
+    paper_recipe.fit(model, [image.path for image in fit], config, lambda *told: print(*told, flush=True))
     seconds = time.perf_counter() - start
     paths = [image.path for image in dataset.test]
-    scores = reference.Scores(paths, model.config.image_size, config.data_seed, PAPER_VIEWS)(model)
+    scores = paper_recipe.Scores(paths, model.config.image_size, config.data_seed, PAPER_VIEWS)(model)
     interval = auroc_interval([image.label for image in dataset.test], scores)
     row = {"category": name, "exposure": "as_is", "views": "paper"}
     row |= {"train_views": config.views_per_image, "score_views": PAPER_VIEWS}

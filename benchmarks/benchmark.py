@@ -30,15 +30,17 @@ from torch import nn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from attentdiffernet import choice, reference, training  # noqa: E402
+from attentdiffernet import input_choice, paper_recipe, training  # noqa: E402
 from attentdiffernet.backbone import imagenet_at_hand  # noqa: E402
+from attentdiffernet.category import InspectionDataset, InspectionImage  # noqa: E402
 from attentdiffernet.checkpoint import DataCard, Detector  # noqa: E402
 from attentdiffernet.config import RECIPES, ModelConfig  # noqa: E402
-from attentdiffernet.data import InspectionDataset, InspectionImage, make_views, read_image  # noqa: E402
 from attentdiffernet.datasets.sample import write as draw_sample  # noqa: E402
 from attentdiffernet.grid import cpu_name  # noqa: E402
+from attentdiffernet.images import read_image  # noqa: E402
 from attentdiffernet.model import AttentDifferNet, Precision  # noqa: E402
 from attentdiffernet.scoring import faster_precision, score_image, score_until_settled  # noqa: E402
+from attentdiffernet.views import make_views  # noqa: E402
 from demo import service  # noqa: E402
 
 OUT = ROOT / "benchmarks"
@@ -99,7 +101,7 @@ def train_fast(images: Sequence[InspectionImage], weights: str, cache: Path) -> 
     """A calibrated detector by the recipe `fast`, everything included, and the seconds of each stage."""
     recipe, clock = RECIPES["fast"], Stages()
     model_config, config, scoring = ModelConfig(flow=recipe.flow, weights=weights), recipe.training, recipe.scoring
-    chosen = choice.choose(images, model_config, config, cache, clock)
+    chosen = input_choice.choose(images, model_config, config, cache, clock)
     detector = training.train(images, *chosen.applied(model_config, config, scoring), CARD, cache, clock)
     return detector, clock.seconds
 
@@ -154,7 +156,7 @@ def scoring(detector: Detector, paper: AttentDifferNet, paths: Sequence[Path]) -
             return model.prepare(read_image(path))
 
         if k % 4 == 0:
-            slow.append(seconds(lambda: reference.Scores([path], paper.config.image_size, 0)(paper)))  # noqa: B023  called at once
+            slow.append(seconds(lambda: paper_recipe.Scores([path], paper.config.image_size, 0)(paper)))  # noqa: B023  called at once
         all_views.append(seconds(lambda: score_image(model, image(), calibration.n_views)))
         start = time.perf_counter()
         taken.append(score_until_settled(model, calibration, image()).n_views)
@@ -274,7 +276,7 @@ def main() -> None:
         def paper_slice() -> None:
             model = paper_model(weights)
             start = time.perf_counter()
-            steps = reference.fit(model, paths, recipe, enough=lambda elapsed: elapsed > PAPER_SLICE_S)
+            steps = paper_recipe.fit(model, paths, recipe, enough=lambda elapsed: elapsed > PAPER_SLICE_S)
             images = steps * (recipe.batch_size // recipe.views_per_image)
             costs.append((time.perf_counter() - start) / images)
             print(f"paper: {costs[-1]:.3f} s per image and epoch ({steps} steps)", flush=True)

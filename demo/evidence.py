@@ -19,14 +19,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from attentdiffernet import localisation, results, statistics
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.datasets import CARDS
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import ResultsError
 from attentdiffernet.figures import Curve, interval_text, roc_figure
-from attentdiffernet.statistics import AurocInterval, Difference, OperatingPoint
+from attentdiffernet.study import maps as localisation
+from attentdiffernet.study import records as results
+from attentdiffernet.study import statistics
+from attentdiffernet.study.statistics import AurocInterval, Difference, OperatingPoint
+from attentdiffernet.words import VARIANT_TITLES
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path(os.environ.get("ATTENTDIFFERNET_MODELS") or ROOT / "models")

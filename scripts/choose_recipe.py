@@ -15,14 +15,17 @@ from typing import cast
 import numpy as np
 import torch
 
-from attentdiffernet.config import READOUTS, FlowConfig, ModelConfig, Readout, TrainingConfig, ViewKind
-from attentdiffernet.data import InspectionDataset, read_image, to_tensor
+from attentdiffernet.category import InspectionDataset
+from attentdiffernet.config import FlowConfig, ModelConfig, Readout, TrainingConfig, ViewKind
 from attentdiffernet.features import FeatureExtractor, default_cache
 from attentdiffernet.flow import negative_log_likelihood
+from attentdiffernet.images import read_image
 from attentdiffernet.model import AttentDifferNet
-from attentdiffernet.statistics import auroc
-from attentdiffernet.synthetic import add_defect
+from attentdiffernet.study.statistics import auroc
+from attentdiffernet.synthetic_defects import add_defect
 from attentdiffernet.training import fit_flow, fit_gaussian, split_normals
+from attentdiffernet.views import to_tensor
+from attentdiffernet.words import READOUTS
 
 EPOCHS = (15, 30, 60, 120)
 CANDIDATES = [(FlowConfig(4, width), noise) for width, noise in ((64, 0.1), (64, 0.2), (128, 0.1), (128, 0.3))]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attentdiffernet import results
-from attentdiffernet.config import METHOD_TITLES
 from attentdiffernet.grid import made_by
-from attentdiffernet.localisation import maps_table, summary_of_maps
-from attentdiffernet.statistics import Difference, holm
+from attentdiffernet.study import records as results
+from attentdiffernet.study.maps import maps_table, summary_of_maps
+from attentdiffernet.study.statistics import Difference, holm
+from attentdiffernet.words import METHOD_TITLES
 from demo.evidence import (
     LEFT_AT_ONE,
     Contrast,

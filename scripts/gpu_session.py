@@ -126,9 +126,9 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
     import torch
 
     from attentdiffernet import checkpoint
-    from attentdiffernet.data import read_image
     from attentdiffernet.explain import explain, methods_of
     from attentdiffernet.features import FeatureExtractor
+    from attentdiffernet.images import read_image
     from attentdiffernet.scoring import score_images
 
     worst: dict[str, float] = {}
@@ -159,11 +159,11 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
 def _training(device: Any) -> dict[str, Any]:
     """AUROC of the recipe `fast`, four quarter turns, trained on the CPU and on the device; random numbers differ."""
     from attentdiffernet import training
+    from attentdiffernet.category import InspectionDataset
     from attentdiffernet.checkpoint import DataCard
     from attentdiffernet.config import ModelConfig, ScoringConfig, TrainingConfig
-    from attentdiffernet.data import InspectionDataset
     from attentdiffernet.scoring import score_images
-    from attentdiffernet.statistics import auroc
+    from attentdiffernet.study.statistics import auroc
 
     name = CATEGORIES[-1]
     data = InspectionDataset(PACK / "data" / name)
@@ -227,9 +227,9 @@ def _paper_speed(kind: str, device: Any) -> dict[str, float]:
     """Views per second of `paper`: of training, attention with the flow, and of scoring; of full size on a GPU."""
     import torch
 
-    from attentdiffernet import reference
+    from attentdiffernet import paper_recipe
+    from attentdiffernet.category import InspectionDataset
     from attentdiffernet.config import FLOW_SIZES, RECIPES, AttentionConfig, ModelConfig
-    from attentdiffernet.data import InspectionDataset
     from attentdiffernet.model import AttentDifferNet
 
     config = ModelConfig(AttentionConfig(kind, training="joint"), FLOW_SIZES["paper"], readout="z2")
@@ -244,8 +244,8 @@ def _paper_speed(kind: str, device: Any) -> dict[str, float]:
         marks.append(time.perf_counter())
 
     training = dataclasses.replace(RECIPES["paper"].training, epochs=epochs + 1)
-    reference.fit(model, paths[:n], training, after_epoch=mark)
-    scores = reference.Scores(paths[:n], config.image_size, 0)
+    paper_recipe.fit(model, paths[:n], training, after_epoch=mark)
+    scores = paper_recipe.Scores(paths[:n], config.image_size, 0)
 
     def score() -> None:
         scores._features = None  # computed anew
@@ -261,8 +261,8 @@ def _paper_speed(kind: str, device: Any) -> dict[str, float]:
 
 def _fast_speed(device: Any) -> dict[str, float]:
     """Images per second of `score_images`, decoding included, compact flow, on 4 and 8 views; bfloat16 as well."""
+    from attentdiffernet.category import InspectionDataset
     from attentdiffernet.config import ModelConfig
-    from attentdiffernet.data import InspectionDataset
     from attentdiffernet.model import AttentDifferNet
     from attentdiffernet.scoring import score_images
 
@@ -287,7 +287,7 @@ def runs() -> None:
         share_cores,
         split_done,
     )
-    from attentdiffernet.statistics import auroc
+    from attentdiffernet.study.statistics import auroc
 
     folder, jobs = Path(tempfile.mkdtemp()) / "results", int(os.environ.get("JOBS", "3"))
     tasks = read_grid(ROOT / os.environ.get("GRID", "grids/paper.toml"), categories=CATEGORIES)
@@ -323,8 +323,8 @@ def runs() -> None:
 
 def _least_seconds(task: Any) -> float:
     """What a run takes by itself at the speed that was measured; 0 where none was."""
-    from attentdiffernet.data import InspectionDataset
-    from attentdiffernet.selection import evaluated_epochs
+    from attentdiffernet.best_on_test import evaluated_epochs
+    from attentdiffernet.category import InspectionDataset
 
     with contextlib.suppress(OSError, ValueError, KeyError):
         rates = json.loads((OUT / "gpu_speed.json").read_text())[f"paper_{task.model.attention.kind}"]
@@ -351,7 +351,7 @@ def _tar(folder: Path, target: Path) -> None:
 
 def merge(archive: str, results_dir: str = str(ROOT / "results")) -> None:
     """Adds the runs of a results.tar.gz to a results folder; a run that is there is replaced."""
-    from attentdiffernet import results
+    from attentdiffernet.study import records as results
 
     with tempfile.TemporaryDirectory() as place:
         with tarfile.open(archive) as tar:

@@ -15,7 +15,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from attentdiffernet.config import VARIANT_TITLES, input_title  # noqa: E402
+from attentdiffernet.words import VARIANT_TITLES, input_title  # noqa: E402
 from demo.evidence import category_title, contrasts, grouped, measured  # noqa: E402
 from scripts.evidence_page import options, page  # noqa: E402
 

@@ -8,9 +8,11 @@ import torch
 
 from attentdiffernet import attention_training
 from attentdiffernet.attention_training import COLLAPSE, ReadByNeed, fit_attention
+from attentdiffernet.category import InspectionDataset
 from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig
-from attentdiffernet.data import InspectionDataset, read_image, to_tensor
+from attentdiffernet.images import read_image
 from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.views import to_tensor
 
 FLOW = FlowConfig(n_blocks=1, hidden_width=8, hidden_layers=1)
 OBJECTIVES = ["joint", "proxy", "separation"]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from attentdiffernet import choice
-from attentdiffernet.choice import choose, spread_of_exposure
+from attentdiffernet import input_choice as choice
+from attentdiffernet.category import InspectionImage
 from attentdiffernet.config import (
     UNSTEADY_LIGHT,
     AttentionConfig,
@@ -17,8 +17,9 @@ from attentdiffernet.config import (
     ScoringConfig,
     TrainingConfig,
 )
-from attentdiffernet.data import FEW_VIEWS, InspectionImage
 from attentdiffernet.errors import DatasetError
+from attentdiffernet.input_choice import choose, spread_of_exposure
+from attentdiffernet.views import FEW_VIEWS
 
 FLOW = FlowConfig(n_blocks=1, hidden_width=8, hidden_layers=1)
 CONFIG = TrainingConfig(epochs=1, calibration_fraction=0.4)

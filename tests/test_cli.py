@@ -16,9 +16,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from attentdiffernet import checkpoint, cli, results
+from attentdiffernet import checkpoint, cli
 from attentdiffernet.backbone import load_weights
-from attentdiffernet.data import read_image
+from attentdiffernet.images import read_image
+from attentdiffernet.study import records as results
 
 ROOT = Path(__file__).parents[1]
 DATASETS = ["datasets list", "datasets info", "datasets prepare", "datasets sample"]
@@ -285,7 +286,7 @@ def test_localise_needs_masks(run, model_dir, category, tmp_path):
     data = shutil.copytree(category, tmp_path / "sample" / "wafer")
     shutil.rmtree(data / "ground_truth")
     code, _, errors = run("localise", model_dir, data, "--results", tmp_path)
-    assert code == 2 and "has no masks ground_truth/DEFECT/NAME_mask.png" in errors
+    assert code == 2 and "has no masks" in errors
     assert not (tmp_path / "maps").exists()
 
 

@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attentdiffernet import checkpoint, results
-from attentdiffernet.config import VARIANT_TITLES
+from attentdiffernet import checkpoint
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import DatasetError, ResultsError
-from attentdiffernet.statistics import auroc, delong_test_of_means, percentile_among
+from attentdiffernet.study import records as results
+from attentdiffernet.study.statistics import auroc, delong_test_of_means, percentile_among
+from attentdiffernet.words import VARIANT_TITLES
 from demo import evidence
 from demo.dashboard import parts
 

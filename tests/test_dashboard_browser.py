@@ -24,8 +24,8 @@ from PIL import Image
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect, sync_playwright
 
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.datasets.sample import file_of
+from attentdiffernet.words import VARIANT_TITLES
 from demo import evidence
 
 CHROMIUM = shutil.which("chromium")

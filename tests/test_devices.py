@@ -9,14 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from attentdiffernet import attention_training, features, reference, training
+from attentdiffernet import attention_training, features, paper_recipe, training
+from attentdiffernet.category import InspectionDataset
 from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig, TrainingConfig
-from attentdiffernet.data import FEW_VIEWS, InspectionDataset, even_angles, make_views
 from attentdiffernet.devices import find_device, read_behind
 from attentdiffernet.errors import AttentDifferNetError, ImageError
 from attentdiffernet.features import FeatureExtractor, Pace
 from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.scoring import score_files, score_images
+from attentdiffernet.views import FEW_VIEWS, even_angles, make_views
 
 # -- which device
 
@@ -97,7 +98,7 @@ def test_the_papers_recipe_fits_without_waiting(on_meta, category):
     for parameter in model.flow.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     paths = [image.path for image in InspectionDataset(category).train[:3]]
-    assert reference.fit(model, paths, TrainingConfig(recipe="paper", epochs=2, views_per_image=1)) == 2
+    assert paper_recipe.fit(model, paths, TrainingConfig(recipe="paper", epochs=2, views_per_image=1)) == 2
 
 
 def test_attention_is_trained_without_waiting(category, monkeypatch):

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attentdiffernet import results
 from attentdiffernet.grid import Engine, Outcome, read_grid, run_grid
-from attentdiffernet.statistics import delong_test, holm, mean_interval
+from attentdiffernet.study import records as results
+from attentdiffernet.study.statistics import delong_test, holm, mean_interval
 from demo import evidence
 from scripts import write_tables
 from scripts.evidence_page import page

@@ -11,10 +11,12 @@ from PIL import Image
 
 from attentdiffernet import features as module
 from attentdiffernet.backbone import load_weights
-from attentdiffernet.data import InspectionDataset, even_angles, make_views, read_image, to_tensor
+from attentdiffernet.category import InspectionDataset
 from attentdiffernet.errors import ImageError
 from attentdiffernet.features import FeatureExtractor, default_cache
+from attentdiffernet.images import read_image
 from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.views import even_angles, make_views, to_tensor
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
 

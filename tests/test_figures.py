@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attentdiffernet import figures as fg
-from attentdiffernet.statistics import auroc_interval, operating_point, roc_curve
+from attentdiffernet.study.statistics import auroc_interval, operating_point, roc_curve
 
 RNG = np.random.default_rng(0)
 LABELS = np.repeat([0, 1], [40, 30])

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from attentdiffernet import checkpoint, results
-from attentdiffernet.data import InspectionDataset
+from attentdiffernet import checkpoint
+from attentdiffernet.best_on_test import BestOnTest, evaluated_epochs
+from attentdiffernet.category import InspectionDataset
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.features import FeatureExtractor
 from attentdiffernet.grid import (
@@ -32,8 +33,8 @@ from attentdiffernet.grid import (
     share_cores,
     split_done,
 )
-from attentdiffernet.selection import BestOnTest, evaluated_epochs
-from attentdiffernet.statistics import auroc
+from attentdiffernet.study import records as results
+from attentdiffernet.study.statistics import auroc
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 600  # seconds, for a machine that others use too
@@ -283,7 +284,7 @@ FIVE = TINY.replace("epochs = 1", "epochs = 5")
 
 
 def test_each_run_has_a_second_one_that_is_the_best_on_test(file, tmp_path, monkeypatch):
-    monkeypatch.setattr("attentdiffernet.selection.EVALUATIONS", 3)
+    monkeypatch.setattr("attentdiffernet.best_on_test.EVALUATIONS", 3)
     (task,) = read_grid(file(BEST.replace("[0, 1]", "[0]").replace('["none"]', '["se"]'), FIVE))
     assert Task.from_json(task.to_json()) == task and task.runs == ["sample-wafer-se-random-s0", f"{task.run}-best"]
     looked = []

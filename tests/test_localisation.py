@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attentdiffernet import results
 from attentdiffernet.errors import ResultsError
-from attentdiffernet.localisation import (
+from attentdiffernet.study import records as results
+from attentdiffernet.study.maps import (
     SUMMARY_COLUMNS,
     Localisation,
     energy_difference_text,

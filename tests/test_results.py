@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attentdiffernet import results
 from attentdiffernet.errors import ResultsError
-from attentdiffernet.statistics import auroc_interval
+from attentdiffernet.study import records as results
+from attentdiffernet.study.statistics import auroc_interval
 
 COMMITTED = Path(__file__).parent.parent / "results"
 RUN = results.Run(
@@ -172,7 +172,7 @@ def test_runs_are_added_and_replaced(tmp_path):
 
 APPEND = """
 import dataclasses, sys
-from attentdiffernet import results
+from attentdiffernet.study import records as results
 run = results.Run("r", "d", "c", "none", 0, "random", "", 1, "last", 1, "", "here")
 for n in range(20):
     results.append_run(sys.argv[1], dataclasses.replace(run, run=f"{sys.argv[2]}-{n}"))
@@ -301,7 +301,7 @@ def test_published_averages_are_the_means_of_their_categories():
 
 def test_right_of_the_bar_is_free_of_torch_and_quick_to_import():
     code = (
-        "import sys, attentdiffernet.statistics, attentdiffernet.results, attentdiffernet.figures\n"
+        "import sys, attentdiffernet.study.statistics, attentdiffernet.study.records, attentdiffernet.figures\n"
         "print(sorted({'torch', 'plotly', 'matplotlib', 'sklearn', 'scipy.stats'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Truths about `attentdiffernet.statistics`: hand-worked examples, brute force, exact combinatorics, simulation."""
+"""Truths about `study.statistics`: hand-worked examples, brute force, exact combinatorics, simulation."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from attentdiffernet import statistics as st
+from attentdiffernet.study import statistics as st
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1])
 SCORES = np.array([1.0, 2.0, 3.0, 4.0, 2.0, 5.0, 3.5])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attentdiffernet.synthetic import AREA, add_defect, paste_patch
+from attentdiffernet.synthetic_defects import AREA, add_defect, paste_patch
 
 
 def noise(seed, size=64):

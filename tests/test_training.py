@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from attentdiffernet import attention_training, training
+from attentdiffernet.category import InspectionDataset, InspectionImage
 from attentdiffernet.checkpoint import DataCard, load, save
 from attentdiffernet.config import (
     FEATURE_DEVIATION,
@@ -17,13 +18,14 @@ from attentdiffernet.config import (
     ScoringConfig,
     TrainingConfig,
 )
-from attentdiffernet.data import InspectionDataset, InspectionImage, even_angles, make_views, read_image, to_tensor
 from attentdiffernet.datasets.sample import draw
 from attentdiffernet.errors import AttentDifferNetError, DatasetError, ImageError
 from attentdiffernet.explain import explain, methods_of
 from attentdiffernet.features import FeatureExtractor
+from attentdiffernet.images import read_image
 from attentdiffernet.scoring import score_images
-from attentdiffernet.statistics import auroc, conformal_threshold
+from attentdiffernet.study.statistics import auroc, conformal_threshold
+from attentdiffernet.views import even_angles, make_views, to_tensor
 
 FLOW = FlowConfig(n_blocks=2, hidden_width=16, hidden_layers=1)
 CONFIG = TrainingConfig(epochs=3, views_per_image=2, batch_size=8, learning_rate=2e-3, calibration_fraction=0.25)

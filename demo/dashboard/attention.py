@@ -6,9 +6,9 @@ import math
 import numpy as np
 import streamlit as st
 
-from attentdiffernet import localisation
-from attentdiffernet.config import METHOD_TITLES
 from attentdiffernet.figures import colour_bar, gate_figure, heat_picture, overlay, pixels
+from attentdiffernet.study import maps as localisation
+from attentdiffernet.words import METHOD_TITLES
 from demo import evidence, service
 from demo.dashboard import parts
 

@@ -24,7 +24,7 @@ EXPLAINED = {
 @st.cache_data(max_entries=400, show_spinner=False)  # some 50 kB each
 def thumbnail(key: str, image: str) -> bytes | None:
     """A small PNG of a test image, or None where it is not at hand."""
-    from attentdiffernet.data import read_image
+    from attentdiffernet.images import read_image
 
     file = evidence.image_file(key, image)
     if file is None:

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from attentdiffernet.figures import histogram_figure, roc_figure
-from attentdiffernet.statistics import OperatingPoint
+from attentdiffernet.study.statistics import OperatingPoint
 from demo import evidence
 from demo.dashboard import parts
 from demo.evidence import Measured

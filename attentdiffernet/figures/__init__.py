@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from .statistics import AurocInterval, auroc_interval, operating_point, percentile_among, roc_band, roc_curve
+from ..study.statistics import AurocInterval, auroc_interval, operating_point, percentile_among, roc_band, roc_curve
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

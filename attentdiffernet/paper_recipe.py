@@ -27,11 +27,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .config import ModelConfig, TrainingConfig
-from .data import IMAGENET_MEAN, IMAGENET_STD, read_image
 from .devices import to_device
 from .features import ON_CPU, ON_GPU, FeatureExtractor, Progress, ahead, no_progress
 from .flow import negative_log_likelihood
+from .images import read_image
 from .model import AttentDifferNet
+from .views import IMAGENET_MEAN, IMAGENET_STD
 
 SCORED_VIEWS = 64
 SCORED_AT_ONCE = {"cpu": 16, "cuda": 512}  # views; a GPU is busy with more of them

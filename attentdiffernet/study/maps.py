@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from .config import METHOD_TITLES, VARIANT_TITLES
-from .results import MAP_KINDS, RUN_COLUMNS, TARGETS, Run, map_files, read_maps
+from ..words import METHOD_TITLES, VARIANT_TITLES
+from .records import MAP_KINDS, RUN_COLUMNS, TARGETS, Run, map_files, read_maps
 from .statistics import Estimate, bootstrap_ratio, rate_interval
 
 TIE = 1e-6  # of the maximum: less is rounding

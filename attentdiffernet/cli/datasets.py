@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import CARDS, FOLDER, DatasetCard
-from .prepare import Options, card_of
-from .prepare import prepare as make
+from ..datasets import CARDS, FOLDER, DatasetCard
+from ..datasets.prepare import Options, card_of
+from ..datasets.prepare import prepare as make
 
 app = typer.Typer(help="Data sets: what they are, and how to get them.", no_args_is_help=True)
 
@@ -108,7 +108,7 @@ def prepare(
     half category behind, and the same command goes on where it stopped.
     Example: attentdiffernet datasets prepare mvtec_ad mvtec_anomaly_detection.tar.xz --category bottle
     """
-    from ..cli import bars
+    from . import bars
 
     card = card_of(name)
     out = out or Path("data") / ("own" if name == "folder" else name)
@@ -144,8 +144,8 @@ def sample(
 
     Example: attentdiffernet datasets sample --out data/sample
     """
-    from ..cli import bars
-    from .sample import write
+    from ..datasets.sample import write
+    from . import bars
 
     with bars() as progress:
         write(out, seed=seed, progress=lambda done, total: progress("drawing images", done, total))

@@ -39,9 +39,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import results
-from .config import FLOW_SIZES, AttentionConfig, ModelConfig, ScoringConfig, TrainingConfig
-from .errors import AttentDifferNetError
+from ..config import FLOW_SIZES, AttentionConfig, ModelConfig, ScoringConfig, TrainingConfig
+from ..errors import AttentDifferNetError
+from ..study import records as results
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ class Task:
 
     @property
     def chooses(self) -> bool:
-        """Whether views and readout are chosen for the category (choice.choose), and not all given."""
+        """Whether views and readout are chosen for the category (input_choice.choose), and not all given."""
         return self.training.recipe == "fast" and not {"views", "resize", "exposure", "readout"} <= set(self.fixed)
 
     @property
@@ -131,7 +131,7 @@ class Outcome:
 
     best_epoch, best_scores: of the run that is the best on test images, where the task asks for it. cost: seconds,
     views and machine, as in RUN.json. strength, judged: of attention, as of AttentionConfig. spread: of the features,
-    where attention was trained with the flow, as of `reference.spread`.
+    where attention was trained with the flow, as of `paper_recipe.spread`.
     """
 
     scores: list[tuple[str, str, int, float]] | None = None
@@ -355,12 +355,12 @@ def _row(task: Task, outcome: Outcome, commit: str, best: bool = False) -> resul
 def execute(task: Task) -> Outcome:
     """Trains, keeps the model where asked, and scores the test images. Never raises: a failed run is an outcome."""
     try:
-        from . import checkpoint, choice, reference, scoring, training
-        from .data import InspectionDataset
-        from .datasets import CARDS, DatasetCard
-        from .devices import find_device
-        from .features import FeatureExtractor, default_cache
-        from .selection import BestOnTest
+        from .. import checkpoint, input_choice, paper_recipe, scoring, training
+        from ..best_on_test import BestOnTest
+        from ..category import InspectionDataset
+        from ..datasets import CARDS, DatasetCard
+        from ..devices import find_device
+        from ..features import FeatureExtractor, default_cache
 
         dataset = InspectionDataset(task.folder)
         images, device = dataset.test, find_device(task.device)  # refused before hours of training
@@ -380,11 +380,13 @@ def execute(task: Task) -> Outcome:
         seconds: dict[str, float] = {}
         with _timed(seconds, "choosing_s"):
             if task.chooses:
-                found = choice.choose(dataset.train, task.model, task.training, cache, fixed=task.fixed)
+                found = input_choice.choose(dataset.train, task.model, task.training, cache, fixed=task.fixed)
                 configs = found.applied(*configs, task.fixed)
         as_published = None
         if published:
-            as_published = reference.Scores(paths, task.model.image_size, task.training.data_seed, task.scoring.n_views)
+            as_published = paper_recipe.Scores(
+                paths, task.model.image_size, task.training.data_seed, task.scoring.n_views
+            )
         looks = BestOnTest(images, task.training.epochs, configs[2].n_views, cache, as_published)
         best = looks if task.best_on_test else None
         with _timed(seconds, "training_s"):
@@ -414,9 +416,9 @@ def execute(task: Task) -> Outcome:
             outcome = dataclasses.replace(outcome, best_epoch=epoch, best_scores=rows(best_scores))
         cost = {name: round(value, 2) for name, value in seconds.items()}
         views = FeatureExtractor.views_computed - before
-        if published and reference.trains_attention(model):
+        if published and paper_recipe.trains_attention(model):
             fitted, _ = training.split_normals(dataset.train, task.training)
-            spread = reference.spread(detector.model, [image.path for image in fitted])
+            spread = paper_recipe.spread(detector.model, [image.path for image in fitted])
             outcome = dataclasses.replace(outcome, spread=spread)
         return dataclasses.replace(outcome, cost=cost | {"views_computed": views} | _machine(device))
     except (AttentDifferNetError, OSError) as error:
@@ -473,7 +475,7 @@ def local_processes(jobs: int, threads: int) -> Iterator[Engine]:
 
     def run(task: Task) -> Outcome:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.grid"],
+            [sys.executable, "-m", f"{__package__}"],
             stdin=subprocess.PIPE,  # held open: it ends the child when this process is gone
             stdout=subprocess.PIPE,
             env=os.environ | numbers,
@@ -620,7 +622,3 @@ def _written(task: Task, outcome: Outcome, commit: str) -> Outcome:
     except (AttentDifferNetError, OSError) as error:
         return Outcome(error=f"its scores could not be written: {error}")
     return outcome
-
-
-if __name__ == "__main__":
-    _child()

@@ -18,14 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from .datasets.cli import app as datasets
-from .errors import AttentDifferNetError
-from .features import Progress, default_cache
+from ..errors import AttentDifferNetError
+from ..features import Progress, default_cache
+from .datasets import app as datasets
 
 if TYPE_CHECKING:
-    from .checkpoint import Detector
-    from .choice import Choice
-    from .results import Run
+    from ..checkpoint import Detector
+    from ..input_choice import Choice
+    from ..study.records import Run
 
 app = typer.Typer(
     help="Is this part anomalous, and where does the model look? DifferNet and its attention variants, trained on "
@@ -150,12 +150,12 @@ def train(
 
     Example: attentdiffernet train data/mvtec_ad/bottle --variant se --out models/bottle-se
     """
-    from . import checkpoint
-    from . import training as trainer
-    from .choice import choose
-    from .config import FLOW_SIZES, RECIPES, AttentionConfig, ModelConfig, ScoringConfig
-    from .data import InspectionDataset
-    from .datasets import CARDS, DatasetCard
+    from .. import checkpoint
+    from .. import training as trainer
+    from ..category import InspectionDataset
+    from ..config import FLOW_SIZES, RECIPES, AttentionConfig, ModelConfig, ScoringConfig
+    from ..datasets import CARDS, DatasetCard
+    from ..input_choice import choose
 
     dataset = InspectionDataset(category)
     base = RECIPES[recipe.value]
@@ -237,9 +237,10 @@ def evaluate(
     """
     import pandas as pd
 
-    from . import checkpoint, scoring, statistics
-    from .data import InspectionDataset
-    from .results import append_run, score_path, write_scores
+    from .. import checkpoint, scoring
+    from ..category import InspectionDataset
+    from ..study import statistics
+    from ..study.records import append_run, score_path, write_scores
 
     if (out is None) == (results is None):
         raise AttentDifferNetError("evaluate needs either --out SCORES.csv or --results FOLDER")
@@ -316,11 +317,11 @@ def score(
     is refused.
     Example: attentdiffernet score models/bottle-se photographs/ --out scores.csv
     """
-    from . import checkpoint
-    from .data import find_images
-    from .errors import ImageError
-    from .score_log import Made, open_log
-    from .scoring import MAX_VIEWS, faster_precision, score_files
+    from .. import checkpoint
+    from ..errors import ImageError
+    from ..images import find_images
+    from ..score_log import Made, open_log
+    from ..scoring import MAX_VIEWS, faster_precision, score_files
 
     files = find_images(paths)
     detector = checkpoint.load(model_dir, device=device)
@@ -368,11 +369,11 @@ def explain(
     import numpy as np
     from PIL import Image
 
-    from . import checkpoint
-    from .data import read_image
-    from .explain import explain as make_map
-    from .explain import methods_of, relative_heat, what_it_shows
-    from .figures import overlay
+    from .. import checkpoint
+    from ..explain import explain as make_map
+    from ..explain import methods_of, relative_heat, what_it_shows
+    from ..figures import overlay
+    from ..images import read_image
 
     if out.suffix.lower() != ".png":
         raise AttentDifferNetError(f"The map is written as PNG; --out must end in .png, got {out}")
@@ -414,11 +415,11 @@ def localise(
     """
     import pandas as pd
 
-    from . import checkpoint
-    from .data import InspectionDataset
-    from .explain import images_with_masks, measure_maps
-    from .localisation import energy_difference_text, energy_text, hit_difference_text, hit_text, summary_of_maps
-    from .results import map_path, write_maps
+    from .. import checkpoint
+    from ..category import InspectionDataset
+    from ..explain import images_with_masks, measure_maps
+    from ..study.maps import energy_difference_text, energy_text, hit_difference_text, hit_text, summary_of_maps
+    from ..study.records import map_path, write_maps
 
     dataset = InspectionDataset(category)
     images = images_with_masks(dataset, limit)
@@ -459,7 +460,7 @@ def summarise(
 
     Example: attentdiffernet summarise results
     """
-    from .results import summarise as rebuild
+    from ..study.records import summarise as rebuild
 
     summary = rebuild(results)
     typer.echo(f"{len(summary)} runs summarised in {results / 'summary.csv'}")
@@ -493,9 +494,9 @@ def grid(
     What is done is skipped; stopped in the middle, even killed, the same command goes on. A run that fails is told at
     the end, the others go on, and the exit code is 1. Example: attentdiffernet grid grids/sample.toml --jobs 4
     """
-    from .grid import Outcome, Task, local_processes, ray_cluster, read_grid, run_grid, share_cores, split_done
-    from .results import summarise as rebuild
-    from .statistics import auroc
+    from ..grid import Outcome, Task, local_processes, ray_cluster, read_grid, run_grid, share_cores, split_done
+    from ..study.records import summarise as rebuild
+    from ..study.statistics import auroc
 
     tasks = [dataclasses.replace(task, device=device) for task in read_grid(file, categories=category or ())]
     done, other, to_do = split_done(tasks)
@@ -543,7 +544,7 @@ def grid(
 
 def _run_of(detector: "Detector", category: str, name: str | None, n_views: int) -> "Run":
     """The row of a run that is made with this model, under this or its usual name."""
-    from .results import LAST, Run
+    from ..study.records import LAST, Run
 
     config = detector.model.config
     usual = (
@@ -570,7 +571,7 @@ def _run_of(detector: "Detector", category: str, name: str | None, n_views: int)
 
 def _told(choice: "Choice") -> str:
     """What was chosen, and on what figures."""
-    from .config import input_title
+    from ..words import input_title
 
     def table(rates: dict[str, float]) -> str:
         return ", ".join(f"{name} {100 * rate:.1f}" for name, rate in sorted(rates.items(), key=lambda x: -x[1]))
@@ -589,8 +590,8 @@ def _told(choice: "Choice") -> str:
 
 def _views(detector: "Detector", asked: int | None) -> int:
     """As many views as the threshold was set for, unless asked otherwise: then a warning, for it fits no longer."""
-    from .config import ScoringConfig
-    from .data import possible_views
+    from ..config import ScoringConfig
+    from ..views import possible_views
 
     calibrated = detector.calibration.n_views
     if asked is None:
@@ -669,7 +670,3 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("Stopped.")
         sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

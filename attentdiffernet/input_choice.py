@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .category import InspectionImage
 from .config import (
     UNSTEADY_LIGHT,
     UPRIGHT,
@@ -42,14 +43,15 @@ from .config import (
     TrainingConfig,
     ViewKind,
 )
-from .data import FEW_VIEWS, InspectionImage, read_image
 from .devices import find_device, to_device
 from .features import FeatureExtractor, Progress, no_progress
+from .images import read_image
 from .model import AttentDifferNet
 from .scoring import running_score
-from .statistics import BEYOND_STANDARD_ERROR, auroc, beats
-from .synthetic import DefectTest
+from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
+from .synthetic_defects import DefectTest
 from .training import fit_flow, fit_gaussian, split_normals
+from .views import FEW_VIEWS
 
 FITTED_IMAGES, HELD_OUT_IMAGES = 64, 32  # at most: the rule must cost little beside the training
 DEFECTS = 2  # synthetic, of each normal held out

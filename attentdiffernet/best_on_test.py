@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .category import InspectionImage
 from .checkpoint import round_as_stored
-from .data import InspectionImage
 from .features import FeatureExtractor
 from .model import AttentDifferNet
-from .statistics import auroc
+from .study.statistics import auroc
 
 EVALUATIONS = 24  # as in DifferNet's reference code
 

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data import input_shape, read_image, to_tensor
+from .images import read_image
 from .model import AttentDifferNet
+from .views import input_shape, to_tensor
 
 
 class Images(Protocol):

@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from attentdiffernet import reference
+from attentdiffernet import paper_recipe
+from attentdiffernet.category import InspectionDataset
 from attentdiffernet.checkpoint import round_as_stored
 from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig, TrainingConfig
-from attentdiffernet.data import IMAGENET_MEAN, IMAGENET_STD, InspectionDataset
 from attentdiffernet.features import FeatureExtractor
 from attentdiffernet.grid import execute, read_grid
 from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.views import IMAGENET_MEAN, IMAGENET_STD
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = TrainingConfig(recipe="paper", epochs=2, views_per_image=2, batch_size=8, feature_noise=0.0)
@@ -41,7 +42,7 @@ def test_copies_are_turned_as_pillow_turns_them():
     rng = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (2, 100, 100, 3), generator=rng, dtype=torch.uint8)
     of, degrees = torch.tensor([0, 1] * 4), torch.tensor([0.0, 90.0, 180.0, -90.0, 33.3, -171.7, 5.01, 120.0])
-    copies = reference.rotated_copies(pixels, of, degrees)
+    copies = paper_recipe.rotated_copies(pixels, of, degrees)
     assert copies.is_contiguous(memory_format=torch.channels_last)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     for k, copied in enumerate(((copies * std + mean) * 255).round().byte()):
@@ -51,15 +52,17 @@ def test_copies_are_turned_as_pillow_turns_them():
 
 
 def test_features_are_the_models(model, paths):
-    views = reference.rotated_copies(reference.read_pixels(paths[:2], 63), torch.arange(2), torch.tensor([10.0, 50.0]))
-    torch.testing.assert_close(reference.features_of(model(), views), model().features(views))
+    views = paper_recipe.rotated_copies(
+        paper_recipe.read_pixels(paths[:2], 63), torch.arange(2), torch.tensor([10.0, 50.0])
+    )
+    torch.testing.assert_close(paper_recipe.features_of(model(), views), model().features(views))
 
 
 @pytest.mark.parametrize(("kind", "training"), [("none", "joint"), ("cbam", "untrained"), ("cbam", "joint")])
 def test_attention_is_fitted_with_the_flow_where_asked(kind, training, model, paths):
     before = model(kind, training)
     after = copy.deepcopy(before)
-    assert reference.fit(after, paths, CONFIG) == 4
+    assert paper_recipe.fit(after, paths, CONFIG) == 4
     changed = {name for name, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
     assert any(name.startswith("flow.") for name in changed)
     moved = {name.split(".")[2] for name in changed if name.startswith("backbone.")}
@@ -69,13 +72,13 @@ def test_attention_is_fitted_with_the_flow_where_asked(kind, training, model, pa
 
 def test_a_score_depends_on_the_image_and_the_seed_alone(model, paths):
     fitted = model("none")
-    all_of = reference.Scores(paths, 63, seed=0, n_views=5)
+    all_of = paper_recipe.Scores(paths, 63, seed=0, n_views=5)
     before = FeatureExtractor.views_computed
     scores = all_of(fitted)
     assert all_of(fitted) == scores and FeatureExtractor.views_computed - before == 5 * len(paths), "frozen: once"
-    assert reference.Scores(paths[:2:-1], 63, seed=0, n_views=5)(fitted) == pytest.approx(scores[:2:-1], rel=1e-5)
-    assert reference.Scores(paths, 63, seed=1, n_views=5)(fitted) != pytest.approx(scores, rel=1e-4)
-    views = reference.rotated_copies(all_of.pixels, torch.zeros(5, dtype=torch.long), all_of.degrees[0])
+    assert paper_recipe.Scores(paths[:2:-1], 63, seed=0, n_views=5)(fitted) == pytest.approx(scores[:2:-1], rel=1e-5)
+    assert paper_recipe.Scores(paths, 63, seed=1, n_views=5)(fitted) != pytest.approx(scores, rel=1e-4)
+    views = paper_recipe.rotated_copies(all_of.pixels, torch.zeros(5, dtype=torch.long), all_of.degrees[0])
     with torch.no_grad():
         z, _ = fitted(views)
     assert scores[0] == pytest.approx(float(z.square().mean()), rel=1e-5)
@@ -83,13 +86,13 @@ def test_a_score_depends_on_the_image_and_the_seed_alone(model, paths):
 
 def test_features_of_a_backbone_that_is_trained_are_computed_anew_and_their_spread_is_told(model, paths):
     gated = model()
-    scores = reference.Scores(paths, 63, seed=0, n_views=2)
+    scores = paper_recipe.Scores(paths, 63, seed=0, n_views=2)
     first = scores(gated)
-    assert reference.spread(gated, paths) == pytest.approx(1)
+    assert paper_recipe.spread(gated, paths) == pytest.approx(1)
     with torch.no_grad():
         for block in gated.backbone.attention_blocks().values():
             block.channel.excite.bias.fill_(-1)
-    assert scores(gated) != pytest.approx(first, rel=1e-4) and reference.spread(gated, paths) < 0.5
+    assert scores(gated) != pytest.approx(first, rel=1e-4) and paper_recipe.spread(gated, paths) < 0.5
 
 
 def test_rounding_on_the_device_is_that_of_a_checkpoint(model, paths):

@@ -1,0 +1,5 @@
+"""`python -m attentdiffernet.cli`."""
+
+from . import main
+
+main()

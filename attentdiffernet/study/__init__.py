@@ -1,0 +1,1 @@
+"""What score files alone tell: runs, statistics, comparisons, maps, failures, tables. No torch."""
