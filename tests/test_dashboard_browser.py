@@ -28,6 +28,8 @@ from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.words import VARIANT_TITLES
 from demo import evidence
 
+pytestmark = [pytest.mark.browser, pytest.mark.process]
+
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None and "CI" not in os.environ:
     pytest.skip("chromium is not installed (apt-get install chromium)", allow_module_level=True)

@@ -16,6 +16,8 @@ from demo import evidence
 from scripts import write_tables
 from scripts.evidence_page import page
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).resolve().parent.parent
 GRID = """
 results = "../results"

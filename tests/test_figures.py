@@ -11,6 +11,8 @@ import pytest
 from attentdiffernet import figures as fg
 from attentdiffernet.study.statistics import auroc_interval, operating_point, roc_curve
 
+pytestmark = pytest.mark.quick
+
 RNG = np.random.default_rng(0)
 LABELS = np.repeat([0, 1], [40, 30])
 SCORES = RNG.gamma(3, 0.3, size=70) * (1 + LABELS)

@@ -24,6 +24,8 @@ from attentdiffernet.study.maps import (
 )
 from scripts.evidence_page import maps_against_differnet, maps_in_short, raw_beside_differnet
 
+pytestmark = pytest.mark.quick
+
 LEFT = np.array([[True, False], [True, False]])
 
 
