@@ -108,10 +108,8 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "method"])
 def test_a_page_without_anything_tells_what_to_do(visit, page, monkeypatch, tmp_path):
-    from demo import service
-
     monkeypatch.setattr(evidence, "RESULTS", tmp_path)
-    monkeypatch.setattr(service, "MODELS", tmp_path)
+    monkeypatch.setattr(evidence, "MODELS", tmp_path)
     at = visit(page)
     command = "attentdiffernet evaluate" if page in ("overview", "roc", "failures") else "attentdiffernet train"
     assert command in at.info[0].value
@@ -420,10 +418,8 @@ def test_a_broken_file_spoils_no_figure(visit):
 @pytest.fixture
 def maps(monkeypatch, tmp_path, detector):
     """A tiny model to open the page with, and results without maps yet: the folder of the results."""
-    from demo import service
-
     checkpoint.save(detector("se"), tmp_path / "models" / KEY / "se")
-    monkeypatch.setattr(service, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(evidence, "MODELS", tmp_path / "models")
     monkeypatch.setattr(evidence, "RESULTS", tmp_path / "results")
     return tmp_path / "results"
 
@@ -467,13 +463,13 @@ def test_maps_against_masks_stand_below_the_maps(visit, maps):
 
 
 def test_a_map_that_cannot_be_seen_is_told_of():
-    from demo.service import Heat
+    from demo.service.comparison import Heat
 
     heights = {"none": 10.0, "se": 1.0, "cbam": -0.5}  # log2: 1,024 and 2 times what normals reach, and less than that
     heat = {variant: np.full((2, 2), height, np.float32) for variant, height in heights.items()}
     notes = Heat("grad-cam", heat, dict.fromkeys(heights, "A map."), (0.0, 10.0)).notes
     assert notes == {
         "none": "A map.",
-        "se": "A map. Hardly seen on this scale: the highest place reaches 2.0 × what held-out normals do.",
+        "se": "A map. Hardly visible on this scale: its maximum is 2.0 × what held-out normals reach.",
         "cbam": "A map. No place here exceeds what held-out normals reach.",
     }

@@ -11,7 +11,9 @@ from attentdiffernet.checkpoint import Calibration
 from attentdiffernet.explain import explain, methods_of, relative_heat
 from attentdiffernet.scoring import score_image
 from attentdiffernet.study.statistics import percentile_among
-from demo import service
+from demo import evidence
+from demo.service import catalogue
+from demo.service.comparison import compare, heat_of
 
 KEY = "sample/wafer"
 
@@ -38,13 +40,10 @@ def shipped(monkeypatch, tmp_path, small, detector):
                 early_ratio={"1": 3.0, "2": 2.0},
             )
             checkpoint.save(detector(model=model, calibration=calibration), tmp_path / KEY / variant)
-        monkeypatch.setattr(service, "MODELS", tmp_path)
-        service.detector.cache_clear()
-        return service.detectors(KEY)
+        monkeypatch.setattr(evidence, "MODELS", tmp_path)
+        return catalogue.detectors(KEY)
 
-    yield build
-    service.detector.cache_clear()
-    service._comparisons.clear()
+    return build
 
 
 def png(pixels):
@@ -55,7 +54,7 @@ def png(pixels):
 
 def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(shipped, pixels):
     models = shipped(none={}, se={"resize": "keep_aspect"}, cbam={"exposure": "standardised", "image_size": 96})
-    *_, comparison = service.compare(png(pixels), KEY, "gradient", "part.png")
+    *_, comparison = compare(png(pixels), KEY, "gradient", "part.png")
     assert list(comparison.verdicts) == ["none", "se", "cbam"]
     maps = {}
     for variant, found in models.items():
@@ -64,7 +63,7 @@ def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(shi
         assert comparison.verdicts[variant].score == pytest.approx(expected, rel=1e-5), variant
         maps[variant] = explain(found.model, alone, "gradient")
     expected, scale = relative_heat(maps, dict.fromkeys(maps, 0.5))
-    _, heat = service.heat_of(png(pixels), KEY, "gradient")
+    _, heat = heat_of(png(pixels), KEY, "gradient")
     assert comparison.heat.scale == heat.scale == pytest.approx(scale, rel=1e-4)
     for variant in models:
         np.testing.assert_allclose(comparison.heat.heat[variant], expected[variant], rtol=1e-3)
@@ -73,7 +72,7 @@ def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(shi
 
 def test_a_provisional_percentile_belongs_to_the_score_that_is_shown(shipped, pixels):
     models = shipped(none={})
-    steps = [comparison.verdicts["none"] for comparison in service.compare(png(pixels), KEY, "gradient", "part.png")]
+    steps = [comparison.verdicts["none"] for comparison in compare(png(pixels), KEY, "gradient", "part.png")]
     assert [(v.n_views, v.provisional) for v in steps] == [(2, True), (4, False), (4, False)]
     model = models["none"].model
     raw = score_image(model, model.prepare(pixels), 2)
