@@ -48,7 +48,7 @@ from attentdiffernet.figures import (
 )
 from attentdiffernet.images import IMAGE_SUFFIXES, read_image
 from attentdiffernet.model import AttentDifferNet
-from attentdiffernet.scoring import RunningScore, score_progressively
+from attentdiffernet.scoring import RunningScore, prepared, score_progressively
 from attentdiffernet.study.statistics import percentile_among
 from attentdiffernet.views import even_angles, make_views
 
@@ -274,10 +274,11 @@ def compare(
     wanted = ScoringConfig(n_views or max(d.calibration.n_views for d in models.values())).n_views
     image = _shown(full)
     entry = (hashlib.sha256(full.tobytes() + repr(full.shape).encode()).hexdigest(), key, wanted)
-    tensor = next(iter(models.values())).model.prepare(full)
+    networks = {variant: found.model for variant, found in models.items()}
+    images = prepared(networks, full)
     with _compute:
         running = _comparisons.get(entry, {})
-    steps = iter(()) if running else score_progressively({v: d.model for v, d in models.items()}, tensor, wanted)
+    steps = iter(()) if running else score_progressively(networks, images, wanted)
     while True:
         with _compute:  # taken anew for each group of views: a visitor who leaves in between holds nobody up
             step = next(steps, None)
@@ -290,7 +291,7 @@ def compare(
         _comparisons.move_to_end(entry)
         while len(_comparisons) > MAX_COMPARISONS:
             _comparisons.popitem(last=False)
-        heat = _heat(models, tensor, method)
+        heat = _heat(models, images, method)
     yield Comparison(name, info, image, _verdicts(models, running, wanted), heat)
 
 
@@ -299,13 +300,13 @@ def heat_of(source: str | Path | BinaryIO, key: str, method: str, name: str | No
     check_method(method)
     models = detectors(key)
     full = read_image(source, name)
-    tensor = next(iter(models.values())).model.prepare(full)
+    images = prepared({variant: found.model for variant, found in models.items()}, full)
     with _compute:
-        return _shown(full), _heat(models, tensor, method)
+        return _shown(full), _heat(models, images, method)
 
 
-def _heat(models: dict[str, Detector], tensor: Tensor, method: str) -> Heat:
-    maps = {v: explain(d.model, tensor, method) for v, d in models.items() if method in methods_of(d.model.config)}
+def _heat(models: dict[str, Detector], images: dict[str, Tensor], method: str) -> Heat:
+    maps = {v: explain(d.model, images[v], method) for v, d in models.items() if method in methods_of(d.model.config)}
     references = {v: models[v].map_reference(method) for v in maps}
     heat, scale = relative_heat(maps, references)
     return Heat(method, heat, {v: what_it_shows(method, models[v].model.config) for v in maps}, scale)
@@ -330,16 +331,17 @@ def _verdicts(models: dict[str, Detector], running: dict[str, RunningScore], wan
     for variant, score in running.items():
         found = models[variant]
         calibration = found.calibration
+        expected = calibration.expected(score.value, score.n_views)  # an average of fewer views lies farther out
         verdicts[variant] = Verdict(
             variant=variant,
             title=found.title,
-            score=calibration.expected(score.value, score.n_views),
-            standard_error=score.standard_error,
+            score=expected,
+            standard_error=calibration.expected(score.standard_error, score.n_views),
             n_views=score.n_views,
             n_views_wanted=len(found.model.views(wanted)),  # of some kinds of views there are few
             threshold=calibration.threshold,
             false_positive_rate=calibration.false_positive_rate,
-            percentile=percentile_among(calibration.scores, score.value),
+            percentile=percentile_among(calibration.scores, expected),
             calibration_scores=calibration.scores,
             choices=found.model.config.attention.choices,
         )
