@@ -29,7 +29,7 @@ from PIL import Image
 
 from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.figures import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
+from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
 
 from . import service
 from .service import Comparison, Verdict
@@ -621,7 +621,7 @@ def _roc(tab: gr.Tab) -> None:
         return {plot: found.figure(), tables: roc_tables(found)}
 
     def enter(key: str | None) -> Update:
-        keys = service.roc_categories()
+        keys = service.measured_categories()
         if not keys:
             none = "<p>No results are shipped yet: <code>make results</code> builds them from score files.</p>"
             return {choice: gr.Dropdown(visible=False), plot: None, tables: none}

@@ -1,7 +1,7 @@
 """One call per user action, for every face: typed results, user-facing texts, a bounded cache of models.
 
 Knows nothing of Gradio or Streamlit. What a visitor can mend is raised as AttentDifferNetError with a sentence for
-them. What score files alone tell is in `evidence`, which needs no torch.
+them. What score files alone tell is in `attentdiffernet.study`, and where things lie in `shipped`: both need no torch.
 """
 
 import csv
@@ -25,7 +25,7 @@ from attentdiffernet import checkpoint
 from attentdiffernet.backbone import imagenet_at_hand, load_weights
 from attentdiffernet.checkpoint import Detector
 from attentdiffernet.config import METHOD_TITLES, VARIANT_TITLES, ScoringConfig
-from attentdiffernet.datasets import CARDS
+from attentdiffernet.datasets import CARDS, category_title
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.explain import (
@@ -37,23 +37,19 @@ from attentdiffernet.explain import (
     relative_heat,
     what_it_shows,
 )
-from attentdiffernet.figures import (
-    INK,
-    GridRow,
-    colour_bar,
-    overlay,
-    percentile_svg,
-    pixels,
-    qualitative_grid,
-)
+from attentdiffernet.figures.overlay import colour_bar, overlay, pixels
+from attentdiffernet.figures.palette import INK
+from attentdiffernet.figures.print import GridRow, qualitative_grid
+from attentdiffernet.figures.screen import percentile_svg
 from attentdiffernet.images import IMAGE_SUFFIXES, read_image
 from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.scoring import RunningScore, prepared, score_progressively
 from attentdiffernet.study.statistics import percentile_among
 from attentdiffernet.views import even_angles, make_views
 
-from . import evidence
-from .evidence import MODELS, ROOT, RocPage, RocRow, category_title, roc_categories, roc_page  # noqa: F401
+from . import shipped
+from .roc_page import RocPage, RocRow, roc_page  # noqa: F401
+from .shipped import MODELS, ROOT, measured_categories
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -411,14 +407,14 @@ IMAGE_TYPES = sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 
 def images_to_choose(key: str) -> dict[str, Callable[[], bytes]]:
     """What gives the file of each image of a category, by name: test images where they are at hand, else examples."""
-    if evidence.images_at_hand(key) and key in roc_categories():
-        names = evidence.of_category(key)[0].scores["image"]
+    if shipped.images_at_hand(key) and key in measured_categories():
+        names = shipped.of_category(key)[0].scores["image"]
         return {str(name): partial(_image_file, key, str(name)) for name in names}
     return {path.name: path.read_bytes for path in category(key).examples}
 
 
 def _image_file(key: str, name: str) -> bytes:
-    file = evidence.image_file(key, name)
+    file = shipped.image_file(key, name)
     if file is None:
         raise DatasetError(f"The image {name} of {key} is not at hand")
     return file

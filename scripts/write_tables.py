@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from attentdiffernet.grid import made_by
-from attentdiffernet.study.records import runs_of
 from attentdiffernet.study.readme import generated
+from attentdiffernet.study.records import runs_of
 
 ROOT = Path(__file__).resolve().parent.parent
 

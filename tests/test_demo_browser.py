@@ -181,7 +181,7 @@ def test_roc_curves_are_drawn(visit):
 
     page = visit()
     page.get_by_role("tab", name="ROC curves").click()
-    if service.roc_categories():
+    if service.measured_categories():
         expect(page.locator("#roc-plot .main-svg").first).to_be_visible()
         expect(page.locator("#roc-tables tbody tr").first).to_contain_text("DifferNet")
         expect(page.locator("#roc-tables")).to_contain_text("Published elsewhere")

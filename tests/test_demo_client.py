@@ -139,7 +139,7 @@ def test_nothing_but_two_endpoints_is_offered(client):
 def test_measured_results(client):
     from demo import service
 
-    for key in service.roc_categories()[:1]:
+    for key in service.measured_categories()[:1]:
         runs = client.predict(key, api_name="/roc")["runs"]
         assert [run["auroc"] for run in runs] == [row.auroc for row in service.roc_page(key).rows]
     with pytest.raises(AppError, match="No results of 'sample/teapot'"):

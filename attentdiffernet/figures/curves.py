@@ -4,12 +4,16 @@ import html
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
 from ..study.formats import interval_text
 from ..study.statistics import auroc_interval
 from .palette import DASHES, INK, VARIANT_COLOURS, VARIANT_DASHES
+
+if TYPE_CHECKING:
+    from ..study.comparison import Measured
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,8 @@ def dashes_of(curves: Sequence[Curve]) -> list[str]:
     if len(styles) < 2:
         return [VARIANT_DASHES.get(curve.variant, "longdash") for curve in curves]
     return [list(DASHES)[styles.index(curve.style) % len(DASHES)] for curve in curves]
+
+
+def curve_of(m: "Measured", threshold: float | None = None) -> Curve:
+    """Of a run of the results."""
+    return Curve(m.title, m.run.variant, m.labels, m.values, threshold, str(m.recipe))

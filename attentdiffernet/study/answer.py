@@ -25,7 +25,7 @@ def is_default(run: Run) -> bool:
 
 
 def training_text(m: Measured) -> str:
-    """How attention was made, and what else tells the run from others: `proxy`, `separation, always kept, 90 epochs`."""
+    """How attention was made, and what else tells the run apart: `proxy`, `separation, always kept, 90 epochs`."""
     training = TRAININGS.get(m.run.attention_training, m.run.attention_training)
     return ", ".join(filter(None, (training, str(m.recipe.without("attention_training")))))
 
@@ -75,40 +75,44 @@ def mean_difference(found: Sequence[Contrast]) -> float:
     return float(np.mean([c.test.difference for c in found]))
 
 
-def default_text(found: Sequence[Contrast]) -> str:
-    """The mean of the default recipe and of the ablations, which are never averaged with it."""
+def means_text(found: Sequence[Contrast]) -> str:
+    """The mean of the default recipe, and that of the ablations: the two are never averaged together."""
     default = [c for c in found if is_default(c.group.first.run)]
     ablations = [c for c in found if not is_default(c.group.first.run)]
-    said = [_mean_text("With the default training and placement of the blocks", default)] if default else []
-    said += [_mean_text("With other trainings, places or widths of the blocks (ablations)", ablations)] if ablations else []
+    said = []
+    if default:
+        training = AttentionConfig().training
+        said.append(_mean_text(f"With the default training ({training}), places and width of the blocks", default))
+    if ablations:
+        said.append(_mean_text("With other trainings, places or widths (ablations)", ablations))
     return " ".join(said)
 
 
 def _mean_text(what: str, found: Sequence[Contrast]) -> str:
     one = answer(found)
+    n = counted(len(found), "comparison")
     return (
-        f"{what}, AUROC changes by {points(mean_difference(found))} points on average over "
-        f"{counted(len(found), 'comparison')}: {one.helped} better, {one.harmed} worse, {one.inconclusive} inconclusive."
+        f"{what}, AUROC changes by {points(mean_difference(found))} points on average over {n}: {one.helped} better, "
+        f"{one.harmed} worse, {one.inconclusive} inconclusive."
     )
 
 
 def by_recipe(found: Sequence[Contrast]) -> Table:
-    """A row per recipe, variant and backbone, over the categories; the default recipe first."""
-    rows: dict[tuple[str, str, str], list[Contrast]] = {}
+    """A row per training and placement of the blocks, with the mean over the categories; the default first."""
+    rows: dict[str, list[Contrast]] = {}
     for c in sorted(found, key=lambda c: not is_default(c.group.first.run)):
         m = c.group.first
-        rows.setdefault((training_text(m), variant_title(m.run.variant), m.run.backbone), []).append(c)
-    columns = [Column("Attention"), Column("Variant"), Column("Backbone"), Column("Categories", number=True)]
-    columns += [Column("Mean Δ, points", points, number=True)]
+        rows.setdefault(training_text(m), []).append(c)
+    variants = list(dict.fromkeys(c.group.first.run.variant for c in found))
+    columns = [Column("Attention"), Column("Comparisons", number=True)]
+    columns += [Column(f"{variant_title(v)}: mean Δ, points", points, number=True) for v in variants]
     columns += [Column(title, number=True) for title in ("better", "worse", "inconclusive")]
-    counts = [(answer(some), some) for some in rows.values()]
-    return Table(
-        columns,
-        [
-            [*names, len(some), mean_difference(some), one.helped, one.harmed, one.inconclusive]
-            for names, (one, some) in zip(rows, counts, strict=True)
-        ],
-    )
+    body = []
+    for title, some in rows.items():
+        one, by_variant = answer(some), {v: [c for c in some if c.group.first.run.variant == v] for v in variants}
+        means = [mean_difference(of_one) if of_one else None for of_one in by_variant.values()]
+        body.append([title, len(some), *means, one.helped, one.harmed, one.inconclusive])
+    return Table(columns, body)
 
 
 # -- in a paragraph
@@ -137,7 +141,7 @@ def summary_text(found: Iterable[Measured]) -> str:
         f"A difference counts if p < {SIGNIFICANT} after Holm's correction for the number of tests and, with several "
         "seeds, the interval over seeds excludes 0; all others are inconclusive."
     )
-    return " ".join(filter(None, (f"**{answer(tested)}**", default_text(tested), rule, left_at_one_text(found))))
+    return " ".join(filter(None, (f"**{answer(tested)}**", means_text(tested), rule, left_at_one_text(found))))
 
 
 def contrast_text(c: Contrast) -> str:
@@ -155,30 +159,44 @@ def contrast_text(c: Contrast) -> str:
 # -- beside what the paper states
 
 
-def claim_text(found: Sequence[Contrast], published: pd.DataFrame) -> str:
-    """What the paper states that attention gains, and how many comparisons here reach it.
+def stated_gains(published: pd.DataFrame) -> tuple[str, dict[str, float]]:
+    """The source that states the averages of both DifferNet and AttentDifferNet for the most data sets, and the gain
+    in each; empty where none does."""
+    averages: dict[str, dict[str, dict[str, float]]] = {}  # by source, data set and method
+    for row in published[published["category"] == "average"].to_dict("records"):
+        averages.setdefault(row["source"], {}).setdefault(row["dataset"], {})[row["method"]] = row["auroc"]
+    gains = {
+        source: {
+            dataset: area["AttentDifferNet"] - area["DifferNet"]
+            for dataset, area in by_dataset.items()
+            if {"AttentDifferNet", "DifferNet"} <= set(area)
+        }
+        for source, by_dataset in averages.items()
+    }
+    source = max(gains, key=lambda source: len(gains[source]), default="")
+    return source, gains.get(source, {})
 
-    From the source that states both averages for the most data sets; empty where none does.
-    """
-    averages = published[published["category"] == "average"].pivot_table("auroc", ["source", "dataset"], "method")
-    if not found or not {"DifferNet", "AttentDifferNet"} <= {*averages}:
+
+def claim_text(found: Sequence[Contrast], published: pd.DataFrame) -> str:
+    """What the authors state that attention gains, and how many comparisons here reach it; empty without either."""
+    source, gains = stated_gains(published)
+    if not found or not gains:
         return ""
-    gains = (averages["AttentDifferNet"] - averages["DifferNet"]).dropna()
-    source = gains.groupby("source").size().idxmax()
-    of_source = gains[source]
-    claim = float(of_source.mean())
-    stated = ", ".join(f"{dataset_title(name)} {points(gain)}" for name, gain in of_source.items())
+    claim = float(np.mean(list(gains.values())))
+    stated = ", ".join(f"{dataset_title(name)} {points(gain)}" for name, gain in gains.items())
     below = sum(c.test.high < claim for c in found)
     reached = [c.real for c in found if c.test.difference >= claim]
     no_room = sum(c.test.auroc_b > 1 - claim for c in found)
     return (
-        f"The paper states {100 * claim:+.2f} points on average over its data sets ({stated}; {source}), with its own "
-        f"weights, views and choice of epochs. Here {len(reached)} of {counted(len(found), 'comparison')} reach that, "
-        f"{sum(reached)} of them beyond chance. In {below} the whole interval over test images lies below it. In "
-        f"{no_room} DifferNet is so good that less than that is left to gain ({percent(1 - claim)} % and more)."
+        f"The authors state {100 * claim:+.2f} points on average over {counted(len(gains), 'data set')} ({stated}; "
+        f"{source}), with their own weights, views and choice of epochs. Here {len(reached)} of "
+        f"{counted(len(found), 'comparison')} reach that, {sum(reached)} of them beyond chance. In {below} the whole "
+        f"interval over test images lies below it. In {no_room} DifferNet is above {percent(1 - claim)} %, so that "
+        "less than that is left to gain."
     )
 
 
 def published_text(published: pd.DataFrame) -> str:
     """`DifferNet 97.7 % (DifferNet paper)`, all in a row."""
-    return "; ".join(f"{row.method} {percent(float(row.auroc))} % ({row.source})" for row in published.itertuples())
+    rows = published.to_dict("records")
+    return "; ".join(f"{row['method']} {percent(row['auroc'])} % ({row['source']})" for row in rows)

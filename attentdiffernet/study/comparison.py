@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ class Measured:
     name: unique among the runs of a category, backbone and seed, and the same for all seeds: the variant, with the
     recipe unless it is the first one. recipe: what tells the run from others of its variant (`distinguishing_recipe`).
     delong: AUROC minus DifferNet's (`base_of`), on the same images; base: the scores of that DifferNet. Both are None
-    for DifferNet itself and where it was not measured.
+    for DifferNet itself and where it was not measured. cost: seconds, views and machine; empty where it was not kept.
     """
 
     run: Run
@@ -38,8 +39,8 @@ class Measured:
     interval: AurocInterval
     delong: Difference | None
     base: pd.DataFrame | None = field(compare=False, repr=False)
-    gates: Gates = Gates()
-    options: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
+    gates: Gates
+    cost: dict[str, Any] = field(compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -156,8 +157,8 @@ def _measured(results_dir: Path, _stamp: Stamp) -> tuple[Measured, ...]:
         other = scores[base.run] if base else None
         delong = _delong(run, own, base, other) if base is not None and other is not None else None
         options = read_options(results_dir, run) or {}
-        interval = statistics.auroc_interval(own["label"], own["score"])
-        found.append(Measured(run, name, recipe, own, interval, delong, other, gates_of(options), options))
+        interval, gates = statistics.auroc_interval(own["label"], own["score"]), gates_of(options)
+        found.append(Measured(run, name, recipe, own, interval, delong, other, gates, options.get("cost", {})))
     return tuple(found)
 
 

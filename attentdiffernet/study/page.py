@@ -16,8 +16,8 @@ from .answer import (
     by_recipe,
     claim_text,
     contrast_text,
-    default_text,
     left_at_one_text,
+    means_text,
     method_text,
     published_text,
 )
@@ -33,7 +33,6 @@ from .formats import (
     mean_text,
     p_text,
     percent,
-    points,
     points_range,
     points_text,
 )
@@ -58,14 +57,13 @@ def page(results_dir: Path, commands: Mapping[str, str], benchmarks: Path) -> st
     fair = [m for m in everything if not m.best_on_test]
     groups, found = grouped(fair), all_contrasts(fair)
     published, maps = read_published(results_dir), summary_of_maps(results_dir)
-    costs: Costs = {m.run.run: dict(m.options.get("cost") or {}) for m in fair}
+    costs: Costs = {m.run.run: m.cost for m in fair}
     lines = [
         "## Does attention help?",
         "",
         *in_short(found, fair, best),
         *paragraph(claim_text(found, published)),
         *paragraph(maps_in_short(maps)),
-        *(details("By training and placement of the blocks", by_recipe(found)) if found else []),
         "## By category",
         "",
         *LEGEND,
@@ -99,7 +97,7 @@ def paragraph(text: str) -> Lines:
 
 
 def lines_of(table: Table) -> Lines:
-    return table.markdown().splitlines() + [""]
+    return [*table.markdown().splitlines(), ""]
 
 
 def details(summary: str, table: Table) -> Lines:
@@ -113,11 +111,13 @@ def details(summary: str, table: Table) -> Lines:
 def in_short(found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[str, Measured]) -> Lines:
     drawn = len({m.key for m in fair if m.key.startswith("sample/")})
     categories = counted(len({m.key for m in fair}), "category", "categories")
-    scope = f"Measured: {counted(len(fair), 'run')} in {categories}" + (f", {drawn} of them synthetic." if drawn else ".")
-    lines = [f"**{answer(found)}**", "", scope]
+    scope = f"Measured: {counted(len(fair), 'run')} in {categories}" + (
+        f", {drawn} of them synthetic." if drawn else "."
+    )
+    lines = [f"**{answer(found)}**", ""]
     if not found:
-        return [*lines, ""]
-    lines += [default_text(found), "", *how_it_is_counted(found), ""]
+        return [*lines, scope, ""]
+    lines += [means_text(found), "", *lines_of(by_recipe(found)), f"{scope} {how_it_is_counted(found)}", ""]
     unsure = [c for c in found if c.beyond_chance and not c.real]
     kinds = {
         "Helped": [c for c in found if c.helps],
@@ -130,12 +130,12 @@ def in_short(found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[
     return [*lines, ""]
 
 
-def how_it_is_counted(found: Sequence[Contrast]) -> Lines:
-    return [
+def how_it_is_counted(found: Sequence[Contrast]) -> str:
+    return (
         "A comparison is one variant, training of attention and backbone against DifferNet in one category, over all "
         "seeds. It counts as helped or harmed if p < 0.05 after correction for the number of tests (Holm) and, with "
         f"several seeds, the interval over seeds excludes 0. The other {answer(found).inconclusive} are inconclusive."
-    ]
+    )
 
 
 def caveats(found: Sequence[Contrast]) -> str:
@@ -154,9 +154,10 @@ def best_on_test_text(fair: Sequence[Measured], best: Mapping[str, Measured]) ->
     gains = [best[name].interval.auroc - m.interval.auroc for m in fair if (name := m.run.run + BEST) in best]
     if not gains:
         return "What choosing the epoch on the test images would add was not measured."
+    mean, most = percent(float(np.mean(gains))), percent(max(gains))
     return (
-        f"Choosing the epoch on the test images, as DifferNet's code does, adds {percent(float(np.mean(gains)))} points "
-        f"on average to the same training (at most {percent(max(gains))}, {counted(len(gains), 'run')})."
+        f"Choosing the epoch on the test images, as DifferNet's code does, adds {mean} points on average to the same "
+        f"training (at most {most}, {counted(len(gains), 'run')})."
     )
 
 
@@ -211,16 +212,18 @@ def each_run(runs: list[Measured], best: Mapping[str, Measured], costs: Costs) -
         Column("Cost, s", seconds),
         Column("Commit"),
     ]
-    rows = [
-        [m.run.run, m, m.interval, m.delong, m.delong, m.bootstrap, best.get(m.run.run + BEST), costs[m.run.run], m.run.commit]
-        for m in runs
-    ]  # fmt: skip
+    rows = []
+    for m in runs:
+        tested, beside = [m.delong, m.delong, m.bootstrap], best.get(m.run.run + BEST)
+        rows.append([m.run.run, m, m.interval, *tested, beside, costs[m.run.run], m.run.commit])
     return details(f"{counted(len(rows), 'run')}, each by itself", Table(columns, rows))
 
 
 def made_text(m: Measured) -> str:
     """`60, 8 dihedral, z2_of_mean; gates kept ...`"""
-    how = ", ".join(filter(None, (str(m.run.epochs), f"{m.run.n_views} {m.run.views.replace('_', ' ')}".rstrip(), m.run.readout)))
+    how = ", ".join(
+        filter(None, (str(m.run.epochs), f"{m.run.n_views} {m.run.views.replace('_', ' ')}".rstrip(), m.run.readout))
+    )
     return "; ".join(filter(None, (how, str(m.gates))))
 
 
@@ -236,8 +239,7 @@ def published_here(key: str, published: pd.DataFrame) -> Lines:
     if here.empty:
         return []
     return paragraph(
-        "*Published elsewhere, not measured here* (other weights, views and choice of epochs): "
-        f"{published_text(here)}."
+        f"*Published elsewhere, not measured here* (other weights, views and choice of epochs): {published_text(here)}."
     )
 
 
@@ -284,7 +286,9 @@ def maps_table(rows: pd.DataFrame, target: str) -> Table:
     body = []
     for row in rows.to_dict("records"):
         method = METHOD_TITLES[row["method"]] + (", excess over normals" if row["map"] == "excess" else "")
-        trained = f", attention {row['attention_training']}" if row["attention_training"] not in ("", "untrained") else ""
+        trained = (
+            f", attention {row['attention_training']}" if row["attention_training"] not in ("", "untrained") else ""
+        )
         body.append([
             f"{row['dataset']}/{row['category']}", f"{row['backbone']}, {row['seed']}", method,
             variant_title(row["variant"]) + trained, f"{row['n_images']} ({row['n_empty']})",
@@ -365,9 +369,10 @@ def collapse_of_features(frame: pd.DataFrame) -> Lines:
     ]
     for (name, variant), steps in frame.groupby(["category", "variant"], sort=False):
         first, last = steps.iloc[0], steps.iloc[-1]
+        what = f"{category_title(str(name))}, {variant_title(str(variant))}"
         lines.append(
-            f"- {category_title(name)}, {variant_title(variant)}: {last['spread']:.0%} after {last['step']:.0f} "
-            f"steps (least {steps['spread'].min():.0%}), loss from {first['loss']:.2f} to {last['loss']:.2f}."
+            f"- {what}: {last['spread']:.0%} after {last['step']:.0f} steps (least {steps['spread'].min():.0%}), "
+            f"loss from {first['loss']:.2f} to {last['loss']:.2f}."
         )
     return [*lines, "", "![Spread and loss by step](../benchmarks/collapse.png)", ""]
 
@@ -443,7 +448,8 @@ def repeating(fair: Sequence[Measured], commands: Mapping[str, str]) -> Lines:
         Column("Categories", ", ".join),
     ]
     rows = [
-        [command, commit, len(runs), sorted({m.key for m in runs})] for (command, commit), runs in sorted(places.items())
+        [command, commit, len(runs), sorted({m.key for m in runs})]
+        for (command, commit), runs in sorted(places.items())
     ]
     return [
         "## How to repeat it",

@@ -169,7 +169,7 @@ def readouts_table(frame: pd.DataFrame) -> str:
     rows = []
     for (category, exposure, views, n), some in frame.groupby(recipe, sort=False):
         by_name = {row.readout: row for row in some.itertuples()}
-        title = f"{input_title(views, 'squeeze', exposure)} ({n}, {some['score_views'].iloc[0]})"
+        title = f"{input_title(str(views), 'squeeze', str(exposure))} ({n}, {some['score_views'].iloc[0]})"
         rows.append([category, title, *(by_name[name] for name in readouts)])
     return (
         f"{Table(columns, rows).markdown()}\n"

@@ -318,8 +318,8 @@ class Gates:
         """Empty where nothing was decided."""
         if self.with_gates is None or self.without is None:
             return "" if self.kept else "gates left at 1"
-        said = "gates kept" if self.kept else "gates left at 1"
-        return f"{said} (AUROC on synthetic defects {self.with_gates:.1%} with, {self.without:.1%} without)"
+        said, areas = "gates kept" if self.kept else "gates left at 1", (100 * self.with_gates, 100 * self.without)
+        return "{} (AUROC on synthetic defects {:.1f} % with, {:.1f} % without)".format(said, *areas)
 
 
 def gates_of(options: dict[str, Any]) -> Gates:

@@ -1,4 +1,4 @@
-"""A run, as one row of runs.csv: what was trained and how; which runs belong together, and in which order they stand."""
+"""A run, as one row of runs.csv: what was trained and how; its recipe, its order, and the run to compare it with."""
 
 import dataclasses
 import re
@@ -78,7 +78,7 @@ RECIPE_COLUMNS = [
     for name in RUN_COLUMNS
     if name not in ("run", "dataset", "category", "variant", "seed", "backbone", "commit", "source")
 ]
-OUTCOMES = ("epochs", "selection")  # of a run that is best on test: not part of its recipe, seeds differ in them
+OUTCOMES = ("epochs", "selection")  # found, not chosen, in a run that is best on test: no part of its recipe
 PHRASES = {"attention_training": "attention {}", "epochs": "{} epochs", "selection": "selection {}"}
 PHRASES |= {"n_views": "{} views"}
 
@@ -115,8 +115,8 @@ class Recipe:
 
 
 def recipe_of(run: Run, columns: Iterable[str] = RECIPE_COLUMNS) -> Recipe:
-    """The recipe of a run in these columns."""
-    kept = [name for name in columns if not (run.best_on_test and name in OUTCOMES)]
+    """The recipe of a run in these columns; that it is best on test is said by its own label."""
+    kept = [name for name in columns if not (run.best_on_test and name == "selection")]
     return Recipe(tuple((name, getattr(run, name)) for name in kept), best_on_test=run.best_on_test)
 
 
@@ -134,7 +134,8 @@ def distinguishing_recipe(run: Run, runs: Iterable[Run]) -> Recipe:
         groups = [alike] if name == "attention_training" else by_seed
         return any(len({getattr(r, name) for r in group}) > 1 for group in groups)
 
-    columns = [name for name in RECIPE_COLUMNS if differs(name)]
+    chosen = OUTCOMES if run.best_on_test else ()
+    columns = [name for name in RECIPE_COLUMNS if name not in chosen and differs(name)]
     recipe = recipe_of(run, columns)
     if sum(r.seed == run.seed and recipe_of(r, columns) == recipe for r in alike) > 1:
         return dataclasses.replace(recipe, run=run.run)
@@ -145,7 +146,7 @@ def distinguishing_recipe(run: Run, runs: Iterable[Run]) -> Recipe:
 
 
 def rank(run: Run) -> tuple[Any, ...]:
-    """Sorts runs by category, backbone (those of shipped models first), selection, seed and variant (baselines last)."""
+    """Sorts by category, backbone (those of shipped models first), selection, seed and variant (baselines last)."""
     variants = list(VARIANT_TITLES)
     variant = variants.index(run.variant) if run.variant in variants else len(variants)
     backbone = BACKBONES.index(run.backbone) if run.backbone in BACKBONES else len(BACKBONES)
@@ -155,7 +156,8 @@ def rank(run: Run) -> tuple[Any, ...]:
 def base_of(run: Run, runs: Iterable[Run]) -> Run | None:
     """The run of DifferNet to compare with; None for DifferNet itself and where there is none.
 
-    It has the same backbone and seed, and both or neither are best on test. Of several, the one most alike in its recipe.
+    It has the same backbone and seed, and both or neither are best on test. Of several, the one with the most similar
+    recipe.
     """
     if run.variant == "none":
         return None

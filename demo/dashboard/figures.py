@@ -8,7 +8,8 @@ from pathlib import PurePath
 import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
-from demo import evidence, service
+from attentdiffernet.study.runs import variant_title
+from demo import service
 from demo.dashboard import parts
 from demo.service import Comparison
 
@@ -69,7 +70,7 @@ ready = parts.usable_categories()
 one, two, three = st.columns([3, 4, 3])
 with one:
     key = parts.category(list(ready))
-variants = {v: evidence.variant_title(v) for v in service.detectors(key)}
+variants = {v: variant_title(v) for v in service.detectors(key)}
 with two:
     columns = parts.several("Variants", variants, "columns", list(variants))
 with three:
