@@ -29,7 +29,6 @@ sys.path.insert(0, str(ROOT))
 from attentdiffernet import paper_recipe  # noqa: E402
 from attentdiffernet.category import InspectionDataset  # noqa: E402
 from attentdiffernet.config import (  # noqa: E402
-    READOUTS,
     RECIPES,
     Exposure,
     ModelConfig,
@@ -45,6 +44,7 @@ from attentdiffernet.study.records import read_published  # noqa: E402
 from attentdiffernet.study.statistics import auroc_interval  # noqa: E402
 from attentdiffernet.training import fit_flow, fit_gaussian, split_normals  # noqa: E402
 from attentdiffernet.views import FEW_VIEWS, make_views  # noqa: E402
+from attentdiffernet.words import READOUTS  # noqa: E402
 
 OUT = ROOT / "benchmarks" / "accuracy.csv"
 COLOURS = {

@@ -24,7 +24,7 @@ from torch import Tensor
 from attentdiffernet import checkpoint
 from attentdiffernet.backbone import imagenet_at_hand, load_weights
 from attentdiffernet.checkpoint import Detector
-from attentdiffernet.config import METHOD_TITLES, VARIANT_TITLES, ScoringConfig
+from attentdiffernet.config import ScoringConfig
 from attentdiffernet.datasets import CARDS, category_title
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.errors import DatasetError
@@ -46,6 +46,7 @@ from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.scoring import RunningScore, prepared, score_progressively
 from attentdiffernet.study.statistics import percentile_among
 from attentdiffernet.views import even_angles, make_views
+from attentdiffernet.words import METHOD_TITLES, VARIANT_TITLES
 
 from . import shipped
 from .roc_page import RocPage, RocRow, roc_page  # noqa: F401

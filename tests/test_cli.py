@@ -286,7 +286,7 @@ def test_localise_needs_masks(run, model_dir, category, tmp_path):
     data = shutil.copytree(category, tmp_path / "sample" / "wafer")
     shutil.rmtree(data / "ground_truth")
     code, _, errors = run("localise", model_dir, data, "--results", tmp_path)
-    assert code == 2 and "has no masks ground_truth/DEFECT/NAME_mask.png" in errors
+    assert code == 2 and "has no masks" in errors
     assert not (tmp_path / "maps").exists()
 
 

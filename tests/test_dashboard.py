@@ -14,7 +14,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from attentdiffernet import checkpoint
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import DatasetError, ResultsError
 from attentdiffernet.study import records as results
@@ -23,6 +22,7 @@ from attentdiffernet.study.failures import failures
 from attentdiffernet.study.formats import interval_text, p_text
 from attentdiffernet.study.statistics import auroc, delong_test_of_means, percentile_among
 from attentdiffernet.study.tables import overview_frame, overview_text
+from attentdiffernet.words import VARIANT_TITLES
 from demo import shipped
 from demo.dashboard import parts
 from demo.roc_page import roc_page
@@ -229,7 +229,7 @@ def test_the_overview_shows_mean_spread_and_every_seed(visit, repeated):
             continue
         own, others = [m.values for m in group.runs], [m.base["score"] for m in group.runs]
         p_value = delong_test_of_means(group.first.labels, own, others).p_value
-        assert group.difference_text.endswith(p_text(p_value, 'p'))
+        assert group.difference_text.endswith(p_text(p_value, "p"))
         assert p_text(p_value) in overview_text(group.runs, "markdown")
 
 
@@ -304,9 +304,9 @@ def test_a_threshold_sets_the_others_to_the_same_share_of_normals(visit):
 
 def test_a_shipped_threshold_is_that_of_the_model(visit):
     at = visit("roc", category=KEY, by="shipped")
-    shipped = {m.run.variant: t for m in runs().values() if (t := shipped.shipped_threshold(m))}
-    assert list(shipped) == list(VARIANT_TITLES)
-    for variant, found in shipped.items():
+    thresholds = {m.run.variant: t for m in runs().values() if (t := shipped.shipped_threshold(m))}
+    assert list(thresholds) == list(VARIANT_TITLES)
+    for variant, found in thresholds.items():
         config = json.loads((shipped.MODELS / KEY / variant / "config.json").read_text())
         assert found.threshold == config["calibration"]["threshold"]
         assert f"threshold {config['calibration']['threshold']:.4g}" in html(at)

@@ -24,12 +24,12 @@ from PIL import Image
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect, sync_playwright
 
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.datasets import category_title
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.study.comparison import grouped, without_best_on_test
 from attentdiffernet.study.failures import failures
 from attentdiffernet.study.tables import overview_text
+from attentdiffernet.words import VARIANT_TITLES
 from demo import shipped
 
 CHROMIUM = shutil.which("chromium")

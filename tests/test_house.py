@@ -36,7 +36,7 @@ def test_the_library_never_imports_upward(path):
 
 
 def test_right_of_the_bar_there_is_no_torch():
-    modules = ["figures", "config", "errors", "datasets", "images", "category", "study"]
+    modules = ["figures", "config", "errors", "files", "words", "datasets", "images", "category", "study"]
     modules += [f"study.{path.stem}" for path in (ROOT / "attentdiffernet" / "study").glob("[a-z]*.py")]
     modules += [f"datasets.{name}" for name in ("sample", "archives", "layouts", "pickles", "wafer", "prepare")]
     loads = "; ".join(f"import attentdiffernet.{name}" for name in modules)

@@ -223,8 +223,8 @@ def test_write_refuses_a_file(tmp_path):
 
 
 def test_write_sweeps_what_a_killed_run_left(tmp_path):
-    for name, age in (("old", 7200), ("young", 60)):
-        (tmp_path / f"{sample.PARTIAL}{name}/wafer").mkdir(parents=True)
-        os.utime(tmp_path / f"{sample.PARTIAL}{name}", (time.time() - age,) * 2)
+    for name, age in (("0123abcd", 7200), ("4567abcd", 60)):
+        (tmp_path / f".gear.{name}.new/train").mkdir(parents=True)
+        os.utime(tmp_path / f".gear.{name}.new", (time.time() - age,) * 2)
     write(tmp_path, ["wafer"], 1, 0, 0)
-    assert {path.name for path in tmp_path.iterdir()} == {"wafer", f"{sample.PARTIAL}young"}
+    assert {path.name for path in tmp_path.iterdir()} == {"wafer", ".gear.4567abcd.new"}

@@ -8,7 +8,6 @@ import torch
 
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.checkpoint import Calibration
-from attentdiffernet.config import READOUTS
 from attentdiffernet.errors import ImageError
 from attentdiffernet.features import ON_CPU, FeatureExtractor
 from attentdiffernet.images import read_image
@@ -26,6 +25,7 @@ from attentdiffernet.scoring import (
     view_scores,
 )
 from attentdiffernet.views import FEW_VIEWS, even_angles, make_views, to_tensor
+from attentdiffernet.words import READOUTS
 
 
 def test_anomaly_score_by_hand():

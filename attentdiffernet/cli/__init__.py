@@ -567,7 +567,7 @@ def _run_of(detector: "Detector", category: str, name: str | None, n_views: int)
 
 def _told(choice: "Choice") -> str:
     """What was chosen, and on what figures."""
-    from ..config import input_title
+    from ..words import input_title
 
     def table(rates: dict[str, float]) -> str:
         return ", ".join(f"{name} {100 * rate:.1f}" for name, rate in sorted(rates.items(), key=lambda x: -x[1]))

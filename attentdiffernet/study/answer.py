@@ -8,9 +8,10 @@ import pandas as pd
 
 from ..config import AttentionConfig
 from ..datasets import category_title, dataset_title
+from ..words import variant_title
 from .comparison import SIGNIFICANT, Contrast, Measured, contrasts, grouped, without_best_on_test
 from .formats import counted, p_text, percent, points, points_range
-from .runs import Run, variant_title
+from .runs import Run
 from .tables import Column, Table
 
 TRAININGS = {

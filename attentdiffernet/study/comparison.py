@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..config import VARIANT_TITLES
 from ..errors import ResultsError
+from ..words import VARIANT_TITLES, variant_title
 from . import statistics
 from .formats import difference_text, interval_text, mean_points_text, mean_text, p_text
 from .records import Gates, gates_of, read_options, read_runs, read_scores, score_path
-from .runs import Recipe, Run, base_of, distinguishing_recipe, rank, recipe_of, variant_title
+from .runs import Recipe, Run, base_of, distinguishing_recipe, rank, recipe_of
 from .statistics import AurocInterval, Difference, OperatingPoint
 
 SIGNIFICANT = 0.05  # p values below it count, after correction for the number of tests

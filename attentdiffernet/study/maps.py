@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..config import METHOD_TITLES
+from ..words import METHOD_TITLES
 from .records import MAP_KINDS, TARGETS, map_files, read_maps
 from .runs import Run, base_of, rank
 from .statistics import Estimate, bootstrap_ratio, rate_interval

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..config import METHOD_TITLES
 from ..datasets import category_title, dataset_title
+from ..words import METHOD_TITLES, variant_title
 from .answer import (
     all_contrasts,
     answer,
@@ -38,7 +38,7 @@ from .formats import (
 )
 from .maps import summary_of_maps
 from .records import read_published
-from .runs import BEST, variant_title
+from .runs import BEST
 from .statistics import holm
 from .tables import Column, Table, group_auroc_text
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..config import VARIANT_TITLES, input_title
 from ..datasets import category_title
+from ..words import VARIANT_TITLES, input_title
 from .answer import all_contrasts, answer, training_text
 from .comparison import GATES_LEFT_AT_1, Contrast, Group, contrasts, grouped, measured
 from .formats import percent, percent_range, points

@@ -17,25 +17,19 @@ import csv
 import dataclasses
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from ..config import METHOD_TITLES
 from ..errors import ResultsError
+from ..files import locked, replace_file
+from ..words import METHOD_TITLES
 from .runs import BEST, BEST_ON_TEST, LAST, RUN_COLUMNS, Run, check_name  # noqa: F401
 from .statistics import auroc_interval
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: processes that add runs are then not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 SCORE_COLUMNS = ["image", "defect", "label", "score"]
 SUMMARY_COLUMNS = ["run", "n_normal", "n_anomalous", "auroc", "ci_low", "ci_high"]
@@ -98,19 +92,13 @@ def _write(path: Path, frame: pd.DataFrame, float_format: str = "%.9g") -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """In one step: a file beside the target, then renamed over it."""
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
         around = text[max(0, error.start - 40) : error.end + 40]
         raise ResultsError(f"{path} cannot hold a name that is not valid text: ...{around!r}...") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replace_file(path) as file:
+        file.write(data)
 
 
 def _number(text: str, what: str) -> float:
@@ -258,26 +246,10 @@ def read_runs(results_dir: str | Path) -> pd.DataFrame:
 def append_run(results_dir: str | Path, run: Run) -> None:
     """Adds the run to runs.csv, or replaces the row of that name; rows are sorted by data set, category and run."""
     path = Path(results_dir) / "runs.csv"
-    with _alone_in(Path(results_dir)):
+    with locked(results_dir):
         others = [other for other in _runs(path) if other.run != run.run] if path.exists() else []
         rows = sorted([*others, run], key=lambda row: (row.dataset, row.category, row.run))
         _write(path, pd.DataFrame(rows, columns=RUN_COLUMNS))
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Waits until no other process is in here for the same folder. The system lets go of what is killed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems know no locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def write_run(results_dir: str | Path, run: Run, scores: pd.DataFrame, options: dict[str, Any]) -> None:

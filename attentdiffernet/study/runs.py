@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ..config import VARIANT_TITLES
 from ..errors import ResultsError
+from ..words import VARIANT_TITLES
 
 LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
 BEST = "-best"  # ends the name of the run that is the best on test of a training
@@ -168,8 +168,3 @@ def base_of(run: Run, runs: Iterable[Run]) -> Run | None:
         return sum(getattr(other, name) == getattr(run, name) for name in RECIPE_COLUMNS)
 
     return max(bases, key=alike, default=None)
-
-
-def variant_title(variant: str) -> str:
-    """`AttentDifferNet (SE)`; a baseline's own name."""
-    return VARIANT_TITLES.get(variant, variant)

@@ -6,11 +6,10 @@ import math
 import numpy as np
 import streamlit as st
 
-from attentdiffernet.config import METHOD_TITLES
 from attentdiffernet.figures.overlay import colour_bar, heat_picture, overlay, pixels
 from attentdiffernet.figures.screen import gate_figure
 from attentdiffernet.study.formats import energy_difference_text, energy_text, hit_difference_text, hit_text
-from attentdiffernet.study.runs import variant_title
+from attentdiffernet.words import METHOD_TITLES, variant_title
 from demo import service, shipped
 from demo.dashboard import parts
 

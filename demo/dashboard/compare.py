@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.words import VARIANT_TITLES
 from demo import service
 from demo.dashboard import parts
 from demo.service import CategoryInfo, Comparison

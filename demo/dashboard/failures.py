@@ -11,7 +11,7 @@ from attentdiffernet.datasets import category_title
 from attentdiffernet.figures.screen import histogram_figure
 from attentdiffernet.study.comparison import Measured, without_best_on_test
 from attentdiffernet.study.failures import FAILURES, Failure, failures, images_of
-from attentdiffernet.study.runs import variant_title
+from attentdiffernet.words import variant_title
 from demo import shipped
 from demo.dashboard import parts
 

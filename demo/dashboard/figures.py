@@ -8,7 +8,7 @@ from pathlib import PurePath
 import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.study.runs import variant_title
+from attentdiffernet.words import variant_title
 from demo import service
 from demo.dashboard import parts
 from demo.service import Comparison

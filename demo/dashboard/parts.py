@@ -17,7 +17,7 @@ import streamlit as st
 from attentdiffernet.datasets import category_title
 from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
 from attentdiffernet.study.formats import score_text
-from attentdiffernet.study.runs import variant_title
+from attentdiffernet.words import variant_title
 from demo import shipped
 
 if TYPE_CHECKING:
