@@ -372,7 +372,7 @@ def explain(
     from .. import checkpoint
     from ..explain import explain as make_map
     from ..explain import methods_of, relative_heat, what_it_shows
-    from ..figures import overlay
+    from ..figures.overlay import overlay
     from ..images import read_image
 
     if out.suffix.lower() != ".png":
@@ -418,7 +418,8 @@ def localise(
     from .. import checkpoint
     from ..category import InspectionDataset
     from ..explain import images_with_masks, measure_maps
-    from ..study.maps import energy_difference_text, energy_text, hit_difference_text, hit_text, summary_of_maps
+    from ..study.formats import energy_difference_text, energy_text, hit_difference_text, hit_text
+    from ..study.maps import summary_of_maps
     from ..study.records import map_path, write_maps
 
     dataset = InspectionDataset(category)
@@ -438,7 +439,7 @@ def localise(
     if without:
         _say(f"{without} anomalous images have no mask and were left out")
     summary = summary_of_maps(results, f"{row.dataset}/{row.category}")
-    for _, line in summary[summary["run"] == row.run].iterrows():
+    for line in summary[summary["run"] == row.run].to_dict("records"):
         typer.echo(
             f"{line['method']} ({line['map']}) on the {line['target']}: energy {energy_text(line)} times chance, "
             f"maximum {hit_text(line)}, chance {line['chance']:.1%}"
