@@ -25,7 +25,7 @@ from attentdiffernet.study.tables import overview_frame, overview_text
 from attentdiffernet.words import VARIANT_TITLES
 from demo import shipped
 from demo.dashboard import parts
-from demo.roc_page import roc_page
+from demo.service.roc import roc_page
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["overview", "roc", "failures", "compare", "attention", "figures", "method"]
@@ -113,10 +113,8 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "method"])
 def test_a_page_without_anything_tells_what_to_do(visit, page, monkeypatch, tmp_path):
-    from demo import service
-
     monkeypatch.setattr(shipped, "RESULTS", tmp_path)
-    monkeypatch.setattr(service, "MODELS", tmp_path)
+    monkeypatch.setattr(shipped, "MODELS", tmp_path)
     at = visit(page)
     command = "attentdiffernet evaluate" if page in ("overview", "roc", "failures") else "attentdiffernet train"
     assert command in at.info[0].value
@@ -137,7 +135,7 @@ def test_nonsense_in_the_address_is_passed_over(visit):
 
 def test_pages_of_tables_do_not_wait_for_torch():
     heavy = ("torch", "plotly", "matplotlib", "sklearn")
-    code = f"import sys, demo.roc_page; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, demo.service.roc; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -424,10 +422,8 @@ def test_a_broken_file_spoils_no_figure(visit):
 @pytest.fixture
 def maps(monkeypatch, tmp_path, detector):
     """A tiny model to open the page with, and results without maps yet: the folder of the results."""
-    from demo import service
-
     checkpoint.save(detector("se"), tmp_path / "models" / KEY / "se")
-    monkeypatch.setattr(service, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(shipped, "MODELS", tmp_path / "models")
     monkeypatch.setattr(shipped, "RESULTS", tmp_path / "results")
     return tmp_path / "results"
 
@@ -471,13 +467,13 @@ def test_maps_against_masks_stand_below_the_maps(visit, maps):
 
 
 def test_a_map_that_cannot_be_seen_is_told_of():
-    from demo.service import Heat
+    from demo.service.comparison import Heat
 
     heights = {"none": 10.0, "se": 1.0, "cbam": -0.5}  # log2: 1,024 and 2 times what normals reach, and less than that
     heat = {variant: np.full((2, 2), height, np.float32) for variant, height in heights.items()}
     notes = Heat("grad-cam", heat, dict.fromkeys(heights, "A map."), (0.0, 10.0)).notes
     assert notes == {
         "none": "A map.",
-        "se": "A map. Hardly seen on this scale: the highest place reaches 2.0 × what held-out normals do.",
+        "se": "A map. Hardly visible on this scale: its maximum is 2.0 × what held-out normals reach.",
         "cbam": "A map. No place here exceeds what held-out normals reach.",
     }

@@ -18,7 +18,7 @@ from attentdiffernet.study.page import page
 from attentdiffernet.study.readme import between
 from attentdiffernet.study.statistics import delong_test, holm, mean_interval
 from demo import shipped
-from demo.roc_page import roc_page
+from demo.service.roc import roc_page
 from scripts import write_tables
 
 ROOT = Path(__file__).resolve().parent.parent

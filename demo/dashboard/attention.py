@@ -10,8 +10,9 @@ from attentdiffernet.figures.overlay import colour_bar, heat_picture, overlay, p
 from attentdiffernet.figures.screen import gate_figure
 from attentdiffernet.study.formats import energy_difference_text, energy_text, hit_difference_text, hit_text
 from attentdiffernet.words import METHOD_TITLES, variant_title
-from demo import service, shipped
+from demo import shipped
 from demo.dashboard import parts
+from demo.service import attention, catalogue
 
 BLOCKS = {
     "attention1": "Block 1 (64 channels)",
@@ -26,13 +27,13 @@ RANGE = {
 
 
 @st.cache_data(max_entries=4, scope="session", show_spinner=False)  # of a visitor's own images, too
-def reading(file: bytes, key: str, variant: str, name: str) -> service.AttentionView:
-    return service.attention_view(io.BytesIO(file), key, variant, name)
+def reading(file: bytes, key: str, variant: str, name: str) -> attention.AttentionView:
+    return attention.attention_view(io.BytesIO(file), key, variant, name)
 
 
 @st.cache_data(max_entries=4, scope="session", show_spinner=False)  # of a visitor's own images, too
 def cam(file: bytes, key: str, variant: str, layer: str, scale: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    return service.grad_cam_view(io.BytesIO(file), key, variant, layer, scale, name)
+    return attention.grad_cam_view(io.BytesIO(file), key, variant, layer, scale, name)
 
 
 def bar(low: float, high: float, label: str) -> None:
@@ -43,7 +44,7 @@ def bar(low: float, high: float, label: str) -> None:
     st.image(pixels(colour_bar(low, high, label, ink=parts.ink())), width=360, alt=said)
 
 
-def before_and_after(view: service.AttentionView, block: str, scale: int, name: str) -> None:
+def before_and_after(view: attention.AttentionView, block: str, scale: int, name: str) -> None:
     found = view.readings[block, scale]
     top = float(max(found.before.max(), found.after.max()))
     what = f"{BLOCKS[block]}, {SCALES[scale].lower()} scale, {name}"
@@ -70,7 +71,7 @@ def before_and_after(view: service.AttentionView, block: str, scale: int, name: 
             bar(0, view.highest_gate, f"spatial gate: what each place is multiplied by{unchanged}")
 
 
-def channel_gates(view: service.AttentionView, block: str, titles: dict[str, str]) -> None:
+def channel_gates(view: attention.AttentionView, block: str, titles: dict[str, str]) -> None:
     gates = {
         titles[str(scale)]: found.channel_gates
         for (which, scale), found in view.readings.items()
@@ -133,7 +134,7 @@ one, two = st.columns(2)
 with one:
     key = parts.category(list(ready))
 with two:
-    variants = {v: variant_title(v) for v in service.detectors(key)}
+    variants = {v: variant_title(v) for v in catalogue.detectors(key)}
     variant = parts.choice("Variant", variants, "variant", "cbam" if "cbam" in variants else None, segments=True)
 image = parts.image_of(key)
 if image is None:
@@ -166,7 +167,7 @@ st.markdown(
 )
 one, two = st.columns(2)
 with one:
-    layers = {layer: BLOCKS.get(layer, "Last features") for layer in service.layers_of(key, variant)}
+    layers = {layer: BLOCKS.get(layer, "Last features") for layer in attention.layers(key, variant)}
     layer = parts.choice("Layer", layers, "layer")
 with two:
     through = int(parts.choice("Through the scale", titles, "through", segments=True))

@@ -47,12 +47,12 @@ def maps(
 ) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[float, float], dict[str, str]] | None:
     """(image, overlay by variant, their scale, notes) of a test image; None where it is not at hand."""
     from attentdiffernet.figures.overlay import overlay
-    from demo import service
+    from demo.service.comparison import heat_of
 
     file = shipped.image_file(key, image)
     if file is None:
         return None
-    picture, heat = service.heat_of(io.BytesIO(file), key, method, image)
+    picture, heat = heat_of(io.BytesIO(file), key, method, image)
     overlays = {variant: overlay(picture, values, *heat.scale) for variant, values in heat.heat.items()}
     return picture, overlays, heat.scale, heat.notes
 
@@ -150,13 +150,14 @@ def alone(key: str, failure: Failure) -> None:
 def pictures(key: str, failure: Failure, runs: dict[str, Measured]) -> None:
     """The image and the maps of all variants on one scale, as far as images and models are at hand."""
     from attentdiffernet.errors import AttentDifferNetError
-    from demo import service
+    from demo.service.catalogue import categories
+    from demo.service.comparison import METHODS
 
-    if key not in {info.key for info in service.categories()}:
+    if key not in {info.key for info in categories()}:
         parts.empty("No maps: no model of this category is at hand.", parts.HOW_TO_TRAIN)
         alone(key, failure)
         return
-    method = parts.choice("Map", service.METHODS, "method", segments=True)
+    method = parts.choice("Map", METHODS, "method", segments=True)
     try:
         with st.spinner("Drawing the maps …"):
             found = maps(key, failure.image, method)
@@ -172,9 +173,7 @@ def pictures(key: str, failure: Failure, runs: dict[str, Measured]) -> None:
     columns[0].image(image, caption="Image", width="stretch", alt=f"Test image {failure.image}")
     for column, (variant, picture) in zip(columns[1:], overlays.items(), strict=True):
         title = variant_title(variant)
-        column.image(
-            picture, caption=title, width="stretch", alt=f"{service.METHODS[method]} by {title} on {failure.image}"
-        )
+        column.image(picture, caption=title, width="stretch", alt=f"{METHODS[method]} by {title} on {failure.image}")
     parts.heat_scale(scale)
     parts.notes(notes)
     if not any(shipped.shipped_threshold(m) for m in runs.values()):

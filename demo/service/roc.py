@@ -9,7 +9,7 @@ from attentdiffernet.figures.screen import roc_figure
 from attentdiffernet.study.comparison import Group, Measured, grouped, without_best_on_test
 from attentdiffernet.study.formats import difference_text, interval_text
 
-from . import shipped
+from .. import shipped
 
 
 @dataclass(frozen=True)
