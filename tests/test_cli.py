@@ -31,7 +31,7 @@ QUICK = ["--weights", "random", "--epochs", "2", "--train-views", "1", "--views"
 def run(monkeypatch, capsys):
     """run(*arguments) -> (exit code, stdout, stderr), through the installed entry point."""
 
-    monkeypatch.setattr(cli, "SECONDS_BETWEEN_LINES", float("inf"))  # nor on a slow machine
+    monkeypatch.setattr(cli.console, "SECONDS_BETWEEN_LINES", float("inf"))  # nor on a slow machine
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["attentdiffernet", *map(str, arguments)])
@@ -207,7 +207,7 @@ def test_score_continues_with_the_same_settings_only(run, model_dir, detector, p
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(run, model_dir, photographs, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(cli.console, "SECONDS_BETWEEN_LINES", 0.0)
     (photographs / "bad.png").unlink()
     code, _, errors = run("score", model_dir, "photographs", "--out", tmp_path / "scores.csv")
     assert code == 0
@@ -455,7 +455,7 @@ def test_a_new_category_takes_one_line_and_no_code(run, category, tmp_path, monk
     assert first == "data/own/part: 6 normal to train, 2 normal and 1 anomalous to test"
     assert last == "Next: attentdiffernet train data/own/part --variant se --out runs/part-se"
     assert (
-        "(was there already)"
+        "(already there)"
         in run("datasets", "prepare", "folder", "photographs", "--category", "part", "--held-out", "0.25")[1]
     )
     code, _, errors = run(*last.split()[2:], *QUICK)

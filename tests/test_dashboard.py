@@ -171,8 +171,8 @@ def test_the_order_is_that_of_the_address(visit):
     for order, key in (("auroc", "auroc"), ("difference", "difference")):
         shown = list(visit("overview", order=order).dataframe[0].value["run"])
         groups = grouped(shipped.measured())
-        values = [getattr(g, key) for g in groups if np.isfinite(getattr(g, key)) and not g.first.flatters]
-        by_run = {m.run.run: (not m.flatters, getattr(group, key)) for group in groups for m in group.runs}
+        values = [getattr(g, key) for g in groups if np.isfinite(getattr(g, key)) and not g.first.best_on_test]
+        by_run = {m.run.run: (not m.best_on_test, getattr(group, key)) for group in groups for m in group.runs}
         finite = [by_run[run] for run in shown if np.isfinite(by_run[run][1])]
         assert finite == sorted(finite, reverse=True), "and what flatters stands behind"
         assert finite[0][1] == max(values)
@@ -459,7 +459,7 @@ def test_maps_against_masks_stand_below_the_maps(visit, maps):
     _maps(maps, "se", 0.3, targets=("defect", "object"))
     at = visit("attention", category=KEY, image=IMAGE)
     assert not at.error and "1.00 (1.00 to 1.00)" in html(at)
-    assert "3.00 (3.00 to 3.00)</td><td>+2.00, p ≤ 0.001</td><td>50 % (7 to 93)</td><td>10.0 %" in html(at)
+    assert "3.00 (3.00 to 3.00)</td><td>+2.00, p &lt; 0.001</td><td>50 % (7 to 93)</td><td>10.0 %" in html(at)
     at = visit("attention", category=KEY, image=IMAGE, target="object", map="excess")
     assert "4, 4 maps all zero" in html(at) and "3.00" not in html(at)
     (table,) = (e.proto.body for e in at.get("html") if "Energy over chance" in e.proto.body)

@@ -25,8 +25,8 @@ def pixels():
 
 
 @pytest.fixture
-def models_of(monkeypatch, tmp_path, small, detector):
-    """models_of(none={...}, se={...}) -> models of these configurations, as if they were the shipped ones."""
+def ship(monkeypatch, tmp_path, small, detector):
+    """ship(none={...}, se={...}) -> models of these configurations, as if they were the shipped ones."""
 
     def build(**configs):
         for variant, config in configs.items():
@@ -52,8 +52,8 @@ def png(pixels):
     return io.BytesIO(stream.getvalue())
 
 
-def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(models_of, pixels):
-    models = models_of(none={}, se={"resize": "keep_aspect"}, cbam={"exposure": "standardised", "image_size": 96})
+def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(ship, pixels):
+    models = ship(none={}, se={"resize": "keep_aspect"}, cbam={"exposure": "standardised", "image_size": 96})
     *_, comparison = compare(png(pixels), KEY, "gradient", "part.png")
     assert list(comparison.verdicts) == ["none", "se", "cbam"]
     maps = {}
@@ -70,8 +70,8 @@ def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(mod
         np.testing.assert_allclose(heat.heat[variant], expected[variant], rtol=1e-3)
 
 
-def test_a_provisional_percentile_belongs_to_the_score_that_is_shown(models_of, pixels):
-    models = models_of(none={})
+def test_a_provisional_percentile_belongs_to_the_score_that_is_shown(ship, pixels):
+    models = ship(none={})
     steps = [comparison.verdicts["none"] for comparison in compare(png(pixels), KEY, "gradient", "part.png")]
     assert [(v.n_views, v.provisional) for v in steps] == [(2, True), (4, False), (4, False)]
     model = models["none"].model
