@@ -24,7 +24,7 @@ check: .venv/test  ## style and types
 
 results: .venv/demo  ## results/summary.csv and the generated parts of both READMEs, anew from the score files
 	$(BIN)/python -m attentdiffernet.cli summarise results
-	$(BIN)/python scripts/write_tables.py
+	$(BIN)/python -m scripts.write_tables
 
 benchmark: .venv/demo  ## fast against paper on this machine (LONG=1 for more), into benchmarks/latest.json
 	$(BIN)/python benchmarks/benchmark.py $(if $(LONG),--long)

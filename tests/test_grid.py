@@ -312,7 +312,7 @@ def test_a_pair_is_done_when_both_are_there(file, tmp_path):
     rows = results.runs_of(one.results)
     assert list(rows) == [*one.runs, *two.runs]
     assert [rows[name].selection for name in one.runs] == ["last", "best-on-test"]
-    assert [rows[name].flatters for name in one.runs] == [False, True]
+    assert [rows[name].best_on_test for name in one.runs] == [False, True]
     assert results.read_options(one.results, rows[one.run])["cost"] == {"training_s": 1.5}
     assert names(*split_done([one, two])) == [[one.run, two.run], [], []], "what it cost is no option"
     results.score_path(one.results, one.dataset, one.category, one.best_run).unlink()

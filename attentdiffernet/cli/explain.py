@@ -32,7 +32,7 @@ def explain(
     from .. import checkpoint
     from ..explain import explain as make_map
     from ..explain import methods_of, relative_heat, what_it_shows
-    from ..figures import overlay
+    from ..figures.overlay import overlay
     from ..images import read_image
 
     if out.suffix.lower() != ".png":

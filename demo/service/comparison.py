@@ -16,7 +16,9 @@ from attentdiffernet.checkpoint import Detector
 from attentdiffernet.config import ScoringConfig
 from attentdiffernet.errors import AttentDifferNetError, DatasetError
 from attentdiffernet.explain import explain, methods_of, relative_heat, what_it_shows
-from attentdiffernet.figures import INK, colour_bar, overlay, percentile_svg, pixels
+from attentdiffernet.figures.overlay import colour_bar, overlay, pixels
+from attentdiffernet.figures.palette import INK
+from attentdiffernet.figures.screen import percentile_svg
 from attentdiffernet.images import IMAGE_SUFFIXES, read_image
 from attentdiffernet.scoring import RunningScore, prepared, score_progressively
 from attentdiffernet.study.statistics import percentile_among
