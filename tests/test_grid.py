@@ -158,7 +158,7 @@ def test_categories_may_be_given_instead_of_those_of_the_file(file):
         ("sample/wafer", "../wafer", "categories are DATASET/CATEGORY"),
         ("/{run}", "/{name}", r"models may hold \{dataset\}, .*, got 'models/\{category\}/\{name\}'"),
         ("[0]", "[0, 1]\nmodels2 = 1", "a grid has no models2; it has results, data"),
-        ("/{run}", '"\nseeds = [0, 1]\nx = "', "is no TOML: "),
+        ("/{run}", '"\nseeds = [0, 1]\nx = "', "is not valid TOML: "),
         ("epochs", "epoch", "TrainingConfig has no option epoch; it has recipe, epochs"),
         ("epochs = 1", "seed = 1", r"seed is given by a list at the top, not in \[training\]"),
         ("image_size = 256", "attention = {kind = 'se'}", "without kind, which the list variants gives"),
@@ -340,7 +340,7 @@ def test_a_pair_killed_between_its_rows_is_made_whole(file, tmp_path):
     assert code == 0, errors
     rows = results.runs_of(tmp_path / "results")
     assert re.search(
-        r"^sample-wafer-none-random-s0-best: AUROC [01]\.\d{4} after epoch \d, the best on test", output, re.M
+        r"^sample-wafer-none-random-s0-best: AUROC [01]\.\d{4} after epoch \d, the best on the test", output, re.M
     )
     last, best = rows.values()
     areas = results.read_summary(tmp_path / "results").set_index("run")["auroc"]
