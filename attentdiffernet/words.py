@@ -28,3 +28,8 @@ def input_title(views: str, resize: str, exposure: str = "as_is") -> str:
     parts = [views.replace("_", " ")]
     parts += ["aspect kept"] * (resize == "keep_aspect") + ["exposure standardised"] * (exposure == "standardised")
     return ", ".join(parts)
+
+
+def variant_title(variant: str) -> str:
+    """`AttentDifferNet (SE)`; a baseline's own name."""
+    return VARIANT_TITLES.get(variant, variant)

@@ -36,12 +36,13 @@ from attentdiffernet.category import InspectionDataset, InspectionImage  # noqa:
 from attentdiffernet.checkpoint import DataCard, Detector  # noqa: E402
 from attentdiffernet.config import RECIPES, ModelConfig  # noqa: E402
 from attentdiffernet.datasets.sample import write as draw_sample  # noqa: E402
-from attentdiffernet.grid import cpu_name  # noqa: E402
+from attentdiffernet.grid.run import cpu_name  # noqa: E402
 from attentdiffernet.images import read_image  # noqa: E402
 from attentdiffernet.model import AttentDifferNet, Precision  # noqa: E402
 from attentdiffernet.scoring import faster_precision, score_image, score_until_settled  # noqa: E402
 from attentdiffernet.views import make_views  # noqa: E402
-from demo import service  # noqa: E402
+from demo.service import catalogue  # noqa: E402
+from demo.service.comparison import compare, warm_up  # noqa: E402
 
 OUT = ROOT / "benchmarks"
 CARD = DataCard("benchmark", "images")
@@ -198,13 +199,13 @@ def reduced_precision(detector: Detector, paths: Sequence[Path]) -> dict[str, An
 
 def comparison() -> dict[str, float]:
     """Seconds from an upload in memory to the first verdict and to all maps of three variants, models loaded."""
-    key = next(info.key for info in service.categories() if not info.why_not)
-    service.detectors(key)
-    service.warm_up()
+    key = next(iter(catalogue.usable_categories()))
+    catalogue.detectors(key)
+    warm_up()
     first, whole = [], []
-    for example in service.category(key).examples[:5]:
+    for example in catalogue.category(key).examples[:5]:
         start = time.perf_counter()
-        steps = service.compare(io.BytesIO(example.read_bytes()), key)
+        steps = compare(io.BytesIO(example.read_bytes()), key)
         next(steps)
         first.append(time.perf_counter() - start)
         for _ in steps:

@@ -11,7 +11,9 @@ from attentdiffernet.checkpoint import Calibration
 from attentdiffernet.explain import explain, methods_of, relative_heat
 from attentdiffernet.scoring import score_image
 from attentdiffernet.study.statistics import percentile_among
-from demo import service
+from demo import shipped
+from demo.service import catalogue
+from demo.service.comparison import compare, heat_of
 
 KEY = "sample/wafer"
 
@@ -23,8 +25,8 @@ def pixels():
 
 
 @pytest.fixture
-def shipped(monkeypatch, tmp_path, small, detector):
-    """shipped(none={...}, se={...}) -> models of these configurations, as if they were the shipped ones."""
+def ship(monkeypatch, tmp_path, small, detector):
+    """ship(none={...}, se={...}) -> models of these configurations, as if they were the shipped ones."""
 
     def build(**configs):
         for variant, config in configs.items():
@@ -38,13 +40,10 @@ def shipped(monkeypatch, tmp_path, small, detector):
                 early_ratio={"1": 3.0, "2": 2.0},
             )
             checkpoint.save(detector(model=model, calibration=calibration), tmp_path / KEY / variant)
-        monkeypatch.setattr(service, "MODELS", tmp_path)
-        service.detector.cache_clear()
-        return service.detectors(KEY)
+        monkeypatch.setattr(shipped, "MODELS", tmp_path)
+        return catalogue.detectors(KEY)
 
-    yield build
-    service.detector.cache_clear()
-    service._comparisons.clear()
+    return build
 
 
 def png(pixels):
@@ -53,9 +52,9 @@ def png(pixels):
     return io.BytesIO(stream.getvalue())
 
 
-def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(shipped, pixels):
-    models = shipped(none={}, se={"resize": "keep_aspect"}, cbam={"exposure": "standardised", "image_size": 96})
-    *_, comparison = service.compare(png(pixels), KEY, "gradient", "part.png")
+def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(ship, pixels):
+    models = ship(none={}, se={"resize": "keep_aspect"}, cbam={"exposure": "standardised", "image_size": 96})
+    *_, comparison = compare(png(pixels), KEY, "gradient", "part.png")
     assert list(comparison.verdicts) == ["none", "se", "cbam"]
     maps = {}
     for variant, found in models.items():
@@ -64,16 +63,16 @@ def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(shi
         assert comparison.verdicts[variant].score == pytest.approx(expected, rel=1e-5), variant
         maps[variant] = explain(found.model, alone, "gradient")
     expected, scale = relative_heat(maps, dict.fromkeys(maps, 0.5))
-    _, heat = service.heat_of(png(pixels), KEY, "gradient")
+    _, heat = heat_of(png(pixels), KEY, "gradient")
     assert comparison.heat.scale == heat.scale == pytest.approx(scale, rel=1e-4)
     for variant in models:
         np.testing.assert_allclose(comparison.heat.heat[variant], expected[variant], rtol=1e-3)
         np.testing.assert_allclose(heat.heat[variant], expected[variant], rtol=1e-3)
 
 
-def test_a_provisional_percentile_belongs_to_the_score_that_is_shown(shipped, pixels):
-    models = shipped(none={})
-    steps = [comparison.verdicts["none"] for comparison in service.compare(png(pixels), KEY, "gradient", "part.png")]
+def test_a_provisional_percentile_belongs_to_the_score_that_is_shown(ship, pixels):
+    models = ship(none={})
+    steps = [comparison.verdicts["none"] for comparison in compare(png(pixels), KEY, "gradient", "part.png")]
     assert [(v.n_views, v.provisional) for v in steps] == [(2, True), (4, False), (4, False)]
     model = models["none"].model
     raw = score_image(model, model.prepare(pixels), 2)
