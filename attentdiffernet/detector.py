@@ -105,6 +105,7 @@ class Detector(ABC):
         cache: Path | None,
         progress: Progress,
         after_epoch: Look,
+        calibrated: bool,
         device: torch.device,
     ) -> Self:
         """As `methods.fit`."""
@@ -192,8 +193,8 @@ class Detector(ABC):
         cache: Path | None = None,
         progress: Progress = no_progress,
     ) -> Iterator[Verdict]:
-        """One verdict per image, in order, as they are ready; memory stays that of a few images. An image that cannot be
-        read gives a verdict with an `error`.
+        """One verdict per image, in order, as they are ready; memory stays that of a few images. An image that cannot
+        be read gives a verdict with an `error`.
 
         n_views: other than the threshold was set for, which then fits less well. until_settled: take only as many views
         as each verdict needs, n_views at most (default 64); after fewer than usual, `score` is the final score to be

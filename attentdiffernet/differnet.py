@@ -55,21 +55,25 @@ class DifferNetDetector(Detector):
         cache: Path | None,
         progress: Progress,
         after_epoch: Look,
+        calibrated: bool,
         device: torch.device,
     ) -> Self:
         if findings is None:
             findings = choose(images, options, cache, progress, device)
         fitted, held_out = split_normals(images, options)
         model = AttentDifferNet(ModelConfig.of(options, findings), options.seed).eval().to(device)
-        if options.trains_attention:
+        together = options.recipe == "paper" and paper_recipe.trains_attention(model.config)  # with the flow
+        if options.trains_attention and not together:
             fit_attention(model, fitted, options.seed, progress)
         if options.recipe == "paper":
             paper_recipe.fit(model, fitted, options, progress, after_epoch=partial(after_epoch, model))
         else:
             model, findings = _fit_to_cached(model, fitted, held_out, options, findings, cache, progress, after_epoch)
         round_as_stored(model).requires_grad_(False)  # calibrated as a reloaded checkpoint scores
-        n_views, rate = findings.scoring_views, options.false_positive_rate
-        calibration = calibrate(model, held_out, n_views, rate, cache, progress)
+        calibration = Calibration.none()
+        if calibrated:
+            n_views, rate = findings.scoring_views, options.false_positive_rate
+            calibration = calibrate(model, held_out, n_views, rate, cache, progress)
         findings = dataclasses.replace(findings, feature_scale=model.feature_scale)
         return cls(model, options, findings, calibration, dataclasses.replace(data, n_fitted=len(fitted)))
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Self
 
 from .checked import Checked
 from .errors import AttentDifferNetError
@@ -70,6 +71,11 @@ class Calibration(Checked):
     early_ratio: dict[str, float] = field(default_factory=dict)
     settling: dict[str, float] = field(default_factory=dict)
     confidence: float = 0.0
+
+    @classmethod
+    def none(cls) -> Self:
+        """Of a detector that is scored and thrown away."""
+        return cls(math.inf, 1, 1.0, (), {})
 
     def expected(self, score: float, n_views: int) -> float:
         """The final score to be expected of an image that has this score after n_views."""

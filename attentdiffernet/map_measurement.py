@@ -27,8 +27,8 @@ def images_with_masks(dataset: InspectionDataset, limit: int | None = None) -> l
 def measure_maps(
     detector: Detector, dataset: InspectionDataset, images: Sequence[InspectionImage]
 ) -> Iterator[list[dict[str, object]]]:
-    """For each image the rows of `study.records.MAP_COLUMNS`: every map of the model, raw and above what held-out normals
-    reach, against the mask of the defect and, where it is known, of the object."""
+    """For each image the rows of `study.records.MAP_COLUMNS`: every map of the model, raw and above what held-out
+    normals reach, against the mask of the defect and, where it is known, of the object."""
     references = {method: detector.map_reference(method) for method in detector.maps}
     for image in images:
         pixels = read_image(image.path)

@@ -34,6 +34,7 @@ def fit(
     device: str | torch.device = "cpu",
     findings: Findings | None = None,
     after_epoch: Look = no_look,
+    calibrated: bool = True,
 ) -> Detector:
     """A calibrated detector from normal images. Epochs are fixed in advance; no test image is ever looked at.
 
@@ -42,13 +43,16 @@ def fit(
     data: what the images show, for the model card. cache: folder to keep features in, to fit other variants faster.
     device: where it runs, as of `devices.find_device`; the detector stays there.
     findings: of `input_choice.choose` with the same images and options, if it has been asked before.
+    after_epoch: called with the model and the number of epochs after each; it must change nothing. calibrated: false
+    leaves out the threshold and the unit of maps, which a detector that is only scored and thrown away does not need.
 
     Raises DatasetError for too few images, ImageError for one that cannot be read, AttentDifferNetError for a device
     that is not here.
     """
     options, device = options or Options(), find_device(device)
     data, sources = data or DataCard(), list(each_source(images))
-    return METHODS[options.method].fit(sources, options, findings, data, cache, progress, after_epoch, device)
+    method = METHODS[options.method]
+    return method.fit(sources, options, findings, data, cache, progress, after_epoch, calibrated, device)
 
 
 def load(

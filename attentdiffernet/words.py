@@ -75,3 +75,8 @@ def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool
     if attention.training == "joint":
         return "The gates were trained for likelihood together with a flow, with frozen convolutions."
     return "The gates were trained on synthetic defects in training normals, with frozen convolutions."
+
+
+def variant_title(variant: str) -> str:
+    """`AttentDifferNet (SE)`; a baseline's own name."""
+    return VARIANT_TITLES.get(variant, variant)

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from attentdiffernet.attention_training import COLLAPSE, fit_attention  # noqa: E402
 from attentdiffernet.calibration import split_normals  # noqa: E402
 from attentdiffernet.category import InspectionDataset  # noqa: E402
-from attentdiffernet.figures import VARIANT_COLOURS  # noqa: E402
+from attentdiffernet.figures.palette import VARIANT_COLOURS  # noqa: E402
 from attentdiffernet.input_choice import exposure_for, spread_of_exposure  # noqa: E402
 from attentdiffernet.model import AttentDifferNet, ModelConfig  # noqa: E402
 from attentdiffernet.options import AttentionConfig, Options  # noqa: E402

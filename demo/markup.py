@@ -3,7 +3,7 @@
 import html
 from typing import TYPE_CHECKING
 
-from attentdiffernet.figures import score_text
+from attentdiffernet.study.formats import score_text
 
 if TYPE_CHECKING:
     from .service.comparison import Verdict

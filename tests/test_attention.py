@@ -8,6 +8,8 @@ from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.options import AttentionConfig
 from attentdiffernet.words import attention_title, differs_from_default
 
+pytestmark = pytest.mark.quick
+
 CHANNELS = 8
 
 

@@ -14,6 +14,8 @@ from attentdiffernet.backbone import AlexNetFeatures, load_weights
 from attentdiffernet.errors import WeightsError
 from attentdiffernet.options import AttentionConfig
 
+pytestmark = pytest.mark.quick
+
 RANDOM = load_weights("random")
 
 

@@ -13,13 +13,16 @@ from PIL import Image
 
 import attentdiffernet
 from attentdiffernet.datasets.sample import draw
-from demo import evidence
+from demo import shipped
+from demo.service.roc import roc_page
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio_client is imported
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+
+pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).resolve().parent.parent
 CATEGORY = "sample/wafer"
@@ -137,9 +140,9 @@ def test_nothing_but_two_endpoints_is_offered(client):
 
 
 def test_measured_results(client):
-    for key in evidence.roc_categories()[:1]:
+    for key in shipped.measured_categories()[:1]:
         runs = client.predict(key, api_name="/roc")["runs"]
-        assert [run["auroc"] for run in runs] == [row.auroc for row in evidence.roc_page(key).rows]
+        assert [run["auroc"] for run in runs] == [row.auroc for row in roc_page(key).rows]
     with pytest.raises(AppError, match="No results of 'sample/teapot'"):
         client.predict("sample/teapot", api_name="/roc")
 

@@ -14,6 +14,8 @@ from attentdiffernet.flow import Whitening, build_flow, negative_log_likelihood
 from attentdiffernet.flow_fitting import fit_flow
 from attentdiffernet.options import FLOW_SIZES, FlowConfig, Options
 
+pytestmark = pytest.mark.quick
+
 
 def flow_of(n_features=6, spread=3.0, **config):
     """A flow with weights large enough for the clamp to matter."""

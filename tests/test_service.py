@@ -10,7 +10,7 @@ from attentdiffernet.explain import explain, methods_of, relative_heat
 from attentdiffernet.findings import Calibration
 from attentdiffernet.scoring import score_image
 from attentdiffernet.study.statistics import percentile_among
-from demo import evidence
+from demo import shipped
 from demo.service import catalogue
 from demo.service.comparison import compare, heat_of
 
@@ -24,8 +24,8 @@ def pixels():
 
 
 @pytest.fixture
-def shipped(monkeypatch, tmp_path, small, detector):
-    """shipped(none={...}, se={...}) -> models of these configurations, as if they were the shipped ones."""
+def ship(monkeypatch, tmp_path, small, detector):
+    """ship(none={...}, se={...}) -> models of these configurations, as if they were the shipped ones."""
 
     def build(**configs):
         for variant, config in configs.items():
@@ -39,7 +39,7 @@ def shipped(monkeypatch, tmp_path, small, detector):
                 early_ratio={"1": 3.0, "2": 2.0},
             )
             detector(model=model, calibration=calibration).save(tmp_path / KEY / variant)
-        monkeypatch.setattr(evidence, "MODELS", tmp_path)
+        monkeypatch.setattr(shipped, "MODELS", tmp_path)
         return catalogue.detectors(KEY)
 
     return build
@@ -51,8 +51,8 @@ def png(pixels):
     return io.BytesIO(stream.getvalue())
 
 
-def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(shipped, pixels):
-    models = shipped(none={}, se={"resize": "keep_aspect"}, cbam={"exposure": "standardised", "image_size": 96})
+def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(ship, pixels):
+    models = ship(none={}, se={"resize": "keep_aspect"}, cbam={"exposure": "standardised", "image_size": 96})
     *_, comparison = compare(png(pixels), KEY, "gradient", "part.png")
     assert list(comparison.verdicts) == ["none", "se", "cbam"]
     maps = {}
@@ -69,8 +69,8 @@ def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(shi
         np.testing.assert_allclose(heat.heat[variant], expected[variant], rtol=1e-3)
 
 
-def test_a_provisional_percentile_belongs_to_the_score_that_is_shown(shipped, pixels):
-    models = shipped(none={})
+def test_a_provisional_percentile_belongs_to_the_score_that_is_shown(ship, pixels):
+    models = ship(none={})
     steps = [comparison.verdicts["none"] for comparison in compare(png(pixels), KEY, "gradient", "part.png")]
     assert [(v.n_views, v.provisional) for v in steps] == [(2, True), (4, False), (4, False)]
     model = models["none"].model

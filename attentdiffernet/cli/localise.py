@@ -1,16 +1,14 @@
 """`attentdiffernet localise`."""
 
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .console import bars, say
 from .options import Category, Device, ModelDir, RunName
 from .runs import run_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def localise(
@@ -55,14 +53,14 @@ def localise(
     if without:
         say(f"{without} anomalous images have no mask and were left out")
     summary = summary_of_maps(results, f"{row.dataset}/{row.category}")
-    for _, line in summary[summary["run"] == row.run].iterrows():
+    for line in summary[summary["run"] == row.run].to_dict("records"):
         typer.echo(_line(line))
     typer.echo(f"{len(images)} images, 95 % intervals over images. Written to {out}")
 
 
-def _line(line: "pd.Series") -> str:
+def _line(line: Mapping[Hashable, Any]) -> str:
     """One method on one target."""
-    from ..study.maps import energy_difference_text, energy_text, hit_difference_text, hit_text
+    from ..study.formats import energy_difference_text, energy_text, hit_difference_text, hit_text
 
     text = (
         f"{line['method']} ({line['map']}) on the {line['target']}: energy {energy_text(line)} times chance, "

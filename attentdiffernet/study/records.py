@@ -21,13 +21,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from ..errors import ResultsError
 from ..files import locked, replace_file
 from ..words import METHOD_TITLES
+from .runs import BEST, BEST_ON_TEST, LAST, RUN_COLUMNS, Run, check_name  # noqa: F401
 from .statistics import auroc_interval
 
 SCORE_COLUMNS = ["image", "defect", "label", "score"]
@@ -37,70 +38,7 @@ MAP_KINDS = ("raw", "excess")  # the map itself; what of it lies above what held
 TARGETS = ("defect", "object")
 PUBLISHED_COLUMNS = ["dataset", "category", "method", "auroc", "source"]
 NORMAL = "good"  # the defect of normal images, as in MVTec AD
-LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
-BEST = "-best"  # ends the name of the run that is the best on test of a training
 T = TypeVar("T")
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One row of runs.csv.
-
-    variant: `none`, `se` or `cbam`, or the name of a baseline. attention_training: as in the configuration; empty
-    without attention. selection: how the number of epochs was chosen, `last` for in advance; `best-on-test` flatters,
-    as it is chosen on the images that are scored. commit: of the code. source: who measured, where. views, readout: as
-    in the configuration. blocks: where attention blocks are other ones than by default (AttentionConfig.unusual).
-    """
-
-    run: str
-    dataset: str
-    category: str
-    variant: str
-    seed: int
-    backbone: str
-    attention_training: str
-    epochs: int
-    selection: str
-    n_views: int
-    commit: str
-    source: str
-    views: str = ""
-    readout: str = ""
-    blocks: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("run", "dataset", "category"):
-            check_name(getattr(self, name), name)
-        if not self.variant:
-            raise ResultsError(f"Run {self.run} needs a variant, got an empty one")
-        for name in ("seed", "epochs", "n_views"):
-            if getattr(self, name) < 0:
-                raise ResultsError(f"Run {self.run}: {name} must be 0 or more, got {getattr(self, name)}")
-
-    @property
-    def flatters(self) -> bool:
-        """Whether the test images have had a say in it."""
-        return self.selection == BEST_ON_TEST
-
-    @classmethod
-    def from_text(cls, row: dict[str, str]) -> Self:
-        values: dict[str, Any] = dict(row)
-        for name in ("seed", "epochs", "n_views"):
-            if not re.fullmatch(r"[0-9]{1,18}", row[name]):
-                raise ResultsError(f"{name} must be a whole number, got {row[name]!r}")
-            values[name] = int(row[name])
-        return cls(**values)
-
-
-RUN_COLUMNS = [field.name for field in dataclasses.fields(Run)]
-
-
-def check_name(name: str, what: str = "run") -> str:
-    """A name that is also a file name everywhere: letters, digits, dot, dash, underscore; at most 120."""
-    if not SAFE_NAME.fullmatch(name):
-        raise ResultsError(f"A {what} needs a name of letters, digits, '.', '-' and '_' (up to 120), got {name!r}")
-    return name
 
 
 def _path_in(folder: Path, dataset: str, category: str, run: str) -> Path:
@@ -336,6 +274,32 @@ def read_options(results_dir: str | Path, run: Run) -> dict[str, Any] | None:
     return options
 
 
+@dataclass(frozen=True)
+class Gates:
+    """What training decided about the attention gates of a run.
+
+    kept: False where all were left at 1, so that the detector is DifferNet. with_gates, without: AUROC on synthetic
+    defects that decided it; None where nothing was compared.
+    """
+
+    kept: bool = True
+    with_gates: float | None = None
+    without: float | None = None
+
+    def __str__(self) -> str:
+        """Empty where nothing was decided."""
+        if self.with_gates is None or self.without is None:
+            return "" if self.kept else "gates left at 1"
+        said, areas = "gates kept" if self.kept else "gates left at 1", (100 * self.with_gates, 100 * self.without)
+        return "{} (AUROC on synthetic defects {:.1f} % with, {:.1f} % without)".format(said, *areas)
+
+
+def gates_of(options: dict[str, Any]) -> Gates:
+    """From the options of a run."""
+    judged = options.get("attention_judged") or (None, None)
+    return Gates(options.get("attention_strength") != 0, *judged)
+
+
 def score_files(results_dir: str | Path) -> list[Path]:
     """All score files in a fixed order. Raises ResultsError for one in a wrong place, or a run's name used twice."""
     return _files_of_runs(Path(results_dir) / "scores")
@@ -372,17 +336,6 @@ def summarise(results_dir: str | Path) -> pd.DataFrame:
     summary = summary_of(results_dir)
     _write(Path(results_dir) / "summary.csv", summary, float_format="%.6g")
     return summary
-
-
-def read_summary(results_dir: str | Path) -> pd.DataFrame:
-    """summary.csv as it stands."""
-
-    def parse(row: dict[str, str]) -> tuple[Any, ...]:
-        counts = [int(_number(row[name], name)) for name in ("n_normal", "n_anomalous")]
-        return row["run"], *counts, *(_number(row[name], name) for name in ("auroc", "ci_low", "ci_high"))
-
-    rows = _parsed(Path(results_dir) / "summary.csv", SUMMARY_COLUMNS, parse, unique="run")
-    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
 
 def read_published(results_dir: str | Path) -> pd.DataFrame:

@@ -6,10 +6,11 @@ import math
 import numpy as np
 import streamlit as st
 
-from attentdiffernet.figures import colour_bar, gate_figure, heat_picture, overlay, pixels
-from attentdiffernet.study import maps as localisation
-from attentdiffernet.words import METHOD_TITLES
-from demo import evidence
+from attentdiffernet.figures.overlay import colour_bar, heat_picture, overlay, pixels
+from attentdiffernet.figures.screen import gate_figure
+from attentdiffernet.study.formats import energy_difference_text, energy_text, hit_difference_text, hit_text
+from attentdiffernet.words import METHOD_TITLES, variant_title
+from demo import shipped
 from demo.dashboard import parts
 from demo.service import attention, catalogue
 
@@ -87,7 +88,7 @@ def channel_gates(view: attention.AttentionView, block: str, titles: dict[str, s
 
 
 def where_maps_lie(key: str) -> None:
-    found = evidence.maps_of(key)
+    found = shipped.maps_of(key)
     if found.empty:
         command = f"attentdiffernet localise MODEL DATA/{key} --results results"
         parts.empty("Not measured for this category.", f"Its test images need masks of their defects: `{command}`.")
@@ -102,15 +103,15 @@ def where_maps_lie(key: str) -> None:
         kind = parts.choice("Map", kinds, "map", segments=True)
     found = found[(found["target"] == target) & (found["map"] == kind)]
     rows = []
-    for _, row in found.iterrows():
+    for row in found.to_dict("records"):
         images = f"{row['n_images']}" + (f", {row['n_empty']} maps all zero" if row["n_empty"] else "")
         name = parts.variant_name(row["variant"]) + parts.text(f", {row['backbone']}, seed {row['seed']}")
         cells = [
-            localisation.energy_text(row),
-            localisation.energy_difference_text(row),
-            localisation.hit_text(row),
+            energy_text(row),
+            energy_difference_text(row),
+            hit_text(row),
             f"{100 * row['chance']:.1f} %",
-            localisation.hit_difference_text(row),
+            hit_difference_text(row),
         ]
         rows.append([METHOD_TITLES[row["method"]], name, images, *map(parts.text, cells)])
     against = "against DifferNet"
@@ -133,7 +134,7 @@ one, two = st.columns(2)
 with one:
     key = parts.category(list(ready))
 with two:
-    variants = {v: evidence.variant_title(v) for v in catalogue.detectors(key)}
+    variants = {v: variant_title(v) for v in catalogue.detectors(key)}
     variant = parts.choice("Variant", variants, "variant", "cbam" if "cbam" in variants else None, segments=True)
 image = parts.image_of(key)
 if image is None:

@@ -8,7 +8,7 @@ from pathlib import PurePath
 import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
-from demo import evidence
+from attentdiffernet.words import variant_title
 from demo.dashboard import parts
 from demo.service.catalogue import detectors, images_to_choose
 from demo.service.comparison import IMAGE_TYPES, METHODS, Comparison
@@ -71,7 +71,7 @@ ready = parts.usable_categories()
 one, two, three = st.columns([3, 4, 3])
 with one:
     key = parts.category(list(ready))
-variants = {v: evidence.variant_title(v) for v in detectors(key)}
+variants = {v: variant_title(v) for v in detectors(key)}
 with two:
     columns = parts.several("Variants", variants, "columns", list(variants))
 with three:

@@ -4,7 +4,7 @@ import math
 
 import streamlit as st
 
-from attentdiffernet.figures import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
+from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
 from attentdiffernet.options import FLOW_SIZES, SCORING_VIEWS, UNSTEADY_LIGHT, Options
 from demo.dashboard import parts
 
@@ -251,9 +251,8 @@ def choices() -> list[list[str]]:
             "Training of attention",
             "not stated",
             f"<code>{attention.training}</code>: the score learns to see synthetic defects in training normals, "
-            "convolutions frozen; the gates are kept only if they help on other images; also <code>proxy</code> (a linear "
-            "head does), <code>joint</code> (likelihood, with a "
-            "flow) and <code>untrained</code>",
+            "convolutions frozen; the gates are kept only if they help on other images; also <code>proxy</code> (a "
+            "linear head does), <code>joint</code> (likelihood, with a flow) and <code>untrained</code>",
         ],
         [
             "Flow",

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 
-from attentdiffernet.figures import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS, score_text
-from demo import evidence
+from attentdiffernet.datasets import category_title
+from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
+from attentdiffernet.study.formats import score_text
+from attentdiffernet.words import variant_title
+from demo import shipped
 
 if TYPE_CHECKING:
     from demo.service.catalogue import CategoryInfo
@@ -142,7 +145,7 @@ def switch(label: str, name: str, default: bool, **more: Any) -> bool:
 
 
 def category(options: list[str], label: str = "Category") -> str:
-    return choice(label, {key: evidence.category_title(key) for key in options}, "category")
+    return choice(label, {key: category_title(key) for key in options}, "category")
 
 
 # -- pieces
@@ -160,7 +163,7 @@ def empty(what: str, then: str) -> None:
 
 def measured_keys() -> list[str]:
     """`DATASET/CATEGORY` of what was measured; where there is nothing, says what to do and ends the page."""
-    keys = evidence.roc_categories()
+    keys = shipped.measured_categories()
     if not keys:
         empty("No results yet.", HOW_TO_MEASURE)
         st.stop()
@@ -207,7 +210,7 @@ def variant_style() -> str:
 
 
 def variant_name(variant: str, title: str = "") -> str:
-    return f"<span class='variant variant-{text(variant)}'>{text(title or evidence.variant_title(variant))}</span>"
+    return f"<span class='variant variant-{text(variant)}'>{text(title or variant_title(variant))}</span>"
 
 
 def badge(anomalous: bool, provisional: bool = False) -> str:
@@ -275,7 +278,7 @@ def heat_scale(scale: tuple[float, float]) -> None:
 def notes(said: Mapping[str, str]) -> None:
     """What maps show, by variant; what holds for all of them is said once."""
     for note in dict.fromkeys(said.values()):
-        whose = [evidence.variant_title(variant) for variant, other in said.items() if other == note]
+        whose = [variant_title(variant) for variant, other in said.items() if other == note]
         st.caption(note if len(whose) == len(said) else f"{', '.join(whose)}: {note}")
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from attentdiffernet.backbone import imagenet_at_hand, load_weights
-from attentdiffernet.datasets import CARDS
+from attentdiffernet.datasets import CARDS, category_title
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.errors import DatasetError
@@ -16,9 +16,9 @@ from attentdiffernet.images import IMAGE_SUFFIXES
 from attentdiffernet.methods import load
 from attentdiffernet.words import VARIANT_TITLES
 
-from .. import evidence
+from .. import shipped
 
-EXAMPLES = evidence.ROOT / "demo" / "examples"
+EXAMPLES = shipped.ROOT / "demo" / "examples"
 DOWNLOAD_ENVIRONMENT = "ATTENTDIFFERNET_DOWNLOAD"  # 1: the ImageNet weights may be downloaded when first needed
 MAX_MODELS = 18  # kept in memory, about 15 MB each
 
@@ -42,7 +42,7 @@ class CategoryInfo:
 
 def categories() -> list[CategoryInfo]:
     """All categories with shipped models; those that can be used on this machine first."""
-    folders = [folder for folder in evidence.MODELS.glob("*/*") if any(folder.glob("*/config.json"))]
+    folders = [folder for folder in shipped.MODELS.glob("*/*") if any(folder.glob("*/config.json"))]
     found = [_category_info(folder) for folder in folders]
     return sorted(found, key=lambda info: (bool(info.why_not), not info.key.startswith("sample/"), info.key))
 
@@ -59,7 +59,7 @@ def _category_info(folder: Path) -> CategoryInfo:
     examples = EXAMPLES / dataset / name
     return CategoryInfo(
         key=key,
-        title=evidence.category_title(key),
+        title=category_title(key),
         description=sample.description if sample else card.description if card else "",
         dataset_title=card.title if card else dataset,
         licence=card.licence if card else "",
@@ -108,7 +108,7 @@ def detectors(key: str) -> dict[str, DifferNetDetector]:
     Raises DatasetError as `category`.
     """
     category(key)
-    configs = {variant: evidence.MODELS / key / variant / "config.json" for variant in VARIANT_TITLES}
+    configs = {variant: shipped.MODELS / key / variant / "config.json" for variant in VARIANT_TITLES}
     return {v: _detector(path.parent, path.stat().st_mtime_ns) for v, path in configs.items() if path.is_file()}
 
 
@@ -134,14 +134,14 @@ def images_to_choose(key: str) -> dict[str, Callable[[], bytes]]:
 
     Raises DatasetError as `category`.
     """
-    if evidence.images_at_hand(key) and key in evidence.roc_categories():
-        names = evidence.of_category(key)[0].scores["image"]
+    if shipped.images_at_hand(key) and key in shipped.measured_categories():
+        names = shipped.of_category(key)[0].scores["image"]
         return {str(name): partial(_image_file, key, str(name)) for name in names}
     return {path.name: path.read_bytes for path in category(key).examples}
 
 
 def _image_file(key: str, name: str) -> bytes:
-    file = evidence.image_file(key, name)
+    file = shipped.image_file(key, name)
     if file is None:
         raise DatasetError(f"The image {name} of {key} is not on this machine")
     return file

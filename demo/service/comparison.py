@@ -15,7 +15,9 @@ from torch import Tensor
 from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.errors import AttentDifferNetError, DatasetError
 from attentdiffernet.explain import explain, relative_heat, what_it_shows
-from attentdiffernet.figures import INK, colour_bar, overlay, percentile_svg, pixels
+from attentdiffernet.figures.overlay import colour_bar, overlay, pixels
+from attentdiffernet.figures.palette import INK
+from attentdiffernet.figures.screen import percentile_svg
 from attentdiffernet.images import IMAGE_SUFFIXES, read_image
 from attentdiffernet.options import check_scoring_views
 from attentdiffernet.scoring import RunningScore, expected_score, prepared, score_progressively

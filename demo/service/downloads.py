@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from attentdiffernet.errors import DatasetError
-from attentdiffernet.figures import GridRow, qualitative_grid
+from attentdiffernet.figures.print import GridRow, qualitative_grid
 from attentdiffernet.words import VARIANT_TITLES
 
 from .comparison import Comparison, heat_bar

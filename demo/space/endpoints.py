@@ -9,9 +9,9 @@ import gradio as gr
 
 from attentdiffernet.errors import AttentDifferNetError
 
-from .. import evidence
 from ..service import catalogue, comparison
 from ..service.comparison import Comparison
+from ..service.roc import roc_page
 from .files import picture_file
 
 NUMBERS = ("title", "score", "threshold", "anomalous", "percentile", "n_views", "n_views_wanted", "provisional")
@@ -59,7 +59,7 @@ def _answer(found: Comparison) -> tuple[dict[str, Any], list[str]]:
 def roc(category: str) -> dict:
     """Measured AUROC (in percent, with interval) of each run of a category, DATASET/CATEGORY."""
     try:
-        return {"category": category, "runs": [dataclasses.asdict(row) for row in evidence.roc_page(category).rows]}
+        return {"category": category, "runs": [dataclasses.asdict(row) for row in roc_page(category).rows]}
     except AttentDifferNetError as error:
         raise gr.Error(str(error), print_exception=False) from error
 

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.figures import score_text
+from attentdiffernet.study.formats import score_text
 from attentdiffernet.words import VARIANT_TITLES
 
 from ..markup import badge, text

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 import matplotlib.pyplot  # noqa: F401  Gradio switches its backend at each call: a first import in two threads fails
 
-from attentdiffernet.figures import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
+from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
 
 from ..service.catalogue import EXAMPLES
 from .endpoints import add_endpoints

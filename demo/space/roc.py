@@ -4,11 +4,12 @@ from typing import Any
 
 import gradio as gr
 
+from attentdiffernet.datasets import category_title
 from attentdiffernet.errors import AttentDifferNetError
 
-from .. import evidence
-from ..evidence import RocPage
+from .. import shipped
 from ..markup import text
+from ..service.roc import RocPage, roc_page
 from .results import Update
 from .status import alert
 
@@ -35,17 +36,17 @@ class Roc:
         self.category.input(self.draw, self.category, [self.plot, self.tables], **QUIET)
 
     def enter(self, key: str | None) -> Update:
-        keys = evidence.roc_categories()
+        keys = shipped.measured_categories()
         if not keys:
             none = "<p>No results yet: <code>make results</code> builds them from score files.</p>"
             return {self.category: gr.Dropdown(visible=False), self.plot: None, self.tables: none}
         key = key if key in keys else keys[0]
-        titled = [(evidence.category_title(key), key) for key in keys]
+        titled = [(category_title(key), key) for key in keys]
         return {self.category: gr.Dropdown(titled, value=key, visible=True), **self.draw(key)}
 
     def draw(self, key: str | None) -> Update:
         try:
-            found = evidence.roc_page(key or "")
+            found = roc_page(key or "")
         except AttentDifferNetError as error:
             return {self.plot: None, self.tables: alert(str(error))}
         return {self.plot: found.figure(), self.tables: tables_html(found)}
