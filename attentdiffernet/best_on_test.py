@@ -1,22 +1,22 @@
 """How the number of epochs is chosen: `last`, fixed in advance, or `best-on-test`, DifferNet's own way.
 
-DifferNet's reference code evaluates on the test images 24 times during training and prints the best AUROC of them. What
-was chosen on the test images flatters: it is measured to see by how much, and stands beside `last` only.
+DifferNet's reference code evaluates on the test images 24 times during training and prints the best AUROC of them. A
+number chosen on the test images is too high: it is measured to see by how much, and is only shown beside `last`.
 """
 
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .category import InspectionImage
-from .checkpoint import round_as_stored
-from .features import FeatureExtractor
+from .features import FeatureExtractor, readable
 from .model import AttentDifferNet
+from .packing import round_as_stored
 from .study.statistics import auroc
 
 EVALUATIONS = 24  # as in DifferNet's reference code
@@ -29,14 +29,23 @@ def evaluated_epochs(n_epochs: int) -> list[int]:
 
 
 class BestOnTest:
-    """The evaluations of one training, as `after_epoch` of `training.train`: keeps the scores of the best one.
+    """The evaluations of one training, as `after_epoch` of `fit`: keeps the scores of the best one.
 
     Scores are those of a checkpoint of that epoch. The last evaluation is the run `last` itself, which `best` is given.
-    seconds: that the evaluations took.
+    scores_of: gives the images' scores by a model; by default on n_views even views. seconds: how long the evaluations
+    took.
     """
 
-    def __init__(self, images: Sequence[InspectionImage], n_epochs: int, n_views: int, cache: Path | None) -> None:
+    def __init__(
+        self,
+        images: Sequence[InspectionImage],
+        n_epochs: int,
+        n_views: int,
+        cache: Path | None,
+        scores_of: Callable[[AttentDifferNet], list[float]] | None = None,
+    ) -> None:
         self.images, self.n_epochs, self.n_views, self.cache = images, n_epochs, n_views, cache
+        self.scores_of = scores_of or self._on_even_views
         self.seconds = 0.0
         self._epochs = set(evaluated_epochs(n_epochs)) - {n_epochs}
         self._features = torch.empty(0)
@@ -46,11 +55,10 @@ class BestOnTest:
     def __call__(self, model: AttentDifferNet, epoch: int) -> None:
         if epoch not in self._epochs:
             return
+        if model.device.type == "cuda":  # wait for work of the training, which is not timed here
+            torch.cuda.synchronize(model.device)
         start = time.perf_counter()
-        stored = round_as_stored(copy.deepcopy(model))
-        features = self._test_features(stored)
-        with torch.inference_mode():
-            self._keep(epoch, [float(stored.score(of_image[None])) for of_image in features])
+        self._keep(epoch, self.scores_of(round_as_stored(copy.deepcopy(model))))
         self.seconds += time.perf_counter() - start
 
     def best(self, last: Sequence[float]) -> tuple[int, list[float]]:
@@ -60,12 +68,17 @@ class BestOnTest:
         _, epoch, scores = self._best
         return epoch, scores
 
+    def _on_even_views(self, model: AttentDifferNet) -> list[float]:
+        features = self._test_features(model)
+        with torch.inference_mode():
+            return [float(model.score(of_image[None])) for of_image in features]
+
     def _test_features(self, model: AttentDifferNet) -> Tensor:
         """(N, V, 768), computed once, or anew where the backbone has changed since."""
         extractor = FeatureExtractor(model, self.cache)
         if extractor.backbone_digest != self._features_of:
             paths = [image.path for image in self.images]
-            self._features = torch.stack(list(extractor.even_views(paths, self.n_views))).to(model.device)
+            self._features = torch.stack(list(readable(extractor.even_views(paths, self.n_views)))).to(model.device)
             self._features_of = extractor.backbone_digest
         return self._features
 

@@ -27,24 +27,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from attentdiffernet import paper_recipe  # noqa: E402
+from attentdiffernet.calibration import split_normals  # noqa: E402
 from attentdiffernet.category import InspectionDataset  # noqa: E402
-from attentdiffernet.config import (  # noqa: E402
-    READOUTS,
-    RECIPES,
-    Exposure,
-    ModelConfig,
-    Readout,
-    TrainingConfig,
-    ViewKind,
-)
-from attentdiffernet.features import FeatureExtractor, default_cache  # noqa: E402
+from attentdiffernet.features import FeatureExtractor, default_cache, readable  # noqa: E402
+from attentdiffernet.flow_fitting import fit_flow, fit_gaussian  # noqa: E402
 from attentdiffernet.input_choice import exposure_for, spread_of_exposure  # noqa: E402
-from attentdiffernet.model import AttentDifferNet  # noqa: E402
+from attentdiffernet.model import AttentDifferNet, ModelConfig  # noqa: E402
+from attentdiffernet.options import Exposure, Options, Readout, ViewKind  # noqa: E402
 from attentdiffernet.scoring import group_ends  # noqa: E402
 from attentdiffernet.study.records import read_published  # noqa: E402
 from attentdiffernet.study.statistics import auroc_interval  # noqa: E402
-from attentdiffernet.training import fit_flow, fit_gaussian, split_normals  # noqa: E402
 from attentdiffernet.views import FEW_VIEWS, make_views  # noqa: E402
+from attentdiffernet.words import READOUTS  # noqa: E402
 
 OUT = ROOT / "benchmarks" / "accuracy.csv"
 COLOURS = {
@@ -59,7 +53,7 @@ MARKERS = {1: "o", 4: "o", 8: "s", 16: "^"}  # by views in training
 # Rotations in training x in scoring. Tiles are many; the rule takes none for the sample set, and they cost the most.
 ROTATIONS: dict[str, list[tuple[int, int]]] = {"magnetic_tile": [(4, 4)], "insulator": [], "gear": [], "wafer": []}
 MORE_ROTATIONS = [(4, 16), (8, 16), (16, 16)]
-PAPER = RECIPES["paper"].training
+PAPER = Options(recipe="paper")
 PUBLISHED = read_published(ROOT / "results")
 RECIPE = ["exposure", "views", "train_views"]  # what tells detectors of a category apart
 PAPER_VIEWS = 16  # in scoring; its own 64 take most of an hour for the tiles
@@ -86,8 +80,8 @@ def place_of(name: str) -> tuple[Path, str]:
 def measure(name: str, exposure: Exposure | None) -> list[dict[str, object]]:
     root, weights = place_of(name)
     dataset = InspectionDataset(root)
-    config = TrainingConfig()
-    fit, _ = split_normals(dataset.train, config)
+    options = Options()
+    fit, _ = split_normals([image.path for image in dataset.train], options)
     labels = [image.label for image in dataset.test]
     base = ModelConfig(weights=weights, exposure=exposure or exposure_for(spread_of_exposure(fit)))
     model = AttentDifferNet(base).eval()
@@ -95,26 +89,26 @@ def measure(name: str, exposure: Exposure | None) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
 
     def features(kind: str, n_train: int, n_test: int) -> tuple[torch.Tensor, torch.Tensor]:
-        model.config = dataclasses.replace(base, views=cast(ViewKind, kind))
-        extractor = FeatureExtractor(model, default_cache())
-        fitted = extractor.random_views([image.path for image in fit], n_train, config.data_seed)
-        tested = torch.stack(list(extractor.even_views([image.path for image in dataset.test], n_test)))
+        extractor = FeatureExtractor(model.with_options(views=cast(ViewKind, kind)), default_cache())
+        fitted = extractor.random_views(fit, n_train, options.data_seed)
+        found = extractor.even_views([image.path for image in dataset.test], n_test)
+        tested = torch.stack(list(readable(found)))
         return fitted, tested
 
     def add(kind: str, fitted: torch.Tensor, tested: torch.Tensor) -> None:
-        model = AttentDifferNet(dataclasses.replace(base, views=cast(ViewKind, kind)), config.seed).eval()
+        model = AttentDifferNet(dataclasses.replace(base, views=cast(ViewKind, kind)), options.seed).eval()
         start = time.perf_counter()
-        fit_flow(model.flow, fit_gaussian(model, fitted.flatten(0, 1)), config)
+        fit_flow(model.flow, fit_gaussian(model, fitted.flatten(0, 1)), options)
         seconds = time.perf_counter() - start + cost * fitted.shape[0] * fitted.shape[1]
         for readout in READOUTS:
-            model.config = dataclasses.replace(model.config, readout=cast(Readout, readout))
+            reading = model.with_options(readout=cast(Readout, readout))
             for n in group_ends(tested.shape[1]):
                 with torch.inference_mode():
-                    interval = auroc_interval(labels, model.score(tested[:, :n]).tolist())
+                    interval = auroc_interval(labels, reading.score(tested[:, :n]).tolist())
                 row = {"category": name, "exposure": base.exposure, "views": kind}
                 row |= {"train_views": fitted.shape[1], "score_views": n}
                 row |= {"readout": readout, "auroc": interval.auroc, "ci_low": interval.low, "ci_high": interval.high}
-                rows.append(row | {"train_seconds": round(seconds, 1), "epochs": config.epochs})
+                rows.append(row | {"train_seconds": round(seconds, 1), "epochs": options.epochs})
         last = {str(row["readout"]): round(100 * cast(float, row["auroc"]), 2) for row in rows[-len(READOUTS) * 9 :]}
         print(name, kind, fitted.shape[1], tested.shape[1], last, flush=True)
 
@@ -131,19 +125,18 @@ def measure_paper(name: str, epochs: int) -> list[dict[str, object]]:
     """The recipe `paper`, stopped after some of its 192 epochs."""
     root, weights = place_of(name)
     dataset = InspectionDataset(root)
-    recipe = RECIPES["paper"]
-    config = dataclasses.replace(recipe.training, epochs=epochs)
-    fit, _ = split_normals(dataset.train, config)
-    model = AttentDifferNet(ModelConfig(weights=weights, flow=recipe.flow, readout=recipe.readout), config.seed).eval()
+    options = dataclasses.replace(PAPER, epochs=epochs)
+    fit, _ = split_normals([image.path for image in dataset.train], options)
+    model = AttentDifferNet(ModelConfig(weights=weights, flow=options.flow, readout="z2"), options.seed).eval()
     model.backbone.to(memory_format=torch.contiguous_format)
     start = time.perf_counter()
-    paper_recipe.fit(model, [image.path for image in fit], config, lambda *told: print(*told, flush=True))
+    paper_recipe.fit(model, fit, options, lambda *told: print(*told, flush=True))
     seconds = time.perf_counter() - start
-    rng = torch.Generator().manual_seed(config.seed)
-    scores = [paper_recipe.score(model, image.path, rng, PAPER_VIEWS) for image in dataset.test]
+    paths = [image.path for image in dataset.test]
+    scores = paper_recipe.Scores(paths, model.config.image_size, options.data_seed, PAPER_VIEWS)(model)
     interval = auroc_interval([image.label for image in dataset.test], scores)
     row = {"category": name, "exposure": "as_is", "views": "paper"}
-    row |= {"train_views": config.views_per_image, "score_views": PAPER_VIEWS}
+    row |= {"train_views": options.training_views, "score_views": PAPER_VIEWS}
     row |= {"readout": "z2", "auroc": interval.auroc, "ci_low": interval.low, "ci_high": interval.high}
     print(row, f"{seconds:.0f} s", flush=True)
     return [row | {"train_seconds": round(seconds, 1), "epochs": epochs}]

@@ -7,38 +7,23 @@ import pytest
 import torch
 
 from attentdiffernet.category import InspectionDataset
-from attentdiffernet.checkpoint import Calibration
-from attentdiffernet.config import READOUTS
 from attentdiffernet.errors import ImageError
 from attentdiffernet.features import ON_CPU, FeatureExtractor
+from attentdiffernet.findings import Calibration
 from attentdiffernet.images import read_image
 from attentdiffernet.scoring import (
-    anomaly_score,
     faster_precision,
     group_ends,
+    prepared,
     running_score,
-    score_files,
     score_image,
     score_images,
+    score_images_until_settled,
     score_progressively,
     score_until_settled,
-    view_scores,
 )
 from attentdiffernet.views import FEW_VIEWS, even_angles, make_views, to_tensor
-
-
-def test_anomaly_score_by_hand():
-    z = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 0.0], [2.0, 2.0]])
-    assert view_scores(z).tolist() == [2.5, 4.5, 0, 4]
-    assert anomaly_score(z, 1).tolist() == [2.5, 4.5, 0, 4]
-    assert anomaly_score(z, 2).tolist() == [3.5, 2]
-    assert anomaly_score(z, 4).tolist() == [2.75]
-
-
-@pytest.mark.parametrize("n_views", [0, -1, 3, 5])
-def test_a_number_of_rows_that_does_not_divide_is_refused(n_views):
-    with pytest.raises(ValueError, match=f"needs a multiple of {n_views} rows of z, got 4"):
-        anomaly_score(torch.zeros(4, 2), n_views)
+from attentdiffernet.words import READOUTS
 
 
 @pytest.mark.parametrize("n_views", [1, 3])
@@ -46,7 +31,7 @@ def test_all_ways_lead_to_the_same_score(n_views, tiny, category):
     models = {"DifferNet": tiny("none"), "SE": tiny("se"), "other": tiny("cbam", placement="before_pool")}
     path = InspectionDataset(category).test[0].path
     image = to_tensor(read_image(path), 256)
-    *_, last = score_progressively(models, image, n_views)
+    *_, last = score_progressively(models, dict.fromkeys(models, image), n_views)
     for name, model in models.items():
         with torch.no_grad():
             features = model.features(make_views(image, even_angles(n_views)))
@@ -54,25 +39,27 @@ def test_all_ways_lead_to_the_same_score(n_views, tiny, category):
         assert model.config.readout == "z2_of_mean"
         expected = pytest.approx(z.square().mean().item(), rel=1e-4)
         assert score_image(model, image, n_views) == expected
-        assert list(score_images(model, [path], n_views)) == [expected]
-        assert list(score_files(model, [str(path)], n_views)) == [expected]
+        for source in (path, str(path), read_image(path)):
+            (found,) = score_images(model, [source], n_views)
+            assert (found.value, found.n_views) == (expected, n_views)
+            assert found.standard_error == pytest.approx(last[name].standard_error, rel=1e-2, nan_ok=True)
         assert last[name].value == expected and last[name].n_views == n_views
 
 
 def test_a_score_can_be_had_after_any_group_of_views(small, small_image):
     model, n_views = small("se", readout="z2"), 13
     with torch.no_grad():
-        each = view_scores(model(make_views(small_image, even_angles(n_views)))[0])
-    running = [scores["SE"] for scores in score_progressively({"SE": model}, small_image, n_views)]
+        each = model(make_views(small_image, even_angles(n_views)))[0].square().mean(1)
+    running = [scores["SE"] for scores in score_progressively({"SE": model}, {"SE": small_image}, n_views)]
     assert [score.n_views for score in running] == [2, 4, 8, 13]
     for score in running:
         seen = each[: score.n_views]
         assert score.value == pytest.approx(seen.mean().item(), rel=1e-4)
         assert score.standard_error == pytest.approx(seen.std().item() / math.sqrt(len(seen)), rel=1e-2)
-    (only,) = score_progressively({"SE": model}, small_image, 1)
+    (only,) = score_progressively({"SE": model}, {"SE": small_image}, 1)
     assert only["SE"].n_views == 1 and math.isnan(only["SE"].standard_error)
-    assert [s["SE"].n_views for s in score_progressively({"SE": model}, small_image, 4, first=1)] == [1, 2, 4]
-    assert [s["SE"].n_views for s in score_progressively({"SE": model}, small_image, 4, first=9)] == [4]
+    assert [s["SE"].n_views for s in score_progressively({"SE": model}, {"SE": small_image}, 4, first=1)] == [1, 2, 4]
+    assert [s["SE"].n_views for s in score_progressively({"SE": model}, {"SE": small_image}, 4, first=9)] == [4]
 
 
 @pytest.mark.parametrize("n_views", [2, 3, 7])
@@ -113,7 +100,7 @@ def test_models_of_other_kinds_of_views_are_scored_together(small, small_image):
     """Each sees its own views; the one that has all of its views waits for the others with its score as it is."""
     models = {kind: small("se", views=kind) for kind in ("rotations", "flips", "none")}
     models["eight"] = small("cbam", views="dihedral", readout="z2")
-    steps = list(score_progressively(models, small_image, 5))
+    steps = list(score_progressively(models, dict.fromkeys(models, small_image), 5))
     assert [{name: score.n_views for name, score in step.items()} for step in steps] == [
         {"rotations": n, "flips": min(n, 4), "none": 1, "eight": n} for n in (2, 4, 5)
     ]
@@ -130,7 +117,7 @@ def test_models_of_other_kinds_of_views_are_scored_together(small, small_image):
 @pytest.mark.parametrize(("kind", "seen"), [("none", [1]), ("flips", [2, 4]), ("dihedral", [2, 4, 8])])
 def test_where_there_are_few_views_all_are_taken(kind, seen, small, small_image):
     model = small(views=kind)
-    steps = list(score_progressively({"only": model}, small_image, 16))
+    steps = list(score_progressively({"only": model}, {"only": small_image}, 16))
     assert [step["only"].n_views for step in steps] == seen
     assert steps[-1]["only"].value == pytest.approx(score_image(model, small_image, 16), rel=1e-5)
     assert score_image(model, small_image, 16) == score_image(model, small_image, len(FEW_VIEWS[kind]))
@@ -151,8 +138,32 @@ def test_stems_are_shared_by_models_of_the_same_views_only(small, small_image, m
     calls = []
     for name, model in models.items():
         monkeypatch.setattr(model, "stems", lambda views, n=name, m=model: calls.append(n) or type(m).stems(m, views))
-    list(score_progressively(models, small_image, 8))
+    list(score_progressively(models, dict.fromkeys(models, small_image), 8))
     assert calls == ["a", "b", "a", "b", "a"], "after 2, 4 and 8 views; of flips there are 4"
+
+
+def test_each_model_takes_the_image_in_its_own_size_aspect_and_exposure(small, monkeypatch):
+    """Together they have the scores that each has alone; what is equal is computed once."""
+    kinds: dict[str, dict] = {
+        "squeezed": {"kind": "none"},
+        "alike": {},
+        "aspect": {"resize": "keep_aspect"},
+        "exposure": {"exposure": "standardised"},
+        "larger": {"image_size": 96},
+        "upright": {"views": "none"},
+    }
+    models = {name: small(**{"kind": "se", "views": "flips", "image_size": 80, **kind}) for name, kind in kinds.items()}
+    pixels = (255 * torch.rand(70, 130, 3, generator=torch.Generator().manual_seed(3)) ** 2).byte().numpy()
+    images = prepared(models, pixels)
+    assert images["squeezed"] is images["alike"] is images["upright"]
+    assert len({tuple(image.flatten().tolist()) for image in images.values()}) == 4
+    calls = []
+    for name, model in models.items():
+        monkeypatch.setattr(model, "stems", lambda views, n=name, m=model: calls.append(n) or type(m).stems(m, views))
+    *_, last = score_progressively(models, images, 2)
+    assert calls == ["squeezed", "aspect", "exposure", "larger", "upright"]
+    for name, model in models.items():
+        assert last[name].value == pytest.approx(score_image(model, model.prepare(pixels), 2), rel=1e-5), name
 
 
 # -- as few views as a verdict needs
@@ -232,7 +243,7 @@ def test_stems_are_run_once_for_variants_that_share_them(tiny, image, monkeypatc
     calls = []
     for name, model in models.items():
         monkeypatch.setattr(model, "stems", lambda views, n=name, m=model: calls.append(n) or type(m).stems(m, views))
-    list(score_progressively(models, image, 4))
+    list(score_progressively(models, dict.fromkeys(models, image), 4))
     assert calls == ["none", "apart"] * 2, "after 2 and 4 views"
 
 
@@ -241,14 +252,11 @@ def test_scores_are_streamed(tiny, category, monkeypatch):
     calls = []
     monkeypatch.setattr(model, "features", lambda views: calls.append(len(views)) or type(model).features(model, views))
     paths = [image.path for image in InspectionDataset(category).test]
-    told = []
-    scores = score_images(model, paths, 2, progress=lambda *what: told.append(what))
+    scores = score_images(model, paths, 2)
     assert isinstance(scores, GeneratorType) and calls == []
     next(scores)
     assert calls == [2], "one image at a time"
     assert len(list(scores)) == len(paths) - 1
-    assert [done for _, done, _ in told] == list(range(len(paths) + 1))
-    assert {(stage, total) for stage, _, total in told} == {("features of images to score", len(paths))}
 
 
 # -- bfloat16
@@ -297,21 +305,24 @@ def test_scoring_leaves_global_state_alone(tiny, image):
     score_image(tiny("cbam"), image, 2)
 
 
-def test_files_are_read_a_few_ahead_and_a_bad_one_stops_nothing(tiny, category, tmp_path, monkeypatch):
-    from attentdiffernet import scoring
+@pytest.mark.parametrize("settled", [False, True])
+def test_files_are_read_a_few_ahead_and_a_bad_one_stops_nothing(settled, tiny, category, tmp_path, monkeypatch):
+    from attentdiffernet import features, scoring
 
     good = str(InspectionDataset(category).test[0].path)
     (tmp_path / "bad.png").write_bytes(b"no image")
     too_long = "x" * 5000 + ".png"  # the system refuses to look it up
     asked = []
-    monkeypatch.setattr(scoring, "read_image", lambda path: asked.append(path) or read_image(path))
+    for module in (features, scoring):
+        monkeypatch.setattr(module, "pixels_of", lambda path: asked.append(path) or read_image(path))
     paths = [good, str(tmp_path / "bad.png"), str(tmp_path / "gone.png"), too_long, good] + [good] * 20
-    scores = score_files(tiny("none"), paths, 1)
+    model = tiny("none")
+    scores = score_images_until_settled(model, calibration(1.0, 1, {}), paths, 1) if settled else None
+    scores = scores or score_images(model, paths, 1)
     first = next(scores)
     assert 1 <= len(asked) <= ON_CPU.ahead + 1 and len(asked) < len(paths)
     rest = [next(scores) for _ in range(4)]
-    assert [type(value) for value in rest] == [ImageError, ImageError, ImageError, float] and rest[-1] == first
+    assert [isinstance(found, ImageError) for found in rest] == [True, True, True, False]
+    assert rest[-1].value == first.value
     assert str(rest[0]).startswith("bad.png is not an image") and str(rest[1]) == "There is no file gone.png"
     assert "name too long" in str(rest[2])
-    scores.close()
-    assert len(asked) < len(paths)

@@ -6,21 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from attentdiffernet import checkpoint
+import attentdiffernet as adn
 from attentdiffernet.backbone import imagenet_at_hand
 from attentdiffernet.datasets.sample import CATEGORIES
-from attentdiffernet.images import read_image
-from attentdiffernet.scoring import score_image
 from attentdiffernet.study.records import read_runs, read_scores, score_path
-from attentdiffernet.views import to_tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = list(read_runs(ROOT / "results").itertuples())
 SHIPPED = sorted(path.parent for path in (ROOT / "models").glob("*/*/*/config.json"))
 
 
+@pytest.mark.process
 def test_generated_parts_of_both_readmes_are_drawn_from_the_score_files() -> None:
-    done = subprocess.run([sys.executable, "scripts/write_tables.py", "--check"], cwd=ROOT, check=False)
+    done = subprocess.run([sys.executable, "-m", "scripts.write_tables", "--check"], cwd=ROOT, check=False)
     assert done.returncode == 0
 
 
@@ -40,21 +38,20 @@ def test_a_shipped_model_loads_and_its_card_names_data_and_licence(folder: Path)
     assert "| Licence of the data | not stated |" not in card
     if '"weights": "imagenet"' in (folder / "config.json").read_text(encoding="utf-8") and not imagenet_at_hand():
         pytest.skip("needs the ImageNet weights, which are not on this machine")
-    detector = checkpoint.load(folder)
+    detector = adn.load(folder)
     assert detector.variant == folder.name
     assert detector.calibration.scores[0] <= detector.calibration.threshold <= detector.calibration.scores[-1]
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_the_demo_examples_get_the_scores_of_the_score_file(category: str) -> None:
-    # Other processors round differently: 1 % is far less than what parts normal from anomalous.
-    detector = checkpoint.load(ROOT / "models" / "sample" / category / "none")
+    # Other processors round differently: 1 % is far less than the distance between normal and anomalous.
+    detector = adn.load(ROOT / "models" / "sample" / category / "none")
     run = next(r for r in RUNS if (r.dataset, r.category, r.variant) == ("sample", category, "none"))
     path = score_path(ROOT / "results", "sample", category, run.run)
     scores = read_scores(path).set_index("image")["score"]
     examples = sorted((ROOT / "demo" / "examples" / "sample" / category).iterdir())
     assert len(examples) == 1 + len(CATEGORIES[category].defects)
     for example in examples[:2]:
-        image = to_tensor(read_image(example), detector.model.config.image_size)
         stored = scores[f"{example.stem}/000{example.suffix}"]
-        assert score_image(detector.model, image, run.n_views) == pytest.approx(stored, rel=0.01)
+        assert detector.inspect(example, run.n_views).score == pytest.approx(stored, rel=0.01)

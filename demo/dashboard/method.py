@@ -4,16 +4,8 @@ import math
 
 import streamlit as st
 
-from attentdiffernet.config import (
-    FLOW_SIZES,
-    UNSTEADY_LIGHT,
-    AttentionConfig,
-    FlowConfig,
-    ModelConfig,
-    ScoringConfig,
-    TrainingConfig,
-)
-from attentdiffernet.figures import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
+from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
+from attentdiffernet.options import FLOW_SIZES, SCORING_VIEWS, UNSTEADY_LIGHT, Options
 from demo.dashboard import parts
 
 INK = "currentColor"
@@ -228,15 +220,15 @@ FORMULAS = [
 
 def choices() -> list[list[str]]:
     """What is published beside what is done here; numbers of this project come from its defaults."""
-    model, training, scoring, attention = ModelConfig(), TrainingConfig(), ScoringConfig(), AttentionConfig()
-    compact, paper = FlowConfig(), FLOW_SIZES["paper"]
+    options = Options()
+    attention, compact, paper = options.attention, options.flow, FLOW_SIZES["paper"]
     place = attention.placement.replace("_", " ")
     return [
         ["Backbone", "AlexNet, ImageNet weights, frozen", "the same; the sample models use a small bundled backbone"],
         [
             "Input",
             "448 px at three scales, nearest neighbour",
-            f"{model.image_size} px at {model.n_scales} scales, the same; where a category has images of several "
+            f"{options.image_size} px at {options.n_scales} scales, the same; where a category has images of several "
             "aspects, the rule may keep them (<code>keep_aspect</code>)",
         ],
         [
@@ -259,9 +251,8 @@ def choices() -> list[list[str]]:
             "Training of attention",
             "not stated",
             f"<code>{attention.training}</code>: the score learns to see synthetic defects in training normals, "
-            "convolutions frozen, and no more of it is kept than helps on others; also <code>proxy</code> (a linear "
-            "head does), <code>joint</code> (likelihood, with a "
-            "flow) and <code>untrained</code>",
+            "convolutions frozen; the gates are kept only if they help on other images; also <code>proxy</code> (a "
+            "linear head does), <code>joint</code> (likelihood, with a flow) and <code>untrained</code>",
         ],
         [
             "Flow",
@@ -273,17 +264,17 @@ def choices() -> list[list[str]]:
             "Views in training",
             "4 new random rotations per image and epoch",
             "4 quarter turns (8 with mirrored copies) or flips, or 8 to 48 rotations per image, chosen on synthetic "
-            f"defects in training normals; features made once, noise of {training.feature_noise:g} σ on them",
+            f"defects in training normals; features made once, noise of {options.feature_noise:g} σ on them",
         ],
         [
             "Epochs",
             "192, the best of 24 evaluations on test images",
-            f"{training.epochs}, fixed in advance; the best on test is measured beside it, and labelled",
+            f"{options.epochs}, fixed in advance; the best on test is measured beside it, and labelled",
         ],
         [
             "Views in scoring",
             "64 random rotations",
-            f"the same quarter turns or flips, or {scoring.n_views} to 64 rotations, as few as normals need",
+            f"the same quarter turns or flips, or {SCORING_VIEWS} to 64 rotations, as few as normals need",
         ],
         [
             "Score",
@@ -294,8 +285,8 @@ def choices() -> list[list[str]]:
         [
             "Threshold",
             "none; AUROC only",
-            f"on {training.calibration_fraction:.0%} of the training normals, at most "
-            f"{training.false_positive_rate:.0%} flagged",
+            f"on {options.calibration_fraction:.0%} of the training normals, at most "
+            f"{options.false_positive_rate:.0%} flagged",
         ],
         ["Grad-CAM", "layer and target not stated", "of the anomaly score, last features, full scale, selectable"],
         [

@@ -1,0 +1,49 @@
+"""The row of a run in a results folder: which model it is, and which code made it."""
+
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..words import attention_title, differs_from_default, input_title
+
+if TYPE_CHECKING:
+    from ..detector import Detector
+    from ..study.records import Run
+
+
+def run_of(detector: "Detector", category: str, name: str | None, n_views: int) -> "Run":
+    """The row of a run that scores a category with this model. name: instead of the one made from its options."""
+    from ..study.records import LAST, Run
+
+    options, found, data = detector.options, detector.findings, detector.data
+    parts = (data.dataset, category, options.variant, Path(options.weights).stem, f"s{options.seed}")
+    return Run(
+        run=name or "-".join(parts),
+        dataset=data.dataset,
+        category=category,
+        variant=options.variant,
+        seed=options.seed,
+        backbone=options.weights,
+        attention_training=attention_title(options.variant, options.attention),
+        epochs=options.epochs,
+        selection=LAST,
+        n_views=n_views,
+        commit=commit(),
+        source="measured by this project",
+        views=input_title(found.views, found.resize, found.exposure),
+        readout=found.readout,
+        blocks=differs_from_default(options.variant, options.attention),
+    )
+
+
+def commit() -> str:
+    """The short commit of this code in a git checkout, with + if the code was changed since; otherwise empty."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

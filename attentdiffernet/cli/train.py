@@ -1,0 +1,150 @@
+"""`attentdiffernet train`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ..findings import Findings
+from ..options import (
+    FLOW_SIZES,
+    AttentionConfig,
+    AttentionTraining,
+    Exposure,
+    Keep,
+    Options,
+    Placement,
+    Readout,
+    Recipe,
+    Resize,
+    Variant,
+    ViewKind,
+)
+from ..words import input_title
+from .console import bars, say
+from .options import Cache, Category, Device
+
+CHOSEN = "Default: chosen on synthetic defects."
+
+
+def train(
+    category: Category,
+    out: Annotated[Path, typer.Option(help="Folder to write the model to.", show_default=False)],
+    variant: Annotated[Variant, typer.Option(help="Attention block; none is DifferNet.")] = "none",
+    recipe: Annotated[
+        Recipe,
+        typer.Option(
+            help="fast computes the features of the backbone once. paper is DifferNet's procedure: half a day on two "
+            "cores."
+        ),
+    ] = "fast",
+    weights: Annotated[
+        str, typer.Option(help="Backbone: imagenet, bundled, random, or a .safetensors or .pth file.")
+    ] = "imagenet",
+    seed: Annotated[int, typer.Option(help="Seed of initialisation and of the order of training.", min=0)] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(help="Number of epochs. Default: the recipe's.", min=1, show_default=False)
+    ] = None,
+    view_kind: Annotated[
+        Literal[ViewKind, "auto"], typer.Option(help=f"How an image is varied. {CHOSEN}", show_default=False)
+    ] = "auto",
+    resize: Annotated[
+        Literal[Resize, "auto"],
+        typer.Option(help=f"Squeeze images to a square, or keep their aspect. {CHOSEN}", show_default=False),
+    ] = "auto",
+    exposure: Annotated[
+        Literal[Exposure, "auto"],
+        typer.Option(
+            help="Keep exposure or standardise it. Default: standardise if it varies over normal images.",
+            show_default=False,
+        ),
+    ] = "auto",
+    readout: Annotated[
+        Literal[Readout, "auto"], typer.Option(help=f"How the score is computed. {CHOSEN}", show_default=False)
+    ] = "auto",
+    train_views: Annotated[
+        int | None, typer.Option(help="Views per training image.", min=1, show_default=False)
+    ] = None,
+    views: Annotated[int | None, typer.Option(help="Views per scored image.", min=1, show_default=False)] = None,
+    false_positive_rate: Annotated[
+        float | None,
+        typer.Option(help="Share of normal images that the threshold may flag. Default: 0.05.", show_default=False),
+    ] = None,
+    flow: Annotated[
+        Literal["compact", "paper"] | None,
+        typer.Option(
+            help="Size of the flow: 0.6 or 172 million parameters. Default: the recipe's.", show_default=False
+        ),
+    ] = None,
+    placement: Annotated[Placement, typer.Option(help="Where attention blocks stand.")] = "after_pool",
+    reduction: Annotated[int, typer.Option(help="Reduction of the channel gate's bottleneck.", min=1)] = 16,
+    kernel_size: Annotated[int, typer.Option(help="Kernel size of CBAM's spatial gate (odd).", min=1)] = 7,
+    attention_training: Annotated[
+        AttentionTraining,
+        typer.Option(
+            help="How gates are trained on normal images before they are frozen. joint: together with a flow. proxy: "
+            "with a classifier of pasted patches. separation: to separate synthetic defects by the score."
+        ),
+    ] = "separation",
+    keep_gates: Annotated[
+        Keep, typer.Option(help="Keep gates trained by separation only if they measurably help, or always.")
+    ] = "if_better",
+    description: Annotated[str, typer.Option(help="What the images show, for the model card.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the images, for the model card.")] = "",
+    source: Annotated[str, typer.Option(help="Where the images come from, for the model card.")] = "",
+    device: Device = "cpu",
+    cache: Cache = True,
+) -> None:
+    """Train on CATEGORY/train/good and set the threshold on normal images held out from it.
+
+    Example: attentdiffernet train data/mvtec_ad/bottle --variant se --out models/bottle-se
+    """
+    from ..card import DataCard
+    from ..category import InspectionDataset
+    from ..checkpoint import check_folder
+    from ..features import default_cache
+    from ..methods import fit
+
+    dataset = InspectionDataset(category)
+    attention = AttentionConfig(placement, reduction, kernel_size, attention_training, keep_gates)
+    by_rule = {"views": view_kind, "resize": resize, "exposure": exposure, "readout": readout}
+    numbers = {"training_views": train_views, "scoring_views": views, "epochs": epochs}
+    given: dict[str, Any] = {name: value for name, value in by_rule.items() if value != "auto"} | numbers
+    if false_positive_rate is not None:
+        given["false_positive_rate"] = false_positive_rate
+    if flow is not None:  # sets the size only; whether features are whitened first is part of the recipe
+        given["flow"] = dataclasses.replace(FLOW_SIZES[flow], whitening=recipe == "fast")
+    options = Options(variant, recipe, attention=attention, weights=weights, seed=seed, **given)
+    data = DataCard.of(dataset, description, licence, source)
+    check_folder(out)
+    with bars() as progress:
+        kept = default_cache() if cache else None
+        detector = fit(dataset.train, options, data=data, cache=kept, progress=progress, device=device)
+    detector.save(out)
+    if options.leaves_a_choice:
+        say(_choice_text(detector.findings))
+    calibration = detector.calibration
+    say(
+        f"{detector.title} of {data.category}: {detector.data.n_fitted} normal images fitted, "
+        f"{len(calibration.scores)} held out. Threshold {calibration.threshold:.4g}, flags at most "
+        f"{calibration.false_positive_rate:.1%} of normal images on average. Written to {out}"
+    )
+
+
+def _choice_text(found: Findings) -> str:
+    """What was chosen, with the measurements it rests on."""
+
+    def table(rates: dict[str, float]) -> str:
+        return ", ".join(f"{name} {100 * rate:.1f}" for name, rate in sorted(rates.items(), key=lambda x: -x[1]))
+
+    seen = input_title(found.views, found.resize, found.exposure)
+    lines = [f"Views: {seen}; {found.scoring_views} in scoring, {found.training_views} in training"]
+    if found.by_input:
+        lines[0] += f" (AUROC of synthetic defects: {table(found.by_input)})"
+    if found.exposure_varies is not None:
+        lines[0] += f"; exposure varies by {found.exposure_varies:.0%} from image to image"
+    if found.mirror_auroc is not None:
+        lines[0] += f"; AUROC of mirrored normal images {100 * found.mirror_auroc:.1f}"
+    lines.append(f"Readout: {found.readout}" + (f" ({table(found.by_readout)})" if found.by_readout else ""))
+    return "\n".join(lines)

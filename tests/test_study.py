@@ -1,0 +1,363 @@
+"""What is said of many runs follows from their score files; what was chosen on test images is told apart everywhere."""
+
+import re
+import shutil
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attentdiffernet.grid import Engine, Outcome, read_grid, run_grid
+from attentdiffernet.study import records as results
+from attentdiffernet.study.answer import summary_text
+from attentdiffernet.study.comparison import contrasts, grouped, measured
+from attentdiffernet.study.formats import p_text
+from attentdiffernet.study.page import page
+from attentdiffernet.study.readme import between
+from attentdiffernet.study.statistics import delong_test, holm, mean_interval
+from demo import shipped
+from demo.service.roc import roc_page
+from scripts import write_tables
+
+pytestmark = pytest.mark.quick
+
+ROOT = Path(__file__).resolve().parent.parent
+GRID = """
+results = "../results"
+data = "../data"
+categories = ["mvtec_ad/*", "sample/*"]
+weights = ["imagenet"]
+seeds = [0, 1, 2]
+best_on_test = true
+[[grid]]
+variants = ["none", "se", "cbam"]
+[grid.model.attention]
+training = "untrained"
+[[grid]]
+variants = ["se"]
+tag = "proxy"
+[grid.model.attention]
+training = "proxy"
+"""
+PUBLISHED = """dataset,category,method,auroc,source
+mvtec_ad,bottle,DifferNet,0.990,a paper
+mvtec_ad,screw,DifferNet,0.963,a paper
+mvtec_ad,average,DifferNet,0.949,a paper
+elsewhere,average,DifferNet,0.888,another paper
+insplad_fault,vari-grip,DifferNet,0.912,a paper
+"""
+LABELS = np.repeat([0, 1], 60)
+COST = {"choosing_s": 1.0, "training_s": 20.0, "scoring_s": 3.0, "views_computed": 77}
+MACHINE = {"threads": 2, "cpu": "Abacus", "cores": 4}
+
+
+def rows_of(scores):
+    return [
+        (f"{('good', 'crack')[label]}/{i:03}.png", ("good", "crack")[label], int(label), float(score))
+        for i, (label, score) in enumerate(zip(LABELS, scores, strict=True))
+    ]
+
+
+def made(root, gain):
+    """A project's folder with runs of a grid that scores by chance, and CBAM on bottle better by `gain`."""
+    for place in ("mvtec_ad/bottle", "sample/wafer"):
+        (root / "data" / place / "train" / "good").mkdir(parents=True)
+    (root / "grids").mkdir()
+    (root / "grids" / "made.toml").write_text(GRID)
+    (root / "README.md").write_text("# A\n<!-- results -->\n<!-- /results -->\n")
+    for name in ("benchmark", "readouts"):
+        with (root / "README.md").open("a") as file:
+            file.write(f"<!-- {name} -->\nas it was\n<!-- /{name} -->\n")
+    (root / "results").mkdir()
+    (root / "results" / "README.md").write_text("by hand\n<!-- evidence -->\nold\n<!-- /evidence -->\nby hand, too\n")
+    (root / "results" / "published.csv").write_text(PUBLISHED)
+    normal = np.random.default_rng(0).normal(size=120) + 1.2 * LABELS
+    rng = np.random.default_rng(1)
+
+    def submit(task):
+        better = gain if (task.category, task.model.attention.kind) == ("bottle", "cbam") else 0
+        scores = [normal + LABELS * (better + more) + 0.3 * rng.normal(size=120) for more in (0, 0.3)]
+        future = Future()
+        best = {"best_epoch": int(rng.integers(1, 60)), "best_scores": rows_of(scores[1])}
+        future.set_result(Outcome(rows_of(scores[0]), (16, "rotations", "z2"), cost=COST | MACHINE, **best))
+        return future
+
+    assert run_grid(read_grid(root / "grids" / "made.toml"), Engine(submit, 1), "abc1234") == {}
+    return root
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("better"), 1.5)
+
+
+def page_of(root, results_dir=None):
+    folder = results_dir or root / "results"
+    return page(folder, write_tables.commands(root / "grids", folder), root / "benchmarks")
+
+
+def fair(root):
+    return [m for m in measured(root / "results") if not m.best_on_test]
+
+
+def test_blocks_at_another_place_are_another_recipe_and_leave_the_seeds_of_the_usual_ones_together(root, tmp_path):
+    shutil.copytree(root / "results", tmp_path / "results")
+    run = next(m.run for m in fair(root) if m.run.run == "mvtec_ad-bottle-cbam-imagenet-s0")
+    other = replace(run, run=f"{run.run}-before_pool", blocks="before pool")
+    frame = results.read_scores(results.score_path(root / "results", run.dataset, run.category, run.run))
+    results.write_run(tmp_path / "results", other, frame, {})
+    groups = grouped(m for m in fair(tmp_path) if (m.key, m.run.variant) == ("mvtec_ad/bottle", "cbam"))
+    assert [(g.first.name, len(g.runs)) for g in groups] == [("cbam", 3), ("cbam, before pool", 1)]
+
+
+def test_gates_left_at_one_are_told_wherever_a_conclusion_is(root, tmp_path):
+    shutil.copytree(root / "results", tmp_path / "results")
+    assert "left at 1" not in page_of(root, tmp_path / "results") + summary_text(fair(tmp_path))
+    run = next(m.run for m in fair(root) if m.run.run == "mvtec_ad-bottle-se-imagenet-s1-proxy")
+    options = results.read_options(root / "results", run) | {
+        "attention_strength": 0.0,
+        "attention_judged": [0.5, 0.625],
+    }
+    frame = results.read_scores(results.score_path(root / "results", run.dataset, run.category, run.run))
+    results.write_run(tmp_path / "results", run, frame, options)
+    text = page_of(root, tmp_path / "results")
+    assert "In 1 of 18 runs the gates were left at 1" in text
+    assert "In 1 of 18 runs the gates were left at 1" in summary_text(fair(tmp_path))
+    (line,) = re.findall(rf"^\| `{run.run}` \|.*$", text, re.M)
+    assert "gates left at 1 (AUROC on synthetic defects 50.0 % with, 62.5 % without)" in line
+    assert [m.run.run for m in fair(tmp_path) if "gates left at 1" in m.detail] == [run.run]
+    assert len(contrasts(grouped(fair(tmp_path)))) == 6, "one seed of three is left, others compare"
+
+    for seed in (0, 2):
+        run = replace(run, run=f"mvtec_ad-bottle-se-imagenet-s{seed}-proxy", seed=seed)
+        results.write_run(tmp_path / "results", run, frame, options)
+    assert len(contrasts(grouped(fair(tmp_path)))) == 5, "DifferNet beside itself is no comparison"
+    text = page_of(root, tmp_path / "results")
+    assert re.search(r"^\| AttentDifferNet \(SE\), proxy \| imagenet \| 3 \|.*\| gates left at 1 \|", text, re.M)
+
+
+# -- what the test images have had a say in
+
+
+def test_runs_that_are_best_on_test_form_groups_of_their_own_whatever_their_epochs(root):
+    groups = grouped(m for m in measured(root / "results") if m.key == "mvtec_ad/bottle")
+    assert [(g.first.name, len(g.runs)) for g in groups[:4]] == [
+        ("none", 3),
+        ("se", 3),
+        ("se, attention proxy", 3),
+        ("cbam", 3),
+    ]
+    assert [(str(g.first.recipe), len(g.runs)) for g in groups[4:]] == [
+        ("best on test (optimistic)", 3),
+        ("attention untrained, best on test (optimistic)", 3),
+        ("attention proxy, best on test (optimistic)", 3),
+        ("best on test (optimistic)", 3),
+    ]
+    assert all(
+        "best on test (optimistic)" in m.title and "best on test" in m.detail for g in groups[4:] for m in g.runs
+    )
+    assert len({g.first.name for g in groups}) == 8
+
+
+def test_best_on_test_is_compared_with_its_own_kind_and_has_no_say(root):
+    everything = measured(root / "results")
+    by_name = {m.run.run: m for m in everything}
+    for m in everything:
+        base = by_name[re.sub("-(se|cbam)-", "-none-", m.run.run).replace("-proxy", "")]
+        assert (m.base is None) == (m.run.variant == "none")
+        assert m.base is None or m.base.equals(base.scores)
+        assert shipped.shipped_threshold(m) is None or not m.best_on_test
+    assert summary_text(everything) == summary_text(fair(root))
+    assert "In 6 comparisons on 2 categories attention helped in 1 and harmed in none." in summary_text(everything)
+    told = [c.p_holm for c in contrasts(grouped(everything))]
+    assert told == [c.p_holm for c in contrasts(grouped(fair(root)))] and len(told) == 6
+
+
+def test_a_last_run_without_its_differnet_is_not_compared_with_a_flattering_one(root, tmp_path):
+    folder = tmp_path / "results"
+    for m in measured(root / "results"):
+        if m.run.run not in ("mvtec_ad-bottle-none-imagenet-s0", "mvtec_ad-bottle-none-imagenet-s1"):
+            results.write_run(folder, m.run, m.scores, {})
+    lone = {m.run.run: m for m in measured(folder)}
+    assert lone["mvtec_ad-bottle-se-imagenet-s0"].delong is None
+    assert lone["mvtec_ad-bottle-se-imagenet-s0-best"].delong is not None
+    (c,) = [
+        c for c in contrasts(grouped(lone.values())) if c.group.first.name == "cbam"
+        and c.group.first.key == "mvtec_ad/bottle"
+    ]  # fmt: skip
+    assert c.over_seeds is None and len(c.group.differences) == 1 and len(c.group.runs) == 3
+
+
+def test_no_curve_is_best_on_test_unless_asked_for(root, monkeypatch):
+    monkeypatch.setattr(shipped, "RESULTS", root / "results")
+    shown = roc_page("sample/wafer")
+    assert ["optimistic" in curve.title for curve in shown.curves] == [False] * 4
+    assert sum("optimistic" in row.title for row in shown.rows) == 12
+
+
+@pytest.mark.parametrize("name", ["overview", "roc", "failures"])
+def test_pages_label_what_is_best_on_test(root, monkeypatch, name):
+    from streamlit.testing.v1 import AppTest
+
+    monkeypatch.setattr(shipped, "RESULTS", root / "results")
+    at = AppTest.from_file(str(ROOT / "demo" / "dashboard" / "app.py"), default_timeout=240).run()
+    at.switch_page(f"{name}.py")
+    at.query_params["category"] = "sample/wafer"
+    at.query_params["order"] = "auroc"
+    at.run()
+    assert not at.exception
+    shown = " ".join(element.proto.body for element in at.get("html"))
+    assert ("best on test (optimistic)" in shown) == (name != "failures")
+    if name == "roc":
+        for asked in (False, True):
+            (switch,) = [toggle for toggle in at.toggle if toggle.label == "Best on test"]
+            switch.set_value(asked)
+            at.run()
+            cards = re.findall(r"<h4>.*?</h4>", " ".join(element.proto.body for element in at.get("html")))
+            assert ["optimistic" in card for card in cards] == [False] * 4 + [True] * 4 * asked
+    if name == "overview":
+        variants = list(at.dataframe[0].value["variant"])
+        assert ["optimistic" in title for title in variants] == [False] * 24 + [True] * 24
+
+
+# -- contrasts
+
+
+def test_a_contrast_is_over_the_seeds_and_corrected_for_all(root):
+    found = contrasts(grouped(fair(root)))
+    assert [c.p_holm for c in found] == pytest.approx(holm([c.test.p_value for c in found]).tolist())
+    for c in found:
+        areas = [delong_test(m.labels, m.values, m.base["score"]).difference for m in c.group.runs]
+        assert c.test.difference == pytest.approx(np.mean(areas)) and c.over_seeds == pytest.approx(
+            mean_interval(areas)
+        )
+    (real,) = [c for c in found if c.real]
+    assert (real.group.first.key, real.group.first.name) == ("mvtec_ad/bottle", "cbam") and real.test.difference > 0
+    assert not replace(real, over_seeds=(0.1, -0.1, 0.3)).real, "seeds that disagree"
+    assert replace(real, over_seeds=None).real and not replace(real, p_holm=0.06).real
+
+
+# -- the page
+
+
+def test_the_page_says_what_the_numbers_say(root, tmp_path):
+    text = page_of(root)
+    assert "**In 6 comparisons on 2 categories attention helped in 1 and harmed in none.**" in text
+    assert re.search(
+        r"^- Helped: Bottle \(MVTec AD\), AttentDifferNet \(CBAM\), untrained, imagenet backbone: \+", text, re.M
+    )
+    assert "Measured: 24 runs in 2 categories, 1 of them synthetic." in text
+    worse = made(tmp_path / "worse", -1.5)
+    assert "attention helped in none and harmed in 1.**" in page_of(worse)
+    nothing = made(tmp_path / "nothing", 0)
+    text = page_of(nothing)
+    assert "attention helped in none and harmed in none.**" in text and "Helped:" not in text
+
+
+def test_the_claim_of_the_paper_is_held_against_what_was_measured(root, tmp_path):
+    shutil.copytree(root / "results", tmp_path / "results")
+    assert "The authors state" not in page_of(root, tmp_path / "results"), "no source states both averages"
+    rows = "mvtec_ad,average,AttentDifferNet,0.96,the paper\nmvtec_ad,average,DifferNet,0.93,the paper\n"
+    rows += "wafers,average,AttentDifferNet,0.91,the paper\nwafers,average,DifferNet,0.9,the paper\n"
+    (tmp_path / "results" / "published.csv").write_text(PUBLISHED + rows)
+    text = page_of(root, tmp_path / "results")
+    assert "The authors state +2.00 points on average over 2 data sets (MVTec AD +3.0, wafers +1.0; the paper)" in text
+    tests = [c.test for c in contrasts(grouped(fair(root)))]
+    reached, below = sum(t.difference >= 0.02 for t in tests), sum(t.high < 0.02 for t in tests)
+    assert f"Here {reached} of 6 comparisons reach that, 1 of them beyond chance. In {below} the whole interval" in text
+
+
+def test_the_page_has_every_run_both_protocols_and_the_published_numbers_apart(root):
+    text = page_of(root)
+    best = {m.run.run: m for m in measured(root / "results") if m.best_on_test}
+    gains = []
+    for m in fair(root):
+        (line,) = re.findall(rf"^\| `{m.run.run}` \|.*$", text, re.M)
+        cells = [cell.strip() for cell in line.split("|")]
+        b = best[f"{m.run.run}-best"]
+        gains.append(b.interval.auroc - m.interval.auroc)
+        assert f"{100 * m.interval.auroc:.1f} ({100 * m.interval.low:.1f}" in cells[3]
+        assert cells[7:10] == [f"{100 * b.interval.auroc:.1f} ({b.run.epochs})", "1 + 20 + 3", "abc1234"]
+        assert cells[5:7] == ([p_text(m.delong.p_value), p_text(m.bootstrap.p_value)] if m.delong else ["", ""])
+    assert "-best`" not in text, "a run that is best on test has no row of its own"
+    assert f"adds {100 * np.mean(gains):.1f} points" in text
+    assert re.findall(r"^\*Published elsewhere, not measured here\*.*: (.*)$", text, re.M) == [
+        "DifferNet 99.0 % (a paper)."
+    ]
+    assert not [line for line in text.splitlines() if line.startswith("|") and "a paper" in line]
+    opened = re.sub(r"<details>.*?</details>", "", text, flags=re.S)
+    assert len(opened.splitlines()) < 80 and "abc1234`" in opened and "s0" not in opened
+
+
+def test_the_page_shows_what_was_found_on_training_normals(root, tmp_path):
+    shutil.copytree(root, tmp_path / "project")
+    before = page_of(root)
+    assert "training normals say" not in before
+    (tmp_path / "project" / "benchmarks").mkdir()
+    (tmp_path / "project" / "benchmarks" / "attention.csv").write_text(
+        "category,detector,variant,attention_training,seed,auroc_synthetic,steps,seconds\n"
+        "mvtec_ad/bottle,whole,none,,0,0.9,0,0\n"
+        "mvtec_ad/bottle,whole,se,proxy,0,0.94,120,9\n"
+        "mvtec_ad/bottle,whole,se,proxy,1,0.92,120,9\n"
+    )
+    (tmp_path / "project" / "benchmarks" / "collapse.csv").write_text(
+        "category,variant,step,loss,spread\nmvtec_ad/bottle,cbam,1,0.5,1.0\nmvtec_ad/bottle,cbam,2,-3.25,0.25\n"
+    )
+    text = page_of(tmp_path / "project")
+    assert "| mvtec_ad/bottle | whole | DifferNet |  | 90.0 |" in text
+    assert "| mvtec_ad/bottle | whole | AttentDifferNet (SE) | proxy | 93.0 ± 1.4 |" in text
+    assert "25% after 2 steps (least 25%), loss from 0.50 to -3.25." in text
+
+
+def test_the_page_tells_what_there_is_not_what_it_cost_and_how_to_repeat_it(root):
+    text = page_of(root)
+    assert "- **MVTec AD**: 1 of 2 categories: screw." in text
+    assert "- **InsPLAD-fault**: nothing. Papers state numbers for vari-grip." in text
+    assert "- **Elsewhere**: nothing. Papers state only an average over it." in text
+    assert f"Together {24 * 24 / 3600:.1f} hours: 24 runs on Abacus, 4 cores, 2 threads per run." in text
+    assert "| `attentdiffernet grid grids/made.toml` | `abc1234` | 24 | mvtec_ad/bottle, sample/wafer |" in text
+    (root / "grids" / "made.toml").write_text(GRID + "[grid.training]\nepochs = 7\n")
+    try:
+        text = page_of(root)
+    finally:
+        (root / "grids" / "made.toml").write_text(GRID)
+    assert "| no grid file has these options today | `abc1234` | 6 |" in text and "| `abc1234` | 18 |" in text
+
+
+def test_runs_of_other_makers_and_of_one_seed(root, tmp_path):
+    (tmp_path / "published.csv").write_text(PUBLISHED)
+    for m in fair(root):
+        if m.run.seed == 0:
+            results.write_scores(results.score_path(tmp_path, m.run.dataset, m.run.category, m.run.run), m.scores)
+            results.append_run(tmp_path, m.run)
+    text = page(tmp_path, {}, tmp_path)
+    assert "6 comparisons have one seed only" in text and "| one seed |" in text
+    assert "was not measured" in text and "*best on test:* Δ" not in text
+    assert "None of these runs kept its cost" in text and "| not kept |" in text
+
+
+def test_generated_parts_are_written_once_and_checked(root, monkeypatch, capsys):
+    monkeypatch.setattr(write_tables, "ROOT", root)
+    monkeypatch.setattr("sys.argv", ["write_tables.py"])
+    write_tables.main()
+    text = (root / "results" / "README.md").read_text()
+    assert text.startswith("by hand\n<!-- evidence -->\n## Does") and text.endswith(
+        "<!-- /evidence -->\nby hand, too\n"
+    )
+    readme = (root / "README.md").read_text()
+    assert readme.count("as it was") == 2, "what was not measured stays"
+    body = [line for line in readme.splitlines() if line.startswith("| ")][2:]
+    assert len(body) == 4 and sum("**+" in line for line in body) == 1
+    write_tables.main()
+    assert (root / "results" / "README.md").read_text() == text
+    monkeypatch.setattr("sys.argv", ["write_tables.py", "--check"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        write_tables.main()
+    (root / "results" / "README.md").write_text(text.replace("helped in 1", "helped in 6"))
+    with pytest.raises(SystemExit, match=r"^1$"):
+        write_tables.main()
+    assert capsys.readouterr().err.startswith("results/README.md differs from its sources")
+    with pytest.raises(ValueError, match="no part <!-- gone -->"):
+        between(text, "gone", "")
