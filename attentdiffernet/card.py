@@ -8,7 +8,15 @@ from .checked import Checked
 from .datasets import CARDS, DatasetCard
 from .findings import Calibration, Findings
 from .options import Options
-from .words import READOUTS, VARIANT_TITLES, attention_choices, input_title, training_note
+from .words import (
+    METHOD_NAMES,
+    PATCHCORE_READOUTS,
+    READOUTS,
+    VARIANT_TITLES,
+    attention_choices,
+    input_title,
+    training_note,
+)
 
 
 @dataclass(frozen=True)
@@ -39,15 +47,15 @@ def model_card(
     options: Options, findings: Findings, calibration: Calibration, data: DataCard, backbone_fingerprint: str
 ) -> str:
     """Markdown with the Hub's front matter: what the model is, what it was trained on, how it decides, its limits."""
-    flow, seen = options.flow, input_title(findings.views, findings.resize, findings.exposure)
-    views = "cached" if options.recipe == "fast" else "ever new"
-    whitened = "features whitened, " if flow.whitening else ""
+    of_patchcore = options.method == "patchcore"
+    seen = input_title(findings.views, findings.resize, findings.exposure)
+    tag = "memory-bank" if of_patchcore else "normalizing-flow"
     front = ["---", "library_name: attentdiffernet", "pipeline_tag: image-classification", "tags:"]
-    front += [f"- {tag}" for tag in ("anomaly-detection", "industrial-inspection", "normalizing-flow")] + ["---"]
+    front += [f"- {tag}" for tag in ("anomaly-detection", "industrial-inspection", tag)] + ["---"]
     lines = [
         *front,
         "",
-        f"# {VARIANT_TITLES[options.variant]}: {data.category}",
+        f"# {METHOD_NAMES[options.method] if of_patchcore else VARIANT_TITLES[options.variant]}: {data.category}",
         "",
         f"Gives one anomaly score per image; trained on normal images of *{data.category}* ({data.dataset}) only.",
         "",
@@ -56,6 +64,28 @@ def model_card(
         f"| Data | {data.description or data.dataset} |",
         f"| Source | {data.source or 'not stated'} |",
         f"| Licence of the data | {data.licence or 'not stated'} |",
+        *(_patchcore_rows if of_patchcore else _differnet_rows)(
+            options, findings, calibration, data, backbone_fingerprint
+        ),
+        f"| Score | {(READOUTS | PATCHCORE_READOUTS)[findings.readout]}; {calibration.n_views} views ({seen}); "
+        "higher = more anomalous, not a probability |",
+        f"| Threshold | {calibration.threshold:.6g}, flags at most "
+        f"{calibration.false_positive_rate:.1%} of normal images on average |",
+        "",
+        *([] if of_patchcore else _attention_notes(options, findings)),
+        "The score says nothing about parts of another kind, another camera or other light than in the training",
+        "images.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _differnet_rows(
+    options: Options, findings: Findings, calibration: Calibration, data: DataCard, backbone_fingerprint: str
+) -> list[str]:
+    flow = options.flow
+    views = "cached" if options.recipe == "fast" else "ever new"
+    whitened = "features whitened, " if flow.whitening else ""
+    return [
         f"| Normal images | {data.n_fitted} fitted, {len(calibration.scores)} held out for the threshold |",
         f"| Backbone | AlexNet features, weights `{options.weights}`, frozen, fingerprint `{backbone_fingerprint}` |",
         f"| Attention | {attention_choices(options, findings.gates_kept, findings.gates_judged)} |",
@@ -63,15 +93,27 @@ def model_card(
         f"{flow.hidden_width}, stored in half precision |",
         f"| Training | {options.epochs} epochs, fixed in advance, on {findings.training_views} {views} views per "
         f"image, seed {options.seed} |",
-        f"| Score | {READOUTS[findings.readout]}; {calibration.n_views} views ({seen}); higher = more anomalous, not "
-        "a probability |",
-        f"| Threshold | {calibration.threshold:.6g}, flags at most "
-        f"{calibration.false_positive_rate:.1%} of normal images on average |",
-        "",
+    ]
+
+
+def _patchcore_rows(
+    options: Options, findings: Findings, calibration: Calibration, data: DataCard, backbone_fingerprint: str
+) -> list[str]:
+    sizes = options.patchcore
+    strides = " and ".join(map(str, sizes.strides))
+    return [
+        f"| Normal images | {data.n_fitted}; {len(calibration.scores)} of them set the threshold (cross-validation) |",
+        f"| Backbone | `{options.backbone}`, feature maps of stride {strides} px, weights `{options.weights}`, frozen, "
+        f"fingerprint `{backbone_fingerprint}` |",
+        f"| Bank | at most {sizes.bank_size} normal places, greedy coreset{', whitened' * sizes.whitening}, stored in "
+        f"half precision, seed {options.seed} |",
+    ]
+
+
+def _attention_notes(options: Options, findings: Findings) -> list[str]:
+    return [
         training_note(options.variant, options.attention, findings.gates_kept),
         "",
         "Placement, reduction and training of the attention blocks are choices of this reproduction: the authors of",
-        "AttentDifferNet (e Silva et al., WACV 2024) published no code. The score says nothing about parts of another",
-        "kind, another camera or other light than in the training images.",
+        "AttentDifferNet (e Silva et al., WACV 2024) published no code.",
     ]
-    return "\n".join(lines) + "\n"

@@ -15,9 +15,10 @@ from .features import Progress, no_progress
 from .findings import Findings
 from .model import AttentDifferNet
 from .options import MethodName, Options
+from .patchcore_detector import PatchCoreDetector
 from .sources import Images, each_source
 
-METHODS: dict[MethodName, type[Detector]] = {"differnet": DifferNetDetector}
+METHODS: dict[MethodName, type[Detector]] = {"differnet": DifferNetDetector, "patchcore": PatchCoreDetector}
 
 
 def no_look(model: AttentDifferNet, epoch: int) -> None:

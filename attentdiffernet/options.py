@@ -6,7 +6,7 @@ from typing import Any, Literal
 from .checked import Checked
 from .errors import AttentDifferNetError
 
-MethodName = Literal["differnet"]
+MethodName = Literal["differnet", "patchcore"]
 Variant = Literal["none", "se", "cbam"]
 Recipe = Literal["fast", "paper"]
 Placement = Literal["after_pool", "before_pool"]
@@ -15,9 +15,21 @@ Keep = Literal["if_better", "always"]
 ViewKind = Literal["rotations", "quarter_turns", "flips", "dihedral", "none"]
 Resize = Literal["squeeze", "keep_aspect"]
 Exposure = Literal["as_is", "standardised"]
-Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mean", "gaussian_full_scale"]
+Readout = Literal[
+    "z2",
+    "likelihood",
+    "z2_of_mean",
+    "gaussian",
+    "gaussian_of_mean",
+    "gaussian_full_scale",
+    "maximum",
+    "reweighted",
+    "mean_of_highest",
+]
 
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
+PATCHCORE_READOUTS: tuple[Readout, ...] = ("maximum", "reweighted", "mean_of_highest")  # all others are DifferNet's
+BACKBONES: dict[MethodName, str] = {"differnet": "alexnet", "patchcore": "tf_efficientnet_lite0"}  # by default
 CHOSEN = ("views", "resize", "exposure", "readout")  # options that None leaves to the rule (input_choice.py)
 MOST_VIEWS = 256  # of one image
 TRAINING_VIEWS, SCORING_VIEWS = 8, 16  # of rotations, where all else was given and the rule is not asked
@@ -92,6 +104,33 @@ class FlowConfig(Checked):
             raise AttentDifferNetError(f"clamp must lie above 0 and at most at 100, got {self.clamp}")
 
 
+@dataclass(frozen=True)
+class PatchCoreConfig(Checked):
+    """PatchCore's bank of normal places, and how images are scored with it (patchcore.py).
+
+    strides: of the feature maps that make a place, in px; the finest sets the grid.
+    bank_size: entries at most. whitening: of the places, before they are compared.
+    highest: how many of the highest distances `mean_of_highest` averages; below 1, a share of all.
+    n_calibrated: training images, at most, that are scored by cross-validation for the threshold.
+    """
+
+    strides: tuple[int, ...] = (8, 16)
+    bank_size: int = 4000
+    whitening: bool = False
+    highest: float = 20
+    n_calibrated: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.strides or min(self.strides) < 1 or list(self.strides) != sorted(set(self.strides)):
+            raise AttentDifferNetError(f"strides must be different numbers in ascending order, got {self.strides}")
+        for name, least in (("bank_size", 1), ("n_calibrated", 0)):
+            if not least <= getattr(self, name) <= 100_000:
+                raise AttentDifferNetError(f"{name} must lie in {least}..100000, got {getattr(self, name)}")
+        if not 0 < self.highest <= 1e6 or (self.highest > 1 and self.highest != int(self.highest)):
+            raise AttentDifferNetError(f"highest must be a whole number or a share below 1, got {self.highest}")
+
+
 FLOW_SIZES: dict[str, FlowConfig] = {
     # 172.1 M parameters, as in DifferNet's reference code
     "paper": FlowConfig(n_blocks=8, hidden_width=2048, hidden_layers=3, whitening=False),
@@ -116,7 +155,9 @@ RECIPES: dict[Recipe, dict[str, Any]] = {
         "scoring_views": 64,
     },
 }
-_BY_RECIPE: Any = None  # the default of options that a recipe sets: never None in a finished `Options`
+# The default of options that the recipe or the method sets: never None in a finished `Options`.
+_BY_RECIPE: Any = None
+_BY_METHOD: Any = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +165,10 @@ class Options(Checked):
     """What is asked of a detector. None where the choice is left to the rule, which looks at training normals only.
 
     variant: `none` is DifferNet, `se` and `cbam` add attention blocks.
+    method: `differnet` scores the image as a whole, `patchcore` its places. PatchCore has no attention, flow, recipe,
+        views or epochs: what is said of those does not apply to it.
+    backbone: `alexnet` for DifferNet; for PatchCore any convolutional network of timm.
+    patchcore: sizes of PatchCore.
     recipe: `fast` fits to features computed once; `paper` is DifferNet's own procedure (paper_recipe.py). It sets what
         is not given of flow, epochs, learning_rate and feature_noise, `paper` also the views. To change the recipe,
         make new options: `dataclasses.replace` would keep what the old one has set.
@@ -155,6 +200,8 @@ class Options(Checked):
     variant: Variant = "none"
     recipe: Recipe = "fast"
     method: MethodName = "differnet"
+    backbone: str = _BY_METHOD
+    patchcore: PatchCoreConfig = field(default_factory=PatchCoreConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     flow: FlowConfig = _BY_RECIPE
     weights: str = "imagenet"
@@ -182,7 +229,10 @@ class Options(Checked):
         for name, value in (RECIPES.get(self.recipe, {}) if isinstance(self.recipe, str) else {}).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        if self.backbone is None:
+            object.__setattr__(self, "backbone", BACKBONES.get(self.method))
         super().__post_init__()
+        self._check_method()
         check_network(self.image_size, self.n_scales, self.flow, self.views, self.resize, self.readout)
         for name in ("epochs", "batch_size", "training_views"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
@@ -200,6 +250,18 @@ class Options(Checked):
         if self.recipe == "paper" and (self.views, self.exposure, self.flow.whitening) != ("rotations", "as_is", False):
             raise AttentDifferNetError(
                 "The recipe paper takes rotations of images as they are, and no whitening before the flow"
+            )
+
+    def _check_method(self) -> None:
+        """Raises AttentDifferNetError for options that the method does not have."""
+        if self.readout and (self.readout in PATCHCORE_READOUTS) != (self.method == "patchcore"):
+            raise AttentDifferNetError(f"{self.method} has no readout {self.readout}")
+        if self.method == "differnet" and self.backbone != "alexnet":
+            raise AttentDifferNetError(f"DifferNet has the backbone alexnet, got {self.backbone!r}")
+        if self.method == "patchcore" and (self.variant, self.recipe, self.views or "none") != ("none", "fast", "none"):
+            raise AttentDifferNetError(
+                f"PatchCore has no attention, recipe or views, got variant {self.variant}, recipe {self.recipe}, "
+                f"views {self.views}"
             )
 
     @property

@@ -11,18 +11,17 @@ scored by cross-validation (`Fitted`), so that none has to be held out to calibr
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .features import Progress, no_progress
 from .networks import FeatureMaps
-
-Score = Literal["maximum", "reweighted", "mean_of_highest"]
-Progress = Callable[[str, int, int], None]
+from .options import PATCHCORE_READOUTS, PatchCoreConfig, Readout
 
 MOST_CANDIDATES = 60_000  # places, of all images together, that the bank is selected from
 FOLDS = 8  # parts of the training images, each scored with a bank of the others
@@ -40,20 +39,6 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, i: int, /) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class PatchCoreConfig:
-    """bank_size: entries at most. highest: how many of the highest distances `mean_of_highest` averages; below 1, a
-    share of all. n_calibrated: training images, at most, that are scored by cross-validation. seed: of the random
-    places, the projection and the first entry."""
-
-    bank_size: int = 4000
-    whitening: bool = False
-    score: Score = "mean_of_highest"
-    highest: float = 20
-    n_calibrated: int = 256
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,9 +81,11 @@ class PatchBank(nn.Module):
 class PatchCore(nn.Module):
     """Images (B, 3, H, W) in [0, 1] -> their places. `score` and `anomaly_maps` read those."""
 
-    def __init__(self, network: FeatureMaps, bank: PatchBank, config: PatchCoreConfig) -> None:
+    def __init__(
+        self, network: FeatureMaps, bank: PatchBank, readout: Readout = "mean_of_highest", highest: float = 20
+    ) -> None:
         super().__init__()
-        self.network, self.bank, self.config = network, bank, config
+        self.network, self.bank, self.readout, self.highest = network, bank, readout, highest
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Places:
@@ -106,7 +93,7 @@ class PatchCore(nn.Module):
 
     def score(self, places: Places) -> Tensor:
         """(B,) anomaly scores, ≥ 0."""
-        return image_scores(places, self.bank.vector.float(), self.config)
+        return image_scores(places, self.bank.vector.float(), self.readout, self.highest)
 
 
 # -- places
@@ -246,11 +233,13 @@ def fit(
     network: FeatureMaps,
     images: Images,
     config: PatchCoreConfig,
-    progress: Progress = lambda step, done, total: None,
+    readout: Readout = "mean_of_highest",
+    seed: int = 0,
+    progress: Progress = no_progress,
 ) -> Fitted:
     """PatchCore's bank from 2 or more normal images, computed where the network is.
 
-    Deterministic in config.seed. Time is linear in the number of images and memory bounded: a few random places of each
+    Deterministic in the seed. Time is linear in the number of images and memory bounded: a few random places of each
     image are candidates, and all places of n_calibrated images at most are kept, in half precision.
     """
     device = network.mean.device
@@ -260,19 +249,21 @@ def fit(
         with torch.inference_mode():
             return places_of(network(images[number][None].to(device)))[0]
 
-    return fit_places(map(places, range(len(images))), len(images), config, progress)
+    return fit_places(map(places, range(len(images))), len(images), config, readout, seed, progress)
 
 
 def fit_places(
     places: Iterable[Tensor],
     n_images: int,
     config: PatchCoreConfig,
-    progress: Progress = lambda step, done, total: None,
+    readout: Readout = "mean_of_highest",
+    seed: int = 0,
+    progress: Progress = no_progress,
 ) -> Fitted:
     """As `fit`, from the places (h, w, C) of each image, read once and in order."""
     if n_images < 2:
         raise ValueError(f"PatchCore needs 2 or more normal images, got {n_images}")
-    rng = torch.Generator().manual_seed(config.seed)
+    rng = torch.Generator().manual_seed(seed)
     calibrated = torch.randperm(n_images, generator=rng)[: config.n_calibrated].sort().values
     candidates, kept = _draw(places, n_images, set(calibrated.tolist()), rng)
 
@@ -281,7 +272,7 @@ def fit_places(
     whitening = whitening_of(candidates.vector) if config.whitening else mean.new_empty(0, 0)
     vectors = _standardised(candidates.vector, mean, whitening)
     short = projected(vectors, MOST_CHANNELS, rng)
-    chosen, radius = greedy_coreset(short, config.bank_size, config.seed)
+    chosen, radius = greedy_coreset(short, config.bank_size, seed)
     bank = PatchBank(vectors[chosen], candidates.image[chosen], candidates.position[chosen], mean, whitening)
 
     scores: dict[int, Tensor] = {}
@@ -290,11 +281,11 @@ def fit_places(
     for fold in range(n_folds if kept else 0):
         progress("calibrating", fold, n_folds)
         others = (candidates.image % n_folds != fold).nonzero()[:, 0]
-        entries = others[greedy_coreset(short[others], config.bank_size, config.seed)[0]]
+        entries = others[greedy_coreset(short[others], config.bank_size, seed)[0]]
         without = vectors[entries].half().float()
         for number in (number for number in kept if number % n_folds == fold):
             found = compare(_standardised(kept[number][None].float(), mean, whitening), without)
-            scores[number] = image_scores(found, without, config)[0].cpu()
+            scores[number] = image_scores(found, without, readout, config.highest)[0].cpu()
             distances[number] = found.distance[0].cpu()
     in_order = calibrated.tolist()
     score = torch.tensor([float(scores[number]) for number in in_order])
@@ -331,18 +322,20 @@ def _draw(
 # -- what is read from distances
 
 
-def image_scores(places: Places, bank: Tensor, config: PatchCoreConfig) -> Tensor:
-    """(B,) scores of images by their highest distances. bank: (M, C)."""
+def image_scores(places: Places, bank: Tensor, readout: Readout, highest: float = 20) -> Tensor:
+    """(B,) scores of images by their highest distances. bank: (M, C). highest: as of `PatchCoreConfig`."""
     distance = places.distance.flatten(1)
-    if config.score == "mean_of_highest":
-        n = config.highest if config.highest >= 1 else math.ceil(config.highest * distance.shape[1])
+    if readout == "mean_of_highest":
+        n = highest if highest >= 1 else math.ceil(highest * distance.shape[1])
         return distance.topk(min(int(n), distance.shape[1])).values.mean(1)
-    highest, where = distance.max(1)
-    if config.score == "maximum":
-        return highest
+    most, where = distance.max(1)
+    if readout == "maximum":
+        return most
+    if readout != "reweighted":
+        raise ValueError(f"PatchCore has the readouts {', '.join(PATCHCORE_READOUTS)}, got {readout}")
     rows = torch.arange(len(distance), device=distance.device)
     vector, entry = places.vector.flatten(1, 2)[rows, where], places.entry.flatten(1)[rows, where]
-    return highest * _reweighting(vector, entry, bank)
+    return most * _reweighting(vector, entry, bank)
 
 
 def _reweighting(vector: Tensor, entry: Tensor, bank: Tensor) -> Tensor:

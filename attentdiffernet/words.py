@@ -7,11 +7,13 @@ VARIANT_TITLES: dict[str, str] = {
     "se": "AttentDifferNet (SE)",
     "cbam": "AttentDifferNet (CBAM)",
 }
+METHOD_NAMES: dict[str, str] = {"differnet": "DifferNet", "patchcore": "PatchCore"}
 METHOD_TITLES: dict[str, str] = {
     "grad-cam": "Grad-CAM",
     "attention": "Attention",
     "gradient": "Gradient map",
     "spatial-gate": "Spatial gate",
+    "distance": "Distance to normal places",
 }
 READOUTS: dict[str, str] = {
     "z2": "mean z² over the views, as in DifferNet",
@@ -22,6 +24,11 @@ READOUTS: dict[str, str] = {
     "flow)",
     "gaussian_full_scale": "squared Mahalanobis distance of the full scale's features, averaged over the views (a "
     "baseline without flow)",
+}
+PATCHCORE_READOUTS: dict[str, str] = {
+    "maximum": "the highest distance of a place to the bank",
+    "reweighted": "the highest distance of a place to the bank, reweighted as in PatchCore's equation 7",
+    "mean_of_highest": "mean of the highest distances of places to the bank",
 }
 
 

@@ -36,10 +36,10 @@ sys.path.insert(0, str(ROOT))
 from attentdiffernet.category import InspectionDataset, InspectionImage  # noqa: E402
 from attentdiffernet.images import read_image  # noqa: E402
 from attentdiffernet.networks import FeatureMaps, load_network  # noqa: E402
+from attentdiffernet.options import PatchCoreConfig, Readout  # noqa: E402
 from attentdiffernet.patchcore import (  # noqa: E402
     Fitted,
     PatchBank,
-    PatchCoreConfig,
     Places,
     anomaly_maps,
     fit,
@@ -84,12 +84,12 @@ SETUPS = (
     (Setup(image_size=320),),
     (Setup(bank_size=2000),),
 )
-SCORES = {
-    "maximum": PatchCoreConfig(score="maximum"),
-    "reweighted": PatchCoreConfig(score="reweighted"),
-    "mean of 20": PatchCoreConfig(highest=20),
-    "mean of 100": PatchCoreConfig(highest=100),
-    "mean of 1 %": PatchCoreConfig(highest=0.01),
+SCORES: dict[str, tuple[Readout, float]] = {
+    "maximum": ("maximum", 1),
+    "reweighted": ("reweighted", 1),
+    "mean of 20": ("mean_of_highest", 20),
+    "mean of 100": ("mean_of_highest", 100),
+    "mean of 1 %": ("mean_of_highest", 0.01),
 }
 
 
@@ -144,8 +144,8 @@ def scores_of(bank: PatchBank, images: Sequence[Tensor]) -> dict[str, np.ndarray
     found: dict[str, list[Tensor]] = {name: [] for name in SCORES}
     for image in images:
         compared = bank(image[None].float())
-        for name, config in SCORES.items():
-            found[name].append(image_scores(compared, bank.vector.float(), config))
+        for name, asked in SCORES.items():
+            found[name].append(image_scores(compared, bank.vector.float(), *asked))
     return {name: torch.cat(values).numpy() for name, values in found.items()}
 
 
@@ -153,8 +153,8 @@ def scores_left_out(fitted: Fitted) -> dict[str, np.ndarray]:
     """Of training images, for the scores that distances alone tell."""
     maps = [Places(of_one[None, ..., None], of_one[None], of_one[None].long()) for of_one in fitted.distance]
     return {
-        name: torch.cat([image_scores(of_one, torch.empty(0), config) for of_one in maps]).numpy()
-        for name, config in SCORES.items()
+        name: torch.cat([image_scores(of_one, torch.empty(0), *asked) for of_one in maps]).numpy()
+        for name, asked in SCORES.items()
         if maps and name != "reweighted"
     }
 
@@ -240,7 +240,7 @@ def cost(name: str) -> None:
         begin = time.perf_counter()
         with torch.inference_mode():
             compared = fitted.bank(places_of(network(image[None])))
-            image_scores(compared, fitted.bank.vector.float(), PatchCoreConfig())
+            image_scores(compared, fitted.bank.vector.float(), "mean_of_highest")
             anomaly_maps(compared.distance, image.shape[1:])  # type: ignore[arg-type]
         seconds.append(time.perf_counter() - begin)
     told = {"category": name, "threads": torch.get_num_threads(), "n_train": len(dataset.train)}

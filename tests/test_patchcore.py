@@ -8,10 +8,10 @@ from safetensors.torch import load_file, save_file
 
 from attentdiffernet import patchcore
 from attentdiffernet.networks import load_network
+from attentdiffernet.options import PatchCoreConfig
 from attentdiffernet.patchcore import (
     PatchBank,
     PatchCore,
-    PatchCoreConfig,
     Places,
     anomaly_maps,
     centres,
@@ -139,8 +139,8 @@ def test_without_a_coreset_an_image_is_compared_with_all_places_of_the_others():
 def test_an_image_is_scored_as_by_a_detector_fitted_without_its_part():
     """Equal where all places are candidates. Beside random candidates, it is only selected alike."""
     places = grids(20)
-    config = PatchCoreConfig(bank_size=50, score="maximum")
-    fitted = fit_places(places, 20, config)
+    config = PatchCoreConfig(bank_size=50)
+    fitted = fit_places(places, 20, config, "maximum")
     for fold in range(patchcore.FOLDS):
         others = torch.cat([of_one[None] for k, of_one in enumerate(places) if k % patchcore.FOLDS != fold])
         without = fit_places(others, len(others), config).bank
@@ -181,7 +181,7 @@ def test_the_seed_decides_and_global_random_state_stays():
     torch.manual_seed(3)
     before = torch.get_rng_state()
     one, same, other = (
-        fit_places(grids(5), 5, PatchCoreConfig(bank_size=20, seed=seed, whitening=True)) for seed in (0, 0, 1)
+        fit_places(grids(5), 5, PatchCoreConfig(bank_size=20, whitening=True), seed=seed) for seed in (0, 0, 1)
     )
     assert torch.equal(one.bank.vector, same.bank.vector) and torch.equal(one.score, same.score)
     assert not torch.equal(one.bank.image, other.bank.image)
@@ -200,20 +200,22 @@ def test_scores_read_the_highest_distances():
     distance = torch.arange(12.0).view(1, 3, 4)
     places = Places(torch.zeros(1, 3, 4, 2), distance, torch.zeros(1, 3, 4, dtype=torch.long))
 
-    def score(**asked):
-        return float(image_scores(places, torch.zeros(1, 2), PatchCoreConfig(**asked)))
+    def score(readout, highest=20):
+        return float(image_scores(places, torch.zeros(1, 2), readout, highest))
 
-    assert score(score="maximum") == 11
-    assert score(highest=3) == 10
-    assert score(highest=100) == 5.5
-    assert score(highest=0.25) == 10
+    assert score("maximum") == 11
+    assert score("mean_of_highest", 3) == 10
+    assert score("mean_of_highest", 100) == 5.5
+    assert score("mean_of_highest", 0.25) == 10
+    with pytest.raises(ValueError, match="z2"):
+        score("z2")
 
 
 def test_reweighting_by_hand():
     bank = torch.tensor([[0.0], [1.0], [5.0]])
     places = compare(torch.tensor([[[[-2.0], [0.5]]]]), bank)
     weight = 1 - math.exp(2) / (math.exp(2) + math.exp(3) + math.exp(7))
-    found = image_scores(places, bank, PatchCoreConfig(score="reweighted"))
+    found = image_scores(places, bank, "reweighted")
     assert float(found) == pytest.approx(2 * weight)
 
 
@@ -247,7 +249,7 @@ def planted():
 
 def test_a_planted_defect_is_the_maximum_of_the_map(planted):
     network, fitted, normal, defective = planted
-    model = PatchCore(network, fitted.bank, PatchCoreConfig())
+    model = PatchCore(network, fitted.bank)
     places = model(torch.stack([normal, defective]))
     row, column = divmod(int(anomaly_maps(places.distance, (96, 128))[1].argmax()), 128)
     assert 36 <= row < 60 and 60 <= column < 84
@@ -260,7 +262,6 @@ def test_a_saved_bank_gives_the_same_scores(planted, tmp_path):
     save_file(fitted.bank.state_dict(), tmp_path / "bank.safetensors")
     again = PatchBank(**load_file(tmp_path / "bank.safetensors"))
     images = torch.stack([normal, defective])
-    config = PatchCoreConfig(score="reweighted")
-    one, other = (PatchCore(network, bank, config) for bank in (fitted.bank, again))
+    one, other = (PatchCore(network, bank, "reweighted") for bank in (fitted.bank, again))
     assert torch.equal(one.score(one(images)), other.score(other(images)))
     assert (tmp_path / "bank.safetensors").stat().st_size < 400 * (152 * 2 + 12) + 10_000

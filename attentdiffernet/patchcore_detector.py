@@ -1,0 +1,266 @@
+"""PatchCore as a detector: a bank of normal places, one score per image, and the map that the score is read from."""
+
+import copy
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import patchcore
+from .card import DataCard
+from .checkpoint import Checkpoint, read_tensors
+from .detector import Arithmetic, Detector, Look
+from .devices import to_device
+from .errors import CheckpointError, DatasetError, ImageError, WeightsError
+from .features import ON_CPU, ON_GPU, Progress, ahead
+from .findings import Calibration, Findings
+from .input_choice import choose_exposure
+from .model import Precision
+from .networks import FeatureMaps, load_network
+from .options import Options, Readout
+from .patchcore import Fitted, PatchBank, PatchCore, Places, anomaly_maps
+from .scoring import RunningScore
+from .sources import ImageSource, pixels_of
+from .study.statistics import conformal_threshold
+from .views import standardise_exposure, to_tensor
+
+LEAST_SIDE = 160  # px of the network input, where the image's aspect is kept
+EXPOSURES = 64  # training images, at most, whose exposure is compared
+REFERENCE_IMAGES = 32  # training images, at most, whose maps set the unit of the colour scale
+REFERENCE_QUANTILE = 0.99
+MAP = "distance"
+
+
+@dataclass(frozen=True)
+class NearestNormal:
+    """The place of an image that is farthest from all normal places, and the normal place nearest to it.
+
+    position, normal_position: centres (y, x) as shares of height and width. image: number of the training image.
+    """
+
+    position: tuple[float, float]
+    image: int
+    normal_position: tuple[float, float]
+    distance: float
+
+
+class PatchCoreDetector(Detector):
+    """model: the network and the bank, on the device where the detector runs."""
+
+    def __init__(
+        self, model: PatchCore, options: Options, findings: Findings, calibration: Calibration, data: DataCard
+    ) -> None:
+        self.model, self.options, self.findings = model, options, findings
+        self.calibration, self.data = calibration, data
+
+    # -- fitting
+
+    @classmethod
+    def fit(
+        cls,
+        images: Sequence[ImageSource],
+        options: Options,
+        findings: Findings | None,
+        data: DataCard,
+        cache: Path | None,
+        progress: Progress,
+        after_epoch: Look,
+        calibrated: bool,
+        device: torch.device,
+    ) -> Self:
+        if len(images) < 2:
+            raise DatasetError(f"PatchCore needs 2 normal images or more, got {len(images)}")
+        findings = findings or choose(images, options)
+        network, sizes = _network(options).to(device), options.patchcore
+        if not calibrated:
+            sizes = dataclasses.replace(sizes, n_calibrated=0)
+        inputs = _Inputs(images, options, findings)
+        fitted = patchcore.fit(network, inputs, sizes, findings.readout, options.seed, progress)
+        model = PatchCore(network, fitted.bank, findings.readout, sizes.highest)
+        calibration = _calibration(fitted, network, options) if calibrated else Calibration.none()
+        return cls(model, options, findings, calibration, dataclasses.replace(data, n_fitted=len(images)))
+
+    # -- inspecting
+
+    def scores(
+        self, images: Iterable[ImageSource], n_views: int, until_settled: bool, cache: Path | None
+    ) -> Iterator[RunningScore | ImageError]:
+        def read(source: ImageSource) -> Tensor | ImageError:
+            try:
+                return self._prepared(pixels_of(source))
+            except ImageError as error:
+                return error
+            except OSError as error:
+                return ImageError(f"{source} could not be read: {error.strerror or error}")
+
+        for image in ahead(read, images, ON_CPU if self._device.type == "cpu" else ON_GPU):
+            if isinstance(image, ImageError):
+                yield image
+            else:
+                yield RunningScore(float(self.model.score(self._places(image))), 1, math.nan)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        return (MAP,)
+
+    def raw_map(self, image: np.ndarray, method: str) -> np.ndarray:
+        self.check_map(method)
+        prepared = self._prepared(image)
+        height, width = prepared.shape[1:]
+        return anomaly_maps(self._places(prepared).distance, (height, width))[0].cpu().numpy()
+
+    def nearest_normal(self, image: np.ndarray) -> NearestNormal:
+        """What the farthest place of an image (H, W, 3) uint8 looks like most among normal places."""
+        places, bank = self._places(self._prepared(image)), self.model.bank
+        _, height, width = places.distance.shape
+        where = int(places.distance.argmax())
+        entry = int(places.entry.flatten()[where])
+        y, x = patchcore.centres(height, width)[where].tolist()
+        normal_y, normal_x = bank.position[entry].tolist()
+        distance = float(places.distance.flatten()[where])
+        return NearestNormal((y, x), int(bank.image[entry]), (normal_y, normal_x), distance)
+
+    def what_it_shows(self, method: str) -> str:
+        return "Distance: how far each place is from all places of normal images; the score is read from the highest."
+
+    def compute_in(self, precision: Arithmetic) -> Precision:
+        return "float32"
+
+    def with_readout(self, readout: Readout) -> Self:
+        other = copy.copy(self)
+        other.model = PatchCore(self.model.network, self.model.bank, readout, self.model.highest)
+        other.findings = dataclasses.replace(self.findings, readout=readout)
+        return other
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.bank.vector.device
+
+    def _prepared(self, image: np.ndarray) -> Tensor:
+        return prepare(image, self.options, self.findings)
+
+    def _places(self, prepared: Tensor) -> Places:
+        return self.model(to_device(prepared[None], self._device))
+
+    # -- storing and words
+
+    @property
+    def title(self) -> str:
+        return "PatchCore"
+
+    @property
+    def backbone_fingerprint(self) -> str:
+        return self.model.network.fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        decides = [self.backbone_fingerprint, self.options.image_size, self.options.patchcore.to_dict()]
+        decides += [self.findings.resize, self.findings.exposure, self.findings.readout]
+        digest = hashlib.sha256(json.dumps(decides).encode())
+        for key, tensor in sorted(self.tensors().items()):
+            digest.update(key.encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: tensor.cpu().contiguous() for name, tensor in self.model.bank.state_dict().items()}
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        folder: Path,
+        stored: Checkpoint,
+        weights: dict[str, Tensor] | None,
+        load_weights: Callable[[str], dict[str, Tensor]] | None,
+        device: torch.device,
+    ) -> Self:
+        """weights, load_weights: of AlexNet; not used here."""
+        options, findings = stored.options, stored.findings
+        network = _network(options)
+        if network.fingerprint != stored.backbone_fingerprint:
+            raise WeightsError(
+                f"{folder} was made with a backbone of fingerprint {stored.backbone_fingerprint}; "
+                f"{options.backbone} with the weights {options.weights!r} here has {network.fingerprint}"
+            )
+        bank = _bank(read_tensors(folder), network, options, str(folder / "model.safetensors"))
+        model = PatchCore(network, bank, findings.readout, options.patchcore.highest).to(device)
+        return cls(model, options, findings, stored.calibration, stored.data)
+
+
+# -- input
+
+
+def choose(images: Sequence[ImageSource], options: Options) -> Findings:
+    """What is left to choose. Exposure by the rule that holds for DifferNet, from some of the images."""
+    rng = torch.Generator().manual_seed(options.data_seed)
+    some = [images[i] for i in sorted(torch.randperm(len(images), generator=rng)[:EXPOSURES].tolist())]
+    exposure, varies = choose_exposure(some, options)
+    resize, readout = options.resize or "keep_aspect", options.readout or "mean_of_highest"
+    return Findings("none", resize, exposure, readout, training_views=1, scoring_views=1, exposure_varies=varies)
+
+
+def prepare(image: np.ndarray, options: Options, findings: Findings) -> Tensor:
+    """An image (H, W, 3) uint8 as the network takes it: (3, h, w) in [0, 1] unless its exposure is standardised."""
+    least_side = LEAST_SIDE if findings.resize == "keep_aspect" else None
+    resized = to_tensor(image, options.image_size, least_side)
+    return standardise_exposure(resized) if findings.exposure == "standardised" else resized
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The training images by number, each read when it is asked for."""
+
+    sources: Sequence[ImageSource]
+    options: Options
+    findings: Findings
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return prepare(pixels_of(self.sources[i]), self.options, self.findings)
+
+
+# -- parts
+
+
+def _network(options: Options) -> FeatureMaps:
+    return load_network(options.backbone, options.patchcore.strides, options.weights)
+
+
+def _calibration(fitted: Fitted, network: FeatureMaps, options: Options) -> Calibration:
+    """What training images, scored by cross-validation, say about new normal images."""
+    threshold, rate = conformal_threshold(fitted.score, options.false_positive_rate)
+    stride = network.strides[0]
+    maps = [
+        anomaly_maps(distance[None], (distance.shape[0] * stride, distance.shape[1] * stride)).flatten()
+        for distance in fitted.distance[:REFERENCE_IMAGES]
+    ]
+    reference = float(np.quantile(torch.cat(maps).numpy(), REFERENCE_QUANTILE)) or 1.0
+    return Calibration(threshold, 1, rate, tuple(sorted(fitted.score.tolist())), {MAP: reference})
+
+
+def _bank(tensors: dict[str, Tensor], network: FeatureMaps, options: Options, origin: str) -> PatchBank:
+    """The stored bank. Raises CheckpointError for tensors that are missing, of other shapes or not finite."""
+    n, channels = len(tensors.get("vector", ())), sum(network.channels)
+    side = channels if options.patchcore.whitening else 0
+    shapes = {
+        "vector": (n, channels),
+        "image": (n,),
+        "position": (n, 2),
+        "mean": (channels,),
+        "whitening": (side, side),
+    }
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if found != shapes or not 1 <= n <= options.patchcore.bank_size:
+        raise CheckpointError(f"{origin} holds no bank of {options.backbone}: it has {found}")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise CheckpointError(f"{origin} holds values that are not finite")
+    return PatchBank(**tensors)

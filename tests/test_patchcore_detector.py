@@ -1,0 +1,157 @@
+"""PatchCore behind the interface that all detectors share."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import attentdiffernet as adn
+from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError, WeightsError
+from attentdiffernet.options import PatchCoreConfig
+from attentdiffernet.patchcore_detector import PatchCoreDetector
+
+OPTIONS = adn.Options(method="patchcore", image_size=256, patchcore=PatchCoreConfig(bank_size=300))
+
+
+def stripes(seed, height=120, width=160):
+    """Vertical stripes of any phase: (H, W, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    wave = 0.5 + 0.3 * np.sin(np.arange(width) / 6 + 6 * rng.random()) + 0.02 * rng.standard_normal((height, width))
+    return np.repeat((255 * wave.clip(0, 1)).astype(np.uint8)[..., None], 3, -1)
+
+
+def with_defect(image):
+    """Noise in rows 40..60, columns 90..115."""
+    image = image.copy()
+    image[40:60, 90:115] = np.random.default_rng(0).integers(0, 255, (20, 25, 3))
+    return image
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return adn.fit([stripes(seed) for seed in range(12)], OPTIONS, data=adn.DataCard("drawn", "stripes"))
+
+
+def test_the_default_backbone_is_a_choice_of_the_method():
+    assert OPTIONS.backbone == "tf_efficientnet_lite0" and adn.Options().backbone == "alexnet"
+    assert adn.Options.from_dict(OPTIONS.to_dict()) == OPTIONS
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"method": "patchcore", "variant": "se"},
+        {"method": "patchcore", "recipe": "paper"},
+        {"method": "patchcore", "views": "flips"},
+        {"method": "patchcore", "readout": "z2"},
+        {"readout": "maximum"},
+        {"backbone": "resnet18"},
+        {"patchcore": PatchCoreConfig(strides=(8,)), "method": "padim"},
+    ],
+)
+def test_options_of_another_method_are_refused(asked):
+    with pytest.raises(AttentDifferNetError):
+        adn.Options(**asked)
+
+
+@pytest.mark.parametrize("asked", [{"strides": (16, 8)}, {"bank_size": 0}, {"highest": 0}, {"highest": 2.5}])
+def test_sizes_out_of_bounds_are_refused(asked):
+    with pytest.raises(AttentDifferNetError):
+        PatchCoreConfig(**asked)
+
+
+def test_a_defect_is_found_where_it_is(detector):
+    normal, anomalous = stripes(50), with_defect(stripes(51))
+    verdict = detector.inspect(anomalous)
+    assert verdict.anomalous and verdict.percentile == 100
+    assert math.isnan(verdict.standard_error) and verdict.n_views == 1
+    assert detector.inspect(normal).score < verdict.score
+    heat = verdict.map("distance")
+    assert heat.shape == (120, 160)
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    assert 36 <= row < 64 and 86 <= column < 119
+    assert heat.max() > 1  # of what normal images reach
+
+
+def test_the_nearest_normal_place_is_named(detector):
+    found = detector.nearest_normal(with_defect(stripes(51)))
+    y, x = found.position
+    assert 36 <= 120 * y < 64 and 86 <= 160 * x < 119
+    assert 0 <= found.image < 12 and all(0 < share < 1 for share in found.normal_position)
+    assert found.distance > 0
+
+
+def test_every_training_image_calibrates(detector):
+    assert len(detector.calibration.scores) == 12 and detector.data.n_fitted == 12
+    assert detector.calibration.false_positive_rate == pytest.approx(1 / 13)
+    assert detector.findings.views == "none" and detector.findings.resize == "keep_aspect"
+
+
+def test_a_bad_file_gives_an_error_and_the_next_image_goes_on(detector, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    first, second, third = detector.inspect_all([stripes(50), bad, stripes(50)])
+    assert second.error and not first.error and first.score == third.score
+
+
+def test_a_reloaded_detector_is_the_same(detector, tmp_path):
+    folder = detector.save(tmp_path / "model")
+    again = adn.load(folder)
+    assert isinstance(again, PatchCoreDetector)
+    assert again.fingerprint == detector.fingerprint and again.options == detector.options
+    image = with_defect(stripes(51))
+    one, other = detector.inspect(image), again.inspect(image)
+    assert one.score == other.score and one.threshold == other.threshold
+    assert np.array_equal(one.map("distance"), other.map("distance"))
+    assert "PatchCore: stripes" in again.card()
+    assert (folder / "model.safetensors").stat().st_size < 8e6
+
+
+@pytest.mark.parametrize("damage", ["lacks", "shape", "nan"])
+def test_a_damaged_bank_is_refused(detector, tmp_path, damage):
+    folder = detector.save(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    if damage == "lacks":
+        del tensors["position"]
+    elif damage == "shape":
+        tensors["vector"] = tensors["vector"][:, 1:].contiguous()
+    else:
+        tensors["vector"][0, 0] = torch.nan
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="safetensors"):
+        adn.load(folder)
+
+
+def test_another_backbone_is_refused(detector, tmp_path):
+    folder = detector.save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["options"]["weights"] = "random"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match="fingerprint"):
+        adn.load(folder)
+
+
+def test_another_readout(detector):
+    image = with_defect(stripes(51))
+    assert detector.with_readout("maximum").inspect(image).score > detector.inspect(image).score
+    assert detector.findings.readout == "mean_of_highest"
+
+
+def test_one_image_is_too_few():
+    with pytest.raises(DatasetError, match="2 normal images"):
+        adn.fit([stripes(0)], OPTIONS)
+
+
+def test_maps_that_it_lacks_are_refused(detector):
+    with pytest.raises(AttentDifferNetError, match="distance"):
+        detector.inspect(stripes(50)).map("grad-cam")
+
+
+def test_the_seed_decides(detector):
+    images = [stripes(seed) for seed in range(12)]
+    assert adn.fit(images, OPTIONS).fingerprint == detector.fingerprint
+    assert adn.fit(images, dataclasses.replace(OPTIONS, seed=1)).fingerprint != detector.fingerprint
