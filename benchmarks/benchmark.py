@@ -36,7 +36,7 @@ from attentdiffernet.category import InspectionDataset, InspectionImage  # noqa:
 from attentdiffernet.checkpoint import DataCard, Detector  # noqa: E402
 from attentdiffernet.config import RECIPES, ModelConfig  # noqa: E402
 from attentdiffernet.datasets.sample import write as draw_sample  # noqa: E402
-from attentdiffernet.grid import cpu_name  # noqa: E402
+from attentdiffernet.grid.run import cpu_name  # noqa: E402
 from attentdiffernet.images import read_image  # noqa: E402
 from attentdiffernet.model import AttentDifferNet, Precision  # noqa: E402
 from attentdiffernet.scoring import faster_precision, score_image, score_until_settled  # noqa: E402

@@ -22,6 +22,8 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parent.parent
 CATEGORY = "sample/wafer"
 VARIANTS = ["none", "se", "cbam"]

@@ -17,6 +17,8 @@ from attentdiffernet.datasets import sample
 from attentdiffernet.datasets.sample import CATEGORIES, SIZE, write
 from attentdiffernet.errors import DatasetError
 
+pytestmark = pytest.mark.quick
+
 DEFECTS = [(category, defect) for category, known in CATEGORIES.items() for defect in known.defects]
 PICTURES = DEFECTS + [(category, "good") for category in CATEGORIES]
 
@@ -39,6 +41,7 @@ def test_a_picture_is_a_pure_function_of_its_arguments(category, defect):
     assert before == np.random.get_state()[1].tobytes(), "global random state was used"
 
 
+@pytest.mark.process
 def test_pictures_do_not_depend_on_pythons_hash_seed():
     code = (
         "from tests.test_sample import digest; print([digest(*a, 1) for a in (('wafer', 'donut'), ('gear', 'dent'))])"

@@ -6,10 +6,10 @@ import gradio as gr
 
 from attentdiffernet.datasets import category_title
 from attentdiffernet.errors import AttentDifferNetError
-from demo.service.roc import RocPage, roc_page
 
 from .. import shipped
 from ..markup import text
+from ..service.roc import RocPage, roc_page
 from .results import Update
 from .status import alert
 
