@@ -5,15 +5,16 @@ try:
 except ImportError:
     pass
 else:
-    spaces.GPU(lambda: None)  # ZeroGPU starts no app without one. Nothing here needs a GPU, so it is never called
+    spaces.GPU(lambda: None)  # ZeroGPU starts no app without one; this one needs no GPU, so it is never called
 
 from threading import Thread
 
-from demo import gradio_app, service
+from demo.service import catalogue, comparison
+from demo.space import page
 
-service.preload()
-demo = gradio_app.build()
+catalogue.preload()
+demo = page.build()
 
 if __name__ == "__main__":
-    Thread(target=service.warm_up, daemon=True).start()  # while the page is loaded
-    demo.launch(**gradio_app.launch_options())
+    Thread(target=comparison.warm_up, daemon=True).start()  # while the page is loaded
+    demo.launch(**page.launch_options())

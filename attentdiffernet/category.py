@@ -1,11 +1,15 @@
 """One category on disk, in the MVTec AD layout: normal images to train on, labelled ones to test on, masks."""
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from .errors import DatasetError
-from .images import IMAGE_SUFFIXES, is_image
+from .images import IMAGE_SUFFIXES, images_below
+
+MASK_ENDINGS = ("_mask", "_GT", "_gt", "")  # of a file name without suffix (MVTec AD; KolektorSDD2; BTAD)
+MASK_SUFFIXES = sorted(IMAGE_SUFFIXES, key=lambda suffix: (suffix != ".png", suffix))  # PNG first
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,9 @@ class InspectionImage:
 class InspectionDataset:
     """One category in the MVTec AD layout: CATEGORY/train/good, CATEGORY/test/good, CATEGORY/test/DEFECT.
 
-    Raises DatasetError where the folder, `train/good` or (when asked for) `test` is missing or holds no images.
+    Images may lie in subfolders of these (test/crack/camera-1/001.png); masks then lie in the same subfolders. Hidden
+    files and folders are left out, and linked subfolders are not entered. Raises DatasetError where the folder,
+    `train/good` or (when asked for) `test` is missing or holds no images.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -39,47 +45,59 @@ class InspectionDataset:
 
     @cached_property
     def train(self) -> list[InspectionImage]:
-        """The normal images in train/good, sorted by name."""
+        """The normal images in train/good and its subfolders, sorted by name."""
         folder = self.root / "train" / "good"
         if not folder.is_dir():
             raise DatasetError(f"{self.root} has no folder train/good with normal images to train on")
-        if not (images := _images_in(folder, "good")):
-            raise DatasetError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        if not (images := list(_images_in(folder))):
+            raise DatasetError(f"{folder} and its subfolders hold no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         return images
 
     @cached_property
     def test(self) -> list[InspectionImage]:
-        """The labelled images in test/good and test/DEFECT, sorted by defect and name."""
+        """The labelled images in test/good, test/DEFECT and their subfolders, sorted by defect and name."""
         folder = self.root / "test"
         if not folder.is_dir():
             raise DatasetError(f"{self.root} has no folder test with test/good and test/DEFECT")
-        images = [
-            image
-            for defect in sorted(path for path in folder.iterdir() if path.is_dir())
-            for image in _images_in(defect, defect.name)
-        ]
+        defects = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        images = [image for defect in defects for image in _images_in(defect)]
         for label, what in ((0, "normal images in test/good"), (1, "anomalous images in test/DEFECT")):
             if not any(image.label == label for image in images):
                 raise DatasetError(f"{folder} holds no {what}")
         return images
 
     def mask_path(self, image: InspectionImage) -> Path | None:
-        """The defect mask ground_truth/DEFECT/NAME_mask.png of a test image, or None."""
+        """The defect mask of a test image, or None.
+
+        For test/DEFECT/NAME.jpg it is ground_truth/DEFECT/NAME_mask.png, NAME_GT.png or NAME.png, or the same with
+        another suffix of an image.
+        """
         return self._mask("ground_truth", image)
 
     def object_path(self, image: InspectionImage) -> Path | None:
-        """The mask objects/DEFECT/NAME_mask.png of the whole part, without its background, or None. MVTec AD has none;
-        the sample set has."""
+        """The mask of the whole part without its background, or None: in `objects`, named as in `ground_truth`.
+
+        MVTec AD has none; the sample set has.
+        """
         return self._mask("objects", image)
 
     def _mask(self, kind: str, image: InspectionImage) -> Path | None:
-        path = self.root / kind / image.defect / f"{image.path.stem}_mask.png"
-        return path if path.is_file() else None
+        stem = (self.root / kind / image.name).with_suffix("")
+        names = (f"{stem.name}{ending}{suffix}" for ending in MASK_ENDINGS for suffix in MASK_SUFFIXES)
+        return next((path for name in names if (path := stem.parent / name).is_file()), None)
 
 
-def _images_in(folder: Path, defect: str) -> list[InspectionImage]:
-    return [
-        InspectionImage(path, f"{defect}/{path.name}", defect, int(defect != "good"))
-        for path in sorted(folder.iterdir())
-        if is_image(path)
-    ]
+def image_of_mask(mask: str, images: Collection[str]) -> str | None:
+    """The image that a mask belongs to by its name, or None. Both are paths below ground_truth and test, the images
+    without suffix: `crack/001_mask.png` belongs to `crack/001`."""
+    stem = mask.rpartition(".")[0]
+    names = (stem.removesuffix(ending) for ending in MASK_ENDINGS if stem.endswith(ending))
+    return next((name for name in names if name in images), None)
+
+
+def _images_in(folder: Path) -> Iterator[InspectionImage]:
+    """The images in test/DEFECT, or train/good, and its subfolders."""
+    for file in images_below(str(folder)):
+        path = Path(file)
+        name = path.relative_to(folder.parent).as_posix()
+        yield InspectionImage(path, name, folder.name, int(folder.name != "good"))

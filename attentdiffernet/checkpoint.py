@@ -5,16 +5,10 @@ Flow and attention are stored in half precision; a detector is rounded to it bef
 one gives the same scores.
 """
 
-import contextlib
-import glob
 import hashlib
 import json
 import math
-import os
-import re
-import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,15 +19,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .config import READOUTS, VARIANT_TITLES, Config, ModelConfig, ScoringConfig, TrainingConfig
+from . import files
+from .config import Config, ModelConfig, ScoringConfig, TrainingConfig
 from .devices import find_device
 from .errors import AttentDifferNetError, CheckpointError, WeightsError
 from .features import FEATURES_VERSION
 from .model import AttentDifferNet
+from .words import READOUTS, VARIANT_TITLES
 
 FORMAT = 2  # 2: whitening, kinds of views, readouts
 FILES = ("config.json", "model.safetensors", "README.md")
-LEFTOVER = re.compile(r"[a-z0-9_]{8}(\.old)?")  # what mkdtemp and `_replace` append to a model's name
 MAX_CONFIG_BYTES = 5_000_000
 MAX_PARAMETERS = 400_000_000  # a stranger's config.json must not make a model that fills the memory
 
@@ -139,8 +134,17 @@ class Detector:
 
 
 def round_as_stored(model: AttentDifferNet) -> AttentDifferNet:
-    """The model with the weights that a reloaded checkpoint would have, in place."""
-    _load_tensors(model, _tensors(model), "the model")
+    """The model with the weights that a reloaded checkpoint would have, in place and without leaving its device."""
+    if model.whitening is not None:
+        _load_tensors(model, _tensors(model), "the model")
+        return model
+    # DifferNet's 172 M parameters, many times in a training: what lies between this and a checkpoint is time alone.
+    parts = [model.flow, *model.backbone.attention_blocks().values()]
+    stored = [value for part in parts for value in part.state_dict().values() if value.is_floating_point()]
+    for value in stored:
+        value.copy_(value.half())
+    if not bool(torch.stack([value.isfinite().all() for value in stored]).all()):
+        raise CheckpointError("the model holds weights that are no numbers")
     return model
 
 
@@ -154,7 +158,6 @@ def save(detector: Detector, folder: str | Path) -> Path:
     """Writes the checkpoint; an older one there is replaced as a whole, or stays as it was if this fails."""
     folder = Path(folder)
     check_folder(folder)
-    _finish(folder)
     config = {
         "format": FORMAT,
         "model": detector.model.config.to_dict(),
@@ -164,66 +167,12 @@ def save(detector: Detector, folder: str | Path) -> Path:
         "calibration": detector.calibration.to_dict(),
         "data": detector.data.to_dict(),
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        temporary.chmod(0o755)
-        (temporary / "config.json").write_text(json.dumps(config, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        save_file(_tensors(detector.model), temporary / "model.safetensors")
-        (temporary / "model.safetensors").chmod(0o644)  # safetensors writes for the owner alone
-        (temporary / "README.md").write_text(model_card(detector), encoding="utf-8")
-        _replace(folder, temporary)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    _clear_away(folder)
+    with files.replace_folder(folder) as new:
+        (new / "config.json").write_text(json.dumps(config, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        save_file(_tensors(detector.model), new / "model.safetensors")
+        (new / "model.safetensors").chmod(0o644)  # safetensors writes for the owner alone
+        (new / "README.md").write_text(model_card(detector), encoding="utf-8")
     return folder
-
-
-def _replace(folder: Path, by: Path) -> None:
-    """Puts one folder in another's place; if that fails, the old one is put back."""
-    aside = by.with_name(f"{by.name}.old")
-    if folder.exists():
-        os.replace(folder, aside)
-    try:
-        os.replace(by, folder)
-    except BaseException:
-        if aside.exists():
-            os.replace(aside, folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-GAP_SECONDS = 1.0  # far more than the two renames of `_replace` take
-LEFTOVER_SECONDS = 3600.0  # far more than writing a model takes
-
-
-def _left_beside(folder: Path) -> list[Path]:
-    """What `save` has put beside a model's folder and not removed yet."""
-    prefix = f".{folder.name}."
-    found = folder.parent.glob(f"{glob.escape(prefix)}*")
-    return sorted(path for path in found if LEFTOVER.fullmatch(path.name.removeprefix(prefix)))
-
-
-def _finish(folder: Path) -> None:
-    """Where a process was killed between the two renames of `_replace`, does the second: the new model was complete."""
-
-    def cut_off() -> list[Path]:
-        asides = [] if folder.exists() else [path for path in _left_beside(folder) if path.suffix == ".old"]
-        return [aside for aside in asides if aside.with_suffix("").is_dir()]
-
-    if cut_off():
-        time.sleep(GAP_SECONDS)  # that process may be alive, and about to do it itself
-    for aside in cut_off()[:1]:
-        os.replace(aside.with_suffix(""), folder)
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _clear_away(folder: Path) -> None:
-    """Removes what killed processes left behind."""
-    for left in _left_beside(folder):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > LEFTOVER_SECONDS:
-                shutil.rmtree(left)
 
 
 def load(
@@ -416,7 +365,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _local_folder(name: str) -> Path:
     path = Path(name)
-    _finish(path)
+    files.finish_replacement(path)
     if path.is_dir():
         return path
     missing = f"There is no model folder {name}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from .errors import AttentDifferNetError
+from .words import input_title
 
 Attention = Literal["none", "se", "cbam"]
 ViewKind = Literal["rotations", "quarter_turns", "flips", "dihedral", "none"]
@@ -19,36 +20,6 @@ Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mea
 # Spread of exposure (input_choice.spread_of_exposure) above which it is standardised; ±15 %, evenly spread, are 0.087.
 UNSTEADY_LIGHT = 0.1
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
-READOUTS: dict[str, str] = {
-    "z2": "mean z² over the views, as in DifferNet",
-    "likelihood": "negative log-likelihood by the flow, averaged over the views (an extension)",
-    "z2_of_mean": "z² of the features averaged over the views (an extension)",
-    "gaussian": "squared Mahalanobis distance, averaged over the views (a baseline without flow)",
-    "gaussian_of_mean": "squared Mahalanobis distance of the features averaged over the views (a baseline without "
-    "flow)",
-    "gaussian_full_scale": "squared Mahalanobis distance of the full scale's features, averaged over the views (a "
-    "baseline without flow)",
-}
-
-
-def input_title(views: str, resize: str, exposure: str = "as_is") -> str:
-    """`quarter turns`, or `flips, aspect kept, exposure standardised`."""
-    parts = [views.replace("_", " ")]
-    parts += ["aspect kept"] * (resize == "keep_aspect") + ["exposure standardised"] * (exposure == "standardised")
-    return ", ".join(parts)
-
-
-VARIANT_TITLES: dict[str, str] = {
-    "none": "DifferNet",
-    "se": "AttentDifferNet (SE)",
-    "cbam": "AttentDifferNet (CBAM)",
-}
-METHOD_TITLES: dict[str, str] = {
-    "grad-cam": "Grad-CAM",
-    "attention": "Attention",
-    "gradient": "Gradient map",
-    "spatial-gate": "Spatial gate",
-}
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ def images_with_masks(dataset: InspectionDataset, limit: int | None = None) -> l
         if image.label and dataset.mask_path(image):
             found.setdefault(image.defect, []).append(image)
     if not found:
-        raise DatasetError(f"{dataset.root} has no masks ground_truth/DEFECT/NAME_mask.png of its test images")
+        raise DatasetError(f"{dataset.root} has no masks of its test images, such as ground_truth/DEFECT/NAME_mask.png")
     return [image for images in found.values() for image in images[:limit]]
 
 

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import tempfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from .config import AttentionConfig, AttentionTraining
 from .devices import pinned, read_behind, to_device
+from .files import replace_file, sweep_folder
 from .images import read_image
 from .model import AttentDifferNet
 from .views import make_views, random_views
@@ -216,6 +216,8 @@ class FeatureExtractor:
     def _trim(self) -> None:
         if self.cache is None or not self.cache.is_dir():
             return
+        for folder in self.cache.glob("*/"):
+            sweep_folder(folder)
         files = sorted(((p.stat().st_mtime, p.stat().st_size, p) for p in self.cache.glob("*/*.npy")), reverse=True)
         total = 0
         for _, size, path in files:
@@ -245,15 +247,9 @@ class _Kept:
 
 
 def _store(path: Path, row: Tensor) -> None:
-    with contextlib.suppress(OSError):  # a full or read-only disk costs time later, not the run
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                np.save(file, row.numpy())
-                os.replace(file.name, path)
-            except OSError:
-                os.unlink(file.name)
-                raise
+    # A full or read-only disk costs time later, not the run.
+    with contextlib.suppress(OSError), replace_file(path, durable=False) as file:
+        np.save(file, row.numpy())
 
 
 def ahead(do: Callable[[Item], Result], items: Iterable[Item], pace: Pace) -> Iterator[Result]:

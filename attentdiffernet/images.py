@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,12 +14,13 @@ from PIL import Image, ImageOps
 from .errors import DatasetError, ImageError
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-# The decoders a stranger's file may reach. JPEG's opens MPO, too; a name that Pillow has not registered is a KeyError.
+# The only decoders that an untrusted file reaches. JPEG's also opens MPO; a name unknown to Pillow is a KeyError.
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MIN_SIDE = 16  # px
 MAX_PIXELS = 64_000_000  # checked on the header, before anything is decoded
 MAX_FILE_BYTES = 100_000_000
 LARGE_PIXELS = 8_000_000  # above, one image at a time is decoded: it fills memory enough
+MASK_LABELS = 16  # a mask with more distinct values than this is a grey picture, not one of labels
 _large_one_at_a_time = threading.Lock()
 
 
@@ -27,33 +28,27 @@ def read_image(source: str | Path | BinaryIO, name: str | None = None) -> np.nda
     """Decodes one image file to RGB: (H, W, 3) uint8, upright (EXIF), the first frame of an animation.
 
     Transparency is laid on white, 16-bit grey is scaled to 8 bits, CMYK and palettes are converted. Raises ImageError
-    for what is no image, is damaged, empty, smaller than MIN_SIDE or larger than MAX_PIXELS. `name` stands for the
-    file in messages (an upload has a temporary path that tells nobody anything).
+    for files that are no image, damaged, empty, smaller than MIN_SIDE or larger than MAX_PIXELS. `name` stands for the
+    file in messages: the temporary path of an upload means nothing to its user.
     """
+    return _decode(source, name, lambda image: np.asarray(_to_rgb(image)))
+
+
+def _decode(
+    source: str | Path | BinaryIO, name: str | None, convert: Callable[[Image.Image], np.ndarray]
+) -> np.ndarray:
+    """The pixels of an image file, upright, as `convert` reads them. Limits and errors as in `read_image`."""
     name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
     if isinstance(source, str | Path):
-        path = Path(source)
-        if not path.is_file():
-            raise ImageError(
-                f"There is no file {name}" if not path.is_dir() else f"{name} is a folder, not an image file"
-            )
-        if (size := path.stat().st_size) == 0:
-            raise ImageError(f"{name} is empty")
-        if size > MAX_FILE_BYTES:
-            raise ImageError(f"{name} has {size / 1e6:.0f} MB; the limit is {MAX_FILE_BYTES / 1e6:.0f} MB")
+        _check_file(Path(source), name)
     try:
-        # Damaged metadata and Pillow's own size warning: the limits below decide, not a line on a console.
+        # Silence for damaged metadata and Pillow's own size warning: the limits below decide.
         with _silence, Image.open(source, formats=IMAGE_FORMATS) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ImageError(
-                    f"{name} has {width} x {height} px; the limit is {MAX_PIXELS // 1_000_000} million pixels"
-                )
-            if min(width, height) < MIN_SIDE:
-                raise ImageError(f"{name} has {width} x {height} px; each side needs {MIN_SIDE} px or more")
+            _check_size(width, height, name)
             with _large_one_at_a_time if width * height > LARGE_PIXELS else contextlib.nullcontext():
                 image.load()
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+                return convert(ImageOps.exif_transpose(image))
     except ImageError:
         raise
     except PermissionError as error:
@@ -66,9 +61,27 @@ def read_image(source: str | Path | BinaryIO, name: str | None = None) -> np.nda
         raise ImageError(f"{name} is damaged and could not be decoded") from error
 
 
+def _check_file(path: Path, name: str) -> None:
+    if path.is_dir():
+        raise ImageError(f"{name} is a folder, not an image file")
+    if not path.is_file():
+        raise ImageError(f"There is no file {name}")
+    if (size := path.stat().st_size) == 0:
+        raise ImageError(f"{name} is empty")
+    if size > MAX_FILE_BYTES:
+        raise ImageError(f"{name} has {size / 1e6:.0f} MB; the limit is {MAX_FILE_BYTES / 1e6:.0f} MB")
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{name} has {width} x {height} px; the limit is {MAX_PIXELS // 1_000_000} million pixels")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{name} has {width} x {height} px; each side needs {MIN_SIDE} px or more")
+
+
 class _Silence:
-    """No warnings while any thread is inside. Filters of warnings are the whole process's: they are kept by the first
-    thread that enters, and put back by the last that leaves."""
+    """No warnings while any thread is inside. Warning filters belong to the whole process: the first thread that enters
+    saves them, the last that leaves restores them."""
 
     def __init__(self) -> None:
         self._lock, self._inside, self._filters = threading.Lock(), 0, contextlib.ExitStack()
@@ -90,8 +103,13 @@ class _Silence:
 _silence = _Silence()
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a pixel is one number of more than 8 bits."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _to_rgb(image: Image.Image, background: str = "white") -> Image.Image:
+    if _is_deep(image):
         grey = np.asarray(image, dtype=np.float64)
         if not np.isfinite(grey).all() or grey.min() < 0 or grey.max() > 65535:
             raise ValueError("grey values outside 0..65535")
@@ -102,23 +120,39 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(np.round(grey * scale).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba).convert("RGB")
     return image.convert("RGB")
 
 
 def read_mask(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
-    """A mask for an image of this (H, W): (H, W) bool, true where a channel is in its upper half.
+    """A mask for an image of this (H, W): (H, W) bool, true on the defect or object.
 
-    Raises ImageError as `read_image` does, and for a mask of another size or one that marks nothing.
+    A mask with up to MASK_LABELS distinct values holds labels (0 and 1, 0 and 255, a number per kind of defect): every
+    value above 0 counts. A mask with more values is a grey picture with soft edges: its upper half counts. A mask of
+    another size but the same aspect is brought to the image's size by nearest neighbour. Raises ImageError as
+    `read_image` does, and for a mask of another aspect or one that marks nothing.
     """
-    mask = read_image(path).max(-1) >= 128
-    if mask.shape != shape:
+    mask = _decode(path, None, _marked)
+    if not same_aspect(mask.shape, shape):
         raise ImageError(
             f"The mask {path} has {mask.shape[1]} x {mask.shape[0]} px, its image {shape[1]} x {shape[0]} px"
         )
+    rows, columns = ((np.arange(n) * 2 + 1) * m // (2 * n) for n, m in zip(shape, mask.shape, strict=True))
+    mask = mask[np.ix_(rows, columns)]
     if not mask.any():
-        raise ImageError(f"The mask {path} marks nothing: white pixels are needed where the defect or object lies")
+        raise ImageError(f"The mask {path} marks nothing: pixels above 0 are needed on the defect or object")
     return mask
+
+
+def _marked(mask: Image.Image) -> np.ndarray:
+    brightness = np.asarray(_to_rgb(mask, background="black")).max(-1)
+    values = np.asarray(mask) if _is_deep(mask) else brightness  # in 8 bits, a 16-bit label of 1 is 0
+    return values > 0 if np.unique(values).size <= MASK_LABELS else brightness >= 128
+
+
+def same_aspect(a: Sequence[int], b: Sequence[int]) -> bool:
+    """Whether one (H, W) is the other one scaled, its sides rounded to whole pixels."""
+    return 2 * abs(a[0] * b[1] - a[1] * b[0]) <= max(sum(a), sum(b))
 
 
 def is_image(path: Path) -> bool:
@@ -126,21 +160,21 @@ def is_image(path: Path) -> bool:
 
 
 def _has_image_name(name: str) -> bool:
-    """Hidden files are none: macOS puts a `._crack.png` beside each `crack.png` that it copies."""
+    """Hidden files do not count: macOS puts a `._crack.png` beside each `crack.png` that it copies."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def find_images(patterns: Sequence[str | Path]) -> list[str]:
     """Image files named by files, folders (searched through) and globs, each once, in the order given.
 
-    A file named outright is taken whatever its suffix. Plain text, for a list of 100,000 paths to stay small. Raises
+    A file named outright is taken whatever its suffix. Paths are plain strings, to keep a list of 100,000 small. Raises
     DatasetError for a pattern that finds nothing, and for a folder that may not be read.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            matches = list(_images_below(str(path)))
+            matches = list(images_below(str(path)))
         elif path.exists():
             matches = [str(path)]
         elif path.name and any(sign in str(pattern) for sign in "*?["):
@@ -153,16 +187,20 @@ def find_images(patterns: Sequence[str | Path]) -> list[str]:
     return list(found)
 
 
-def _images_below(folder: str) -> Iterator[str]:
-    """Image files in a folder and in the folders in it, sorted. Linked files are taken, linked folders not entered: so
-    nothing goes round in circles, and no image comes twice."""
+def images_below(folder: str) -> Iterator[str]:
+    """Image files in a folder and its subfolders, sorted, hidden files and folders left out.
+
+    Linked files are taken; linked subfolders are not entered, so that nothing loops and no image comes twice. Raises
+    DatasetError for a folder that may not be read.
+    """
     try:
         with os.scandir(folder) as entries:
             found = sorted(
                 (entry.name, is_folder)
                 for entry in entries
+                if not entry.name.startswith(".")
                 if (is_folder := entry.is_dir(follow_symlinks=False))
-                # The first asks no disk; the second takes a link that leads nowhere, or to itself, for no file.
+                # The first needs no look at the disk; the second leaves out broken and circular links.
                 or (
                     _has_image_name(entry.name) and (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path))
                 )
@@ -172,7 +210,7 @@ def _images_below(folder: str) -> Iterator[str]:
     for name, is_folder in found:
         path = name if folder == "." else os.path.join(folder, name)
         if is_folder:
-            yield from _images_below(path)
+            yield from images_below(path)
         else:
             yield path
 

@@ -60,6 +60,13 @@ class AttentDifferNet(nn.Module):
         keep = self.config.resize == "keep_aspect"
         return self.exposed(to_tensor(image, self.config.image_size, self.config.least_side if keep else None))
 
+    @property
+    def input_key(self) -> tuple[int, str, str, int]:
+        """Models of equal key `prepare` an image in the same way."""
+        config = self.config
+        least_side = config.least_side if config.resize == "keep_aspect" else 0
+        return config.image_size, config.resize, config.exposure, least_side
+
     def exposed(self, images: Tensor) -> Tensor:
         """Images (..., 3, H, W) in [0, 1] in the configured exposure: the last step of `prepare`."""
         return standardise_exposure(images) if self.config.exposure == "standardised" else images

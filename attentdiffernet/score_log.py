@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,12 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from . import files
 from .errors import ResultsError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: two processes are then not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 COLUMNS = ["image", "score", "threshold", "anomalous", "error", "n_views", "model"]
 HEADER = (",".join(COLUMNS) + "\n").encode()
@@ -85,18 +80,17 @@ def open_log(out: str, form: ListFormat, made: Made, overwrite: bool = False) ->
     try:
         if overwrite:
             stream.truncate(0)
-        rest = path.with_name(f".{path.name}.continued")
-        try:
-            with open(rest, "wb") as kept:  # what a killed process left of it is emptied
-                done = _keep(stream, kept, path, form, made)
-                unchanged = kept.tell() == stream.tell()
-            if not unchanged:
-                shutil.copymode(path, rest)
-                stream.close()  # Windows replaces no open file; whoever comes first now has it alone
-                os.replace(rest, path)
-                stream = _open_alone(path)
-        finally:
-            rest.unlink(missing_ok=True)
+        header = HEADER if form == "csv" else b""
+        done, size = set(), len(header)
+        for image, record in _rows_to_keep(stream, path, form, made):
+            done.add(image)
+            size += len(record)
+        if size != stream.seek(0, os.SEEK_END):
+            with files.replace_file(path) as kept:
+                kept.write(header)
+                kept.writelines(record for _, record in _rows_to_keep(stream, path, form, made))
+                stream.close()  # Windows cannot replace an open file
+            stream = _open_alone(path)
         yield ScoreLog(stream, form, made, done)
     finally:
         stream.close()
@@ -104,29 +98,20 @@ def open_log(out: str, form: ListFormat, made: Made, overwrite: bool = False) ->
 
 def _open_alone(path: Path) -> IO[bytes]:
     """The file, to read and to add to. Raises ResultsError where another process has it."""
-    stream = open(path, "a+b")  # noqa: SIM115  the caller closes it
     try:
-        if fcntl is not None:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
-                raise BlockingIOError  # replaced between opening and locking
+        return files.open_locked(path)
     except BlockingIOError as error:
-        stream.close()
         raise ResultsError(f"Another process is writing {path}") from error
-    except OSError:  # some network file systems know no locks
-        pass
-    return stream
 
 
 _WAY_OUT = "Name another file with --out, or replace this one with --overwrite"
 
 
-def _keep(there: IO[bytes], kept: IO[bytes], path: Path, form: ListFormat, made: Made) -> set[str]:
-    """Copies the rows that need not be scored again, and returns their images; both files end up at their ends."""
-    there.seek(0)
-    kept.write(HEADER if form == "csv" else b"")
+def _rows_to_keep(stream: IO[bytes], path: Path, form: ListFormat, made: Made) -> Iterator[tuple[str, bytes]]:
+    """(image, record) of the rows whose images need not be scored again."""
+    stream.seek(0)
     done = set()
-    for number, record in enumerate(_records(there, path, form), 1):
+    for number, record in enumerate(_records(stream, path, form), 1):
         if form == "csv" and number == 1:
             if record != HEADER:
                 raise _no_list(path)
@@ -135,9 +120,7 @@ def _keep(there: IO[bytes], kept: IO[bytes], path: Path, form: ListFormat, made:
         _compare(row, made, path)
         if row["score"] is not None and row["image"] not in done:
             done.add(row["image"])
-            kept.write(record)
-    there.seek(0, os.SEEK_END)
-    return done
+            yield row["image"], record
 
 
 def _records(stream: IO[bytes], path: Path, form: ListFormat) -> Iterator[bytes]:

@@ -3,11 +3,12 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -161,13 +162,23 @@ def group_ends(n_views: int) -> list[int]:
     return [*ends, n_views]
 
 
-def score_progressively(
-    models: dict[str, AttentDifferNet], image: Tensor, n_views: int, first: int = 2
-) -> Iterator[dict[str, RunningScore]]:
-    """Scores of one image (3, S, S) by several models at once, after `first` views and at each further doubling.
+def prepared(models: Mapping[str, AttentDifferNet], image: np.ndarray) -> dict[str, Tensor]:
+    """An image (H, W, 3) uint8 as each model takes it: (3, h, w) by name. Models of equal `input_key` share one."""
+    found: dict[tuple[object, ...], Tensor] = {}
+    for model in models.values():
+        if model.input_key not in found:
+            found[model.input_key] = model.prepare(image)
+    return {name: found[model.input_key] for name, model in models.items()}
 
-    Models that take the same views see them made once, and what lies before the first attention block is run once for
-    all that share it. The last scores equal `score_images` with the same number of views.
+
+def score_progressively(
+    models: Mapping[str, AttentDifferNet], images: Mapping[str, Tensor], n_views: int, first: int = 2
+) -> Iterator[dict[str, RunningScore]]:
+    """Scores of one image by several models at once, after `first` views and at each further doubling.
+
+    images: the image as each model takes it, by the name of the model (`prepared`). Models that take the same input and
+    kind of views share the views, and what lies before the first attention block where their `stem_key` is equal, too.
+    The last scores equal `score_images` with the same number of views.
     """
     views = {name: model.views(n_views) for name, model in models.items()}
     seen: dict[str, list[Tensor]] = {name: [] for name in models}
@@ -176,20 +187,30 @@ def score_progressively(
         if end < min(first, most):
             continue
         for a in range(start, end, ON_CPU.views):
-            copies: dict[str, Tensor] = {}
-            stems: dict[tuple[str, tuple[str, str, int, int]], list[Tensor]] = {}
-            with torch.inference_mode():
-                for name, model in models.items():
-                    kind, group = model.config.views, views[name][a : min(end, a + ON_CPU.views)]
-                    if not len(group):  # of a kind that has fewer
-                        continue
-                    if kind not in copies:
-                        copies[kind] = make_views(to_device(image, model.device), group)
-                    if (kind, model.stem_key) not in stems:
-                        stems[kind, model.stem_key] = model.stems(copies[kind])
-                    seen[name].append(model.features_from_stems(stems[kind, model.stem_key]))
+            groups = {name: v[a : min(end, a + ON_CPU.views)] for name, v in views.items()}
+            for name, features in _features_of_group(models, images, groups):
+                seen[name].append(features)
         start = end
         yield {name: running_score(model, torch.cat(seen[name])) for name, model in models.items()}
+
+
+def _features_of_group(
+    models: Mapping[str, AttentDifferNet], images: Mapping[str, Tensor], groups: Mapping[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    """(name, features (v, 768)) of each model for its group of views (v, 2, 2); models without views are left out."""
+    copies: dict[tuple[object, ...], Tensor] = {}
+    stems: dict[tuple[object, ...], list[Tensor]] = {}
+    for name, model in models.items():
+        if not len(groups[name]):  # its kind of views has fewer
+            continue
+        seen_as = model.device, model.input_key, model.config.views
+        with torch.inference_mode():
+            if seen_as not in copies:
+                copies[seen_as] = make_views(to_device(images[name], model.device), groups[name])
+            if (*seen_as, model.stem_key) not in stems:
+                stems[*seen_as, model.stem_key] = model.stems(copies[seen_as])
+            features = model.features_from_stems(stems[*seen_as, model.stem_key])
+        yield name, features
 
 
 def score_until_settled(

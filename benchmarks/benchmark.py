@@ -36,12 +36,13 @@ from attentdiffernet.category import InspectionDataset, InspectionImage  # noqa:
 from attentdiffernet.checkpoint import DataCard, Detector  # noqa: E402
 from attentdiffernet.config import RECIPES, ModelConfig  # noqa: E402
 from attentdiffernet.datasets.sample import write as draw_sample  # noqa: E402
-from attentdiffernet.grid import cpu_name  # noqa: E402
+from attentdiffernet.grid.run import cpu_name  # noqa: E402
 from attentdiffernet.images import read_image  # noqa: E402
 from attentdiffernet.model import AttentDifferNet, Precision  # noqa: E402
 from attentdiffernet.scoring import faster_precision, score_image, score_until_settled  # noqa: E402
 from attentdiffernet.views import make_views  # noqa: E402
-from demo import service  # noqa: E402
+from demo.service import catalogue  # noqa: E402
+from demo.service.comparison import compare, warm_up  # noqa: E402
 
 OUT = ROOT / "benchmarks"
 CARD = DataCard("benchmark", "images")
@@ -147,7 +148,6 @@ def backbone_rate(model: AttentDifferNet, image: torch.Tensor) -> dict[str, floa
 
 def scoring(detector: Detector, paper: AttentDifferNet, paths: Sequence[Path]) -> dict[str, float]:
     """Seconds per image file, decoding included: by `paper`'s 64 views, and at the default, alternately."""
-    rng = torch.Generator().manual_seed(0)
     model, calibration = detector.model, detector.calibration
     slow, all_views, until_settled, taken = [], [], [], []
     score_image(model, model.prepare(read_image(paths[0])), calibration.n_views)
@@ -157,7 +157,7 @@ def scoring(detector: Detector, paper: AttentDifferNet, paths: Sequence[Path]) -
             return model.prepare(read_image(path))
 
         if k % 4 == 0:
-            slow.append(seconds(lambda: paper_recipe.score(paper, path, rng)))  # noqa: B023  called at once
+            slow.append(seconds(lambda: paper_recipe.Scores([path], paper.config.image_size, 0)(paper)))  # noqa: B023  called at once
         all_views.append(seconds(lambda: score_image(model, image(), calibration.n_views)))
         start = time.perf_counter()
         taken.append(score_until_settled(model, calibration, image()).n_views)
@@ -199,13 +199,13 @@ def reduced_precision(detector: Detector, paths: Sequence[Path]) -> dict[str, An
 
 def comparison() -> dict[str, float]:
     """Seconds from an upload in memory to the first verdict and to all maps of three variants, models loaded."""
-    key = next(info.key for info in service.categories() if not info.why_not)
-    service.detectors(key)
-    service.warm_up()
+    key = next(iter(catalogue.usable_categories()))
+    catalogue.detectors(key)
+    warm_up()
     first, whole = [], []
-    for example in service.category(key).examples[:5]:
+    for example in catalogue.category(key).examples[:5]:
         start = time.perf_counter()
-        steps = service.compare(io.BytesIO(example.read_bytes()), key)
+        steps = compare(io.BytesIO(example.read_bytes()), key)
         next(steps)
         first.append(time.perf_counter() - start)
         for _ in steps:

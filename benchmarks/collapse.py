@@ -19,11 +19,12 @@ sys.path.insert(0, str(ROOT))
 
 from attentdiffernet.attention_training import COLLAPSE, fit_attention  # noqa: E402
 from attentdiffernet.category import InspectionDataset  # noqa: E402
-from attentdiffernet.config import VARIANT_TITLES, AttentionConfig, ModelConfig, TrainingConfig  # noqa: E402
-from attentdiffernet.figures import VARIANT_COLOURS  # noqa: E402
+from attentdiffernet.config import AttentionConfig, ModelConfig, TrainingConfig  # noqa: E402
+from attentdiffernet.figures.palette import VARIANT_COLOURS  # noqa: E402
 from attentdiffernet.input_choice import exposure_for, spread_of_exposure  # noqa: E402
 from attentdiffernet.model import AttentDifferNet  # noqa: E402
 from attentdiffernet.training import split_normals  # noqa: E402
+from attentdiffernet.words import VARIANT_TITLES  # noqa: E402
 
 OUT = ROOT / "benchmarks" / "collapse.csv"
 

@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from attentdiffernet.attention_training import fit_attention
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.config import AttentionConfig, ModelConfig, TrainingConfig
 from attentdiffernet.features import FeatureExtractor, default_cache
+from attentdiffernet.files import replace_file
 from attentdiffernet.input_choice import exposure_for, spread_of_exposure
 from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.study.statistics import auroc
@@ -82,10 +82,8 @@ def main() -> None:
                         rows = pd.concat([pd.read_csv(OUT, keep_default_na=False), rows])
                     keys = ["category", "detector", "variant", "attention_training", "seed"]
                     rows = rows.drop_duplicates(keys, keep="last").sort_values(keys)
-                    with tempfile.NamedTemporaryFile("w", dir=OUT.parent, delete=False) as file:
-                        rows.to_csv(file, index=False, float_format="%.6g", lineterminator="\n")
-                    os.chmod(file.name, 0o644)
-                    os.replace(file.name, OUT)
+                    with replace_file(OUT) as file:
+                        file.write(rows.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from attentdiffernet.category import InspectionDataset
-from attentdiffernet.config import READOUTS, FlowConfig, ModelConfig, Readout, TrainingConfig, ViewKind
+from attentdiffernet.config import FlowConfig, ModelConfig, Readout, TrainingConfig, ViewKind
 from attentdiffernet.features import FeatureExtractor, default_cache
 from attentdiffernet.flow import negative_log_likelihood
 from attentdiffernet.images import read_image
@@ -25,6 +25,7 @@ from attentdiffernet.study.statistics import auroc
 from attentdiffernet.synthetic_defects import add_defect
 from attentdiffernet.training import fit_flow, fit_gaussian, split_normals
 from attentdiffernet.views import to_tensor
+from attentdiffernet.words import READOUTS
 
 EPOCHS = (15, 30, 60, 120)
 CANDIDATES = [(FlowConfig(4, width), noise) for width, noise in ((64, 0.1), (64, 0.2), (128, 0.1), (128, 0.3))]

@@ -19,7 +19,6 @@ Examples:
 import argparse
 import math
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -31,11 +30,12 @@ import torch
 import torch.nn.functional as F
 from numpy import ndarray
 from procedural_images import ImageMaker
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from attentdiffernet.backbone import AlexNetFeatures, load_weights
 from attentdiffernet.config import AttentionConfig
+from attentdiffernet.files import replace_file
 
 DEFAULT_OUT = Path(__file__).parents[1] / "attentdiffernet" / "bundled" / "alexnet_features.safetensors"
 ORIGIN = "distilled from ImageNet AlexNet features on procedural pictures by scripts/distill_backbone.py"
@@ -253,16 +253,13 @@ def backbone(weights: str | None = None) -> AlexNetFeatures:
 
 
 def save(net: AlexNetFeatures, path: Path, metadata: dict[str, str]) -> None:
-    """Writes beside the file and renames, so that a reader never meets half of one."""
     tensors = {
         f"{prefix}.{name}": parameter.detach().half().contiguous()
         for prefix, conv in net.convolutions().items()
         for name, parameter in conv.named_parameters()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    save_file(tensors, part, metadata)
-    os.replace(part, path)
+    with replace_file(path) as file:
+        file.write(to_bytes(tensors, metadata))
 
 
 def distill(args: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from attentdiffernet import checkpoint
+from attentdiffernet import checkpoint, files
 from attentdiffernet.backbone import load_weights
 from attentdiffernet.checkpoint import Calibration, load, save
 from attentdiffernet.errors import AttentDifferNetError, CheckpointError, WeightsError
@@ -128,7 +128,7 @@ def test_if_saving_fails_the_old_model_stays(step, folder, detector, monkeypatch
 
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     if step == "replace":
-        monkeypatch.setattr(checkpoint.os, "replace", fail_in_between)
+        monkeypatch.setattr(files.os, "replace", fail_in_between)
     else:
         monkeypatch.setattr(checkpoint, step, fail)
     with pytest.raises(OSError, match="No space left"):
@@ -140,7 +140,7 @@ def test_if_saving_fails_the_old_model_stays(step, folder, detector, monkeypatch
 
 KILLED = """
 import os, signal, sys
-from attentdiffernet import checkpoint
+from attentdiffernet import checkpoint, files
 
 detector = checkpoint.load(sys.argv[1])
 replace, calls = os.replace, []
@@ -151,14 +151,15 @@ def die(source, target):
         os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
 
-checkpoint.os.replace = die
+files.os.replace = die
 checkpoint.save(detector, sys.argv[2])
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("step", "variant"), [(1, "cbam"), (2, "none")])
 def test_a_kill_while_saving_leaves_one_whole_model(step, variant, folder, detector, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "GAP_SECONDS", 0.01)
+    monkeypatch.setattr(files, "GAP_SECONDS", 0.01)
     new = save(detector("none"), tmp_path / "elsewhere" / "new")
     done = subprocess.run([sys.executable, "-c", KILLED, new, folder, str(step)], cwd=ROOT, timeout=300)
     assert done.returncode == -signal.SIGKILL
@@ -179,7 +180,7 @@ def test_what_only_looks_like_a_leftover_stays(folder, detector):
     other = folder.parent / ".model.of-my-grandmother"
     other.mkdir()
     os.utime(other, (0, 0))
-    (folder.parent / ".model.abcdefgh.old").mkdir()  # an old model alone is not brought back: its folder was deleted
+    (folder.parent / ".model.0123abcd.old").mkdir()  # an old model alone is not brought back: its folder was deleted
     shutil.rmtree(folder)
     with pytest.raises(CheckpointError, match="There is no model folder"):
         load(folder)

@@ -31,7 +31,7 @@ QUICK = ["--weights", "random", "--epochs", "2", "--train-views", "1", "--views"
 def run(monkeypatch, capsys):
     """run(*arguments) -> (exit code, stdout, stderr), through the installed entry point."""
 
-    monkeypatch.setattr(cli, "SECONDS_BETWEEN_LINES", float("inf"))  # nor on a slow machine
+    monkeypatch.setattr(cli.console, "SECONDS_BETWEEN_LINES", float("inf"))  # nor on a slow machine
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["attentdiffernet", *map(str, arguments)])
@@ -155,6 +155,7 @@ def test_score_as_json_lines_from_globs_into_a_file(run, model_dir, photographs,
     assert json.loads(output) == rows[0], "the same image, the same score"
 
 
+@pytest.mark.process
 def test_score_killed_and_started_again_scores_each_image_once(run, detector, category, tmp_path):
     model = checkpoint.save(detector("none"), tmp_path / "model")
     folder = tmp_path / "photographs"
@@ -207,7 +208,7 @@ def test_score_continues_with_the_same_settings_only(run, model_dir, detector, p
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(run, model_dir, photographs, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(cli.console, "SECONDS_BETWEEN_LINES", 0.0)
     (photographs / "bad.png").unlink()
     code, _, errors = run("score", model_dir, "photographs", "--out", tmp_path / "scores.csv")
     assert code == 0
@@ -286,7 +287,7 @@ def test_localise_needs_masks(run, model_dir, category, tmp_path):
     data = shutil.copytree(category, tmp_path / "sample" / "wafer")
     shutil.rmtree(data / "ground_truth")
     code, _, errors = run("localise", model_dir, data, "--results", tmp_path)
-    assert code == 2 and "has no masks ground_truth/DEFECT/NAME_mask.png" in errors
+    assert code == 2 and "has no masks" in errors
     assert not (tmp_path / "maps").exists()
 
 
@@ -391,6 +392,7 @@ def test_a_map_that_a_variant_lacks_is_refused(run, detector, category, tmp_path
     assert errors == "Error: AttentDifferNet (SE) has no spatial-gate map; it has grad-cam, attention, gradient\n"
 
 
+@pytest.mark.process
 def test_without_a_traceback_from_a_real_process_too(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "attentdiffernet.cli", "train", "gone", "--out", tmp_path / "m"],
@@ -455,7 +457,7 @@ def test_a_new_category_takes_one_line_and_no_code(run, category, tmp_path, monk
     assert first == "data/own/part: 6 normal to train, 2 normal and 1 anomalous to test"
     assert last == "Next: attentdiffernet train data/own/part --variant se --out runs/part-se"
     assert (
-        "(was there already)"
+        "(already there)"
         in run("datasets", "prepare", "folder", "photographs", "--category", "part", "--held-out", "0.25")[1]
     )
     code, _, errors = run(*last.split()[2:], *QUICK)

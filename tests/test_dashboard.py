@@ -14,13 +14,18 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from attentdiffernet import checkpoint
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import DatasetError, ResultsError
 from attentdiffernet.study import records as results
+from attentdiffernet.study.comparison import grouped, without_best_on_test
+from attentdiffernet.study.failures import failures
+from attentdiffernet.study.formats import interval_text, p_text
 from attentdiffernet.study.statistics import auroc, delong_test_of_means, percentile_among
-from demo import evidence
+from attentdiffernet.study.tables import overview_frame, overview_text
+from attentdiffernet.words import VARIANT_TITLES
+from demo import shipped
 from demo.dashboard import parts
+from demo.service.roc import roc_page
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["overview", "roc", "failures", "compare", "attention", "figures", "method"]
@@ -51,12 +56,12 @@ def whole(at):
 
 
 def runs(key=KEY):
-    return evidence.of_setting(key, next(iter(evidence.settings(key))))
+    return shipped.of_setting(key, next(iter(shipped.settings(key))))
 
 
 def in_groups():
     """Everything measured, seeds of one recipe together."""
-    return [m for group in evidence.grouped(evidence.measured()) for m in group.runs]
+    return [m for group in grouped(shipped.measured()) for m in group.runs]
 
 
 def html(at):
@@ -97,7 +102,7 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
     if page == "compare":
         assert "Drop photographs" in at.info[0].value
     if page == "attention":
-        config = json.loads((evidence.MODELS / KEY / "cbam" / "config.json").read_text())
+        config = json.loads((shipped.MODELS / KEY / "cbam" / "config.json").read_text())
         said = " ".join(element.value for element in (*at.warning, *at.info))
         trained = config["model"]["attention"]["training"] != "untrained"
         assert ("were trained" if trained else "untrained (random)") in said
@@ -108,10 +113,8 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "method"])
 def test_a_page_without_anything_tells_what_to_do(visit, page, monkeypatch, tmp_path):
-    from demo import service
-
-    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
-    monkeypatch.setattr(service, "MODELS", tmp_path)
+    monkeypatch.setattr(shipped, "RESULTS", tmp_path)
+    monkeypatch.setattr(shipped, "MODELS", tmp_path)
     at = visit(page)
     command = "attentdiffernet evaluate" if page in ("overview", "roc", "failures") else "attentdiffernet train"
     assert command in at.info[0].value
@@ -119,20 +122,21 @@ def test_a_page_without_anything_tells_what_to_do(visit, page, monkeypatch, tmp_
 
 def test_damaged_results_are_a_sentence_not_a_crash(visit, monkeypatch, tmp_path):
     (tmp_path / "runs.csv").write_text("run,what\n")
-    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
+    monkeypatch.setattr(shipped, "RESULTS", tmp_path)
     at = visit("overview")
     assert "the columns must be" in at.error[0].value
 
 
 def test_nonsense_in_the_address_is_passed_over(visit):
     at = visit("roc", category="nothing/here", fpr="many", by="magic", log="perhaps", variant="<b>")
-    assert widget(at, "selectbox", "Category").value == evidence.roc_categories()[0]
+    assert widget(at, "selectbox", "Category").value == shipped.measured_categories()[0]
     assert at.slider[0].value == 5.0
 
 
+@pytest.mark.process
 def test_pages_of_tables_do_not_wait_for_torch():
     heavy = ("torch", "plotly", "matplotlib", "sklearn")
-    code = f"import sys, demo.evidence; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, demo.service.roc; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -148,17 +152,17 @@ def test_the_overview_shows_what_the_score_files_say(visit):
     for row, m in zip(measured.itertuples(), found, strict=True):
         assert row.auroc == pytest.approx(100 * auroc(m.labels, m.values), abs=0.051)
         assert np.isnan(row.difference) == (m.run.variant == "none" or m.delong is None)
-    assert list(published["source"]) == list(evidence.published()["source"])
+    assert list(published["source"]) == list(shipped.published()["source"])
     assert "source" not in measured, "measured and published stand apart"
 
 
 def test_the_table_to_copy_holds_every_run_with_all_digits(visit):
     at = visit("overview")
     copied = pd.read_csv(io.StringIO(at.code[0].value)).fillna({"attention_training": ""})
-    pd.testing.assert_frame_equal(copied, evidence.overview_frame(in_groups()), check_dtype=False, rtol=1e-8)
+    pd.testing.assert_frame_equal(copied, overview_frame(in_groups()), check_dtype=False, rtol=1e-8)
     at = visit("overview", format="latex")
     rows = [line for line in at.code[0].value.splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 1 + len(evidence.grouped(evidence.measured()))
+    assert len(rows) == 1 + len(grouped(shipped.measured()))
     assert all(row.count(" & ") == 8 for row in rows)
     at = visit("overview", format="markdown")
     assert all(line.count(" | ") == 8 for line in at.code[0].value.splitlines())
@@ -167,9 +171,9 @@ def test_the_table_to_copy_holds_every_run_with_all_digits(visit):
 def test_the_order_is_that_of_the_address(visit):
     for order, key in (("auroc", "auroc"), ("difference", "difference")):
         shown = list(visit("overview", order=order).dataframe[0].value["run"])
-        groups = evidence.grouped(evidence.measured())
-        values = [getattr(g, key) for g in groups if np.isfinite(getattr(g, key)) and not g.first.flatters]
-        by_run = {m.run.run: (not m.flatters, getattr(group, key)) for group in groups for m in group.runs}
+        groups = grouped(shipped.measured())
+        values = [getattr(g, key) for g in groups if np.isfinite(getattr(g, key)) and not g.first.best_on_test]
+        by_run = {m.run.run: (not m.best_on_test, getattr(group, key)) for group in groups for m in group.runs}
         finite = [by_run[run] for run in shown if np.isfinite(by_run[run][1])]
         assert finite == sorted(finite, reverse=True), "and what flatters stands behind"
         assert finite[0][1] == max(values)
@@ -184,8 +188,8 @@ def repeated(monkeypatch, tmp_path):
         for variant, training in (("none", ""), ("se", "untrained"), ("cbam", "untrained"), ("gaussian", "")):
             _add(tmp_path, scores, f"{variant}-s{seed}", variant, seed, training, rng)
     _add(tmp_path, scores, "se-trained-s0", "se", 0, "proxy", rng)
-    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
-    return evidence.measured()
+    monkeypatch.setattr(shipped, "RESULTS", tmp_path)
+    return shipped.measured()
 
 
 def _add(folder, scores, name, variant, seed, training, rng):
@@ -197,7 +201,7 @@ def _add(folder, scores, name, variant, seed, training, rng):
 
 
 def test_seeds_are_gathered_and_recipes_are_told_apart(repeated):
-    groups = {group.first.name: group for group in evidence.grouped(repeated)}
+    groups = {group.first.name: group for group in grouped(repeated)}
     sizes = {name: len(group.runs) for name, group in groups.items()}
     assert sizes == {"none": 3, "se": 3, "se, attention proxy": 1, "cbam": 3, "gaussian": 3}
     areas = [auroc(m.labels, m.values) for m in groups["cbam"].runs]
@@ -207,16 +211,16 @@ def test_seeds_are_gathered_and_recipes_are_told_apart(repeated):
         base = next(b for b in groups["none"].runs if b.run.seed == m.run.seed)
         assert m.delong.difference == pytest.approx(m.interval.auroc - base.interval.auroc), "pairs share a seed"
         assert m.bootstrap.difference == pytest.approx(m.delong.difference)
-    assert list(evidence.settings(KEY)) == ["bundled-0", "bundled-1", "bundled-2"]
-    assert len(evidence.of_setting(KEY, "bundled-0")) == 5 and len(evidence.of_setting(KEY, "bundled-1")) == 4
+    assert list(shipped.settings(KEY)) == ["bundled-0", "bundled-1", "bundled-2"]
+    assert len(shipped.of_setting(KEY, "bundled-0")) == 5 and len(shipped.of_setting(KEY, "bundled-1")) == 4
 
 
 def test_the_overview_shows_mean_spread_and_every_seed(visit, repeated):
     at = visit("overview")
-    groups = evidence.grouped(repeated)
+    groups = grouped(repeated)
     assert html(at).count("<details>") == sum(len(group.runs) > 1 for group in groups) == 4
     assert all(group.auroc_text in html(at) for group in groups)
-    assert all(evidence.interval_text(m.interval) in html(at) for m in repeated)
+    assert all(interval_text(m.interval) in html(at) for m in repeated)
     assert sorted(at.dataframe[0].value["run"]) == sorted(m.run.run for m in repeated)
     for group in groups:
         if group.first.run.variant == "none":
@@ -224,24 +228,24 @@ def test_the_overview_shows_mean_spread_and_every_seed(visit, repeated):
             continue
         own, others = [m.values for m in group.runs], [m.base["score"] for m in group.runs]
         p_value = delong_test_of_means(group.first.labels, own, others).p_value
-        assert group.difference_text.endswith(f"p {evidence.p_text(p_value, '= ')}")
-        assert evidence.p_text(p_value) in evidence.overview_text(group.runs, "markdown")
+        assert group.difference_text.endswith(p_text(p_value, "p"))
+        assert p_text(p_value) in overview_text(group.runs, "markdown")
 
 
 @pytest.mark.parametrize("page", ["roc", "failures"])
 def test_a_seed_can_be_chosen(visit, repeated, page):
     at = visit(page, category=KEY)
     assert widget(at, "selectbox", "Backbone and seed").value == "bundled-0"
-    titles = {m.title for m in evidence.of_setting(KEY, "bundled-0").values()}
+    titles = {m.title for m in shipped.of_setting(KEY, "bundled-0").values()}
     assert len(titles) == 5 and all(title in html(at) for title in titles)
     at = visit(page, category=KEY, setting="bundled-2", variant="cbam")
-    m = evidence.of_setting(KEY, "bundled-2")["cbam"]
+    m = shipped.of_setting(KEY, "bundled-2")["cbam"]
     worst = f"{m.of_class(0).max():.4g}"
     assert (f"threshold {m.at_fpr(0.05).threshold:.4g}" if page == "roc" else worst) in html(at)
 
 
 def test_the_demo_shows_one_curve_per_variant_and_a_row_per_seed(repeated):
-    page = evidence.roc_page(KEY)
+    page = roc_page(KEY)
     assert len(page.curves) == 5 and len(page.rows) == len(repeated)
     assert len({curve.title for curve in page.curves}) == 5
     assert page.figure().layout.height > 0
@@ -256,7 +260,7 @@ def test_curve_histogram_and_counts_follow_the_slider_at_once(visit):
         at.slider[0].set_value(percent)
         whole(at.run())
         assert at.query_params["fpr"] == str(percent)
-        points = {m.name: m.at_fpr(percent / 100) for m in evidence.fair(list(runs().values()))}
+        points = {m.name: m.at_fpr(percent / 100) for m in without_best_on_test(list(runs().values()))}
         shown = charts(at)
         dots = [t for t in shown["ROC"]["data"] if t.get("mode") == "markers"]
         assert [numbers(dot["y"]) for dot in dots] == [pytest.approx([point.tpr]) for point in points.values()]
@@ -288,7 +292,7 @@ def test_a_threshold_sets_the_others_to_the_same_share_of_normals(visit):
     slider.set_value(threshold)
     whole(at.run())
     assert f"threshold {threshold:.4g}" in html(at)
-    others = [o.at_fpr(m.at(threshold).fpr) for o in evidence.fair(list(runs().values())) if o.name != "se"]
+    others = [o.at_fpr(m.at(threshold).fpr) for o in without_best_on_test(list(runs().values())) if o.name != "se"]
     assert all(f"threshold {point.threshold:.4g}" in html(at) for point in others)
     again = visit("roc", **at.query_params)
     assert again.select_slider[0].value == threshold
@@ -299,10 +303,10 @@ def test_a_threshold_sets_the_others_to_the_same_share_of_normals(visit):
 
 def test_a_shipped_threshold_is_that_of_the_model(visit):
     at = visit("roc", category=KEY, by="shipped")
-    shipped = {m.run.variant: t for m in runs().values() if (t := evidence.shipped_threshold(m))}
-    assert list(shipped) == list(VARIANT_TITLES)
-    for variant, found in shipped.items():
-        config = json.loads((evidence.MODELS / KEY / variant / "config.json").read_text())
+    thresholds = {m.run.variant: t for m in runs().values() if (t := shipped.shipped_threshold(m))}
+    assert list(thresholds) == list(VARIANT_TITLES)
+    for variant, found in thresholds.items():
+        config = json.loads((shipped.MODELS / KEY / variant / "config.json").read_text())
         assert found.threshold == config["calibration"]["threshold"]
         assert f"threshold {config['calibration']['threshold']:.4g}" in html(at)
 
@@ -312,21 +316,21 @@ def test_a_shipped_threshold_is_that_of_the_model(visit):
 
 def test_failures_are_the_worst_and_their_places_are_percentiles():
     found = runs()
-    normals = evidence.failures(found, "normals", "se", 5)
+    normals = failures(found, "normals", "se", 5)
     m = found["se"]
     assert [f.scores["se"] for f in normals] == sorted(m.of_class(0), reverse=True)[:5]
-    anomalies = evidence.failures(found, "anomalies", "se", 5)
+    anomalies = failures(found, "anomalies", "se", 5)
     assert [f.scores["se"] for f in anomalies] == sorted(m.of_class(1))[:5]
     for failure in (*normals, *anomalies):
         assert failure.place["se"] == pytest.approx(percentile_among(m.of_class(0), failure.scores["se"]))
-    spreads = [f.spread for f in evidence.failures(found, "disagreements", "se", 10**6)]
+    spreads = [f.spread for f in failures(found, "disagreements", "se", 10**6)]
     assert spreads == sorted(spreads, reverse=True) and spreads[-1] > 0
     with pytest.raises(ResultsError, match="no list"):
-        evidence.failures(found, "luck", "se")
+        failures(found, "luck", "se")
 
 
 def test_a_failure_is_looked_at_by_its_button_and_by_its_address(visit):
-    worst = evidence.failures(runs(), "anomalies", "cbam", 3)
+    worst = failures(runs(), "anomalies", "cbam", 3)
     at = visit("failures", category=KEY, variant="cbam", list="anomalies")
     assert at.subheader[0].value == parts.words(worst[0].image)
     at.button(f"look-anomalies-{worst[2].image}").click()
@@ -341,17 +345,17 @@ def test_as_many_failures_as_asked_for(visit):
     at = visit("failures", category=KEY, list="anomalies", n="24")
     assert sum(str(button.key).startswith("look-") for button in at.button) == 24
     (histogram,) = (e.proto for e in at.get("plotly_chart"))
-    first = evidence.fair(list(runs().values()))[0]
-    worst = evidence.failures({first.name: first}, "anomalies", first.name, 1)[0]
-    threshold = evidence.shipped_threshold(first).threshold
+    first = without_best_on_test(list(runs().values()))[0]
+    worst = failures({first.name: first}, "anomalies", first.name, 1)[0]
+    threshold = shipped.shipped_threshold(first).threshold
     assert f"this one at {worst.scores[first.name]:.4g}, threshold {threshold:.4g}" in histogram.alt
 
 
 def test_without_images_the_page_says_so_and_works_from_score_files(visit, monkeypatch):
-    monkeypatch.setattr(evidence, "images_at_hand", lambda key: False)
+    monkeypatch.setattr(shipped, "images_at_hand", lambda key: False)
     at = visit("failures", category=KEY)
-    assert "not at hand" in at.info[0].value and evidence.DATA_ENVIRONMENT in at.info[0].value
-    worst = evidence.failures(runs(), "normals", "none", 8)
+    assert "not at hand" in at.info[0].value and shipped.DATA_ENVIRONMENT in at.info[0].value
+    worst = failures(runs(), "normals", "none", 8)
     assert all(failure.image in html(at) for failure in worst)
     at.selectbox[-1].set_value(worst[3].image)
     whole(at.run())
@@ -359,15 +363,15 @@ def test_without_images_the_page_says_so_and_works_from_score_files(visit, monke
 
 
 def test_images_of_other_data_sets_are_looked_up_below_the_folder_named(monkeypatch, tmp_path):
-    monkeypatch.delenv(evidence.DATA_ENVIRONMENT, raising=False)
+    monkeypatch.delenv(shipped.DATA_ENVIRONMENT, raising=False)
     folder = tmp_path / "mvtec_ad" / "bottle" / "test" / "good"
     folder.mkdir(parents=True)
     (folder / "000.png").write_bytes(b"file")
-    assert evidence.image_file("mvtec_ad/bottle", "good/000.png") is None
-    monkeypatch.setenv(evidence.DATA_ENVIRONMENT, str(tmp_path))
-    assert evidence.images_at_hand("mvtec_ad/bottle")
-    assert evidence.image_file("mvtec_ad/bottle", "good/000.png") == b"file"
-    assert evidence.image_file("mvtec_ad/bottle", "good/001.png") is None
+    assert shipped.image_file("mvtec_ad/bottle", "good/000.png") is None
+    monkeypatch.setenv(shipped.DATA_ENVIRONMENT, str(tmp_path))
+    assert shipped.images_at_hand("mvtec_ad/bottle")
+    assert shipped.image_file("mvtec_ad/bottle", "good/000.png") == b"file"
+    assert shipped.image_file("mvtec_ad/bottle", "good/001.png") is None
 
 
 @pytest.mark.parametrize("name", ["scratch/000.png", "good/002.png"])
@@ -419,11 +423,9 @@ def test_a_broken_file_spoils_no_figure(visit):
 @pytest.fixture
 def maps(monkeypatch, tmp_path, detector):
     """A tiny model to open the page with, and results without maps yet: the folder of the results."""
-    from demo import service
-
     checkpoint.save(detector("se"), tmp_path / "models" / KEY / "se")
-    monkeypatch.setattr(service, "MODELS", tmp_path / "models")
-    monkeypatch.setattr(evidence, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(shipped, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(shipped, "RESULTS", tmp_path / "results")
     return tmp_path / "results"
 
 
@@ -458,7 +460,7 @@ def test_maps_against_masks_stand_below_the_maps(visit, maps):
     _maps(maps, "se", 0.3, targets=("defect", "object"))
     at = visit("attention", category=KEY, image=IMAGE)
     assert not at.error and "1.00 (1.00 to 1.00)" in html(at)
-    assert "3.00 (3.00 to 3.00)</td><td>+2.00, p ≤ 0.001</td><td>50 % (7 to 93)</td><td>10.0 %" in html(at)
+    assert "3.00 (3.00 to 3.00)</td><td>+2.00, p &lt; 0.001</td><td>50 % (7 to 93)</td><td>10.0 %" in html(at)
     at = visit("attention", category=KEY, image=IMAGE, target="object", map="excess")
     assert "4, 4 maps all zero" in html(at) and "3.00" not in html(at)
     (table,) = (e.proto.body for e in at.get("html") if "Energy over chance" in e.proto.body)
@@ -466,13 +468,13 @@ def test_maps_against_masks_stand_below_the_maps(visit, maps):
 
 
 def test_a_map_that_cannot_be_seen_is_told_of():
-    from demo.service import Heat
+    from demo.service.comparison import Heat
 
     heights = {"none": 10.0, "se": 1.0, "cbam": -0.5}  # log2: 1,024 and 2 times what normals reach, and less than that
     heat = {variant: np.full((2, 2), height, np.float32) for variant, height in heights.items()}
     notes = Heat("grad-cam", heat, dict.fromkeys(heights, "A map."), (0.0, 10.0)).notes
     assert notes == {
         "none": "A map.",
-        "se": "A map. Hardly seen on this scale: the highest place reaches 2.0 × what held-out normals do.",
+        "se": "A map. Hardly visible on this scale: its maximum is 2.0 × what held-out normals reach.",
         "cbam": "A map. No place here exceeds what held-out normals reach.",
     }

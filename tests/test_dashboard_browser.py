@@ -24,9 +24,15 @@ from PIL import Image
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect, sync_playwright
 
-from attentdiffernet.config import VARIANT_TITLES
+from attentdiffernet.datasets import category_title
 from attentdiffernet.datasets.sample import file_of
-from demo import evidence
+from attentdiffernet.study.comparison import grouped, without_best_on_test
+from attentdiffernet.study.failures import failures
+from attentdiffernet.study.tables import overview_text
+from attentdiffernet.words import VARIANT_TITLES
+from demo import shipped
+
+pytestmark = [pytest.mark.browser, pytest.mark.process]
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None and "CI" not in os.environ:
@@ -49,7 +55,7 @@ CONTENT = {  # what a visitor came for
 }
 PAGES = list(CONTENT)
 KEY, IMAGE = "sample/wafer", "donut/003.png"
-SETTING = next(iter(evidence.settings(KEY)))
+SETTING = next(iter(shipped.settings(KEY)))
 SIZES = {"desk": (1440, 900), "phone": (390, 844)}
 # Streamlit looks for its server beneath a page's own address first, and takes the refusal for an answer.
 PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
@@ -206,8 +212,8 @@ def downloaded(page, button):
 
 def runs():
     """The runs whose curves are drawn unless more are asked for."""
-    found = evidence.of_setting(KEY, SETTING)
-    return {m.name: m for m in evidence.fair(list(found.values()))}
+    found = shipped.of_setting(KEY, SETTING)
+    return {m.name: m for m in without_best_on_test(list(found.values()))}
 
 
 # -- all pages
@@ -248,11 +254,11 @@ def test_every_page_fits_and_has_words_for_every_picture(visit, size, scheme):
 
 
 def test_a_legend_is_not_cut_on_a_phone(visit):
-    keys = evidence.roc_categories()
+    keys = shipped.measured_categories()
     page = visit(f"roc?category={keys[0]}", "phone")
     legend = page.get_by_test_id("stPlotlyChart").first.locator(".legend .legendtext")
-    shown = evidence.of_setting(keys[0], next(iter(evidence.settings(keys[0])))).values()
-    expect(legend).to_have_count(1 + len(evidence.fair(list(shown))))
+    shown = shipped.of_setting(keys[0], next(iter(shipped.settings(keys[0])))).values()
+    expect(legend).to_have_count(1 + len(without_best_on_test(list(shown))))
     edges = legend.evaluate_all("texts => texts.map(text => text.getBoundingClientRect().right)")
     assert max(edges) <= SIZES["phone"][0]
 
@@ -268,7 +274,7 @@ def test_the_first_page_has_an_address_by_its_name_too(visit):
 def test_a_page_keeps_what_was_chosen_on_another(visit):
     page = visit(f"roc?category={KEY}")
     follow(page, "Failures")
-    expect(page.get_by_role("combobox", name="Category")).to_have_value(evidence.category_title(KEY))
+    expect(page.get_by_role("combobox", name="Category")).to_have_value(category_title(KEY))
     assert address(page)["category"] == KEY
     choose(page, "Variant", runs()["se"].title)
     follow(page, "Attention")
@@ -280,13 +286,13 @@ def test_a_page_keeps_what_was_chosen_on_another(visit):
 
 def test_the_overview_is_sorted_copied_and_downloaded(visit):
     page = visit()
-    groups = evidence.grouped(evidence.measured())
+    groups = grouped(shipped.measured())
     lines = sum(1 if len(group.runs) == 1 else 1 + len(group.runs) for group in groups)
     expect(page.locator(".forest .row:not(.published)")).to_have_count(lines)
     expect(page.locator(".forest .published .diamond").first).to_be_attached()
 
     def first_section():
-        fair = ".row:not(.published, .flatters):not(details > div) .value"  # what flatters stands behind
+        fair = ".row:not(.published, .flatters):not(details > div) .value"
         values = page.locator(".forest section").first.locator(fair)
         return [float(re.match(r"[\d.]+", text)[0]) for text in values.all_inner_texts()]
 
@@ -297,15 +303,15 @@ def test_the_overview_is_sorted_copied_and_downloaded(visit):
     table = page.get_by_test_id("stDataFrame").first
     cell = table.locator("canvas td[aria-colindex='1']").first  # the table that screen readers see
     expect(cell).to_be_attached()
-    titles = sorted(evidence.category_title(m.key) for m in evidence.measured())
+    titles = sorted(category_title(m.key) for m in shipped.measured())
     for wanted in (titles[0], titles[-1]):  # ascending, then descending
         table.click(position={"x": 40, "y": 15})
         expect(cell).to_have_text(wanted)
 
     page.get_by_text("Copy as CSV, Markdown or LaTeX").click()
     change(page, page.get_by_text("LaTeX", exact=True).click)
-    groups.sort(key=lambda group: (group.first.flatters, -group.auroc))
-    wanted = evidence.overview_text([m for group in groups for m in group.runs], "latex")
+    groups.sort(key=lambda group: (group.first.best_on_test, -group.auroc))
+    wanted = overview_text([m for group in groups for m in group.runs], "latex")
     code = page.get_by_test_id("stCode")
     expect(code).to_contain_text(r"\toprule")
     code.hover()
@@ -351,7 +357,7 @@ def test_the_operating_point_moves_everything_and_a_link_brings_it_back(visit):
 def test_a_failure_shows_its_image_its_maps_and_its_place(visit):
     page = visit(f"failures?category={KEY}&list=anomalies")
     first = next(iter(runs()))
-    worst = evidence.failures(runs(), "anomalies", first, 4)
+    worst = failures(runs(), "anomalies", first, 4)
     expect(page.get_by_role("heading", name=worst[0].image)).to_be_visible()
     picture = page.locator(".st-key-gallery img").nth(2)
     change(page, lambda: picture.click(force=True))  # which its button covers

@@ -13,6 +13,9 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from attentdiffernet.datasets.sample import draw
+from demo import shipped
+
+pytestmark = [pytest.mark.browser, pytest.mark.process]
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None and "CI" not in os.environ:
@@ -177,16 +180,14 @@ def test_what_cannot_be_read_is_said_and_the_rest_goes_on(visit, files):
 
 
 def test_roc_curves_are_drawn(visit):
-    from demo import service
-
     page = visit()
     page.get_by_role("tab", name="ROC curves").click()
-    if service.roc_categories():
+    if shipped.measured_categories():
         expect(page.locator("#roc-plot .main-svg").first).to_be_visible()
         expect(page.locator("#roc-tables tbody tr").first).to_contain_text("DifferNet")
         expect(page.locator("#roc-tables")).to_contain_text("Published elsewhere")
     else:
-        expect(page.get_by_text("No results are shipped yet")).to_be_visible()
+        expect(page.get_by_text("No results yet")).to_be_visible()
 
 
 def test_two_visitors_do_not_see_each_other(visit, files):

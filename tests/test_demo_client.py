@@ -13,12 +13,16 @@ from PIL import Image
 
 import attentdiffernet
 from attentdiffernet.datasets.sample import draw
+from demo import shipped
+from demo.service.roc import roc_page
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio_client is imported
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+
+pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).resolve().parent.parent
 CATEGORY = "sample/wafer"
@@ -122,8 +126,8 @@ def test_what_cannot_be_read_is_said_and_stops_nothing(client, files):
         (1, "sample/teapot", "grad-cam", "There is no category 'sample/teapot'; there are "),
         (1, "../../etc", "grad-cam", "There is no category '../../etc'"),
         (1, CATEGORY, "tea-leaves", "There is no map 'tea-leaves'; there are grad-cam, attention, gradient"),
-        (13, CATEGORY, "grad-cam", "13 images came; the limit is 12 at once"),
-        (0, CATEGORY, "grad-cam", "No image came"),
+        (13, CATEGORY, "grad-cam", "13 images were given; the limit is 12 at once"),
+        (0, CATEGORY, "grad-cam", "No image was given"),
     ],
 )
 def test_a_request_that_cannot_be_served_is_answered_in_plain_words(client, files, n, category, method, sentence):
@@ -137,11 +141,9 @@ def test_nothing_but_two_endpoints_is_offered(client):
 
 
 def test_measured_results(client):
-    from demo import service
-
-    for key in service.roc_categories()[:1]:
+    for key in shipped.measured_categories()[:1]:
         runs = client.predict(key, api_name="/roc")["runs"]
-        assert [run["auroc"] for run in runs] == [row.auroc for row in service.roc_page(key).rows]
+        assert [run["auroc"] for run in runs] == [row.auroc for row in roc_page(key).rows]
     with pytest.raises(AppError, match="No results of 'sample/teapot'"):
         client.predict("sample/teapot", api_name="/roc")
 

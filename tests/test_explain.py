@@ -8,7 +8,7 @@ from torch import nn
 
 from attentdiffernet.attention import ATTENTION
 from attentdiffernet.category import InspectionDataset
-from attentdiffernet.config import METHOD_TITLES, AttentionConfig, ModelConfig
+from attentdiffernet.config import AttentionConfig, ModelConfig
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.explain import (
     METHODS,
@@ -28,6 +28,7 @@ from attentdiffernet.images import read_image, read_mask
 from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.study.maps import localise
 from attentdiffernet.views import even_angles, make_views, to_tensor
+from attentdiffernet.words import METHOD_TITLES
 
 KINDS = ["none", "se", "cbam"]
 BLOCKS = ["attention1", "attention2", "attention3"]

@@ -8,16 +8,23 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from attentdiffernet import figures as fg
+from attentdiffernet.figures.curves import Curve
+from attentdiffernet.figures.overlay import colour_bar, overlay, pixels
+from attentdiffernet.figures.palette import INK, VARIANT_COLOURS, VARIANT_DASHES
+from attentdiffernet.figures.print import GridRow, qualitative_grid, roc_paper_figure
+from attentdiffernet.figures.screen import gate_figure, histogram_figure, percentile_svg, roc_figure
+from attentdiffernet.study.formats import score_text
 from attentdiffernet.study.statistics import auroc_interval, operating_point, roc_curve
+
+pytestmark = pytest.mark.quick
 
 RNG = np.random.default_rng(0)
 LABELS = np.repeat([0, 1], [40, 30])
 SCORES = RNG.gamma(3, 0.3, size=70) * (1 + LABELS)
 CURVES = [
-    fg.Curve("DifferNet", "none", LABELS, SCORES, threshold=1.5),
-    fg.Curve("AttentDifferNet <SE>", "se", LABELS, SCORES + 0.5 * LABELS),
-    fg.Curve("Gaussian", "gaussian", LABELS, SCORES * RNG.uniform(0.5, 2, 70)),
+    Curve("DifferNet", "none", LABELS, SCORES, threshold=1.5),
+    Curve("AttentDifferNet <SE>", "se", LABELS, SCORES + 0.5 * LABELS),
+    Curve("Gaussian", "gaussian", LABELS, SCORES * RNG.uniform(0.5, 2, 70)),
 ]
 IMAGE = RNG.integers(0, 256, (30, 50, 3), dtype=np.uint8)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -27,7 +34,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_roc_figure_shows_the_curve_the_interval_and_the_threshold():
-    figure = fg.roc_figure(CURVES)
+    figure = roc_figure(CURVES)
     chance, curve, marker, second, third = figure.data
     assert (list(chance.x), list(chance.y)) == ([0, 1], [0, 1])
     roc = roc_curve(LABELS, SCORES, drop_intermediate=True)
@@ -37,38 +44,38 @@ def test_roc_figure_shows_the_curve_the_interval_and_the_threshold():
     assert shown == pytest.approx([100 * interval.auroc, 100 * interval.low, 100 * interval.high], abs=0.05)
     point = operating_point(LABELS, SCORES, 1.5)
     assert (marker.x[0], marker.y[0]) == (point.fpr, point.tpr)
-    assert [trace.line.color for trace in (curve, second)] == [fg.VARIANT_COLOURS["none"], fg.VARIANT_COLOURS["se"]]
-    assert third.line.color == fg.INK and second.name.startswith("AttentDifferNet &lt;SE&gt;<br>")
+    assert [trace.line.color for trace in (curve, second)] == [VARIANT_COLOURS["none"], VARIANT_COLOURS["se"]]
+    assert third.line.color == INK and second.name.startswith("AttentDifferNet &lt;SE&gt;<br>")
     assert figure.layout.yaxis.scaleanchor == "x" and figure.layout.xaxis.tickformat == ".0%"
 
 
 def test_runs_of_one_variant_differ_by_a_dash_per_style_in_print_too():
     pairs = [(variant, style) for variant in ("none", "se") for style in ("imagenet", "bundled", "random")]
-    curves = [fg.Curve(f"{variant} {style}", variant, LABELS, SCORES, style=style) for variant, style in pairs]
-    lines = [trace.line for trace in fg.roc_figure(curves).data[1:]]
-    assert [line.color for line in lines] == [fg.VARIANT_COLOURS[variant] for variant, _ in pairs]
+    curves = [Curve(f"{variant} {style}", variant, LABELS, SCORES, style=style) for variant, style in pairs]
+    lines = [trace.line for trace in roc_figure(curves).data[1:]]
+    assert [line.color for line in lines] == [VARIANT_COLOURS[variant] for variant, _ in pairs]
     assert [line.dash for line in lines] == ["solid", "dash", "dot"] * 2
-    _, *printed = fg.roc_paper_figure(curves).axes[0].get_lines()
+    _, *printed = roc_paper_figure(curves).axes[0].get_lines()
     assert len({(line.get_color(), str(line._dash_pattern)) for line in printed}) == 6
-    one = [fg.Curve(variant, variant, LABELS, SCORES, style="imagenet") for variant in ("none", "se", "cbam")]
-    assert [trace.line.dash for trace in fg.roc_figure(one).data[1:]] == list(fg.VARIANT_DASHES.values())
+    one = [Curve(variant, variant, LABELS, SCORES, style="imagenet") for variant in ("none", "se", "cbam")]
+    assert [trace.line.dash for trace in roc_figure(one).data[1:]] == list(VARIANT_DASHES.values())
 
 
 def test_a_long_title_is_broken_in_the_legend():
-    (curve,) = fg.roc_figure(
-        [fg.Curve("AttentDifferNet (CBAM), attention untrained, bundled, seed 0", "cbam", LABELS, SCORES)]
+    (curve,) = roc_figure(
+        [Curve("AttentDifferNet (CBAM), attention untrained, bundled, seed 0", "cbam", LABELS, SCORES)]
     ).data[1:]
     assert max(len(line) for line in curve.name.split("<br>")) <= 34
 
 
 def test_roc_band_is_drawn_around_the_curve():
-    band = fg.roc_figure(CURVES[:1], band=True).data[1]
+    band = roc_figure(CURVES[:1], band=True).data[1]
     half = len(band.x) // 2
     assert (band.y[:half] <= band.y[half:][::-1]).all() and band.fill == "toself"
 
 
 def test_screen_figures_are_json_with_transparent_ground_and_no_remote_font():
-    for figure in (fg.roc_figure(CURVES, band=True), fg.histogram_figure(SCORES[:40], SCORES[40:], 1.5)):
+    for figure in (roc_figure(CURVES, band=True), histogram_figure(SCORES[:40], SCORES[40:], 1.5)):
         layout = json.loads(figure.to_json())["layout"]
         assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "rgba(0,0,0,0)"
         assert layout["font"]["family"] == "system-ui, sans-serif" and "http" not in json.dumps(layout)
@@ -78,7 +85,7 @@ def test_screen_figures_are_json_with_transparent_ground_and_no_remote_font():
 @pytest.mark.parametrize("spread", [1, 1000])
 def test_histogram_counts_every_image_once(spread):
     normal, anomalous = SCORES[:40], SCORES[40:] * spread
-    figure = fg.histogram_figure(normal, anomalous, 1.5)
+    figure = histogram_figure(normal, anomalous, 1.5)
     counts = [sum(row[0] for row in trace.customdata) for trace in figure.data if trace.mode == "markers"]
     assert counts == [40, 30]
     assert figure.layout.xaxis.type == ("log" if spread > 1 else None)
@@ -86,16 +93,16 @@ def test_histogram_counts_every_image_once(spread):
 
 
 def test_histogram_of_one_class_or_of_equal_scores():
-    assert [trace.name for trace in fg.histogram_figure([1, 1, 1], []).data if trace.name] == ["Normal (3)"]
+    assert [trace.name for trace in histogram_figure([1, 1, 1], []).data if trace.name] == ["Normal (3)"]
     with pytest.raises(ValueError, match="finite scores"):
-        fg.histogram_figure([], [])
+        histogram_figure([], [])
 
 
 # -- the small SVG
 
 
 def drawn(scores, score, threshold):
-    root = ET.fromstring(fg.percentile_svg(scores, score, threshold))
+    root = ET.fromstring(percentile_svg(scores, score, threshold))
     _, bars, line, marker = (path.get("d") for path in root.iter(f"{SVG}path"))
     start = [float(path[1:].split()[0]) for path in (line, marker)]
     return root, bars, *start
@@ -133,7 +140,7 @@ def test_percentile_svg_of_equal_scores(scores):
 @pytest.mark.parametrize(("score", "threshold"), [(np.nan, 1), (np.inf, 1), (1, np.nan)])
 def test_percentile_svg_refuses_what_has_no_place(score, threshold):
     with pytest.raises(ValueError, match=r"nan|finite"):
-        fg.percentile_svg([1, 2, 3], score, threshold)
+        percentile_svg([1, 2, 3], score, threshold)
 
 
 # -- overlays
@@ -142,13 +149,13 @@ def test_percentile_svg_refuses_what_has_no_place(score, threshold):
 def test_overlay_leaves_pixels_at_or_below_vmin_as_they_are():
     heat = np.zeros((3, 5))
     heat[:, 4] = 1.0
-    out = fg.overlay(IMAGE, heat, 0.0, 1.0)
+    out = overlay(IMAGE, heat, 0.0, 1.0)
     assert out.shape == IMAGE.shape and out.dtype == np.uint8
     assert (out[:, :35] == IMAGE[:, :35]).all()  # bilinear: heat starts at the centre of the fourth column
     assert (out[:, 46:] != IMAGE[:, 46:]).any()
-    assert (fg.overlay(IMAGE, heat, 1.0, 2.0) == IMAGE).all()
-    assert (fg.overlay(IMAGE, np.full((3, 5), -7.0), 0.0, 1.0) == IMAGE).all()
-    assert (fg.overlay(IMAGE, np.zeros((3, 5)), 0.0, 0.0) == IMAGE).all()  # a map of zeros on its own scale
+    assert (overlay(IMAGE, heat, 1.0, 2.0) == IMAGE).all()
+    assert (overlay(IMAGE, np.full((3, 5), -7.0), 0.0, 1.0) == IMAGE).all()
+    assert (overlay(IMAGE, np.zeros((3, 5)), 0.0, 0.0) == IMAGE).all()  # a map of zeros on its own scale
 
 
 def test_overlay_at_vmax_is_the_top_colour_at_full_opacity():
@@ -156,13 +163,13 @@ def test_overlay_at_vmax_is_the_top_colour_at_full_opacity():
 
     top = 255 * np.array(colormaps["inferno"](1.0)[:3])
     expected = np.round(0.25 * IMAGE + 0.75 * top).astype(np.uint8)
-    assert (fg.overlay(IMAGE, np.full((2, 2), 3.0), 0.0, 3.0) == expected).all()
-    assert (fg.overlay(IMAGE, np.full((2, 2), 9.0), 0.0, 3.0) == expected).all()
+    assert (overlay(IMAGE, np.full((2, 2), 3.0), 0.0, 3.0) == expected).all()
+    assert (overlay(IMAGE, np.full((2, 2), 9.0), 0.0, 3.0) == expected).all()
 
 
 def test_overlay_departs_more_from_a_black_image_the_hotter_it_is():
     black = np.zeros((4, 64, 3), dtype=np.uint8)
-    brightness = fg.overlay(black, np.linspace(0, 1, 64)[None], 0, 1).sum(axis=(0, 2)).astype(int)
+    brightness = overlay(black, np.linspace(0, 1, 64)[None], 0, 1).sum(axis=(0, 2)).astype(int)
     assert (np.diff(brightness) >= 0).all() and brightness[-1] > brightness[32] > brightness[0] == 0
 
 
@@ -179,14 +186,14 @@ def test_overlay_departs_more_from_a_black_image_the_hotter_it_is():
 )
 def test_overlay_refuses_in_words(image, heat, vmin, vmax, message):
     with pytest.raises(ValueError, match=message):
-        fg.overlay(image, heat, vmin, vmax)
+        overlay(image, heat, vmin, vmax)
 
 
 # -- Matplotlib
 
 
 def test_paper_figure_holds_the_same_curves(tmp_path):
-    figure = fg.roc_paper_figure(CURVES, band=True)
+    figure = roc_paper_figure(CURVES, band=True)
     (axes,) = figure.axes
     lines = {line.get_label(): line for line in axes.get_lines()}
     roc = roc_curve(LABELS, SCORES)
@@ -199,40 +206,40 @@ def test_paper_figure_holds_the_same_curves(tmp_path):
 
 def test_qualitative_grid_has_one_scale_for_all_maps():
     maps = [np.array([[0.0, 1.0]]), np.array([[0.0, 4.0]])]
-    rows = [fg.GridRow("crack", IMAGE, maps, [1.25, 2.5]), fg.GridRow("good", IMAGE.swapaxes(0, 1), maps)]
-    figure = fg.qualitative_grid(rows, ["DifferNet", "SE"])
+    rows = [GridRow("crack", IMAGE, maps, [1.25, 2.5]), GridRow("good", IMAGE.swapaxes(0, 1), maps)]
+    figure = qualitative_grid(rows, ["DifferNet", "SE"])
     *cells, bar = figure.axes
     assert len(cells) == 6 and bar.get_xlim() == (0, 4)
     shown = [cell.get_images()[0].get_array() for cell in cells[:3]]
     assert (shown[0] == IMAGE).all()
-    assert (shown[1] == fg.overlay(IMAGE, maps[0], 0, 4)).all() and (shown[2] == fg.overlay(IMAGE, maps[1], 0, 4)).all()
+    assert (shown[1] == overlay(IMAGE, maps[0], 0, 4)).all() and (shown[2] == overlay(IMAGE, maps[1], 0, 4)).all()
     assert [cell.get_xlabel() for cell in cells] == ["", "score 1.25", "score 2.5", "", "", ""]
     assert [cell.get_title() for cell in cells[:3]] == ["Image", "DifferNet", "SE"]
-    assert fg.pixels(figure).std() > 0
-    assert fg.pixels(fg.qualitative_grid([fg.GridRow(r"a $\frac$ b", IMAGE, [])], [])).std() > 0, "no formula"
+    assert pixels(figure).std() > 0
+    assert pixels(qualitative_grid([GridRow(r"a $\frac$ b", IMAGE, [])], [])).std() > 0, "no formula"
     with pytest.raises(ValueError, match="'crack' needs 1 heatmaps"):
-        fg.qualitative_grid(rows, ["DifferNet"])
+        qualitative_grid(rows, ["DifferNet"])
     with pytest.raises(ValueError, match="one row or more"):
-        fg.qualitative_grid([], [])
+        qualitative_grid([], [])
 
 
 def test_colour_bar_is_transparent_and_spans_the_scale():
-    figure = fg.colour_bar(0.0, 0.8, "heat")
+    figure = colour_bar(0.0, 0.8, "heat")
     assert figure.axes[0].get_xlim() == (0, 0.8)
-    image = fg.pixels(figure)
+    image = pixels(figure)
     assert image.shape == (90, 540, 4) and image[0, 0, 3] == 0
-    fg.pixels(fg.colour_bar(0.0, 0.0, "nothing to show"))
+    pixels(colour_bar(0.0, 0.0, "nothing to show"))
 
 
 def test_no_figure_is_registered_globally():
-    fg.roc_paper_figure(CURVES)
-    fg.colour_bar(0, 1, "heat")
+    roc_paper_figure(CURVES)
+    colour_bar(0, 1, "heat")
     pyplot = sys.modules.get("matplotlib.pyplot")  # pytorch-grad-cam loads it
     assert pyplot is None or not pyplot.get_fignums()
 
 
 def test_ink_can_be_read_on_light_and_on_dark_pages():
-    channel = int(fg.INK[1:3], 16) / 255
+    channel = int(INK[1:3], 16) / 255
     luminance = ((channel + 0.055) / 1.055) ** 2.4  # WCAG 2, of a grey
     assert 1.05 / (luminance + 0.05) >= 4.5 and (luminance + 0.05) / 0.05 >= 4.5
 
@@ -252,17 +259,17 @@ def test_ink_can_be_read_on_light_and_on_dark_pages():
     ],
 )
 def test_a_score_is_readable_at_any_size(score, said):
-    assert fg.score_text(score) == said
+    assert score_text(score) == said
 
 
 def test_ticks_of_scores_over_many_powers_of_ten_do_not_run_into_each_other():
-    axis = fg.histogram_figure(np.geomspace(0.5, 2, 40), np.geomspace(1, 1e10, 80)).layout.xaxis
+    axis = histogram_figure(np.geomspace(0.5, 2, 40), np.geomspace(1, 1e10, 80)).layout.xaxis
     assert axis.type == "log" and 4 <= len(axis.ticktext) <= 7 and axis.tickangle == 0
     assert dict(zip(axis.tickvals, axis.ticktext, strict=True))[1e7] == "10⁷"
 
 
 def test_gates_that_may_raise_have_a_line_where_they_change_nothing():
-    plain, trained = fg.gate_figure({"Full": [0.2, 0.9]}), fg.gate_figure({"Full": [0.2, 0.9]}, 2.0)
+    plain, trained = gate_figure({"Full": [0.2, 0.9]}), gate_figure({"Full": [0.2, 0.9]}, 2.0)
     assert not plain.layout.shapes and plain.layout.yaxis.range[1] == pytest.approx(1.02)
     (line,) = trained.layout.shapes
     assert line.y0 == line.y1 == 1 and trained.layout.yaxis.range[1] == pytest.approx(2.04)

@@ -158,7 +158,7 @@ def test_categories_may_be_given_instead_of_those_of_the_file(file):
         ("sample/wafer", "../wafer", "categories are DATASET/CATEGORY"),
         ("/{run}", "/{name}", r"models may hold \{dataset\}, .*, got 'models/\{category\}/\{name\}'"),
         ("[0]", "[0, 1]\nmodels2 = 1", "a grid has no models2; it has results, data"),
-        ("/{run}", '"\nseeds = [0, 1]\nx = "', "is no TOML: "),
+        ("/{run}", '"\nseeds = [0, 1]\nx = "', "is not valid TOML: "),
         ("epochs", "epoch", "TrainingConfig has no option epoch; it has recipe, epochs"),
         ("epochs = 1", "seed = 1", r"seed is given by a list at the top, not in \[training\]"),
         ("image_size = 256", "attention = {kind = 'se'}", "without kind, which the list variants gives"),
@@ -312,7 +312,7 @@ def test_a_pair_is_done_when_both_are_there(file, tmp_path):
     rows = results.runs_of(one.results)
     assert list(rows) == [*one.runs, *two.runs]
     assert [rows[name].selection for name in one.runs] == ["last", "best-on-test"]
-    assert [rows[name].flatters for name in one.runs] == [False, True]
+    assert [rows[name].best_on_test for name in one.runs] == [False, True]
     assert results.read_options(one.results, rows[one.run])["cost"] == {"training_s": 1.5}
     assert names(*split_done([one, two])) == [[one.run, two.run], [], []], "what it cost is no option"
     results.score_path(one.results, one.dataset, one.category, one.best_run).unlink()
@@ -332,6 +332,7 @@ def test_the_name_of_the_best_run_is_taken(file):
         read_grid(file(HEAD + "best_on_test = 1\n"))
 
 
+@pytest.mark.process
 def test_a_pair_killed_between_its_rows_is_made_whole(file, tmp_path):
     pytest.importorskip("fcntl")
     path = file(BEST.replace("[0, 1]", "[0]"), FIVE)
@@ -339,7 +340,7 @@ def test_a_pair_killed_between_its_rows_is_made_whole(file, tmp_path):
     assert code == 0, errors
     rows = results.runs_of(tmp_path / "results")
     assert re.search(
-        r"^sample-wafer-none-random-s0-best: AUROC [01]\.\d{4} after epoch \d, the best on test", output, re.M
+        r"^sample-wafer-none-random-s0-best: AUROC [01]\.\d{4} after epoch \d, the best on the test", output, re.M
     )
     last, best = rows.values()
     areas = results.read_summary(tmp_path / "results").set_index("run")["auroc"]
@@ -394,6 +395,7 @@ def test_a_run_fails_in_words(tasks, category, tmp_path):
     assert outcome.error.startswith("AttributeError: ") and "Traceback" in outcome.details, "a fault of the program"
 
 
+@pytest.mark.process
 def test_a_killed_run_costs_only_itself(tasks):
     pytest.importorskip("fcntl")
     with local_processes(1, 1) as engine:
@@ -405,6 +407,7 @@ def test_a_killed_run_costs_only_itself(tasks):
     assert not [p for p, line in children(os.getpid()).items() if "attentdiffernet.grid" in line and running(p)]
 
 
+@pytest.mark.process
 def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(file, tmp_path, category):
     pytest.importorskip("fcntl")
     bad = tmp_path / "data" / "bad" / "few"
@@ -450,6 +453,7 @@ def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(file, tmp_path
     assert code == 2 and "3 runs are in the results with other options" in errors and "--overwrite" in errors
 
 
+@pytest.mark.process
 def test_a_ray_cluster_that_loses_a_node_finishes_all_runs(file, tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'attentdiffernet[ray]'")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -472,6 +476,7 @@ def test_a_ray_cluster_that_loses_a_node_finishes_all_runs(file, tmp_path, monke
     assert "0 of 4 runs are done, 4 to do" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.process
 def test_a_cluster_that_is_not_there(file):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'attentdiffernet[ray]'")
     code, _, errors = call(file(), "--ray", "no-such-address")

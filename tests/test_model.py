@@ -10,12 +10,13 @@ import torch
 from sklearn.covariance import LedoitWolf
 
 from attentdiffernet.backbone import load_weights
-from attentdiffernet.config import READOUTS, AttentionConfig, FlowConfig, ModelConfig
+from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.scoring import anomaly_score
 from attentdiffernet.training import fit_gaussian
 from attentdiffernet.views import make_views
+from attentdiffernet.words import READOUTS
 
 KINDS = ["none", "se", "cbam"]
 SMALL = FlowConfig(n_blocks=1, hidden_width=4, hidden_layers=1)

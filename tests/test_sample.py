@@ -17,6 +17,8 @@ from attentdiffernet.datasets import sample
 from attentdiffernet.datasets.sample import CATEGORIES, SIZE, write
 from attentdiffernet.errors import DatasetError
 
+pytestmark = pytest.mark.quick
+
 DEFECTS = [(category, defect) for category, known in CATEGORIES.items() for defect in known.defects]
 PICTURES = DEFECTS + [(category, "good") for category in CATEGORIES]
 
@@ -39,6 +41,7 @@ def test_a_picture_is_a_pure_function_of_its_arguments(category, defect):
     assert before == np.random.get_state()[1].tobytes(), "global random state was used"
 
 
+@pytest.mark.process
 def test_pictures_do_not_depend_on_pythons_hash_seed():
     code = (
         "from tests.test_sample import digest; print([digest(*a, 1) for a in (('wafer', 'donut'), ('gear', 'dent'))])"
@@ -223,8 +226,8 @@ def test_write_refuses_a_file(tmp_path):
 
 
 def test_write_sweeps_what_a_killed_run_left(tmp_path):
-    for name, age in (("old", 7200), ("young", 60)):
-        (tmp_path / f"{sample.PARTIAL}{name}/wafer").mkdir(parents=True)
-        os.utime(tmp_path / f"{sample.PARTIAL}{name}", (time.time() - age,) * 2)
+    for name, age in (("0123abcd", 7200), ("4567abcd", 60)):
+        (tmp_path / f".gear.{name}.new/train").mkdir(parents=True)
+        os.utime(tmp_path / f".gear.{name}.new", (time.time() - age,) * 2)
     write(tmp_path, ["wafer"], 1, 0, 0)
-    assert {path.name for path in tmp_path.iterdir()} == {"wafer", f"{sample.PARTIAL}young"}
+    assert {path.name for path in tmp_path.iterdir()} == {"wafer", ".gear.4567abcd.new"}

@@ -8,7 +8,6 @@ import torch
 
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.checkpoint import Calibration
-from attentdiffernet.config import READOUTS
 from attentdiffernet.errors import ImageError
 from attentdiffernet.features import ON_CPU, FeatureExtractor
 from attentdiffernet.images import read_image
@@ -16,6 +15,7 @@ from attentdiffernet.scoring import (
     anomaly_score,
     faster_precision,
     group_ends,
+    prepared,
     running_score,
     score_files,
     score_image,
@@ -25,6 +25,7 @@ from attentdiffernet.scoring import (
     view_scores,
 )
 from attentdiffernet.views import FEW_VIEWS, even_angles, make_views, to_tensor
+from attentdiffernet.words import READOUTS
 
 
 def test_anomaly_score_by_hand():
@@ -46,7 +47,7 @@ def test_all_ways_lead_to_the_same_score(n_views, tiny, category):
     models = {"DifferNet": tiny("none"), "SE": tiny("se"), "other": tiny("cbam", placement="before_pool")}
     path = InspectionDataset(category).test[0].path
     image = to_tensor(read_image(path), 256)
-    *_, last = score_progressively(models, image, n_views)
+    *_, last = score_progressively(models, dict.fromkeys(models, image), n_views)
     for name, model in models.items():
         with torch.no_grad():
             features = model.features(make_views(image, even_angles(n_views)))
@@ -63,16 +64,16 @@ def test_a_score_can_be_had_after_any_group_of_views(small, small_image):
     model, n_views = small("se", readout="z2"), 13
     with torch.no_grad():
         each = view_scores(model(make_views(small_image, even_angles(n_views)))[0])
-    running = [scores["SE"] for scores in score_progressively({"SE": model}, small_image, n_views)]
+    running = [scores["SE"] for scores in score_progressively({"SE": model}, {"SE": small_image}, n_views)]
     assert [score.n_views for score in running] == [2, 4, 8, 13]
     for score in running:
         seen = each[: score.n_views]
         assert score.value == pytest.approx(seen.mean().item(), rel=1e-4)
         assert score.standard_error == pytest.approx(seen.std().item() / math.sqrt(len(seen)), rel=1e-2)
-    (only,) = score_progressively({"SE": model}, small_image, 1)
+    (only,) = score_progressively({"SE": model}, {"SE": small_image}, 1)
     assert only["SE"].n_views == 1 and math.isnan(only["SE"].standard_error)
-    assert [s["SE"].n_views for s in score_progressively({"SE": model}, small_image, 4, first=1)] == [1, 2, 4]
-    assert [s["SE"].n_views for s in score_progressively({"SE": model}, small_image, 4, first=9)] == [4]
+    assert [s["SE"].n_views for s in score_progressively({"SE": model}, {"SE": small_image}, 4, first=1)] == [1, 2, 4]
+    assert [s["SE"].n_views for s in score_progressively({"SE": model}, {"SE": small_image}, 4, first=9)] == [4]
 
 
 @pytest.mark.parametrize("n_views", [2, 3, 7])
@@ -113,7 +114,7 @@ def test_models_of_other_kinds_of_views_are_scored_together(small, small_image):
     """Each sees its own views; the one that has all of its views waits for the others with its score as it is."""
     models = {kind: small("se", views=kind) for kind in ("rotations", "flips", "none")}
     models["eight"] = small("cbam", views="dihedral", readout="z2")
-    steps = list(score_progressively(models, small_image, 5))
+    steps = list(score_progressively(models, dict.fromkeys(models, small_image), 5))
     assert [{name: score.n_views for name, score in step.items()} for step in steps] == [
         {"rotations": n, "flips": min(n, 4), "none": 1, "eight": n} for n in (2, 4, 5)
     ]
@@ -130,7 +131,7 @@ def test_models_of_other_kinds_of_views_are_scored_together(small, small_image):
 @pytest.mark.parametrize(("kind", "seen"), [("none", [1]), ("flips", [2, 4]), ("dihedral", [2, 4, 8])])
 def test_where_there_are_few_views_all_are_taken(kind, seen, small, small_image):
     model = small(views=kind)
-    steps = list(score_progressively({"only": model}, small_image, 16))
+    steps = list(score_progressively({"only": model}, {"only": small_image}, 16))
     assert [step["only"].n_views for step in steps] == seen
     assert steps[-1]["only"].value == pytest.approx(score_image(model, small_image, 16), rel=1e-5)
     assert score_image(model, small_image, 16) == score_image(model, small_image, len(FEW_VIEWS[kind]))
@@ -151,8 +152,32 @@ def test_stems_are_shared_by_models_of_the_same_views_only(small, small_image, m
     calls = []
     for name, model in models.items():
         monkeypatch.setattr(model, "stems", lambda views, n=name, m=model: calls.append(n) or type(m).stems(m, views))
-    list(score_progressively(models, small_image, 8))
+    list(score_progressively(models, dict.fromkeys(models, small_image), 8))
     assert calls == ["a", "b", "a", "b", "a"], "after 2, 4 and 8 views; of flips there are 4"
+
+
+def test_each_model_takes_the_image_in_its_own_size_aspect_and_exposure(small, monkeypatch):
+    """Together they have the scores that each has alone; what is equal is computed once."""
+    kinds: dict[str, dict] = {
+        "squeezed": {"kind": "none"},
+        "alike": {},
+        "aspect": {"resize": "keep_aspect"},
+        "exposure": {"exposure": "standardised"},
+        "larger": {"image_size": 96},
+        "upright": {"views": "none"},
+    }
+    models = {name: small(**{"kind": "se", "views": "flips", "image_size": 80, **kind}) for name, kind in kinds.items()}
+    pixels = (255 * torch.rand(70, 130, 3, generator=torch.Generator().manual_seed(3)) ** 2).byte().numpy()
+    images = prepared(models, pixels)
+    assert images["squeezed"] is images["alike"] is images["upright"]
+    assert len({tuple(image.flatten().tolist()) for image in images.values()}) == 4
+    calls = []
+    for name, model in models.items():
+        monkeypatch.setattr(model, "stems", lambda views, n=name, m=model: calls.append(n) or type(m).stems(m, views))
+    *_, last = score_progressively(models, images, 2)
+    assert calls == ["squeezed", "aspect", "exposure", "larger", "upright"]
+    for name, model in models.items():
+        assert last[name].value == pytest.approx(score_image(model, model.prepare(pixels), 2), rel=1e-5), name
 
 
 # -- as few views as a verdict needs
@@ -232,7 +257,7 @@ def test_stems_are_run_once_for_variants_that_share_them(tiny, image, monkeypatc
     calls = []
     for name, model in models.items():
         monkeypatch.setattr(model, "stems", lambda views, n=name, m=model: calls.append(n) or type(m).stems(m, views))
-    list(score_progressively(models, image, 4))
+    list(score_progressively(models, dict.fromkeys(models, image), 4))
     assert calls == ["none", "apart"] * 2, "after 2 and 4 views"
 
 

@@ -12,15 +12,15 @@ from attentdiffernet.datasets.sample import CATEGORIES
 from attentdiffernet.images import read_image
 from attentdiffernet.scoring import score_image
 from attentdiffernet.study.records import read_runs, read_scores, score_path
-from attentdiffernet.views import to_tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = list(read_runs(ROOT / "results").itertuples())
 SHIPPED = sorted(path.parent for path in (ROOT / "models").glob("*/*/*/config.json"))
 
 
+@pytest.mark.process
 def test_generated_parts_of_both_readmes_are_drawn_from_the_score_files() -> None:
-    done = subprocess.run([sys.executable, "scripts/write_tables.py", "--check"], cwd=ROOT, check=False)
+    done = subprocess.run([sys.executable, "-m", "scripts.write_tables", "--check"], cwd=ROOT, check=False)
     assert done.returncode == 0
 
 
@@ -47,7 +47,7 @@ def test_a_shipped_model_loads_and_its_card_names_data_and_licence(folder: Path)
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_the_demo_examples_get_the_scores_of_the_score_file(category: str) -> None:
-    # Other processors round differently: 1 % is far less than what parts normal from anomalous.
+    # Other processors round differently: 1 % is far less than the distance between normal and anomalous.
     detector = checkpoint.load(ROOT / "models" / "sample" / category / "none")
     run = next(r for r in RUNS if (r.dataset, r.category, r.variant) == ("sample", category, "none"))
     path = score_path(ROOT / "results", "sample", category, run.run)
@@ -55,6 +55,6 @@ def test_the_demo_examples_get_the_scores_of_the_score_file(category: str) -> No
     examples = sorted((ROOT / "demo" / "examples" / "sample" / category).iterdir())
     assert len(examples) == 1 + len(CATEGORIES[category].defects)
     for example in examples[:2]:
-        image = to_tensor(read_image(example), detector.model.config.image_size)
+        image = detector.model.prepare(read_image(example))
         stored = scores[f"{example.stem}/000{example.suffix}"]
         assert score_image(detector.model, image, run.n_views) == pytest.approx(stored, rel=0.01)

@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..datasets import CARDS, FOLDER, DatasetCard
-from ..datasets.prepare import Options, card_of
-from ..datasets.prepare import prepare as make
+from .console import bars
 
 app = typer.Typer(help="Data sets: what they are, and how to get them.", no_args_is_help=True)
 
@@ -36,6 +35,8 @@ def info(name: Annotated[str, typer.Argument(help="As in `datasets list`.", show
 
     Example: attentdiffernet datasets info mvtec_ad
     """
+    from ..datasets.prepare import card_of
+
     card = card_of(name)
     console = Console(highlight=False)
     console.print(Text(card.title, "bold"))
@@ -47,7 +48,7 @@ def info(name: Annotated[str, typer.Argument(help="As in `datasets list`.", show
         "From": card.source,
         "Download": card.archive,
         "Split": card.split,
-        "Mind": card.caveat,
+        "Note": card.caveat,
     }
     for label, value in rows.items():
         if value:
@@ -72,7 +73,7 @@ def _counts(card: DatasetCard) -> Table:
 
 
 def commands(name: str, card: DatasetCard) -> list[str]:
-    """What to type, from the download to a result."""
+    """The commands from the download to a result."""
     category = next(iter(card.categories), "bolt" if name == "folder" else "wafer")
     folder = f"data/{'own' if name == 'folder' else name}"
     first = f"attentdiffernet datasets prepare {name} {card.file}"
@@ -92,23 +93,30 @@ def prepare(
         typer.Option(help="Folder in which categories become folders; data/NAME (data/own) if left out."),
     ] = None,
     category: Annotated[
-        list[str] | None, typer.Option(help="Only this one (may be repeated); for folder: what to call it.")
+        list[str] | None, typer.Option(help="Only this category (may be repeated); for folder: its name.")
     ] = None,
-    normal: Annotated[list[str] | None, typer.Option(help="For folder: a subfolder with normal images.")] = None,
-    anomalous: Annotated[list[str] | None, typer.Option(help="For folder: a subfolder with one defect.")] = None,
-    held_out: Annotated[float, typer.Option(help="For folder: share of normal images to test on.")] = 0.2,
+    normal: Annotated[
+        list[str] | None, typer.Option(help="For folder: subfolder with normal images (may be repeated).")
+    ] = None,
+    anomalous: Annotated[
+        list[str] | None, typer.Option(help="For folder: subfolder with one kind of defect (may be repeated).")
+    ] = None,
+    held_out: Annotated[float, typer.Option(help="For folder: share of normal images used for testing.")] = 0.2,
     limit: Annotated[
-        int | None, typer.Option(help="For wm811k, mixedwm38: at most so many images of each kind.", min=1)
+        int | None, typer.Option(help="For wm811k, mixedwm38: at most this many images of each kind.", min=1)
     ] = None,
-    any_counts: Annotated[bool, typer.Option("--any-counts", help="Take other counts than published.")] = False,
+    any_counts: Annotated[
+        bool, typer.Option("--any-counts", help="Accept other numbers of images than published.")
+    ] = False,
 ) -> None:
-    """Bring a download, or any folder of images, into the layout that everything else here reads.
+    """Convert a download, or any folder of images, to the layout that all other commands read.
 
-    Nothing is fetched from the network. What is unsafe, damaged or incomplete is refused; an interrupted run leaves no
-    half category behind, and the same command goes on where it stopped.
+    Nothing is downloaded. Archives that are unsafe, damaged or incomplete are rejected. An interrupted run leaves no
+    incomplete category behind and can be continued with the same command.
     Example: attentdiffernet datasets prepare mvtec_ad mvtec_anomaly_detection.tar.xz --category bottle
     """
-    from . import bars
+    from ..datasets.prepare import Options, card_of
+    from ..datasets.prepare import prepare as make
 
     card = card_of(name)
     out = out or Path("data") / ("own" if name == "folder" else name)
@@ -124,7 +132,7 @@ def prepare(
         outcome = make(name, source, out, options, progress)
     for made in outcome.prepared:
         masks = f", {made.n_masks} masks" if made.n_masks else ""
-        typer.echo(f"{made.folder}: {made.counts}{masks}{' (was there already)' if made.already else ''}")
+        typer.echo(f"{made.folder}: {made.counts}{masks}{' (already there)' if made.already else ''}")
     for note in outcome.notes:
         typer.echo(f"{note}.")
     if card.licence:
@@ -140,12 +148,11 @@ def sample(
     out: Annotated[Path, typer.Option(help="Root folder; categories become folders in it.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Another seed draws other images.", min=0)] = 0,
 ) -> None:
-    """Draw the synthetic sample set: insulator string, a machined part, wafer map. Takes no download.
+    """Draw the synthetic sample set: insulator string, a machined part, wafer map. Nothing is downloaded.
 
     Example: attentdiffernet datasets sample --out data/sample
     """
     from ..datasets.sample import write
-    from . import bars
 
     with bars() as progress:
         write(out, seed=seed, progress=lambda done, total: progress("drawing images", done, total))

@@ -209,3 +209,17 @@ FOLDER = DatasetCard(
         "anomalous ones go there. A folder in the MVTec AD layout keeps its own split."
     ),
 )
+
+
+def dataset_title(dataset: str) -> str:
+    return CARDS[dataset].title if dataset in CARDS else dataset
+
+
+def category_title(key: str) -> str:
+    """Of `DATASET/CATEGORY`: `Wafer map (synthetic)`, `Bottle (MVTec AD)`."""
+    from .sample import CATEGORIES
+
+    dataset, name = key.split("/")
+    if dataset == "sample" and name in CATEGORIES:
+        return f"{CATEGORIES[name].title} (synthetic)"
+    return f"{name.replace('_', ' ').capitalize()} ({dataset_title(dataset)})"

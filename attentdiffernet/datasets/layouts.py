@@ -19,19 +19,24 @@ MASK = "_mask.png"
 
 
 def mvtec(names: Iterable[str], categories: Collection[str]) -> Plan:
-    """Files that already lie in the layout, for the categories asked for, however deep (MVTec AD, InsPLAD-fault)."""
+    """Files that already lie in the layout, for the categories asked for, however deep (MVTec AD, InsPLAD-fault).
+
+    Subfolders of train/good, test/DEFECT and ground_truth/DEFECT are kept.
+    """
     plan: Plan = {}
     for name in names:
-        *_, category, split, defect, file = ["", "", "", *name.split("/")]
-        if category in categories and _belongs(split, defect, file):
-            _place(plan, category, f"{split}/{defect}/{file}", name)
+        parts = name.split("/")
+        for at in range(len(parts) - 4, -1, -1):
+            if parts[at] in categories and _belongs(*parts[at + 1 : at + 3]):
+                _place(plan, parts[at], "/".join(parts[at + 1 :]), name)
+                break
     return plan
 
 
-def _belongs(split: str, defect: str, file: str) -> bool:
+def _belongs(split: str, defect: str) -> bool:
     if split == "train":
         return defect == "good"
-    return split == "test" or (split == "ground_truth" and defect != "good" and file.endswith(MASK))
+    return split == "test" or (split == "ground_truth" and defect != "good")
 
 
 def folder(
@@ -51,9 +56,10 @@ def folder(
     if not normal and not anomalous:
         if plan := mvtec(names, [category]):
             return plan
-        if any(_split_of(name) == "train" for name in names):
-            for name in filter(_split_of, names):
-                _place(plan, category, "/".join(name.split("/")[-3:]), name)
+        if any(_in_layout(name).startswith("train/") for name in names):
+            for name in names:
+                if target := _in_layout(name):
+                    _place(plan, category, target, name)
             return plan
     top = common_folder(names)
     if top.split("/")[-2:-1] and top.split("/")[-2].casefold() in NORMAL_NAMES:  # normal images are all there is
@@ -87,10 +93,13 @@ def folder(
     return plan
 
 
-def _split_of(name: str) -> str:
-    """train, test or ground_truth where a name ends as in the layout, else ''."""
-    *_, split, defect, file = ["", "", *name.split("/")]
-    return split if split in ("train", "test", "ground_truth") and _belongs(split, defect, file) else ""
+def _in_layout(name: str) -> str:
+    """The part of a name that lies in the layout, such as `test/crack/000.png`; '' where none does."""
+    parts = name.split("/")
+    for at in range(len(parts) - 3, -1, -1):
+        if _belongs(*parts[at : at + 2]):
+            return "/".join(parts[at:])
+    return ""
 
 
 def _folder_name(text: str) -> str:

@@ -9,10 +9,8 @@ it was made of.
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -21,12 +19,12 @@ from typing import Any, Protocol
 
 from .. import __version__
 from ..errors import DatasetError
+from ..files import locked, replace_folder, sweep_folder
 from . import CARDS, FOLDER, Counts, DatasetCard, layouts, wafer
 from .archives import Progress, Source, is_hidden, open_source
-from .layouts import MASK, Plan
+from .layouts import Plan
 
 RECORD = "dataset.json"
-PARTIAL = ".preparing-"  # a category in the making; never what a killed run of the sample set leaves behind
 SPARE_BYTES = 100_000_000  # left free on the disk
 MIN_TRAIN = 5  # normal images, as training wants them
 
@@ -214,16 +212,26 @@ def _check(name: str, card: DatasetCard, source: Path, plan: Plan, options: Opti
             raise DatasetError(
                 f"{category} has {got.train} normal images to train on; training needs {MIN_TRAIN} or more"
             )
-        images = {target.rpartition(".")[0] for target in files if target.startswith("test/")}
-        for target in files:
-            if target.startswith("ground_truth/"):
-                image = "test/" + target.removeprefix("ground_truth/").removesuffix(MASK)
-                if image not in images:
-                    raise DatasetError(f"{category}: the mask {target} belongs to no image {image}")
+        _check_masks(category, files)
     absent = [category for category in card.categories if category not in plan]
     if absent and not options.categories:
         return [f"{source.name} lacks {len(absent)} of {len(card.categories)} categories: {', '.join(absent)}"]
     return []
+
+
+def _check_masks(category: str, targets: Collection[str]) -> dict[str, str]:
+    """Mask -> its test image, the latter without suffix. Raises DatasetError for a mask that belongs to none."""
+    from ..category import image_of_mask
+
+    images = {target.rpartition(".")[0].removeprefix("test/") for target in targets if target.startswith("test/")}
+    found = {}
+    for target in targets:
+        if target.startswith("ground_truth/"):
+            image = image_of_mask(target.removeprefix("ground_truth/"), images)
+            if image is None:
+                raise DatasetError(f"{category}: the mask {target} belongs to no image in test")
+            found[target] = f"test/{image}"
+    return found
 
 
 def _checksum(card: DatasetCard, source: Path, progress: Progress) -> tuple[str, str]:
@@ -256,24 +264,19 @@ def _existing(path: Path) -> Path:
 
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
-    """Holds the folder for this process, without what killed ones left in it; a new one that stays empty goes."""
-    import fcntl  # not on Windows, where the rest of the library may still be of use
-
+    """Locks the folder and removes what killed processes left in it; a new folder that stays empty is removed."""
     is_new = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out, os.O_RDONLY)
-    try:
+    with ExitStack() as lock:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DatasetError(f"Another process prepares a data set in {out}; wait for it to end") from error
-        for partial in out.glob(f"{PARTIAL}*"):
-            shutil.rmtree(partial, ignore_errors=True)
-        yield
-    finally:
-        os.close(descriptor)
-        if is_new and not any(out.iterdir()):
-            out.rmdir()
+            lock.enter_context(locked(out, wait=False))
+        except BlockingIOError as error:
+            raise DatasetError(f"Another process is preparing a data set in {out}; wait until it ends") from error
+        try:
+            sweep_folder(out, older_than=0)
+            yield
+        finally:
+            if is_new and not any(out.iterdir()):
+                out.rmdir()
 
 
 def _already(folder: Path, name: str, files: Mapping[str, str], sizes: Mapping[str, int]) -> Counts | None:
@@ -328,12 +331,12 @@ def _make(
 
     where = {file: (category, target) for category, files in missing.items() for target, file in files.items()}
     begun: dict[str, _Category] = {}
-    with ExitStack() as stack:
+    with ExitStack() as unfinished:
         for n, (file, data) in enumerate(content.read(where, MAX_FILE_BYTES)):
             category, target = where[file]
             if category not in begun:
-                partial = stack.enter_context(tempfile.TemporaryDirectory(prefix=PARTIAL, dir=out))
-                begun[category] = _Category(Path(partial), category, len(missing[category]))
+                begun[category] = _Category(out / category, len(missing[category]))
+                unfinished.push(begun[category].place)
             begun[category].add(target, data, decode=isinstance(content, Source))  # not what was drawn just now
             progress("preparing images", n + 1, len(where))
             if begun[category].is_whole:
@@ -349,15 +352,19 @@ def _make(
                     "made_by": f"attentdiffernet {__version__}",
                     "counts": asdict(_counts(missing[category])),
                 }
-                begun.pop(category).finish(record, out / category)
+                begun.pop(category).finish(record)
+        if begun:
+            raise DatasetError(f"{', '.join(begun)} cannot be completed: files are missing in what was read")
 
 
 class _Category:
-    """One category in the making."""
+    """A category that is being written. place: puts it in place when closed; drops it where an exception passes."""
 
-    def __init__(self, partial: Path, name: str, n_files: int) -> None:
-        self.partial, self.name, self.n_files = partial, name, n_files
-        self.folder = partial / name
+    def __init__(self, target: Path, n_files: int) -> None:
+        self.name, self.n_files = target.name, n_files
+        self.place = ExitStack()
+        # Not durable: thousands of files, whose sizes are compared with the record when the set is prepared again.
+        self.folder = self.place.enter_context(replace_folder(target, durable=False))
         self.sizes: dict[str, int] = {}
         self._shapes: dict[str, tuple[int, int]] = {}  # (height, width) of test images and masks, by name
 
@@ -380,18 +387,14 @@ class _Category:
         if shape is not None and not target.startswith("train/"):
             self._shapes[target] = shape[0], shape[1]
 
-    def finish(self, record: dict[str, Any], place: Path) -> None:
+    def finish(self, record: dict[str, Any]) -> None:
+        from ..images import same_aspect
+
         images = {target.rpartition(".")[0]: shape for target, shape in self._shapes.items()}
-        for target, shape in self._shapes.items():
-            if target.startswith("ground_truth/"):
-                image = images["test/" + target.removeprefix("ground_truth/").removesuffix(MASK)]
-                if image != shape:
-                    raise DatasetError(
-                        f"{self.name}: the mask {target} has {shape[1]} x {shape[0]} px, "
-                        f"its image {image[1]} x {image[0]}"
-                    )
+        for mask, image in _check_masks(self.name, self._shapes).items():
+            (h, w), (height, width) = self._shapes[mask], images[image]
+            if not same_aspect((h, w), (height, width)):
+                raise DatasetError(f"{self.name}: the mask {mask} has {w} x {h} px, its image {width} x {height}")
         record["files"] = dict(sorted(self.sizes.items()))
         (self.folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        if place.exists():  # ours, and not whole any more
-            place.rename(self.partial / "replaced")
-        self.folder.rename(place)
+        self.place.close()

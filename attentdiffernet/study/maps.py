@@ -6,7 +6,6 @@ without having seen anything; the comparison with DifferNet's map of the same im
 """
 
 import itertools
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..config import METHOD_TITLES, VARIANT_TITLES
-from .records import MAP_KINDS, RUN_COLUMNS, TARGETS, Run, map_files, read_maps
+from ..words import METHOD_TITLES
+from .records import MAP_KINDS, TARGETS, map_files, read_maps
+from .runs import Run, base_of, rank
 from .statistics import Estimate, bootstrap_ratio, rate_interval
 
 TIE = 1e-6  # of the maximum: less is rounding
@@ -90,30 +90,14 @@ def summary_of_maps(results_dir: str | Path, key: str | None = None) -> pd.DataF
     paths = [path for path in map_files(results_dir) if key is None or "/".join(path.parts[-3:-1]) == key]
     measured = {run: dict(list(frame.groupby(["method", "map", "target"]))) for run, frame in map(read_maps, paths)}
     rows = []
-    for run in sorted(measured, key=_rank):
-        base = _base(run, measured)
+    for run in sorted(measured, key=lambda run: (rank(run), run.run)):
+        base = base_of(run, measured)
         for method, target, kind in itertools.product(METHOD_TITLES, TARGETS, MAP_KINDS):
             if (what := (method, kind, target)) in measured[run]:
                 other = measured[base].get(what) if base else None
                 row = dict(zip(("method", "map", "target"), what, strict=True))
                 rows.append(row | _described(run, base) | _figures(measured[run][what], other))
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
-
-
-def _rank(run: Run) -> tuple[object, ...]:
-    order = list(VARIANT_TITLES)
-    place = order.index(run.variant) if run.variant in order else len(order)
-    return run.dataset != "sample", run.dataset, run.category, run.backbone, run.seed, place, run.run
-
-
-def _base(run: Run, runs: Iterable[Run]) -> Run | None:
-    """DifferNet on the same backbone and seed; of several the one most alike in everything else."""
-    place = (run.dataset, run.category, run.backbone, run.seed)
-    bases = [r for r in runs if r.variant == "none" and (r.dataset, r.category, r.backbone, r.seed) == place]
-    if run.variant == "none" or not bases:
-        return None
-    made = [name for name in RUN_COLUMNS if name not in ("run", "variant", "attention_training", "commit", "source")]
-    return max(bases, key=lambda other: sum(getattr(other, name) == getattr(run, name) for name in made))
 
 
 def _described(run: Run, base: Run | None) -> dict[str, object]:
@@ -142,57 +126,3 @@ def _figures(frame: pd.DataFrame, other: pd.DataFrame | None) -> dict[str, objec
 
 def _cells(name: str, estimate: Estimate) -> dict[str, object]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-
-
-def energy_text(row: pd.Series) -> str:
-    """`1.84 (1.52 to 2.20)`, in units of chance."""
-    return f"{row['energy_ratio']:.2f} ({row['energy_ratio_low']:.2f} to {row['energy_ratio_high']:.2f})"
-
-
-def hit_text(row: pd.Series) -> str:
-    """`31 % (22 to 41)`."""
-    return f"{100 * row['hit_rate']:.0f} % ({100 * row['hit_rate_low']:.0f} to {100 * row['hit_rate_high']:.0f})"
-
-
-def energy_difference_text(row: pd.Series) -> str:
-    """`+0.21, p = 0.03`; empty where there is nothing to compare with."""
-    if not row["n_paired"]:
-        return ""
-    return f"{row['energy_difference']:+.2f}, {_p_text(row['energy_difference_p'])}"
-
-
-def hit_difference_text(row: pd.Series) -> str:
-    """`+4 points, p = 0.3`; empty where there is nothing to compare with."""
-    if not row["n_paired"]:
-        return ""
-    return f"{100 * row['hit_difference']:+.0f} points, {_p_text(row['hit_difference_p'])}"
-
-
-def _p_text(p_value: float) -> str:
-    return "p ≤ 0.001" if p_value < 0.0015 else f"p = {p_value:.2g}"  # 2000 resamples know no less
-
-
-def maps_table(results_dir: str | Path, target: str = "defect") -> str:
-    """Markdown: a row per run, method and kind of map, of one target (`defect` or `object`); '' where none is measured.
-
-    For a generated part of results/README.md.
-    """
-    summary = summary_of_maps(results_dir)
-    summary = summary[summary["target"] == target]
-    if summary.empty:
-        return ""
-    lines = [
-        "| Data set | Category | Backbone, seed | Map | Variant | Images (map all zero) | Energy over chance (95 %) "
-        f"| against DifferNet | Maximum on the {target} (95 %) | chance | against DifferNet |",
-        "|" + " --- |" * 11,
-    ]
-    for _, row in summary.iterrows():
-        method = METHOD_TITLES[row["method"]] + (", excess over normals" if row["map"] == "excess" else "")
-        variant = VARIANT_TITLES.get(row["variant"], row["variant"])
-        if row["attention_training"] not in ("", "untrained"):
-            variant += f", attention {row['attention_training']}"
-        cells = [row["dataset"], row["category"], f"{row['backbone']}, {row['seed']}", method, variant]
-        cells += [f"{row['n_images']} ({row['n_empty']})", energy_text(row), energy_difference_text(row)]
-        cells += [hit_text(row), f"{100 * row['chance']:.1f} %", hit_difference_text(row)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)

@@ -17,24 +17,19 @@ import csv
 import dataclasses
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from ..config import METHOD_TITLES
 from ..errors import ResultsError
+from ..files import locked, replace_file
+from ..words import METHOD_TITLES
+from .runs import BEST, BEST_ON_TEST, LAST, RUN_COLUMNS, Run, check_name  # noqa: F401
 from .statistics import auroc_interval
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: processes that add runs are then not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 SCORE_COLUMNS = ["image", "defect", "label", "score"]
 SUMMARY_COLUMNS = ["run", "n_normal", "n_anomalous", "auroc", "ci_low", "ci_high"]
@@ -43,70 +38,7 @@ MAP_KINDS = ("raw", "excess")  # the map itself; what of it lies above what held
 TARGETS = ("defect", "object")
 PUBLISHED_COLUMNS = ["dataset", "category", "method", "auroc", "source"]
 NORMAL = "good"  # the defect of normal images, as in MVTec AD
-LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
-BEST = "-best"  # ends the name of the run that is the best on test of a training
 T = TypeVar("T")
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One row of runs.csv.
-
-    variant: `none`, `se` or `cbam`, or the name of a baseline. attention_training: as in the configuration; empty
-    without attention. selection: how the number of epochs was chosen, `last` for in advance; `best-on-test` flatters,
-    as it is chosen on the images that are scored. commit: of the code. source: who measured, where. views, readout: as
-    in the configuration. blocks: where attention blocks are other ones than by default (AttentionConfig.unusual).
-    """
-
-    run: str
-    dataset: str
-    category: str
-    variant: str
-    seed: int
-    backbone: str
-    attention_training: str
-    epochs: int
-    selection: str
-    n_views: int
-    commit: str
-    source: str
-    views: str = ""
-    readout: str = ""
-    blocks: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("run", "dataset", "category"):
-            check_name(getattr(self, name), name)
-        if not self.variant:
-            raise ResultsError(f"Run {self.run} needs a variant, got an empty one")
-        for name in ("seed", "epochs", "n_views"):
-            if getattr(self, name) < 0:
-                raise ResultsError(f"Run {self.run}: {name} must be 0 or more, got {getattr(self, name)}")
-
-    @property
-    def flatters(self) -> bool:
-        """Whether the test images have had a say in it."""
-        return self.selection == BEST_ON_TEST
-
-    @classmethod
-    def from_text(cls, row: dict[str, str]) -> Self:
-        values: dict[str, Any] = dict(row)
-        for name in ("seed", "epochs", "n_views"):
-            if not re.fullmatch(r"[0-9]{1,18}", row[name]):
-                raise ResultsError(f"{name} must be a whole number, got {row[name]!r}")
-            values[name] = int(row[name])
-        return cls(**values)
-
-
-RUN_COLUMNS = [field.name for field in dataclasses.fields(Run)]
-
-
-def check_name(name: str, what: str = "run") -> str:
-    """A name that is also a file name everywhere: letters, digits, dot, dash, underscore; at most 120."""
-    if not SAFE_NAME.fullmatch(name):
-        raise ResultsError(f"A {what} needs a name of letters, digits, '.', '-' and '_' (up to 120), got {name!r}")
-    return name
 
 
 def _path_in(folder: Path, dataset: str, category: str, run: str) -> Path:
@@ -160,19 +92,13 @@ def _write(path: Path, frame: pd.DataFrame, float_format: str = "%.9g") -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """In one step: a file beside the target, then renamed over it."""
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
         around = text[max(0, error.start - 40) : error.end + 40]
         raise ResultsError(f"{path} cannot hold a name that is not valid text: ...{around!r}...") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replace_file(path) as file:
+        file.write(data)
 
 
 def _number(text: str, what: str) -> float:
@@ -320,26 +246,10 @@ def read_runs(results_dir: str | Path) -> pd.DataFrame:
 def append_run(results_dir: str | Path, run: Run) -> None:
     """Adds the run to runs.csv, or replaces the row of that name; rows are sorted by data set, category and run."""
     path = Path(results_dir) / "runs.csv"
-    with _alone_in(Path(results_dir)):
+    with locked(results_dir):
         others = [other for other in _runs(path) if other.run != run.run] if path.exists() else []
         rows = sorted([*others, run], key=lambda row: (row.dataset, row.category, row.run))
         _write(path, pd.DataFrame(rows, columns=RUN_COLUMNS))
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Waits until no other process is in here for the same folder. The system lets go of what is killed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems know no locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def write_run(results_dir: str | Path, run: Run, scores: pd.DataFrame, options: dict[str, Any]) -> None:
@@ -362,6 +272,32 @@ def read_options(results_dir: str | Path, run: Run) -> dict[str, Any] | None:
     if not isinstance(options, dict):
         raise ResultsError(f"{path} holds no JSON object")
     return options
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What training decided about the attention gates of a run.
+
+    kept: False where all were left at 1, so that the detector is DifferNet. with_gates, without: AUROC on synthetic
+    defects that decided it; None where nothing was compared.
+    """
+
+    kept: bool = True
+    with_gates: float | None = None
+    without: float | None = None
+
+    def __str__(self) -> str:
+        """Empty where nothing was decided."""
+        if self.with_gates is None or self.without is None:
+            return "" if self.kept else "gates left at 1"
+        said, areas = "gates kept" if self.kept else "gates left at 1", (100 * self.with_gates, 100 * self.without)
+        return "{} (AUROC on synthetic defects {:.1f} % with, {:.1f} % without)".format(said, *areas)
+
+
+def gates_of(options: dict[str, Any]) -> Gates:
+    """From the options of a run."""
+    judged = options.get("attention_judged") or (None, None)
+    return Gates(options.get("attention_strength") != 0, *judged)
 
 
 def score_files(results_dir: str | Path) -> list[Path]:
@@ -400,17 +336,6 @@ def summarise(results_dir: str | Path) -> pd.DataFrame:
     summary = summary_of(results_dir)
     _write(Path(results_dir) / "summary.csv", summary, float_format="%.6g")
     return summary
-
-
-def read_summary(results_dir: str | Path) -> pd.DataFrame:
-    """summary.csv as it stands."""
-
-    def parse(row: dict[str, str]) -> tuple[Any, ...]:
-        counts = [int(_number(row[name], name)) for name in ("n_normal", "n_anomalous")]
-        return row["run"], *counts, *(_number(row[name], name) for name in ("auroc", "ci_low", "ci_high"))
-
-    rows = _parsed(Path(results_dir) / "summary.csv", SUMMARY_COLUMNS, parse, unique="run")
-    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
 
 def read_published(results_dir: str | Path) -> pd.DataFrame:

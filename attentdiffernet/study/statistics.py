@@ -176,20 +176,6 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(above.sum() / (above.size * below.size))
 
 
-def delong_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
-    """AUROCs of k detectors on the same images, and their covariance: scores (k, n) -> (k,), (k, k).
-
-    DeLong et al. 1988 by the midranks of Sun & Xu 2014. Needs two images of each class.
-    """
-    rows = [_scores(row) for row in np.atleast_2d(np.asarray(scores, dtype=np.float64))]
-    anomalous = _is_anomalous(labels, *rows)
-    _need_two(anomalous)
-    above, below = (np.stack(parts) for parts in zip(*(_placements(anomalous, row) for row in rows), strict=True))
-    m, n = above.shape[1], below.shape[1]
-    covariance = np.atleast_2d(np.cov(above)) / n**2 / m + np.atleast_2d(np.cov(below)) / m**2 / n
-    return above.sum(axis=1) / (m * n), covariance
-
-
 def _need_two(anomalous: NDArray[np.bool_]) -> None:
     if min(anomalous.sum(), (~anomalous).sum()) < 2:
         raise ValueError(

@@ -1,1 +1,1 @@
-"""The analysis dashboard, a Streamlit app: one file per page, each placing what `evidence` and `service` return."""
+"""The analysis dashboard, a Streamlit app: one file per page, each showing what `service` and the study return."""

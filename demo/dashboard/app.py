@@ -27,7 +27,7 @@ def warm_up() -> None:
     """Imports what later pages need while the first one is read: torch alone takes two seconds."""
 
     def work() -> None:
-        for module in ("plotly.graph_objects", "sklearn.metrics", "matplotlib.figure", "demo.service"):
+        for module in ("plotly.graph_objects", "sklearn.metrics", "matplotlib.figure", "demo.service.comparison"):
             importlib.import_module(module)
 
     timer = threading.Timer(1.0, work)

@@ -6,11 +6,13 @@ import math
 import numpy as np
 import streamlit as st
 
-from attentdiffernet.config import METHOD_TITLES
-from attentdiffernet.figures import colour_bar, gate_figure, heat_picture, overlay, pixels
-from attentdiffernet.study import maps as localisation
-from demo import evidence, service
+from attentdiffernet.figures.overlay import colour_bar, heat_picture, overlay, pixels
+from attentdiffernet.figures.screen import gate_figure
+from attentdiffernet.study.formats import energy_difference_text, energy_text, hit_difference_text, hit_text
+from attentdiffernet.words import METHOD_TITLES, variant_title
+from demo import shipped
 from demo.dashboard import parts
+from demo.service import attention, catalogue
 
 BLOCKS = {
     "attention1": "Block 1 (64 channels)",
@@ -25,13 +27,13 @@ RANGE = {
 
 
 @st.cache_data(max_entries=4, scope="session", show_spinner=False)  # of a visitor's own images, too
-def reading(file: bytes, key: str, variant: str, name: str) -> service.AttentionView:
-    return service.attention_view(io.BytesIO(file), key, variant, name)
+def reading(file: bytes, key: str, variant: str, name: str) -> attention.AttentionView:
+    return attention.attention_view(io.BytesIO(file), key, variant, name)
 
 
 @st.cache_data(max_entries=4, scope="session", show_spinner=False)  # of a visitor's own images, too
 def cam(file: bytes, key: str, variant: str, layer: str, scale: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    return service.grad_cam_view(io.BytesIO(file), key, variant, layer, scale, name)
+    return attention.grad_cam_view(io.BytesIO(file), key, variant, layer, scale, name)
 
 
 def bar(low: float, high: float, label: str) -> None:
@@ -42,7 +44,7 @@ def bar(low: float, high: float, label: str) -> None:
     st.image(pixels(colour_bar(low, high, label, ink=parts.ink())), width=360, alt=said)
 
 
-def before_and_after(view: service.AttentionView, block: str, scale: int, name: str) -> None:
+def before_and_after(view: attention.AttentionView, block: str, scale: int, name: str) -> None:
     found = view.readings[block, scale]
     top = float(max(found.before.max(), found.after.max()))
     what = f"{BLOCKS[block]}, {SCALES[scale].lower()} scale, {name}"
@@ -69,7 +71,7 @@ def before_and_after(view: service.AttentionView, block: str, scale: int, name: 
             bar(0, view.highest_gate, f"spatial gate: what each place is multiplied by{unchanged}")
 
 
-def channel_gates(view: service.AttentionView, block: str, titles: dict[str, str]) -> None:
+def channel_gates(view: attention.AttentionView, block: str, titles: dict[str, str]) -> None:
     gates = {
         titles[str(scale)]: found.channel_gates
         for (which, scale), found in view.readings.items()
@@ -86,7 +88,7 @@ def channel_gates(view: service.AttentionView, block: str, titles: dict[str, str
 
 
 def where_maps_lie(key: str) -> None:
-    found = evidence.maps_of(key)
+    found = shipped.maps_of(key)
     if found.empty:
         command = f"attentdiffernet localise MODEL DATA/{key} --results results"
         parts.empty("Not measured for this category.", f"Its test images need masks of their defects: `{command}`.")
@@ -101,15 +103,15 @@ def where_maps_lie(key: str) -> None:
         kind = parts.choice("Map", kinds, "map", segments=True)
     found = found[(found["target"] == target) & (found["map"] == kind)]
     rows = []
-    for _, row in found.iterrows():
+    for row in found.to_dict("records"):
         images = f"{row['n_images']}" + (f", {row['n_empty']} maps all zero" if row["n_empty"] else "")
         name = parts.variant_name(row["variant"]) + parts.text(f", {row['backbone']}, seed {row['seed']}")
         cells = [
-            localisation.energy_text(row),
-            localisation.energy_difference_text(row),
-            localisation.hit_text(row),
+            energy_text(row),
+            energy_difference_text(row),
+            hit_text(row),
             f"{100 * row['chance']:.1f} %",
-            localisation.hit_difference_text(row),
+            hit_difference_text(row),
         ]
         rows.append([METHOD_TITLES[row["method"]], name, images, *map(parts.text, cells)])
     against = "against DifferNet"
@@ -132,7 +134,7 @@ one, two = st.columns(2)
 with one:
     key = parts.category(list(ready))
 with two:
-    variants = {v: evidence.variant_title(v) for v in service.detectors(key)}
+    variants = {v: variant_title(v) for v in catalogue.detectors(key)}
     variant = parts.choice("Variant", variants, "variant", "cbam" if "cbam" in variants else None, segments=True)
 image = parts.image_of(key)
 if image is None:
@@ -165,7 +167,7 @@ st.markdown(
 )
 one, two = st.columns(2)
 with one:
-    layers = {layer: BLOCKS.get(layer, "Last features") for layer in service.layers_of(key, variant)}
+    layers = {layer: BLOCKS.get(layer, "Last features") for layer in attention.layers(key, variant)}
     layer = parts.choice("Layer", layers, "layer")
 with two:
     through = int(parts.choice("Through the scale", titles, "through", segments=True))

@@ -1,6 +1,5 @@
 """Compare: a visitor's images by all variants of a category, by the demo's service. Uploads stay in the session."""
 
-import dataclasses
 import hashlib
 import io
 from pathlib import PurePath
@@ -9,13 +8,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from attentdiffernet.config import VARIANT_TITLES
 from attentdiffernet.errors import AttentDifferNetError
-from demo import service
+from attentdiffernet.words import VARIANT_TITLES
 from demo.dashboard import parts
-from demo.service import CategoryInfo, Comparison
+from demo.service.catalogue import CategoryInfo
+from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, METHODS, Comparison, compare
+from demo.service.downloads import numbers_csv
 
-KEPT = 2 * service.MAX_IMAGES  # results of a session, without their pictures
+KEPT = 2 * MAX_IMAGES  # results of a session, without their pictures
 
 Images = list[tuple[str, bytes]]  # name, file
 
@@ -23,17 +23,15 @@ Images = list[tuple[str, bytes]]  # name, file
 def chosen_images(info: CategoryInfo) -> Images:
     """What was uploaded, else the example named in the address, else nothing."""
     files = st.file_uploader(
-        f"Photographs, up to {service.MAX_IMAGES} at once",
-        type=service.IMAGE_TYPES,
+        f"Photographs, up to {MAX_IMAGES} at once",
+        type=IMAGE_TYPES,
         accept_multiple_files=True,
         key="uploads",
     )
-    if len(files) > service.MAX_IMAGES:
-        st.warning(
-            f"Only the first {service.MAX_IMAGES} of {len(files)} images are looked at.", icon=":material/filter:"
-        )
+    if len(files) > MAX_IMAGES:
+        st.warning(f"Only the first {MAX_IMAGES} of {len(files)} images are looked at.", icon=":material/filter:")
     if files:
-        return [(PurePath(file.name).name, file.getvalue()) for file in files[: service.MAX_IMAGES]]
+        return [(PurePath(file.name).name, file.getvalue()) for file in files[:MAX_IMAGES]]
     examples = {path.stem: path for path in info.examples}
     if not examples:
         return []
@@ -112,11 +110,6 @@ def table(images: Images, results: dict[str, Comparison | str], idents: list[str
     return picked[0] if picked else 0
 
 
-def light(comparison: Comparison) -> Comparison:
-    """Without pictures: what a session keeps of many images."""
-    return dataclasses.replace(comparison, image=comparison.image[:0, :0], heat=None)
-
-
 def run(images: Images, key: str, method: str) -> None:
     """Scores what is new, one image after the other, and shows one of them; provisional answers first."""
     results: dict[str, Comparison | str] = st.session_state.setdefault("results", {})
@@ -130,7 +123,7 @@ def run(images: Images, key: str, method: str) -> None:
             for comparison in parts.comparing(file, key, method, name, k, len(images), status):
                 with place.container():
                     draw(comparison)
-            results[ident] = light(comparison)
+            results[ident] = comparison.without_pictures()
             st.session_state["whole"] = (ident, method, comparison)
         except AttentDifferNetError as error:
             results[ident] = str(error)
@@ -147,7 +140,7 @@ def run(images: Images, key: str, method: str) -> None:
     whole = st.session_state.get("whole")
     if whole is None or whole[:2] != (idents[shown], method):
         with status, st.spinner("Drawing the maps …"):
-            *_, last = service.compare(io.BytesIO(images[shown][1]), key, method, images[shown][0])
+            *_, last = compare(io.BytesIO(images[shown][1]), key, method, images[shown][0])
         st.session_state["whole"] = whole = (idents[shown], method, last)
     with place.container():
         if len(images) > 1:
@@ -155,7 +148,7 @@ def run(images: Images, key: str, method: str) -> None:
         draw(whole[2])
         every = [found for ident in idents if isinstance(found := results.get(ident), Comparison)]
         st.download_button(
-            "Numbers as CSV", service.numbers_csv(every), "numbers.csv", icon=":material/download:", on_click="ignore"
+            "Numbers as CSV", numbers_csv(every), "numbers.csv", icon=":material/download:", on_click="ignore"
         )
 
 
@@ -171,7 +164,7 @@ with left:
     info = ready[parts.category(list(ready), "Trained on")]
     st.caption(f"{info.description} Licence of the data: {info.licence}.")
     images = chosen_images(info)
-    method = parts.choice("Map", service.METHODS, "method", segments=True)
+    method = parts.choice("Map", METHODS, "method", segments=True)
 with right:
     if images:
         run(images, info.key, method)

@@ -7,10 +7,13 @@ import numpy as np
 import streamlit as st
 from PIL import Image, ImageOps
 
-from attentdiffernet.figures import histogram_figure
-from demo import evidence
+from attentdiffernet.datasets import category_title
+from attentdiffernet.figures.screen import histogram_figure
+from attentdiffernet.study.comparison import Measured, without_best_on_test
+from attentdiffernet.study.failures import FAILURES, Failure, failures, images_of
+from attentdiffernet.words import variant_title
+from demo import shipped
 from demo.dashboard import parts
-from demo.evidence import Failure, Measured
 
 SHOWN = {"8": "8", "24": "24", "48": "48"}
 THUMBNAIL = 146  # px: eight in a row on a desk, two on a phone
@@ -26,7 +29,7 @@ def thumbnail(key: str, image: str) -> bytes | None:
     """A small PNG of a test image, or None where it is not at hand."""
     from attentdiffernet.images import read_image
 
-    file = evidence.image_file(key, image)
+    file = shipped.image_file(key, image)
     if file is None:
         return None
     side = 2 * THUMBNAIL  # for screens of double density; in the middle of a square, so that cards line up
@@ -43,13 +46,13 @@ def maps(
     key: str, image: str, method: str
 ) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[float, float], dict[str, str]] | None:
     """(image, overlay by variant, their scale, notes) of a test image; None where it is not at hand."""
-    from attentdiffernet.figures import overlay
-    from demo import service
+    from attentdiffernet.figures.overlay import overlay
+    from demo.service.comparison import heat_of
 
-    file = evidence.image_file(key, image)
+    file = shipped.image_file(key, image)
     if file is None:
         return None
-    picture, heat = service.heat_of(io.BytesIO(file), key, method, image)
+    picture, heat = heat_of(io.BytesIO(file), key, method, image)
     overlays = {variant: overlay(picture, values, *heat.scale) for variant, values in heat.heat.items()}
     return picture, overlays, heat.scale, heat.notes
 
@@ -105,8 +108,8 @@ def table(found: list[Failure], runs: dict[str, Measured]) -> None:
 
 def threshold_of(m: Measured) -> tuple[float, str]:
     """The shipped threshold of a run or, without one, that at 5 % false positives; and which it is."""
-    shipped = evidence.shipped_threshold(m)
-    return (shipped.threshold, "shipped") if shipped else (m.at_fpr(0.05).threshold, "at 5 % of test normals")
+    of_model = shipped.shipped_threshold(m)
+    return (of_model.threshold, "shipped") if of_model else (m.at_fpr(0.05).threshold, "at 5 % of test normals")
 
 
 def card(m: Measured, failure: Failure) -> str:
@@ -133,7 +136,7 @@ def details(key: str, failure: Failure, runs: dict[str, Measured], variant: str)
         parts.chart(figure, said, "place")
     with right:
         st.html("<div class='place'>" + "".join(card(m, failure) for m in runs.values()) + "</div>")
-    if evidence.images_at_hand(key):
+    if shipped.images_at_hand(key):
         pictures(key, failure, runs)
 
 
@@ -147,13 +150,14 @@ def alone(key: str, failure: Failure) -> None:
 def pictures(key: str, failure: Failure, runs: dict[str, Measured]) -> None:
     """The image and the maps of all variants on one scale, as far as images and models are at hand."""
     from attentdiffernet.errors import AttentDifferNetError
-    from demo import service
+    from demo.service.catalogue import categories
+    from demo.service.comparison import METHODS
 
-    if key not in {info.key for info in service.categories()}:
+    if key not in {info.key for info in categories()}:
         parts.empty("No maps: no model of this category is at hand.", parts.HOW_TO_TRAIN)
         alone(key, failure)
         return
-    method = parts.choice("Map", service.METHODS, "method", segments=True)
+    method = parts.choice("Map", METHODS, "method", segments=True)
     try:
         with st.spinner("Drawing the maps …"):
             found = maps(key, failure.image, method)
@@ -168,13 +172,11 @@ def pictures(key: str, failure: Failure, runs: dict[str, Measured]) -> None:
         columns = st.columns(1 + len(overlays))
     columns[0].image(image, caption="Image", width="stretch", alt=f"Test image {failure.image}")
     for column, (variant, picture) in zip(columns[1:], overlays.items(), strict=True):
-        title = evidence.variant_title(variant)
-        column.image(
-            picture, caption=title, width="stretch", alt=f"{service.METHODS[method]} by {title} on {failure.image}"
-        )
+        title = variant_title(variant)
+        column.image(picture, caption=title, width="stretch", alt=f"{METHODS[method]} by {title} on {failure.image}")
     parts.heat_scale(scale)
     parts.notes(notes)
-    if not any(evidence.shipped_threshold(m) for m in runs.values()):
+    if not any(shipped.shipped_threshold(m) for m in runs.values()):
         st.caption("These maps are of the models that are shipped, not of the runs chosen above, which are not.")
 
 
@@ -188,22 +190,22 @@ one, two, three = st.columns(3, vertical_alignment="bottom")
 with one:
     key = parts.category(keys)
 with two:
-    setting = parts.choice("Backbone and seed", evidence.settings(key), "setting")
-runs = {m.name: m for m in evidence.fair(list(evidence.of_setting(key, setting).values()))}
+    setting = parts.choice("Backbone and seed", shipped.settings(key), "setting")
+runs = {m.name: m for m in without_best_on_test(shipped.of_setting(key, setting).values())}
 with three:
     variant = parts.choice("Variant", {v: m.title for v, m in runs.items()}, "variant")
-kinds = {kind: title for kind, title in evidence.FAILURES.items() if kind != "disagreements" or len(runs) > 1}
+kinds = {kind: title for kind, title in FAILURES.items() if kind != "disagreements" or len(runs) > 1}
 one, two = st.columns([3, 1], vertical_alignment="bottom")
 with one:
     kind = parts.choice("List", kinds, "list", segments=True)
 with two:
     shown_at_once = int(parts.choice("Shown at once", SHOWN, "n", segments=True))
 st.caption(EXPLAINED[kind])
-found = evidence.failures(runs, kind, variant, shown_at_once)
+found = failures(runs, kind, variant, shown_at_once)
 if not found:
     parts.empty("Nothing to show.", "All variants place every image alike. Choose another list above.")
     st.stop()
-images = {failure.image: failure for failure in evidence.images_of(runs)}
+images = {failure.image: failure for failure in images_of(runs)}
 shown = (key, setting, variant, kind)
 if st.session_state.setdefault("failures", shown) != shown:  # another list: its first image, not the last one's
     st.session_state["failures"] = shown
@@ -212,13 +214,13 @@ asked = st.query_params.get("image", "")
 chosen = asked if asked in images else found[0].image
 if chosen == asked:
     st.session_state["kept"]["image"] = [asked]  # Attention and Figures show it, too
-if evidence.images_at_hand(key):
+if shipped.images_at_hand(key):
     gallery(key, found, variant, kind, chosen)
 else:
     st.info(
-        f"The images of {evidence.category_title(key)} are not at hand, so this page tells what the score files say. "
+        f"The images of {category_title(key)} are not at hand, so this page tells what the score files say. "
         f"To see the images, name the folder that holds `{key}/test` in the environment variable "
-        f"`{evidence.DATA_ENVIRONMENT}` and start the dashboard anew.",
+        f"`{shipped.DATA_ENVIRONMENT}` and start the dashboard anew.",
         icon=":material/image_not_supported:",
     )
     table(found, runs)
@@ -227,6 +229,6 @@ else:
     if picked != chosen:
         st.query_params["image"] = chosen = picked
 details(key, images[chosen], runs, variant)
-if evidence.images_at_hand(key):
+if shipped.images_at_hand(key):
     with st.expander("The list as a table"):
         table(found, runs)

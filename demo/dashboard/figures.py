@@ -8,9 +8,11 @@ from pathlib import PurePath
 import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
-from demo import evidence, service
+from attentdiffernet.words import variant_title
 from demo.dashboard import parts
-from demo.service import Comparison
+from demo.service.catalogue import detectors, images_to_choose
+from demo.service.comparison import IMAGE_TYPES, METHODS, Comparison
+from demo.service.downloads import FIGURE_FORMATS, figure_file, paper_grid
 
 MOST = 6  # rows of one figure
 KEPT = 2 * MOST
@@ -20,7 +22,7 @@ Images = list[tuple[str, bytes]]  # name, file
 
 def chosen_images(key: str) -> Images:
     """Test images or examples, and the visitor's own behind them."""
-    options = service.images_to_choose(key)
+    options = images_to_choose(key)
     first = {name.split("/")[0]: name for name in reversed(list(options))}
     default = sorted(first.values(), key=lambda name: (name.startswith("good"), name))[:3]
     names = {name: name for name in options}
@@ -28,7 +30,7 @@ def chosen_images(key: str) -> Images:
     with one:
         picked = parts.several("Images", names, "image", default, max_selections=MOST) if names else []
     with two:
-        own = st.file_uploader("And your own", type=service.IMAGE_TYPES, accept_multiple_files=True, key=f"grid:{key}")
+        own = st.file_uploader("And your own", type=IMAGE_TYPES, accept_multiple_files=True, key=f"grid:{key}")
     images = [(name, options[name]()) for name in picked] + [(file.name, file.getvalue()) for file in own]
     if len(images) > MOST:
         st.warning(f"Only the first {MOST} of {len(images)} images are drawn.", icon=":material/filter:")
@@ -57,7 +59,7 @@ def compared(images: Images, key: str, method: str) -> dict[str, Comparison]:
 
 
 def grid(comparisons: list[Comparison], columns: list[str], suffix: str, dpi: int = 300) -> bytes:
-    return service.figure_file(service.paper_grid(comparisons, columns), suffix, dpi)
+    return figure_file(paper_grid(comparisons, columns), suffix, dpi)
 
 
 parts.head(
@@ -69,11 +71,11 @@ ready = parts.usable_categories()
 one, two, three = st.columns([3, 4, 3])
 with one:
     key = parts.category(list(ready))
-variants = {v: evidence.variant_title(v) for v in service.detectors(key)}
+variants = {v: variant_title(v) for v in detectors(key)}
 with two:
     columns = parts.several("Variants", variants, "columns", list(variants))
 with three:
-    method = parts.choice("Map", service.METHODS, "method", segments=True)
+    method = parts.choice("Map", METHODS, "method", segments=True)
 images = chosen_images(key)
 if not images or not columns:
     parts.empty("Nothing to draw yet.", "Choose an image and a variant, or drop in images of your own.")
@@ -86,10 +88,10 @@ if st.session_state.get("preview", ("",))[0] != asked:  # a second to draw
     st.session_state["preview"] = asked, grid(comparisons, columns, "png", dpi=150)
 preview, _ = st.columns([3, 1])
 drawn = ", ".join(comparison.name for comparison in comparisons)
-words = f"{service.METHODS[method]} of {drawn} by {', '.join(variants[v] for v in columns)}"
+words = f"{METHODS[method]} of {drawn} by {', '.join(variants[v] for v in columns)}"
 preview.image(st.session_state["preview"][1], width="stretch", alt=f"Preview of the figure: {words}")
 with st.container(horizontal=True):
-    for suffix, mime in service.FIGURE_FORMATS.items():
+    for suffix, mime in FIGURE_FORMATS.items():
         st.download_button(
             suffix.upper(),
             partial(grid, comparisons, columns, suffix),

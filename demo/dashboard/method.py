@@ -13,7 +13,7 @@ from attentdiffernet.config import (
     ScoringConfig,
     TrainingConfig,
 )
-from attentdiffernet.figures import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
+from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
 from demo.dashboard import parts
 
 INK = "currentColor"

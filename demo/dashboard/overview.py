@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from attentdiffernet.figures import interval_text
-from demo import evidence
+from attentdiffernet.datasets import category_title, dataset_title
+from attentdiffernet.study.answer import summary_text
+from attentdiffernet.study.comparison import DEFINITIONS, Group, Measured, grouped
+from attentdiffernet.study.formats import difference_text, interval_text
+from attentdiffernet.study.tables import TABLE_FORMATS, overview_frame, overview_text
+from demo import shipped
 from demo.dashboard import parts
-from demo.evidence import Group, Measured, difference_text
 
 MOST_ROWS, ROW_PX = 24, 35  # of the table; a longer one scrolls in itself
 ORDERS = {"category": "Data set", "auroc": "AUROC", "difference": "Difference to DifferNet"}
@@ -34,7 +37,7 @@ def forest(found: list[Group], published: pd.DataFrame) -> str:
         )
         seeds = "".join(f"<span class='seed' style='left:{left(m.interval.auroc)}'></span>" for m in runs[1:] and runs)
         return (
-            f"<{tag} class='row variant-{parts.text(runs[0].run.variant)}{' flatters' * runs[0].flatters}'>"
+            f"<{tag} class='row variant-{parts.text(runs[0].run.variant)}{' flatters' * runs[0].best_on_test}'>"
             f"<span class='name'>{name}</span>"
             f"<span class='track'>{grid}{bars}{seeds}<span class='dot' style='left:{left(auroc)}'></span></span>"
             f"<span class='value nowrap'>{value}</span><span class='difference small'>{parts.text(difference)}</span>"
@@ -43,7 +46,7 @@ def forest(found: list[Group], published: pd.DataFrame) -> str:
 
     def rows(group: Group) -> str:
         m = group.first
-        how = ", ".join(filter(None, (m.run.backbone, m.recipe)))
+        how = ", ".join(filter(None, (m.run.backbone, str(m.recipe))))
         name = f"{parts.variant_name(m.run.variant)} <small>{parts.text(how)}</small>"
         tag = "div" if len(group.runs) == 1 else "summary"
         whole = row(group.runs, name, group.auroc, group.auroc_text, group.difference_text, tag)
@@ -58,7 +61,7 @@ def forest(found: list[Group], published: pd.DataFrame) -> str:
     sections = []
     for key in dict.fromkeys(group.first.key for group in found):
         lines = [rows(group) for group in found if group.first.key == key]
-        for _, category, method, auroc, source in evidence.published_of(key).to_numpy():
+        for _, category, method, auroc, source in shipped.published_of(key).to_numpy():
             kind = "published, average" if category == "average" else "published"
             lines.append(
                 f"<div class='row published'><span class='name'>{parts.text(method)} <small>{kind}</small></span>"
@@ -66,17 +69,17 @@ def forest(found: list[Group], published: pd.DataFrame) -> str:
                 f"<span class='value nowrap'>{100 * auroc:.1f} %</span>"
                 f"<span class='difference small' title='{parts.text(source)}'>{parts.text(source)}</span></div>"
             )
-        sections.append(f"<section><h3>{parts.text(evidence.category_title(key))}</h3>{''.join(lines)}</section>")
+        sections.append(f"<section><h3>{parts.text(category_title(key))}</h3>{''.join(lines)}</section>")
     scale = "".join(f"<span style='left:{left(tick)}'>{100 * tick:.0f} %</span>" for tick in ticks)
     axis = f"<div class='axis'><span></span><span class='track'>{scale}</span><span></span><span></span></div>"
     return f"<div class='forest'>{axis}{''.join(sections)}{axis}</div>"
 
 
 def table(found: list[Measured]) -> None:
-    frame = evidence.overview_frame(found)
+    frame = overview_frame(found)
     for column in ("auroc", "ci_low", "ci_high", "difference", "difference_low", "difference_high"):
         frame[column] = (100 * frame[column]).round(1)  # as everywhere else on the page
-    frame["category"] = [evidence.category_title(m.key) for m in found]
+    frame["category"] = [category_title(m.key) for m in found]
     frame["variant"] = [m.title for m in found]
     frame["detail"] = [m.detail for m in found]
     hidden = {"dataset", "run", "attention_training", "selection"} | (
@@ -93,13 +96,13 @@ def table(found: list[Measured]) -> None:
         column_config={
             "category": st.column_config.TextColumn("Category", pinned=True),
             "variant": st.column_config.TextColumn(
-                "Variant", width=300 if any(m.recipe for m in found) else None, help="And what sets the run apart."
+                "Variant", width=300 if any(str(m.recipe) for m in found) else None, help="And what sets the run apart."
             ),
             "backbone": st.column_config.TextColumn("Backbone", help="Where AlexNet's weights come from."),
             "seed": number("Seed", help="Of the flow's start and of the gates' where there are any."),
             "n_normal": number("Normal", help="Normal test images."),
             "n_anomalous": number("Anomalous", help="Anomalous test images."),
-            "auroc": number("AUROC %", format="%.1f", help=percent + evidence.DEFINITIONS["AUROC"]),
+            "auroc": number("AUROC %", format="%.1f", help=percent + DEFINITIONS["AUROC"]),
             "ci_low": number("from", format="%.1f", help="Lower end of the 95 % interval."),
             "ci_high": number("to", format="%.1f", help="Upper end of the 95 % interval."),
             "difference": number(
@@ -125,15 +128,17 @@ def table(found: list[Measured]) -> None:
 def arranged(found: list[Group], order: str) -> list[Group]:
     """Groups that are the best on test come behind the others of their data set in any order."""
     if order == "auroc":
-        return sorted(found, key=lambda group: (group.first.flatters, -group.auroc))
+        return sorted(found, key=lambda group: (group.first.best_on_test, -group.auroc))
     if order == "difference":
-        return sorted(found, key=lambda group: (group.first.flatters, np.isnan(group.difference), -group.difference))
+        return sorted(
+            found, key=lambda group: (group.first.best_on_test, np.isnan(group.difference), -group.difference)
+        )
     return found
 
 
 def copies(found: list[Measured]) -> None:
-    kind = parts.choice("Copy the table as", evidence.TABLE_FORMATS, "format", segments=True)
-    copy = evidence.overview_text(found, kind)
+    kind = parts.choice("Copy the table as", TABLE_FORMATS, "format", segments=True)
+    copy = overview_text(found, kind)
     language = {"csv": "text", "markdown": "markdown", "latex": "latex"}[kind]
     st.code(copy, language=language, height=220)
     suffix = {"csv": "csv", "markdown": "md", "latex": "tex"}[kind]
@@ -148,24 +153,24 @@ parts.head(
     "are measured here; hollow diamonds are what papers state, and are never averaged or compared with the measured "
     "ones.",
 )
-everything = list(evidence.measured())
+everything = list(shipped.measured())
 if not everything:
     parts.empty("No results yet.", parts.HOW_TO_MEASURE)
     st.stop()
 
 left, right, _ = st.columns([2, 2, 3])
-datasets = {"all": "All"} | {m.run.dataset: evidence.dataset_title(m.run.dataset) for m in everything}
+datasets = {"all": "All"} | {m.run.dataset: dataset_title(m.run.dataset) for m in everything}
 with left:
     dataset = parts.choice("Data set", datasets, "dataset")
 with right:
     order = parts.choice("Order", ORDERS, "order")
-groups = arranged(evidence.grouped(m for m in everything if dataset in ("all", m.run.dataset)), order)
+groups = arranged(grouped(m for m in everything if dataset in ("all", m.run.dataset)), order)
 found = [m for group in groups for m in group.runs]
-if said := evidence.finding(found):
+if said := summary_text(found):
     st.markdown(said)
-here = pd.concat([evidence.published_of(key) for key in dict.fromkeys(m.key for m in found)])
+here = pd.concat([shipped.published_of(key) for key in dict.fromkeys(m.key for m in found)])
 st.html(forest(groups, here))
-if any(m.flatters for m in found):
+if any(m.best_on_test for m in found):
     st.caption(
         "Best on test: as DifferNet's own code reports, the epoch was chosen on the test images. It flatters, stands "
         "here for comparison with published numbers only, and has no say in the sentence above."
@@ -186,13 +191,13 @@ with st.expander("Copy as CSV, Markdown or LaTeX"):
     copies(found)
 
 st.subheader("Published elsewhere", anchor=False)
-published = evidence.published()
+published = shipped.published()
 if dataset != "all":
     published = published[published["dataset"] == dataset]
 if published.empty:
     st.markdown("No published number is known to us for this data set.")
 else:
-    shown = published.assign(auroc=100 * published["auroc"], dataset=published["dataset"].map(evidence.dataset_title))
+    shown = published.assign(auroc=100 * published["auroc"], dataset=published["dataset"].map(dataset_title))
     st.dataframe(
         shown,
         hide_index=True,

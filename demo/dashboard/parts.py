@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 
-from attentdiffernet.figures import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS, score_text
-from demo import evidence
+from attentdiffernet.datasets import category_title
+from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
+from attentdiffernet.study.formats import score_text
+from attentdiffernet.words import variant_title
+from demo import shipped
 
 if TYPE_CHECKING:
-    from demo.service import CategoryInfo, Comparison
+    from demo.service.catalogue import CategoryInfo
+    from demo.service.comparison import Comparison
 
 T = TypeVar("T")
 ALWAYS_WRITTEN = ("category", "setting")  # more of them may come, and the first be another one
@@ -141,7 +145,7 @@ def switch(label: str, name: str, default: bool, **more: Any) -> bool:
 
 
 def category(options: list[str], label: str = "Category") -> str:
-    return choice(label, {key: evidence.category_title(key) for key in options}, "category")
+    return choice(label, {key: category_title(key) for key in options}, "category")
 
 
 # -- pieces
@@ -159,7 +163,7 @@ def empty(what: str, then: str) -> None:
 
 def measured_keys() -> list[str]:
     """`DATASET/CATEGORY` of what was measured; where there is nothing, says what to do and ends the page."""
-    keys = evidence.roc_categories()
+    keys = shipped.measured_categories()
     if not keys:
         empty("No results yet.", HOW_TO_MEASURE)
         st.stop()
@@ -168,9 +172,9 @@ def measured_keys() -> list[str]:
 
 def usable_categories() -> "dict[str, CategoryInfo]":
     """Categories whose models can be used now, by key; where there is none, says what to do and ends the page."""
-    from demo import service
+    from demo.service.catalogue import categories
 
-    everything = service.categories()
+    everything = categories()
     ready = {info.key: info for info in everything if not info.why_not}
     if not ready:
         waiting = "".join(f"\n- {info.title} {info.why_not}." for info in everything)
@@ -206,7 +210,7 @@ def variant_style() -> str:
 
 
 def variant_name(variant: str, title: str = "") -> str:
-    return f"<span class='variant variant-{text(variant)}'>{text(title or evidence.variant_title(variant))}</span>"
+    return f"<span class='variant variant-{text(variant)}'>{text(title or variant_title(variant))}</span>"
 
 
 def badge(anomalous: bool, provisional: bool = False) -> str:
@@ -236,15 +240,16 @@ def table(head_cells: list[str], rows: list[list[str]], caption: str = "", stack
 
 def image_of(key: str) -> tuple[str, bytes] | None:
     """(name, file) of one image: the visitor's own, else a test image, else an example; None where there is none."""
-    from demo import service
+    from demo.service.catalogue import first_anomalous, images_to_choose
+    from demo.service.comparison import IMAGE_TYPES
 
-    options = service.images_to_choose(key)
+    options = images_to_choose(key)
     names = {name: name for name in options}
     left, right = st.columns(2)
     with right:
-        own = st.file_uploader("Or your own", type=service.IMAGE_TYPES, key=f"own:{key}")
+        own = st.file_uploader("Or your own", type=IMAGE_TYPES, key=f"own:{key}")
     with left:
-        name = choice("Image", names, "image", service.first_anomalous(options)) if names else ""
+        name = choice("Image", names, "image", first_anomalous(options)) if names else ""
         if not names:
             empty("No image of this category is at hand.", "Drop one in beside this.")
     if own is not None:
@@ -253,29 +258,27 @@ def image_of(key: str) -> tuple[str, bytes] | None:
 
 
 def comparing(file: bytes, key: str, method: str, name: str, k: int, n: int, progress: Any) -> "Iterator[Comparison]":
-    """`service.compare` of image k of n, saying in `progress`, an empty place, how far it is."""
-    from demo import service
+    """`comparison.compare` of image k of n, saying in `progress`, an empty place, how far it is."""
+    from demo.service.comparison import compare
 
-    for comparison in service.compare(io.BytesIO(file), key, method, name):
-        verdict = next(iter(comparison.verdicts.values()))
-        of = f", image {k + 1} of {n}" if n > 1 else ""
-        share = (k + 0.9 * verdict.n_views / verdict.n_views_wanted) / n
-        progress.progress(share, f"{words(name)}{of}: {verdict.n_views} of {verdict.n_views_wanted} views")
+    for comparison in compare(io.BytesIO(file), key, method, name):
+        of = f", {k + 1} of {n}" if n > 1 else ""
+        progress.progress((k + 0.9 * comparison.progress) / n, f"{words(name)}{of}: {comparison.progress_text}")
         yield comparison
 
 
 def heat_scale(scale: tuple[float, float]) -> None:
     """The colours of maps shown together."""
-    from demo import service
+    from demo.service.comparison import heat_bar
 
     said = "Colour scale: multiples of what 99 % of held-out normal images reach"
-    st.image(service.heat_bar(scale, ink()), width=420, alt=said)
+    st.image(heat_bar(scale, ink()), width=420, alt=said)
 
 
 def notes(said: Mapping[str, str]) -> None:
     """What maps show, by variant; what holds for all of them is said once."""
     for note in dict.fromkeys(said.values()):
-        whose = [evidence.variant_title(variant) for variant, other in said.items() if other == note]
+        whose = [variant_title(variant) for variant, other in said.items() if other == note]
         st.caption(note if len(whose) == len(said) else f"{', '.join(whose)}: {note}")
 
 

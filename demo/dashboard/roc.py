@@ -2,11 +2,13 @@
 
 import streamlit as st
 
-from attentdiffernet.figures import histogram_figure, roc_figure
+from attentdiffernet.figures.curves import curve_of
+from attentdiffernet.figures.screen import histogram_figure, roc_figure
+from attentdiffernet.study.comparison import DEFINITIONS, Measured, without_best_on_test
+from attentdiffernet.study.formats import difference_text
 from attentdiffernet.study.statistics import OperatingPoint
-from demo import evidence
+from demo import shipped
 from demo.dashboard import parts
-from demo.evidence import Measured
 
 WAYS = {"fpr": "False-positive rate", "threshold": "Threshold", "shipped": "As shipped"}
 
@@ -30,8 +32,8 @@ def confusion(m: Measured, point: OperatingPoint, focus: bool) -> str:
 
 def points(runs: dict[str, Measured]) -> tuple[dict[str, OperatingPoint], str]:
     """The operating point of each run, and the variant whose histogram is shown."""
-    shipped = {v: t.threshold for v, m in runs.items() if (t := evidence.shipped_threshold(m))}
-    ways = {way: title for way, title in WAYS.items() if way != "shipped" or shipped}
+    thresholds = {v: t.threshold for v, m in runs.items() if (t := shipped.shipped_threshold(m))}
+    ways = {way: title for way, title in WAYS.items() if way != "shipped" or thresholds}
     left, middle, right = st.columns([3, 3, 4])
     with left:
         way = parts.choice("Set the operating point by", ways, "by", segments=True)
@@ -54,14 +56,14 @@ def points(runs: dict[str, Measured]) -> tuple[dict[str, OperatingPoint], str]:
             "Thresholds set on training normals that were held out, at the rate each model card states: test images "
             "had no say."
         )
-        return {variant: runs[variant].at(threshold) for variant, threshold in shipped.items()}, focus
+        return {variant: runs[variant].at(threshold) for variant, threshold in thresholds.items()}, focus
 
 
 @st.fragment
 def operating_point(runs: dict[str, Measured], band: bool, log: bool) -> None:
     at, focus = points(runs)
     left, right = st.columns([5, 6], gap="medium")
-    curves = [m.curve(at[variant].threshold if variant in at else None) for variant, m in runs.items()]
+    curves = [curve_of(m, at[variant].threshold if variant in at else None) for variant, m in runs.items()]
     with left:
         areas = ", ".join(curve.legend for curve in curves)
         figure = roc_figure(curves, band=band, log_fpr=log, ink=parts.ink())
@@ -82,18 +84,16 @@ def operating_point(runs: dict[str, Measured], band: bool, log: bool) -> None:
 
 
 def numbers(runs: dict[str, Measured]) -> None:
-    titles = [f"<abbr title='{parts.text(said)}'>{name}</abbr>" for name, said in evidence.DEFINITIONS.items()]
+    titles = [f"<abbr title='{parts.text(said)}'>{name}</abbr>" for name, said in DEFINITIONS.items()]
     rows = []
     for m in runs.values():
         interval = f"{100 * m.interval.low:.1f} to {100 * m.interval.high:.1f}"
         cells = [f"{100 * value:.1f} %" for value in m.quality.values()]
         cells[0] += f" <span class='small nowrap'>({interval})</span>"
-        rows.append(
-            [parts.variant_name(m.run.variant, m.title), *cells, parts.text(evidence.difference_text(m.delong) or "–")]
-        )
+        rows.append([parts.variant_name(m.run.variant, m.title), *cells, parts.text(difference_text(m.delong) or "–")])
     parts.table(["Variant", *titles, "AUROC against DifferNet (DeLong)"], rows)
     with st.expander("What these numbers mean"):
-        st.markdown("\n".join(f"- **{name}**: {said}" for name, said in evidence.DEFINITIONS.items()))
+        st.markdown("\n".join(f"- **{name}**: {said}" for name, said in DEFINITIONS.items()))
 
 
 parts.head(
@@ -106,12 +106,12 @@ one, two, three = st.columns([4, 3, 4], vertical_alignment="bottom")
 with one:
     key = parts.category(keys)
 with two:
-    setting = parts.choice("Backbone and seed", evidence.settings(key), "setting")
+    setting = parts.choice("Backbone and seed", shipped.settings(key), "setting")
 with three, st.container(horizontal=True):
     band = parts.switch("Interval bands", "band", True)
     log = parts.switch("Logarithmic axis", "log", False, help="Spreads out low false-positive rates.")
-    runs = evidence.of_setting(key, setting)
-    drawn = {m.name: m for m in evidence.fair(list(runs.values()))}
+    runs = shipped.of_setting(key, setting)
+    drawn = {m.name: m for m in without_best_on_test(runs.values())}
     if len(drawn) < len(runs):
         said = "Curves of runs whose epoch was chosen on the test images, as DifferNet's code does. They flatter."
         drawn = runs if parts.switch("Best on test", "flatters", False, help=said) else drawn

@@ -9,9 +9,6 @@ generator of its own, the defect from a second one, so that `draw(c, "good", see
 import dataclasses
 import io
 import math
-import shutil
-import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +23,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
 from ...errors import DatasetError
+from ...files import replace_folder, sweep_folder
 
 Array = NDArray[np.floating[Any]]
 Profile = tuple[tuple[float, float], ...]
@@ -959,7 +957,6 @@ the kinds of data in the AttentDifferNet paper and are no benchmark: results on 
 """
 N_TRAIN, N_TEST_GOOD, N_PER_DEFECT = 160, 40, 20
 MAX_IMAGES = 1_000_000  # of one category: the seeds of two sets never meet
-PARTIAL = ".partial-"  # a category being drawn
 MARK = "license.txt"  # holds LICENCE: how `write` knows a folder as its own; MVTec AD has a file of this name there too
 
 
@@ -1023,22 +1020,17 @@ def write(
     for name in plans:
         _check_ours(root / name)
     root.mkdir(parents=True, exist_ok=True)
-    _sweep(root)
+    sweep_folder(root)
     done = 0
     for name, plan in plans.items():
-        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=root) as partial:
-            folder = Path(partial, name)
-            folder.mkdir()
+        with replace_folder(root / name, durable=False) as folder:
             for k, (split, defect, number) in enumerate(plan):
-                _save(draw(name, defect, seed * MAX_IMAGES + k), folder, split, defect, number)
+                _save(draw(name, defect, seed * MAX_IMAGES + k), folder, split, f"{defect}/{number:03d}", _SUFFIX[name])
                 done += 1
                 if progress is not None:
                     progress(done, total)
             (folder / MARK).write_text(LICENCE, encoding="utf-8")
             _check_ours(root / name)
-            if (root / name).exists():
-                (root / name).rename(Path(partial, "replaced"))
-            folder.rename(root / name)
     return root
 
 
@@ -1067,14 +1059,14 @@ def _plan(category: SampleCategory, n_train: int, n_test_good: int, n_per_defect
     return plan
 
 
-def _save(sample: Sample, folder: Path, split: str, defect: str, number: int) -> None:
-    path = folder / split / _name(folder.name, defect, number)
+def _save(sample: Sample, folder: Path, split: str, name: str, suffix: str) -> None:
+    path = folder / split / f"{name}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         _encode(sample, file, path.suffix)
-    if defect != "good":
+    if not name.startswith("good/"):
         for kind, mask in (("ground_truth", sample.mask), ("objects", sample.object)):
-            path = folder / kind / defect / f"{number:03d}_mask.png"
+            path = folder / kind / f"{name}_mask.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(mask.astype(np.uint8) * 255).convert("1").save(path)
 
@@ -1096,10 +1088,3 @@ def _check_ours(folder: Path) -> None:
         raise DatasetError(f"{folder} exists and is not a sample set; it is left alone. Choose another folder")
     if folder.exists() and (folder / MARK).read_text(encoding="utf-8", errors="replace") != LICENCE:
         raise DatasetError(f"{folder} holds another data set; it is left alone. Choose another folder")
-
-
-def _sweep(root: Path) -> None:
-    """Removes what a run that was killed left behind; a run that still draws is younger than an hour."""
-    for partial in root.glob(f"{PARTIAL}*"):
-        if time.time() - partial.stat().st_mtime > 3600:
-            shutil.rmtree(partial, ignore_errors=True)

@@ -10,19 +10,17 @@ import pytest
 
 from attentdiffernet.errors import ResultsError
 from attentdiffernet.study import records as results
+from attentdiffernet.study.formats import energy_difference_text, energy_text, hit_difference_text, hit_text
 from attentdiffernet.study.maps import (
     SUMMARY_COLUMNS,
     Localisation,
-    energy_difference_text,
-    energy_text,
     excess,
-    hit_difference_text,
-    hit_text,
     localise,
-    maps_table,
     summary_of_maps,
 )
-from scripts.evidence_page import maps_against_differnet, maps_in_short, raw_beside_differnet
+from attentdiffernet.study.page import beside_differnet, maps_against_differnet, maps_in_short, maps_table
+
+pytestmark = pytest.mark.quick
 
 LEFT = np.array([[True, False], [True, False]])
 
@@ -181,7 +179,6 @@ def test_damaged_files_are_refused(tmp_path):
 
 def test_no_maps_no_rows(tmp_path):
     assert summary_of_maps(tmp_path).empty and list(summary_of_maps(tmp_path)) == SUMMARY_COLUMNS
-    assert maps_table(tmp_path) == ""
 
 
 def test_summary_by_hand(tmp_path):
@@ -208,7 +205,7 @@ def test_summary_by_hand(tmp_path):
     assert gain == [pytest.approx(2)] * 3 and cbam["energy_difference_p"] == pytest.approx(2 / 2001)
     assert cbam["hit_difference"] == 0.5 and cbam["hit_difference_low"] == 0
     assert (gates["n_images"], gates["n_empty"], gates["n_paired"]) == (4, 4, 0)
-    assert energy_difference_text(cbam) == "+2.00, p ≤ 0.001"
+    assert energy_difference_text(cbam) == "+2.00, p < 0.001"
     assert hit_difference_text(cbam).startswith("+50 points, p = ")
     assert energy_text(gates) == "1.00 (1.00 to 1.00)" and hit_text(gates).startswith("10 % (0 to ")
     assert energy_difference_text(gates) == hit_difference_text(gates) == ""
@@ -220,12 +217,12 @@ def test_maps_against_differnet_in_a_sentence(tmp_path):
     results.write_maps(tmp_path, run_of(), pd.concat([frame_of([0.2] * 4), flat]))
     results.write_maps(tmp_path, run_of("cbam"), pd.concat([frame_of([0.4] * 4), flat]))
     results.write_maps(tmp_path, run_of("se"), frame_of([0.1] * 4))
-    assert maps_in_short(tmp_path) == [
+    maps = summary_of_maps(tmp_path)
+    assert maps_in_short(maps) == (
         "Maps of attention variants: 1 of 3 put more of their energy on the defect than DifferNet's, 1 less "
-        "([below](#where-the-maps-look)).",
-        "",
-    ]
-    said = maps_against_differnet(raw_beside_differnet(tmp_path, "defect"), "defect")
+        "([below](#where-the-maps-look))."
+    )
+    said = maps_against_differnet(beside_differnet(maps, "defect"), "defect")
     assert said.startswith("Of 3 maps of attention variants") and "1 put more of their energy on the defect" in said
     assert "and 1 less" in said and "(CBAM) on Gear wheel (synthetic), Grad-CAM +2.00; " in said
     assert said.endswith("AttentDifferNet (SE) on Gear wheel (synthetic), Grad-CAM -1.00, in units of chance.")
@@ -260,11 +257,14 @@ def test_the_table_says_what_the_summary_says(tmp_path):
     results.write_maps(tmp_path, run_of(), both)
     trained = dataclasses.replace(run_of("se"), attention_training="proxy")
     results.write_maps(tmp_path, trained, pd.concat([both, frame_of([0.1, 0.1], kind="excess", empty=1)]))
-    lines = maps_table(tmp_path).splitlines()
+    maps = summary_of_maps(tmp_path)
+    lines = maps_table(maps[maps["target"] == "defect"], "defect").markdown().splitlines()
     assert len({line.count("|") for line in lines}) == 1 and len(lines) == 2 + 3
-    assert lines[2].startswith("| sample | gear | bundled, 0 | Grad-CAM | DifferNet | 2 (0) | 1.50 (1.00 to 2.00) |  |")
+    assert lines[2].startswith(
+        "| Gear wheel (synthetic) | bundled, 0 | Grad-CAM | DifferNet | 2 (0) | 1.50 (1.00 to 2.00) |  |"
+    )
     assert lines[2].endswith("| 0 % (0 to 84) | 10.0 % |  |")
     assert "AttentDifferNet (SE), attention proxy | 2 (0)" in lines[3] and "| +0.00, p = 1 |" in lines[3]
     assert "| Grad-CAM, excess over normals | " in lines[4] and "| 2 (2) |" in lines[4]
-    objects = maps_table(tmp_path, "object")
+    objects = maps_table(maps[maps["target"] == "object"], "object").markdown()
     assert "Maximum on the object" in objects and "| 1.10 (1.00 to 1.20) |" in objects

@@ -1,0 +1,88 @@
+"""`attentdiffernet evaluate`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..config import Readout
+from ..errors import AttentDifferNetError
+from .console import bars
+from .options import Cache, Category, Device, ModelDir, RunName, Views
+from .runs import run_of
+from .score import checked_views
+
+
+def evaluate(
+    model_dir: ModelDir,
+    category: Category,
+    out: Annotated[Path | None, typer.Option(help="Score file to write (CSV).", show_default=False)] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Results folder to add the run to, instead of --out.", show_default=False),
+    ] = None,
+    run: RunName = None,
+    views: Views = None,
+    readout: Annotated[
+        Readout | None,
+        typer.Option(help="Compute the score in another way than the model; z2 is DifferNet's.", show_default=False),
+    ] = None,
+    device: Device = "cpu",
+    cache: Cache = True,
+) -> None:
+    """Score CATEGORY/test and print the AUROC with its 95 % interval.
+
+    Example: attentdiffernet evaluate models/bottle-se data/mvtec_ad/bottle --out bottle-se.csv
+    """
+    import pandas as pd
+
+    from .. import checkpoint, scoring
+    from ..category import InspectionDataset
+    from ..features import default_cache
+    from ..study import statistics
+    from ..study.records import append_run, score_path, write_scores
+
+    if (out is None) == (results is None):
+        raise AttentDifferNetError("evaluate needs either --out SCORES.csv or --results FOLDER")
+    dataset = InspectionDataset(category)
+    images = dataset.test
+    detector = checkpoint.load(model_dir, device=device)
+    n_views = checked_views(detector, views)
+    if readout is not None:
+        detector.model.config = dataclasses.replace(detector.model.config, readout=readout)
+    row = None
+    if results is not None:
+        row = run_of(detector, dataset.category, run, n_views)
+        out = score_path(results, row.dataset, row.category, row.run)
+    assert out is not None
+    with bars() as progress:
+        paths = [image.path for image in images]
+        scores = list(
+            scoring.score_images(detector.model, paths, n_views, default_cache() if cache else None, progress)
+        )
+    labels = [image.label for image in images]
+    frame = pd.DataFrame(
+        {
+            "image": [image.name for image in images],
+            "defect": [image.defect for image in images],
+            "label": labels,
+            "score": scores,
+        },
+        dtype=object,  # write_scores rejects file names that are not valid text; pandas would fail on them first
+    )
+    write_scores(out, frame)
+    if results is not None and row is not None:
+        append_run(results, row)
+    interval = statistics.auroc_interval(labels, scores)
+    typer.echo(
+        f"AUROC {interval.auroc:.4f} (95 %: {interval.low:.4f} to {interval.high:.4f}, {interval.method}), "
+        f"{interval.n_normal} normal and {interval.n_anomalous} anomalous images, {n_views} views"
+    )
+    if readout is not None:
+        return  # the threshold was set for scores of the model's own readout
+    point = statistics.operating_point(labels, scores, detector.calibration.threshold)
+    typer.echo(
+        f"At the threshold {detector.calibration.threshold:.4g} from training normals: "
+        f"{point.tpr:.1%} of anomalous and {point.fpr:.1%} of normal images flagged"
+    )

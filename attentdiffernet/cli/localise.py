@@ -1,0 +1,73 @@
+"""`attentdiffernet localise`."""
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .console import bars, say
+from .options import Category, Device, ModelDir, RunName
+from .runs import run_of
+
+
+def localise(
+    model_dir: ModelDir,
+    category: Category,
+    results: Annotated[Path, typer.Option(help="Results folder to write to.")] = Path("results"),
+    run: RunName = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Use only the first images of each defect, by name.", min=1, show_default=False),
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Measure how well maps locate defects: their energy and their maximum inside the masks, against chance.
+
+    Uses the anomalous images with a mask CATEGORY/ground_truth/DEFECT/NAME_mask.png and, if present, a mask of the
+    whole part CATEGORY/objects/DEFECT/NAME_mask.png. Writes RESULTS/maps/DATASET/CATEGORY/RUN.csv and compares with
+    DifferNet if it is there. Example: attentdiffernet localise models/bottle-se data/mvtec_ad/bottle
+    """
+    import pandas as pd
+
+    from .. import checkpoint
+    from ..category import InspectionDataset
+    from ..explain import images_with_masks, measure_maps
+    from ..study.maps import summary_of_maps
+    from ..study.records import map_path, write_maps
+
+    dataset = InspectionDataset(category)
+    images = images_with_masks(dataset, limit)
+    detector = checkpoint.load(model_dir, device=device)
+    row = run_of(detector, dataset.category, run, detector.calibration.n_views)
+    map_path(results, row.dataset, row.category, row.run)  # rejects a bad name before the work
+    rows: list[dict[str, object]] = []
+    with bars() as progress:
+        progress("maps", 0, len(images))
+        for done, found in enumerate(measure_maps(detector, dataset, images), 1):
+            rows += found
+            progress("maps", done, len(images))
+    frame = pd.DataFrame(rows, dtype=object)  # write_maps rejects file names that are not valid text
+    out = write_maps(results, row, frame.assign(empty=frame["empty"].astype(int)))
+    without = sum(image.label for image in dataset.test) - len(images_with_masks(dataset))
+    if without:
+        say(f"{without} anomalous images have no mask and were left out")
+    summary = summary_of_maps(results, f"{row.dataset}/{row.category}")
+    for line in summary[summary["run"] == row.run].to_dict("records"):
+        typer.echo(_line(line))
+    typer.echo(f"{len(images)} images, 95 % intervals over images. Written to {out}")
+
+
+def _line(line: Mapping[Hashable, Any]) -> str:
+    """One method on one target."""
+    from ..study.formats import energy_difference_text, energy_text, hit_difference_text, hit_text
+
+    text = (
+        f"{line['method']} ({line['map']}) on the {line['target']}: energy {energy_text(line)} times chance, "
+        f"maximum {hit_text(line)}, chance {line['chance']:.1%}"
+    )
+    if line["n_empty"]:
+        text += f", {line['n_empty']} of {line['n_images']} maps all zero"
+    if line["n_paired"]:
+        text += f"; against {line['against']} {energy_difference_text(line)}, {hit_difference_text(line)}"
+    return text

@@ -1,0 +1,21 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Category = Annotated[Path, typer.Argument(help="Folder of one category, ROOT/CATEGORY.", show_default=False)]
+ModelDir = Annotated[
+    str, typer.Argument(help="Folder of a trained model, or owner/name on the Hugging Face Hub.", show_default=False)
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: a GPU if there is one.")]
+Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep features on disk and reuse them.")]
+Views = Annotated[
+    int | None,
+    typer.Option(help="Views per image. Default: as many as the threshold was set for.", show_default=False),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option(help="Name of the run in the results folder. Default: made from the options.", show_default=False),
+]

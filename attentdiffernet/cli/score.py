@@ -1,0 +1,89 @@
+"""`attentdiffernet score`."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from .console import bars, say
+from .options import Device, ModelDir, Views
+
+if TYPE_CHECKING:
+    from ..checkpoint import Detector
+
+
+def score(
+    model_dir: ModelDir,
+    paths: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", show_default=False)],
+    format: Annotated[Literal["csv", "json"], typer.Option(help="csv, or json with one object per line.")] = "csv",
+    out: Annotated[str, typer.Option(help="File to write or continue; - is standard output.")] = "-",
+    views: Views = None,
+    until_settled: Annotated[
+        bool,
+        typer.Option(
+            "--until-settled",
+            help="Stop at each image once more views would not change its verdict, at --views (64) at the latest.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Score all images again, whatever the file at --out holds.")
+    ] = False,
+    device: Device = "cpu",
+    precision: Annotated[
+        Literal["float32", "bfloat16", "auto"],
+        typer.Option(help="Precision of the backbone; auto is bfloat16 where it is faster on this machine."),
+    ] = "float32",
+) -> None:
+    """Score images: one line per image with its anomaly score, threshold and verdict.
+
+    An image that cannot be read gets a line with the reason instead of a score, and the exit code is 1.
+    An interrupted run can be continued with the same command: images with a score in the file at --out are skipped. A
+    file that was made with another model, precision or number of views is rejected.
+    Example: attentdiffernet score models/bottle-se photographs/ --out scores.csv
+    """
+    from .. import checkpoint
+    from ..errors import ImageError
+    from ..images import find_images
+    from ..score_log import Made, open_log
+    from ..scoring import MAX_VIEWS, faster_precision, score_files
+
+    files = find_images(paths)
+    detector = checkpoint.load(model_dir, device=device)
+    calibration = detector.calibration
+    n_views = (views or MAX_VIEWS) if until_settled else checked_views(detector, views)
+    model = detector.model
+    model.precision = faster_precision(model) if precision == "auto" else precision
+    made_with = detector.fingerprint + ("" if model.precision == "float32" else f"-{model.precision}")
+    made = Made(calibration.threshold, -n_views if until_settled else n_views, made_with)
+    failed = 0
+    with open_log(out, format, made, overwrite) as log, bars() as progress:
+        lacking = [file for file in files if log.lacks(file)]
+        before = len(files) - len(lacking)
+        if log.done:
+            say(f"{out} has the scores of {before} of {len(files)} images already; {len(lacking)} to go")
+        progress("scoring", before, len(files))
+        scores = score_files(model, lacking, n_views, calibration if until_settled else None)
+        for done, (file, found) in enumerate(zip(lacking, scores, strict=True), before + 1):
+            if isinstance(found, ImageError):
+                log.add(file, None, None, str(found))
+                failed += 1
+            else:
+                score = float(f"{found:.9g}")
+                log.add(file, score, detector.is_anomalous(score), None)
+            progress("scoring", done, len(files))
+    if failed:
+        say(f"{failed} of {len(files)} files could not be read; see the column error")
+        raise typer.Exit(1)
+
+
+def checked_views(detector: "Detector", asked: int | None) -> int:
+    """As many views as were asked for, with a warning if the threshold was set for another number."""
+    from ..config import ScoringConfig
+    from ..views import possible_views
+
+    calibrated = detector.calibration.n_views
+    if asked is None:
+        return calibrated
+    n_views = possible_views(detector.model.config.views, ScoringConfig(asked).n_views)
+    if n_views != calibrated:
+        say(f"The threshold was set for scores of {calibrated} views, not {n_views}: verdicts may be wrong")
+    return n_views

@@ -1,0 +1,87 @@
+"""Heat on photographs, heat alone, and the colour bar that goes with both."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from .palette import HEAT, INK
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Pixels = NDArray[np.uint8]
+
+
+def overlay(image: Pixels, heatmap: ArrayLike, vmin: float, vmax: float, opacity: float = 0.75) -> Pixels:
+    """The photograph with heat laid on it: (H, W, 3) uint8, (h, w) float -> (H, W, 3) uint8.
+
+    Where the heatmap is at most vmin the photograph stays as it is; from there colour and opacity grow to vmax. Give
+    all maps shown together the same vmin and vmax. Upsampling is bilinear: it adds no peak that was not there.
+    """
+    picture = np.asarray(image)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"The image must be (H, W, 3) uint8, got {picture.shape} {picture.dtype}")
+    heat = np.asarray(heatmap, dtype=np.float32)
+    if heat.ndim != 2 or not np.isfinite(heat).all():
+        raise ValueError(f"The heatmap must be (h, w) finite numbers, got shape {heat.shape}")
+    if not vmin <= vmax:
+        raise ValueError(f"vmin must not exceed vmax, got {vmin} and {vmax}")
+    from matplotlib import colormaps
+
+    size = (picture.shape[1], picture.shape[0])
+    heat = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
+    share = np.clip((heat - vmin) / (vmax - vmin), 0, 1) if vmax > vmin else (heat > vmin).astype(np.float32)
+    colour = 255 * colormaps[HEAT](share)[..., :3]
+    alpha = opacity * share[..., None]
+    return np.round(picture * (1 - alpha) + colour * alpha).astype(np.uint8)
+
+
+def heat_picture(heatmap: ArrayLike, vmin: float, vmax: float, side: int = 416) -> Pixels:
+    """A map alone, in the colours of `overlay`: (h, w) float -> about (side, side, 3) uint8, each value a square."""
+    heat = np.asarray(heatmap, dtype=np.float64)
+    if heat.ndim != 2 or not np.isfinite(heat).all():
+        raise ValueError(f"The heatmap must be (h, w) finite numbers, got shape {heat.shape}")
+    from matplotlib import colormaps
+
+    share = np.clip((heat - vmin) / (vmax - vmin), 0, 1) if vmax > vmin else np.zeros_like(heat)
+    cell = max(1, side // max(heat.shape))
+    colour = np.round(255 * colormaps[HEAT](share)[..., :3]).astype(np.uint8)
+    return colour.repeat(cell, axis=0).repeat(cell, axis=1)
+
+
+def pixels(figure: "Figure") -> Pixels:
+    """A Matplotlib figure as (H, W, 4) uint8 at its own dpi, for a page that takes arrays."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())
+
+
+def new_figure(width_in: float, height_in: float, dpi: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), dpi=dpi, layout="constrained", facecolor="none")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def heat_scale(vmin: float, vmax: float) -> Any:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    return ScalarMappable(Normalize(vmin, vmax if vmax > vmin else vmin + 1), HEAT)
+
+
+def colour_bar(vmin: float, vmax: float, label: str, *, ink: str = INK) -> "Figure":
+    """The scale of `overlay` as a strip of 3.6 x 0.6 in, for maps shown together."""
+    figure = new_figure(3.6, 0.6, 150)
+    bar = figure.colorbar(heat_scale(vmin, vmax), cax=figure.add_subplot(), orientation="horizontal")
+    bar.set_label(label, color=ink, fontsize=8)
+    bar.ax.locator_params(nbins=6)
+    bar.ax.tick_params(colors=ink, labelsize=7)
+    bar.outline.set_visible(False)
+    return figure

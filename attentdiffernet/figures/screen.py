@@ -1,0 +1,299 @@
+"""Interactive figures for screens: Plotly, and a small SVG."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..study.formats import score_text
+from ..study.statistics import operating_point, percentile_among, roc_band, roc_curve
+from .curves import Curve, dashes_of
+from .palette import ANOMALOUS_COLOUR, FONT, INK, NORMAL_COLOUR
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def _layout(figure: "go.Figure", ink: str, **layout: Any) -> "go.Figure":
+    grid = {"gridcolor": "rgba(128,128,128,0.25)", "linecolor": ink, "zeroline": False}
+    figure.update_layout(
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": FONT, "color": ink, "size": 13},
+        margin={"l": 60, "r": 20, "t": 40, "b": 50},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        # The first of these buttons would send the chart, scores and all, to Plotly's cloud.
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": ink, "remove": ["sendChartToCloud", "select2d", "lasso2d"]},
+        **layout,
+    )
+    figure.update_xaxes(**grid, title={"standoff": 8, "font": {"size": 13}})
+    figure.update_yaxes(**grid, title={"standoff": 8, "font": {"size": 13}})
+    return figure
+
+
+def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = False, ink: str = INK) -> "go.Figure":
+    """ROC curves of several detectors on one category, with AUROC (95 %) in the legend; a dot at each threshold.
+
+    band: shades `statistics.roc_band` behind each curve. log_fpr: a logarithmic axis from half the lowest rate that so
+    many normals can show; what lies at 0 is drawn at its left edge.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    chance = {"color": ink, "width": 1, "dash": "dot"}
+    most = max([1, *(int((np.asarray(curve.labels) == 0).sum()) for curve in curves)])
+    edge = 0.5 / most if log_fpr else 0.0
+
+    def x(rates: ArrayLike) -> NDArray[np.float64]:
+        return np.maximum(np.asarray(rates, dtype=np.float64), edge)
+
+    diagonal = np.geomspace(edge, 1, 60) if log_fpr else np.array([0.0, 1.0])
+    figure.add_scatter(x=diagonal, y=diagonal, mode="lines", line=chance, name="Chance: 50 %", hoverinfo="skip")
+    for curve in curves if band else ():  # all bands before the first line, so that none veils a curve
+        region = roc_band(curve.labels, curve.scores, n_points=min(2001, 1 + 4 * most) if log_fpr else 201)
+        figure.add_scatter(
+            x=x(np.concatenate([region.fpr, region.fpr[::-1]])),
+            y=np.concatenate([region.low, region.high[::-1]]),
+            fill="toself",
+            fillcolor=_translucent(curve.colour, 0.12),
+            line={"width": 0},
+            legendgroup=html.escape(curve.title),
+            showlegend=False,
+            hoverinfo="skip",
+        )
+    for curve, dash in zip(curves, dashes_of(curves), strict=True):
+        title = html.escape(curve.title)  # Plotly takes text for a kind of HTML
+        roc = roc_curve(curve.labels, curve.scores, drop_intermediate=True)
+        figure.add_scatter(
+            x=x(roc.fpr),
+            y=roc.tpr,
+            customdata=np.stack([roc.thresholds, roc.fpr], axis=1),
+            mode="lines",
+            line={"color": curve.colour, "width": 2.5, "dash": dash},
+            name="<br>".join(curve.legend_lines),
+            legendgroup=title,
+            hovertemplate=f"{title}<br>{_ROC_HOVER}<extra></extra>",
+        )
+        if curve.threshold is not None:
+            point = operating_point(curve.labels, curve.scores, curve.threshold)
+            figure.add_scatter(
+                x=x([point.fpr]),
+                y=[point.tpr],
+                customdata=[[curve.threshold, point.fpr]],
+                mode="markers",
+                marker={"color": curve.colour, "size": 11, "line": {"color": "white", "width": 1.5}},
+                legendgroup=title,
+                showlegend=False,
+                hovertemplate=f"{title}, at its threshold<br>{_ROC_HOVER}<extra></extra>",
+            )
+    # One below the other: in a row they are cut off on a phone, inside they hide curves there.
+    legend = {"orientation": "v", "x": 0, "y": -0.17, "yanchor": "top"}
+    height = 500 + sum(8 + 17 * len(curve.legend_lines) for curve in curves)
+    _layout(figure, ink, hovermode="closest", height=height)
+    figure.update_layout(legend=legend)
+    axis = {"range": [-0.02, 1.02], "tickformat": ".0%", "constrain": "domain"}
+    figure.update_yaxes(title_text="Anomalous images found", **axis)
+    if log_fpr:
+        ticks = [rate for rate in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if rate > 1.3 * edge]
+        figure.update_xaxes(
+            title_text="Normal images flagged (logarithmic)",
+            type="log",
+            range=[math.log10(0.94 * edge), 0.02],
+            tickvals=[edge, *ticks],
+            ticktext=["0", *(f"{100 * rate:g}%" for rate in ticks)],
+        )
+    else:
+        figure.update_xaxes(title_text="Normal images flagged", **axis)
+        figure.update_yaxes(scaleanchor="x", scaleratio=1)
+    return figure
+
+
+_ROC_HOVER = (
+    "finds %{y:.1%} of anomalous images,<br>flags %{customdata[1]:.1%} of normal ones,<br>"
+    "for scores above %{customdata[0]:.4g}"
+)
+
+
+def _translucent(colour: str, opacity: float) -> str:
+    return f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},{opacity})"
+
+
+def histogram_figure(
+    normal: ArrayLike,
+    anomalous: ArrayLike,
+    threshold: float | None = None,
+    *,
+    mark: float | None = None,
+    ink: str = INK,
+) -> "go.Figure":
+    """Anomaly scores of normal and anomalous images, each in percent of its class; logarithmic where they span much.
+
+    Either may be empty, for instance where only held-out normals are known. mark: the score of one image to point out.
+    """
+    import plotly.graph_objects as go
+
+    classes = [
+        ("Normal", "normal", np.asarray(normal, dtype=np.float64), NORMAL_COLOUR, ""),
+        ("Anomalous", "anomalous", np.asarray(anomalous, dtype=np.float64), ANOMALOUS_COLOUR, "/"),
+    ]
+    points = [value for value in (threshold, mark) if value is not None]
+    everything = np.concatenate([classes[0][2], classes[1][2], points])
+    if everything.size == 0 or not np.isfinite(everything).all():
+        raise ValueError(f"A histogram needs finite scores, got {everything.size} of which some may be nan or infinite")
+    # A linear axis would squeeze the normal scores into a few pixels.
+    wide = bool(
+        everything.min() > 0 and everything.max() > 10 * np.median(classes[0][2] if len(classes[0][2]) else everything)
+    )
+    scale = np.log10(everything) if wide else everything
+    edges = np.histogram_bin_edges(scale, bins=min(60, max(10, round(2 * math.sqrt(everything.size)))))
+    edges = 10**edges if wide else edges
+    edges[0], edges[-1] = min(edges[0], everything.min()), max(edges[-1], everything.max())  # 10 ** log10(x) rounds
+    figure = go.Figure()
+    for title, adjective, scores, colour, hatch in classes:
+        if scores.size == 0:
+            continue
+        counts, _ = np.histogram(scores, edges)
+        # A closed outline rather than bars: Plotly's bars have no width of their own on a logarithmic axis.
+        figure.add_scatter(
+            x=np.repeat(edges, 2),
+            y=np.concatenate([[0], np.repeat(counts / scores.size, 2), [0]]),
+            mode="lines",
+            line={"color": colour, "width": 1.5},
+            fill="tozeroy",
+            fillcolor=_translucent(colour, 0.35),
+            fillpattern={"shape": hatch, "fgcolor": colour, "bgcolor": _translucent(colour, 0.2), "size": 6},
+            name=f"{title} ({scores.size})",
+            hoverinfo="skip",
+        )
+        figure.add_scatter(
+            x=np.sqrt(edges[:-1] * edges[1:]) if wide else (edges[:-1] + edges[1:]) / 2,
+            y=counts / scores.size,
+            customdata=np.stack([counts, edges[:-1], edges[1:]], axis=1),
+            mode="markers",
+            marker={"opacity": 0},
+            showlegend=False,
+            hovertemplate=f"%{{customdata[0]}} of {scores.size} {adjective} images<br>"
+            "score %{customdata[1]:.4g} to %{customdata[2]:.4g}<extra></extra>",
+        )
+    if threshold is not None:
+        # As a trace, since Plotly reads a shape's position on a logarithmic axis as an exponent in some versions.
+        top = max(float(np.max(trace.y)) for trace in figure.data)
+        figure.add_scatter(
+            x=[threshold, threshold],
+            y=[0, 1.05 * top],
+            mode="lines",
+            line={"color": ink, "width": 2, "dash": "dash"},
+            name=f"Threshold {threshold:.4g}",
+            hovertemplate="Images to the right are flagged<extra></extra>",
+        )
+    if mark is not None:
+        top = max(float(np.max(trace.y)) for trace in figure.data)
+        figure.add_scatter(
+            x=[mark, mark],
+            y=[0, top],
+            mode="lines+markers",
+            line={"color": ink, "width": 3},
+            marker={"size": [0, 12], "symbol": "triangle-down"},
+            name=f"This image {mark:.4g}",
+            hovertemplate=f"This image: {mark:.4g}<extra></extra>",
+        )
+    _layout(figure, ink, hovermode="closest")
+    figure.update_xaxes(title_text="Anomaly score")
+    if wide:
+        # Written out: Plotly's own ticks between decades read 2 and 5 where 0.2 and 0.5 are meant.
+        steps = (1, 2, 5) if edges[-1] < 300 * edges[0] else (1,)
+        decades = range(math.floor(math.log10(edges[0])), math.ceil(math.log10(edges[-1])) + 1)
+        ticks = [step * 10.0**decade for decade in decades[:: 1 + len(decades) // 7] for step in steps]
+        figure.update_xaxes(
+            title_text="Anomaly score (logarithmic)",
+            type="log",
+            tickvals=ticks,
+            ticktext=[score_text(tick, 4) for tick in ticks],
+            tickangle=0,
+        )
+    figure.update_yaxes(title_text="Share of the class", tickformat=".0%", rangemode="tozero")
+    return figure
+
+
+def gate_figure(gates: Mapping[str, ArrayLike], highest: float = 1.0, *, ink: str = INK) -> "go.Figure":
+    """Channel gates of one attention block, one line per name (a scale): (C,) each, in [0, highest].
+
+    Channels stand in the order of the first line's gates, so that what the others do differently shows as scatter.
+    Where gates may exceed 1, a line there tells what is raised from what is lowered.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    first = np.asarray(next(iter(gates.values())), dtype=np.float64)
+    order = np.argsort(-first, kind="stable")
+    for k, (name, values) in enumerate(gates.items()):
+        figure.add_scatter(
+            x=np.arange(1, first.size + 1),
+            y=np.asarray(values, dtype=np.float64)[order],
+            customdata=order,
+            mode="lines" if k == 0 else "markers",
+            line={"color": ink, "width": 2},
+            marker={"size": 4, "color": ink, "symbol": ["circle", "circle-open", "x-thin-open"][k % 3], "opacity": 0.8},
+            name=html.escape(name),
+            hovertemplate=f"{html.escape(name)}<br>channel %{{customdata}}: gate %{{y:.3f}}<extra></extra>",
+        )
+    _layout(figure, ink, hovermode="closest", height=300)
+    figure.update_xaxes(title_text=f"Channels by their gate at {html.escape(next(iter(gates)))}")
+    if highest > 1:
+        figure.add_hline(
+            y=1, line={"color": ink, "width": 1, "dash": "dash"}, annotation_text="1: unchanged", annotation_x=0.99
+        )
+    figure.update_yaxes(title_text="Gate (factor)", range=[-0.02, 1.02 * highest])
+    return figure
+
+
+def percentile_svg(calibration_scores: ArrayLike, score: float, threshold: float) -> str:
+    """Where a score lies among those of held-out normals: an inline SVG histogram, 220 x 56 px, in currentColor.
+
+    Bars are the held-out normals, the dashed line is the threshold, the triangle the score. The axis ends half a range
+    beyond normals and threshold; a score farther out is an arrow at the edge, its value left to the text around.
+    """
+    calibration = np.asarray(calibration_scores, dtype=np.float64)
+    percentile = percentile_among(calibration, score)
+    if not (math.isfinite(score) and math.isfinite(threshold)):
+        raise ValueError(f"Score and threshold must be finite numbers, got {score} and {threshold}")
+    width, height, base, top = 220, 56, 46, 16
+    low, high = min(float(calibration.min()), threshold), max(float(calibration.max()), threshold)
+    margin = (high - low or abs(high) or 1.0) / 2
+    low, high = max(low - margin, min(low, score)), min(high + margin, max(high, score))
+    margin = 0.04 * (high - low or 1.0)
+    low, high = low - margin, high + margin
+
+    def x(value: float) -> float:
+        return round(width * (value - low) / (high - low), 1)
+
+    counts, edges = np.histogram(calibration, bins=min(24, max(6, round(2 * math.sqrt(calibration.size)))))
+    bars = "".join(
+        f"M{x(left):g} {base}V{base - (base - top) * count / counts.max():.1f}H{x(right):g}V{base}"
+        for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True)
+        if count
+    )
+    if score > high:
+        place, marker = "far to the right, beyond the edge", f"M{width - 2} 8l-9 -6v12z"
+    elif score < low:
+        place, marker = "far to the left, beyond the edge", "M2 8l9 -6v12z"
+    else:
+        place, marker = "on the axis", f"M{x(score):g} {base}V9m-5 -7h10l-5 8z"
+    verdict = "above" if score > threshold else "not above"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" fill="none" stroke="none">'
+        f"<title>Score {score:.4g}, {verdict} the threshold {threshold:.4g}</title>"
+        f"<desc>Higher than {percentile:.0f} % of {calibration.size} normal images held out of training, whose scores "
+        f"run from {calibration.min():.4g} to {calibration.max():.4g}. The marker is {place}.</desc>"
+        f'<path d="M0 {base + 0.5}H{width}" stroke="currentColor" stroke-opacity=".5"/>'
+        f'<path d="{bars}" fill="currentColor" fill-opacity=".35"/>'
+        f'<path d="M{x(threshold):g} {top - 4}V{height - 2}" stroke="currentColor" stroke-width="1.5" '
+        'stroke-dasharray="4 2.5"/>'
+        f'<path d="{marker}" fill="currentColor" stroke="currentColor" stroke-width="1.5" stroke-linejoin="round"/>'
+        "</svg>"
+    )

@@ -1,0 +1,203 @@
+"""Does attention help? The answer that the paired tests give, as one line, as a paragraph and by recipe."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..config import AttentionConfig
+from ..datasets import category_title, dataset_title
+from ..words import variant_title
+from .comparison import SIGNIFICANT, Contrast, Measured, contrasts, grouped, without_best_on_test
+from .formats import counted, p_text, percent, points, points_range
+from .runs import Run
+from .tables import Column, Table
+
+TRAININGS = {
+    "separation": "separation, kept if better",
+    "separation_unjudged": "separation, always kept",
+}
+
+
+def is_default(run: Run) -> bool:
+    """Whether the attention blocks are trained and placed as by default; other runs are ablations."""
+    return run.attention_training.startswith(AttentionConfig().training) and not run.blocks
+
+
+def training_text(m: Measured) -> str:
+    """How attention was made, and what else tells the run apart: `proxy`, `separation, always kept, 90 epochs`."""
+    training = TRAININGS.get(m.run.attention_training, m.run.attention_training)
+    return ", ".join(filter(None, (training, str(m.recipe.without("attention_training")))))
+
+
+def method_text(m: Measured) -> str:
+    """`AttentDifferNet (SE), proxy`"""
+    return ", ".join(filter(None, (variant_title(m.run.variant), training_text(m))))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Counts over comparisons: an attention variant with DifferNet, of one category, backbone and recipe."""
+
+    comparisons: int
+    categories: int
+    helped: int
+    harmed: int
+
+    @property
+    def inconclusive(self) -> int:
+        return self.comparisons - self.helped - self.harmed
+
+    def __str__(self) -> str:
+        if not self.comparisons:
+            return "No attention variant was compared with DifferNet."
+        where = f"{counted(self.comparisons, 'comparison')} on {counted(self.categories, 'category', 'categories')}"
+        harmed = f"harmed in {self.harmed or 'none'}"
+        return f"In {where} attention helped in {self.helped or 'none'} and {harmed}."
+
+
+def answer(found: Iterable[Contrast]) -> Answer:
+    """The answer to "Does attention help?"."""
+    found = list(found)
+    helped, harmed = sum(c.helps for c in found), sum(c.harms for c in found)
+    return Answer(len(found), len({c.group.first.key for c in found}), helped, harmed)
+
+
+def all_contrasts(found: Iterable[Measured]) -> list[Contrast]:
+    """Of all runs but those that are best on test."""
+    return contrasts(grouped(without_best_on_test(found)))
+
+
+# -- by recipe
+
+
+def mean_difference(found: Sequence[Contrast]) -> float:
+    return float(np.mean([c.test.difference for c in found]))
+
+
+def means_text(found: Sequence[Contrast]) -> str:
+    """The mean of the default recipe, and that of the ablations: the two are never averaged together."""
+    default = [c for c in found if is_default(c.group.first.run)]
+    ablations = [c for c in found if not is_default(c.group.first.run)]
+    said = []
+    if default:
+        training = AttentionConfig().training
+        said.append(_mean_text(f"With the default training ({training}), places and width of the blocks", default))
+    if ablations:
+        said.append(_mean_text("With other trainings, places or widths (ablations)", ablations))
+    return " ".join(said)
+
+
+def _mean_text(what: str, found: Sequence[Contrast]) -> str:
+    one = answer(found)
+    n = counted(len(found), "comparison")
+    return (
+        f"{what}, AUROC changes by {points(mean_difference(found))} points on average over {n}: {one.helped} better, "
+        f"{one.harmed} worse, {one.inconclusive} inconclusive."
+    )
+
+
+def by_recipe(found: Sequence[Contrast]) -> Table:
+    """A row per training and placement of the blocks, with the mean over the categories; the default first."""
+    rows: dict[str, list[Contrast]] = {}
+    for c in sorted(found, key=lambda c: not is_default(c.group.first.run)):
+        m = c.group.first
+        rows.setdefault(training_text(m), []).append(c)
+    variants = list(dict.fromkeys(c.group.first.run.variant for c in found))
+    columns = [Column("Attention"), Column("Comparisons", number=True)]
+    columns += [Column(f"{variant_title(v)}: mean Δ, points", points, number=True) for v in variants]
+    columns += [Column(title, number=True) for title in ("better", "worse", "inconclusive")]
+    body = []
+    for title, some in rows.items():
+        one, by_variant = answer(some), {v: [c for c in some if c.group.first.run.variant == v] for v in variants}
+        means = [mean_difference(of_one) if of_one else None for of_one in by_variant.values()]
+        body.append([title, len(some), *means, one.helped, one.harmed, one.inconclusive])
+    return Table(columns, body)
+
+
+# -- in a paragraph
+
+
+def left_at_one_text(found: Iterable[Measured]) -> str:
+    """In how many runs training left the gates at 1; empty where in none."""
+    trained = [m for m in found if m.run.attention_training]
+    left = sum(not m.gates.kept for m in trained)
+    if not left:
+        return ""
+    return (
+        f"In {left} of {len(trained)} runs the gates were left at 1, because they did not help to detect synthetic "
+        "defects in held-out normal images. Such a run is DifferNet; where this holds for all its seeds, it is not "
+        "compared."
+    )
+
+
+def summary_text(found: Iterable[Measured]) -> str:
+    """The answer, what it counts, and the means by recipe; empty where nothing was compared."""
+    found = without_best_on_test(found)
+    tested = all_contrasts(found)
+    if not tested:
+        return ""
+    rule = (
+        f"A difference counts if p < {SIGNIFICANT} after Holm's correction for the number of tests and, with several "
+        "seeds, the interval over seeds excludes 0; all others are inconclusive."
+    )
+    return " ".join(filter(None, (f"**{answer(tested)}**", means_text(tested), rule, left_at_one_text(found))))
+
+
+def contrast_text(c: Contrast) -> str:
+    """One comparison in a sentence."""
+    m = c.group.first
+    seeds = "one seed only"
+    if c.over_seeds:
+        seeds = f"{points_range(*c.over_seeds[1:])} over {len(c.group.differences)} seeds"
+    return (
+        f"{category_title(m.key)}, {method_text(m)}, {m.run.backbone} backbone: {points(c.test.difference)} points "
+        f"({points_range(c.test.low, c.test.high)} over test images, {seeds}; {p_text(c.p_holm, 'p')} after Holm)."
+    )
+
+
+# -- beside what the paper states
+
+
+def stated_gains(published: pd.DataFrame) -> tuple[str, dict[str, float]]:
+    """The source that states the averages of both DifferNet and AttentDifferNet for the most data sets, and the gain
+    in each; empty where none does."""
+    averages: dict[str, dict[str, dict[str, float]]] = {}  # by source, data set and method
+    for row in published[published["category"] == "average"].to_dict("records"):
+        averages.setdefault(row["source"], {}).setdefault(row["dataset"], {})[row["method"]] = row["auroc"]
+    gains = {
+        source: {
+            dataset: area["AttentDifferNet"] - area["DifferNet"]
+            for dataset, area in by_dataset.items()
+            if {"AttentDifferNet", "DifferNet"} <= set(area)
+        }
+        for source, by_dataset in averages.items()
+    }
+    source = max(gains, key=lambda source: len(gains[source]), default="")
+    return source, gains.get(source, {})
+
+
+def claim_text(found: Sequence[Contrast], published: pd.DataFrame) -> str:
+    """What the authors state that attention gains, and how many comparisons here reach it; empty without either."""
+    source, gains = stated_gains(published)
+    if not found or not gains:
+        return ""
+    claim = float(np.mean(list(gains.values())))
+    stated = ", ".join(f"{dataset_title(name)} {points(gain)}" for name, gain in gains.items())
+    below = sum(c.test.high < claim for c in found)
+    reached = [c.real for c in found if c.test.difference >= claim]
+    no_room = sum(c.test.auroc_b > 1 - claim for c in found)
+    return (
+        f"The authors state {100 * claim:+.2f} points on average over {counted(len(gains), 'data set')} ({stated}; "
+        f"{source}), with their own weights, views and choice of epochs. Here {len(reached)} of "
+        f"{counted(len(found), 'comparison')} reach that, {sum(reached)} of them beyond chance. In {below} the whole "
+        f"interval over test images lies below it. In {no_room} DifferNet is above {percent(1 - claim)} %, so that "
+        "less than that is left to gain."
+    )
+
+
+def published_text(published: pd.DataFrame) -> str:
+    """`DifferNet 97.7 % (DifferNet paper)`, all in a row."""
+    rows = published.to_dict("records")
+    return "; ".join(f"{row['method']} {percent(row['auroc'])} % ({row['source']})" for row in rows)

@@ -1,0 +1,177 @@
+"""The generated parts of Markdown pages: each stands between two comments, `<!-- NAME -->` and `<!-- /NAME -->`.
+
+| part | from |
+| --- | --- |
+| answer, results, evidence | results/ |
+| benchmark | benchmarks/latest.json |
+| readouts | benchmarks/accuracy.csv |
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..datasets import category_title
+from ..words import VARIANT_TITLES, input_title
+from .answer import all_contrasts, answer, training_text
+from .comparison import GATES_LEFT_AT_1, Contrast, Group, contrasts, grouped, measured
+from .formats import percent, percent_range, points
+from .page import page
+from .tables import Column, Table, group_auroc_text
+
+
+def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
+    """Every page of the project with generated parts, as it should be. A part whose source is missing stays as it is.
+
+    commands: as of `page.page`.
+    """
+    results, benchmarks = root / "results", root / "benchmarks"
+    latest, accuracy = benchmarks / "latest.json", benchmarks / "accuracy.csv"
+    parts: dict[str, tuple[Path, Callable[[Path], str]]] = {  # source, and the text for a page in this folder
+        "answer": (results / "runs.csv", lambda _: f"**{answer(all_contrasts(measured(results)))}**"),
+        "results": (results / "runs.csv", lambda folder: results_table(root, folder)),
+        "evidence": (results / "runs.csv", lambda _: page(results, commands, benchmarks)),
+        "benchmark": (latest, lambda _: benchmark_table(json.loads(latest.read_text(encoding="utf-8")))),
+        "readouts": (accuracy, lambda _: readouts_table(pd.read_csv(accuracy))),
+    }
+    pages: dict[Path, str] = {}
+    for path in (root / "README.md", *sorted((root / "docs").glob("*.md")), results / "README.md"):
+        if not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8")
+        named = [name for name in parts_in(text) if name in parts]
+        for name in named:
+            source, write = parts[name]
+            if source.is_file():
+                text = between(text, name, write(path.parent))
+        if named:
+            pages[path] = text
+    return pages
+
+
+def parts_in(text: str) -> list[str]:
+    """The names of the generated parts of a page."""
+    return re.findall(r"^<!-- (\w+) -->$", text, re.M)
+
+
+def between(text: str, part: str, new: str) -> str:
+    """The text with `new` between the two comments of a part. Raises ValueError where it has no such part."""
+    begin, end = f"<!-- {part} -->", f"<!-- /{part} -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"The page has no part {begin} ... {end}")
+    return f"{before}{begin}\n{new}\n{end}{after}"
+
+
+# -- results
+
+
+def results_table(root: Path, folder: Path) -> str:
+    """A row per category, backbone and training of attention, mean AUROC over seeds in percent; those with shipped
+    models first. folder: of the page, for its links."""
+    groups = grouped(m for m in measured(root / "results") if not m.best_on_test)
+    tested = {c.group.first.run.run: c for c in contrasts(groups)}
+    shipped = {"/".join(path.parts[-4:-2]) for path in root.glob("models/*/*/*/config.json")}
+    base: dict[tuple[str, str], Group] = {}
+    rows: dict[tuple[str, str], dict[str, dict[str, Group]]] = {}  # by category and backbone, by training, by variant
+    for group in sorted(groups, key=lambda group: group.first.key not in shipped):
+        m = group.first
+        place = m.key, m.run.backbone
+        if m.run.variant == "none":
+            base.setdefault(place, group)
+            rows.setdefault(place, {})
+        elif m.run.variant in VARIANT_TITLES:
+            rows.setdefault(place, {}).setdefault(training_text(m), {})[m.run.variant] = group
+
+    def area(group: Group) -> str:
+        return group_auroc_text(group) + _change(group, tested.get(group.first.run.run))
+
+    attention = [name for name in VARIANT_TITLES if name != "none"]
+    columns = [Column("Category", category_title), Column("Backbone"), Column("DifferNet", group_auroc_text)]
+    columns += [Column("Attention"), *(Column(VARIANT_TITLES[name], area) for name in attention)]
+    table = Table(
+        columns,
+        [
+            [key, backbone, base.get((key, backbone)), training, *(found.get(name) for name in attention)]
+            for (key, backbone), trainings in rows.items()
+            for training, found in (trainings or {"": {}}).items()
+        ],
+    )
+    link = Path(os.path.relpath(root / "results" / "README.md", folder)).as_posix()
+    return (
+        f"{table.markdown()}\n"
+        "AUROC in percent: mean ± standard deviation over seeds, or one seed with its 95 % interval. Then points above "
+        "DifferNet of the same seeds, bold where p < 0.05 after Holm's correction and the interval over seeds excludes "
+        "0. Gates left at 1 are DifferNet: they did not help on training normals. Epochs were fixed in advance. "
+        f"Intervals, tests, cost, and what choosing epochs on the test images adds: [results]({link})."
+    )
+
+
+def _change(group: Group, c: Contrast | None) -> str:
+    if c is None:
+        return f", {GATES_LEFT_AT_1}" if group.left_at_one else ""
+    change = points(c.test.difference)
+    return f", **{change}**" if c.real else f", {change}"
+
+
+# -- benchmarks
+
+
+def benchmark_table(found: Mapping[str, Any]) -> str:
+    """The figures of `make benchmark`, with the command under them."""
+    columns = [Column(""), Column("`paper`"), Column("`fast`"), Column("")]
+    rows: list[list[Any]] = [
+        [
+            f"Train on {found['images']} images of {found['data']}, to a calibrated checkpoint",
+            f"{found['paper_train_seconds'] / 3600:.1f} h",
+            f"{found['train_seconds']:.0f} s",
+            f"{found['train_speedup']:.0f} x",
+        ],
+        [
+            f"Score one image (64 against {found['score_views']} views)",
+            f"{found['paper_score_seconds']:.2f} s",
+            f"{found['score_seconds']:.2f} s",
+            f"{found['score_speedup']:.0f} x",
+        ],
+        ["First verdict of three variants on an upload", None, f"{found['compare_first_seconds']:.2f} s", None],
+        ["All scores and maps of three variants", None, f"{found['compare_seconds']:.2f} s", None],
+        ["Backbone against a float32 matrix product", None, f"{found['backbone_fraction_of_gemm']:.0%}", None],
+    ]
+    if gain := found.get("bfloat16_speedup"):
+        rows.append(["Score one image with `--precision bfloat16` (against float32)", None, None, f"{gain:.1f} x"])
+    rows.append(["Highest memory of the whole benchmark", None, f"{found['peak_rss_mb'] / 1000:.1f} GB", None])
+    machine = found["machine"]
+    return (
+        f"{Table(columns, rows).markdown()}\n"
+        f"`make benchmark` on {machine['cores']} cores ({machine['cpu']}, torch {machine['torch']}), {found['date']}. "
+        "The cost of `paper` is measured per image and epoch, and multiplied."
+    )
+
+
+def readouts_table(frame: pd.DataFrame) -> str:
+    """AUROC of every readout on the real categories, by kind of views; the most views of each."""
+    frame = frame[~frame["category"].str.startswith("sample/") & (frame["views"] != "paper")]
+    recipe = ["category", "exposure", "views", "train_views"]
+    frame = frame[frame["score_views"] == frame.groupby(recipe)["score_views"].transform("max")]
+    readouts = list(dict.fromkeys(frame["readout"]))
+
+    def area(row: Any) -> str:
+        return f"{percent(row.auroc)} ({percent_range(row.ci_low, row.ci_high)})"
+
+    columns = [Column("Category"), Column("Views (training, scoring)")]
+    columns += [Column(f"`{name}`", area) for name in readouts]
+    rows = []
+    for (category, exposure, views, n), some in frame.groupby(recipe, sort=False):
+        by_name = {row.readout: row for row in some.itertuples()}
+        title = f"{input_title(str(views), 'squeeze', str(exposure))} ({n}, {some['score_views'].iloc[0]})"
+        rows.append([category, title, *(by_name[name] for name in readouts)])
+    return (
+        f"{Table(columns, rows).markdown()}\n"
+        "AUROC in percent (95 %, DeLong) by `python benchmarks/accuracy.py`; DifferNet, one seed."
+    )

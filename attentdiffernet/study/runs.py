@@ -1,0 +1,170 @@
+"""A run, as one row of runs.csv: what was trained and how; its recipe, its order, and the run to compare it with."""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
+from ..errors import ResultsError
+from ..words import VARIANT_TITLES
+
+LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
+BEST = "-best"  # ends the name of the run that is the best on test of a training
+BEST_ON_TEST_LABEL = "best on test (optimistic)"
+BACKBONES = ("imagenet", "bundled")  # those of the shipped models, which stand first
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of runs.csv.
+
+    variant: `none`, `se` or `cbam`, or the name of a baseline. attention_training: as in the options; empty without
+    attention. selection: how the number of epochs was chosen: `last` means in advance, `best-on-test` on the images
+    that are scored, which is optimistic. commit: of the code. source: who measured, where. views, readout: as in the
+    options. blocks: how the attention blocks differ from the default ones (AttentionConfig.differs_from_default).
+    """
+
+    run: str
+    dataset: str
+    category: str
+    variant: str
+    seed: int
+    backbone: str
+    attention_training: str
+    epochs: int
+    selection: str
+    n_views: int
+    commit: str
+    source: str
+    views: str = ""
+    readout: str = ""
+    blocks: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("run", "dataset", "category"):
+            check_name(getattr(self, name), name)
+        if not self.variant:
+            raise ResultsError(f"Run {self.run} needs a variant, got an empty one")
+        for name in ("seed", "epochs", "n_views"):
+            if getattr(self, name) < 0:
+                raise ResultsError(f"Run {self.run}: {name} must be 0 or more, got {getattr(self, name)}")
+
+    @property
+    def key(self) -> str:
+        """`DATASET/CATEGORY`"""
+        return f"{self.dataset}/{self.category}"
+
+    @property
+    def best_on_test(self) -> bool:
+        """Whether the epoch was chosen on the test images."""
+        return self.selection == BEST_ON_TEST
+
+    @classmethod
+    def from_text(cls, row: dict[str, str]) -> Self:
+        values: dict[str, Any] = dict(row)
+        for name in ("seed", "epochs", "n_views"):
+            if not re.fullmatch(r"[0-9]{1,18}", row[name]):
+                raise ResultsError(f"{name} must be a whole number, got {row[name]!r}")
+            values[name] = int(row[name])
+        return cls(**values)
+
+
+RUN_COLUMNS = [field.name for field in dataclasses.fields(Run)]
+# Columns that say how a run was made, beside backbone and seed. A column added to Run later counts as one of them.
+RECIPE_COLUMNS = [
+    name
+    for name in RUN_COLUMNS
+    if name not in ("run", "dataset", "category", "variant", "seed", "backbone", "commit", "source")
+]
+OUTCOMES = ("epochs", "selection")  # found, not chosen, in a run that is best on test: no part of its recipe
+PHRASES = {"attention_training": "attention {}", "epochs": "{} epochs", "selection": "selection {}"}
+PHRASES |= {"n_views": "{} views"}
+
+
+def check_name(name: str, what: str = "run") -> str:
+    """A name that is also a file name everywhere: letters, digits, dot, dash, underscore; at most 120."""
+    if not SAFE_NAME.fullmatch(name):
+        raise ResultsError(f"A {what} needs a name of letters, digits, '.', '-' and '_' (up to 120), got {name!r}")
+    return name
+
+
+# -- recipes
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a run was made, as (column of runs.csv, value), as far as needed to tell it from others.
+
+    run: its name, where nothing else tells it apart. best_on_test: whether the epoch was chosen on the test images.
+    """
+
+    values: tuple[tuple[str, str | int], ...] = ()
+    run: str = ""
+    best_on_test: bool = False
+
+    def __str__(self) -> str:
+        """`attention proxy, 90 epochs`; empty where there is nothing to tell."""
+        parts = [PHRASES.get(name, "{}").format(value) for name, value in self.values if value != ""]
+        parts += [self.run] if self.run else []
+        return ", ".join([*parts, BEST_ON_TEST_LABEL] if self.best_on_test else parts)
+
+    def without(self, *columns: str) -> "Recipe":
+        return dataclasses.replace(self, values=tuple(pair for pair in self.values if pair[0] not in columns))
+
+
+def recipe_of(run: Run, columns: Iterable[str] = RECIPE_COLUMNS) -> Recipe:
+    """The recipe of a run in these columns; that it is best on test is said by its own label."""
+    kept = [name for name in columns if not (run.best_on_test and name == "selection")]
+    return Recipe(tuple((name, getattr(run, name)) for name in kept), best_on_test=run.best_on_test)
+
+
+def distinguishing_recipe(run: Run, runs: Iterable[Run]) -> Recipe:
+    """What tells a run from others of its variant on the same backbone, seeds aside; mostly empty.
+
+    A column counts where runs of one seed differ in it: what seeds alone change is not a recipe. The training of
+    attention counts wherever it differs.
+    """
+    place = (run.key, run.backbone, run.variant, run.best_on_test)
+    alike = [r for r in runs if (r.key, r.backbone, r.variant, r.best_on_test) == place]
+    by_seed = [[r for r in alike if r.seed == seed] for seed in {r.seed for r in alike}]
+
+    def differs(name: str) -> bool:
+        groups = [alike] if name == "attention_training" else by_seed
+        return any(len({getattr(r, name) for r in group}) > 1 for group in groups)
+
+    chosen = OUTCOMES if run.best_on_test else ()
+    columns = [name for name in RECIPE_COLUMNS if name not in chosen and differs(name)]
+    recipe = recipe_of(run, columns)
+    if sum(r.seed == run.seed and recipe_of(r, columns) == recipe for r in alike) > 1:
+        return dataclasses.replace(recipe, run=run.run)
+    return recipe
+
+
+# -- order, and what to compare with
+
+
+def rank(run: Run) -> tuple[Any, ...]:
+    """Sorts by category, backbone (those of shipped models first), selection, seed and variant (baselines last)."""
+    variants = list(VARIANT_TITLES)
+    variant = variants.index(run.variant) if run.variant in variants else len(variants)
+    backbone = BACKBONES.index(run.backbone) if run.backbone in BACKBONES else len(BACKBONES)
+    return run.dataset, run.category, backbone, run.backbone, run.best_on_test, run.seed, variant
+
+
+def base_of(run: Run, runs: Iterable[Run]) -> Run | None:
+    """The run of DifferNet to compare with; None for DifferNet itself and where there is none.
+
+    It has the same backbone and seed, and both or neither are best on test. Of several, the one with the most similar
+    recipe.
+    """
+    if run.variant == "none":
+        return None
+    place = (run.key, run.backbone, run.seed, run.best_on_test)
+    bases = [r for r in runs if r.variant == "none" and (r.key, r.backbone, r.seed, r.best_on_test) == place]
+
+    def alike(other: Run) -> int:
+        return sum(getattr(other, name) == getattr(run, name) for name in RECIPE_COLUMNS)
+
+    return max(bases, key=alike, default=None)

@@ -1,0 +1,35 @@
+"""Pieces of HTML that both faces show; each face has its own style sheet for them."""
+
+import html
+from typing import TYPE_CHECKING
+
+from attentdiffernet.study.formats import score_text
+
+if TYPE_CHECKING:
+    from .service.comparison import Verdict
+
+TEMPLATE_SIGNS = {ord(sign): f"&#{ord(sign)};" for sign in "{}$`\\"}
+
+
+def text(value: object) -> str:
+    """Escaped for HTML, and for gr.HTML, which reads `${...}` and `{{...}}` as templates: file names are untrusted."""
+    return html.escape(str(value)).translate(TEMPLATE_SIGNS)
+
+
+def badge(anomalous: bool, provisional: bool = False) -> str:
+    """A verdict as word, sign and colour; dashed while it may still change."""
+    word, sign = ("anomalous", "▲") if anomalous else ("normal", "✓")
+    classes = f"badge {word}{' provisional' if provisional else ''}"
+    return f'<span class="{classes}"><span aria-hidden="true">{sign}</span> {word}</span>'
+
+
+def numbers(verdict: "Verdict") -> str:
+    """Score, threshold and percentile of a verdict, as a list of definitions."""
+    error = verdict.standard_error
+    spread = "" if error != error else f' <small title="standard error over views">± {score_text(error, 2)}</small>'
+    normals = len(verdict.calibration_scores)
+    return (
+        f"<dl><div><dt>Anomaly score</dt><dd>{score_text(verdict.score, 4)}{spread}</dd></div>"
+        f"<div><dt>Threshold</dt><dd>{score_text(verdict.threshold, 4)}</dd></div>"
+        f"<div><dt>Higher than</dt><dd>{verdict.percentile:.0f} % of {normals} held-out normals</dd></div></dl>"
+    )

@@ -1,0 +1,68 @@
+"""The ROC page of a category: curves, a row for every run, and published numbers, from the committed score files."""
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from attentdiffernet.figures.curves import Curve
+from attentdiffernet.figures.screen import roc_figure
+from attentdiffernet.study.comparison import Group, Measured, grouped, without_best_on_test
+from attentdiffernet.study.formats import difference_text, interval_text
+
+from .. import shipped
+
+
+@dataclass(frozen=True)
+class RocRow:
+    """One run of a category. difference: AUROC minus DifferNet's on the same images, with its p value (DeLong)."""
+
+    title: str
+    run: str
+    backbone: str
+    auroc: str
+    difference: str
+    n_normal: int
+    n_anomalous: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class RocPage:
+    """Measured curves of one category, of several seeds the first, none that is best on test; a row for every run;
+    published numbers, never mixed with the measured ones."""
+
+    key: str
+    curves: tuple[Curve, ...]
+    rows: tuple[RocRow, ...]
+    published: pd.DataFrame = field(compare=False)
+
+    def figure(self, band: bool = True) -> object:
+        """The Plotly figure of the curves."""
+        return roc_figure(self.curves, band=band)
+
+
+def roc_page(key: str) -> RocPage:
+    """The measured runs of `DATASET/CATEGORY`. Raises ResultsError where there are none."""
+    found = shipped.of_category(key)
+    curves = tuple(_curve(group) for group in grouped(without_best_on_test(found)))
+    return RocPage(key, curves, tuple(_row(m) for m in found), shipped.published_of(key))
+
+
+def _curve(group: Group) -> Curve:
+    m = group.first
+    seed = f", seed {m.run.seed}" if len(group.runs) > 1 else ""
+    title = f"{m.title}, {m.run.backbone}{seed}"
+    return Curve(title, m.run.variant, m.labels, m.values, style=f"{m.run.backbone} {m.recipe}")
+
+
+def _row(m: Measured) -> RocRow:
+    return RocRow(
+        title=m.title,
+        run=m.run.run,
+        backbone=m.run.backbone,
+        auroc=interval_text(m.interval),
+        difference=difference_text(m.delong),
+        n_normal=m.interval.n_normal,
+        n_anomalous=m.interval.n_anomalous,
+        detail=m.detail,
+    )

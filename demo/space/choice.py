@@ -1,0 +1,77 @@
+"""What a visitor can inspect: the category in words, and its examples as buttons."""
+
+import base64
+import io
+from functools import lru_cache
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from ..markup import text
+from ..service import catalogue
+from .status import alert
+
+THUMBNAIL = 144  # px, shown at half of it for screens of double density
+
+# A button in a gr.HTML sends its index.
+CLICKED = """
+element.addEventListener('click', event => {
+    const button = event.target.closest('button[data-index]');
+    if (button) trigger('click', {index: Number(button.dataset.index)});
+});
+"""
+
+
+def clicked(event: gr.EventData) -> int:
+    """The index of the button that was pressed; -1 for anything that CLICKED does not send."""
+    index = event._data.get("index") if isinstance(event._data, dict) else None
+    return index if isinstance(index, int) else -1
+
+
+def category_html(key: str | None) -> str:
+    """What is inspected, and which categories are not available on this machine, with the reason to unfold."""
+    found = catalogue.categories()
+    if not found:
+        return alert("No models were found: train some with the command line (see README)")
+    parts = []
+    here = next((info for info in found if info.key == key), None)
+    if here is not None:
+        licence = f" Licence of the data: {text(here.licence)}." if here.licence else ""
+        parts.append(f"<p>{text(here.description)}</p><p class='small'>{text(here.dataset_title)}.{licence}</p>")
+    for reason in dict.fromkeys(info.why_not for info in found if info.why_not):
+        titles = ", ".join(text(info.title) for info in found if info.why_not == reason)
+        parts.append(
+            f"<details class='small'><summary>Not available on this machine: {titles}</summary>"
+            f"<p>Each {text(reason)}.</p></details>"
+        )
+    return "".join(parts)
+
+
+def examples_of(key: str | None) -> tuple[Path, ...]:
+    return next((info.examples for info in catalogue.categories() if info.key == key), ())
+
+
+def is_example(path: str) -> bool:
+    upload = Path(path)
+    alike = (example for info in catalogue.categories() for example in info.examples if example.name == upload.name)
+    return any(upload.is_file() and example.stat().st_size == upload.stat().st_size for example in alike)
+
+
+def examples_html(key: str | None) -> str:
+    """A button for each example; the pictures are part of the page, so that none is fetched on its own."""
+    buttons = "".join(
+        f'<button type="button" data-index="{k}"><img src="{_thumbnail(path)}" alt="">'
+        f"<span>{text(path.stem.replace('_', ' ').replace('-', ' '))}</span></button>"
+        for k, path in enumerate(examples_of(key))
+    )
+    return f'<p class="label">Or take an example</p><div class="examples">{buttons}</div>' if buttons else ""
+
+
+@lru_cache(maxsize=256)
+def _thumbnail(path: Path) -> str:
+    picture = Image.open(path).convert("RGB")
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

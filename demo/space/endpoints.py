@@ -1,0 +1,77 @@
+"""The same answers for programs: `/compare` and `/roc`."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from attentdiffernet.errors import AttentDifferNetError
+
+from ..service import catalogue, comparison
+from ..service.comparison import Comparison
+from ..service.roc import roc_page
+from .files import picture_file
+
+NUMBERS = ("title", "score", "threshold", "anomalous", "percentile", "n_views", "n_views_wanted", "provisional")
+
+
+def compare(images: list[str] | None, category: str, method: str = "grad-cam") -> Iterator[tuple[dict, list[str]]]:
+    """Scores, verdicts and maps of one or several images by DifferNet, AttentDifferNet (SE) and AttentDifferNet (CBAM).
+
+    images: image files. category: DATASET/CATEGORY, for instance sample/wafer. method: grad-cam, attention or gradient.
+    Streams: verdicts are provisional until all views are scored. Returns the numbers, and the maps as PNG files.
+    """
+    paths = images or []
+    try:
+        comparison.check_number(len(paths))
+        catalogue.category(category)
+        comparison.check_method(method)
+    except AttentDifferNetError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    answers: list[dict[str, Any]] = []
+    maps: list[str] = []
+    for k, path in enumerate(paths):
+        answers.append({"name": Path(path).name})
+        try:
+            for found in comparison.compare(path, category, method):
+                answers[k], files = _answer(found)
+                maps += files
+                yield {"category": category, "method": method, "images": answers}, maps
+        except AttentDifferNetError as error:
+            answers[k]["error"] = str(error)
+            yield {"category": category, "method": method, "images": answers}, maps
+
+
+def _answer(found: Comparison) -> tuple[dict[str, Any], list[str]]:
+    """The numbers of one image, and the files of its maps."""
+    verdicts = {
+        variant: {name: getattr(verdict, name) for name in NUMBERS} | {"attention": verdict.choices}
+        for variant, verdict in found.verdicts.items()
+    }
+    files = {variant: picture_file(found, variant) for variant in found.heat.heat} if found.heat else {}
+    for variant, file in files.items():
+        verdicts[variant]["map"] = Path(file).name
+    return {"name": found.name, "verdicts": verdicts}, list(files.values())
+
+
+def roc(category: str) -> dict:
+    """Measured AUROC (in percent, with interval) of each run of a category, DATASET/CATEGORY."""
+    try:
+        return {"category": category, "runs": [dataclasses.asdict(row) for row in roc_page(category).rows]}
+    except AttentDifferNetError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def add_endpoints() -> None:
+    with gr.Column(visible=False):
+        images = gr.File(file_count="multiple", label="images")
+        category = gr.Textbox(label="category", placeholder="sample/wafer")
+        method = gr.Textbox("grad-cam", label="method")
+        answer = gr.JSON(label="numbers")
+        maps = gr.File(file_count="multiple", label="maps")
+        gr.Button("compare").click(
+            compare, [images, category, method], [answer, maps], api_name="compare", concurrency_id="compute"
+        )
+    gr.api(roc, api_name="roc")

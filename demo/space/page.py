@@ -1,0 +1,70 @@
+"""The whole page: its tabs, its style, and how it is launched."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import matplotlib.pyplot  # noqa: F401  Gradio switches its backend at each call: a first import in two threads fails
+
+from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
+
+from ..service.catalogue import EXAMPLES
+from .endpoints import add_endpoints
+from .inspect import Inspect
+from .roc import Roc
+from .session import KEPT_S, MAX_SESSIONS
+
+HERE = Path(__file__).parent
+TITLE = "AttentDifferNet"
+MAX_WAITING = 20  # runs in the queue
+
+
+def build() -> gr.Blocks:
+    """The page; its theme, style sheet and limits are in `launch_options`."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_S // 6, KEPT_S), fill_width=True) as page:
+        gr.HTML(
+            f"<header><h1>{TITLE}</h1><p>Finds defects after seeing only good parts. DifferNet and its two attention "
+            "variants look at the same photograph, side by side.</p></header>"
+        )
+        with gr.Tabs():
+            with gr.Tab("Inspect", id="inspect"):
+                Inspect()
+            with gr.Tab("ROC curves", id="roc") as roc_tab:
+                Roc(roc_tab)
+            with gr.Tab("About", id="about"):
+                gr.Markdown((HERE / "about.md").read_text(encoding="utf-8"), elem_classes="about")
+        add_endpoints()
+    page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+    return page
+
+
+def launch_options() -> dict[str, Any]:
+    """For `Blocks.launch`; GRADIO_SERVER_NAME (set by Spaces) and GRADIO_SERVER_PORT win over 127.0.0.1 and 7860."""
+    return {
+        "theme": _theme(),
+        "css": _style(),
+        "footer_links": ["api"],
+        "run_history": False,  # would keep a visitor's calls in the browser
+        "max_file_size": "100mb",
+        "allowed_paths": [str(EXAMPLES)],
+        "state_session_capacity": MAX_SESSIONS,
+        "ssr_mode": False,
+        "share": False,
+        "quiet": True,
+    }
+
+
+def _theme() -> gr.themes.Base:
+    mono = ["ui-monospace", "monospace"]
+    return gr.themes.Base(
+        primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=mono, radius_size="md"
+    ).set(body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400")  # contrast 4.5
+
+
+def _style() -> str:
+    """The style sheet, with the colours of variants and classes that all charts have."""
+    variants = "".join(
+        f".variant.{variant} {{ --variant: {colour}; }}\n" for variant, colour in VARIANT_COLOURS.items()
+    )
+    classes = f".badge.normal {{ --badge: {NORMAL_COLOUR}; }}\n.badge.anomalous {{ --badge: {ANOMALOUS_COLOUR}; }}\n"
+    return variants + classes + (HERE / "style.css").read_text(encoding="utf-8")

@@ -1,0 +1,78 @@
+"""The tab of ROC curves, drawn from the score files."""
+
+from typing import Any
+
+import gradio as gr
+
+from attentdiffernet.datasets import category_title
+from attentdiffernet.errors import AttentDifferNetError
+
+from .. import shipped
+from ..markup import text
+from ..service.roc import RocPage, roc_page
+from .results import Update
+from .status import alert
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+MEASURED = ("Variant", "Backbone", "AUROC (95 %)", "Against DifferNet", "Images (normal + anomalous)", "Run")
+PUBLISHED = ("Method", "Category", "AUROC", "Source")
+
+
+class Roc:
+    """The components of the tab. It is filled when it is opened, because Plotly's code is large."""
+
+    def __init__(self, tab: gr.Tab) -> None:
+        gr.Markdown(
+            "How many defects are found for how many false alarms, at every threshold. All curves are computed from "
+            "the score files in `results/`; bands and intervals are 95 %."
+        )
+        self.category = gr.Dropdown(label="Data set and category", filterable=False, elem_id="roc-category")
+        with gr.Row():
+            with gr.Column(min_width=340, scale=5):
+                self.plot = gr.Plot(show_label=False, container=False, elem_id="roc-plot")
+            with gr.Column(min_width=340, scale=7):
+                self.tables = gr.HTML(elem_id="roc-tables")
+        tab.select(self.enter, self.category, [self.category, self.plot, self.tables], **QUIET)
+        self.category.input(self.draw, self.category, [self.plot, self.tables], **QUIET)
+
+    def enter(self, key: str | None) -> Update:
+        keys = shipped.measured_categories()
+        if not keys:
+            none = "<p>No results yet: <code>make results</code> builds them from score files.</p>"
+            return {self.category: gr.Dropdown(visible=False), self.plot: None, self.tables: none}
+        key = key if key in keys else keys[0]
+        titled = [(category_title(key), key) for key in keys]
+        return {self.category: gr.Dropdown(titled, value=key, visible=True), **self.draw(key)}
+
+    def draw(self, key: str | None) -> Update:
+        try:
+            found = roc_page(key or "")
+        except AttentDifferNetError as error:
+            return {self.plot: None, self.tables: alert(str(error))}
+        return {self.plot: found.figure(), self.tables: tables_html(found)}
+
+
+def tables_html(page: RocPage) -> str:
+    """Measured and published numbers, in tables of their own."""
+    measured = [
+        [r.title, r.backbone, r.auroc, r.difference, f"{r.n_normal} + {r.n_anomalous}", r.detail] for r in page.rows
+    ]
+    published = [
+        [method, category, f"{100 * auroc:.2f} %", source]
+        for method, category, auroc, source in page.published[["method", "category", "auroc", "source"]].to_numpy()
+    ]
+    return (
+        f"<h3>Measured here</h3>{_table(MEASURED, measured)}"
+        "<h3>Published elsewhere</h3><p>Numbers as reported in the sources named. They are never mixed with the "
+        "measured ones: backbones, splits, views and the choice of epochs may differ.</p>"
+        + (_table(PUBLISHED, published) if published else "<p>We know of none for this category.</p>")
+    )
+
+
+def _table(columns: tuple[str, ...], rows: list[list[str]]) -> str:
+    head = "".join(f'<th scope="col">{column}</th>' for column in columns)
+    body = "".join(
+        f'<tr><th scope="row">{text(first)}</th>{"".join(f"<td>{text(cell)}</td>" for cell in others)}</tr>'
+        for first, *others in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
