@@ -8,10 +8,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import AttentDifferNetError
 from .task import Outcome, ScoreRow, Task
+
+if TYPE_CHECKING:
+    import torch
 
 
 def execute(task: Task) -> Outcome:
@@ -25,14 +28,16 @@ def execute(task: Task) -> Outcome:
 
 
 def _execute(task: Task) -> Outcome:
-    from .. import checkpoint, input_choice, scoring, training
+    from .. import checkpoint, input_choice, paper_recipe, scoring, training
     from ..best_on_test import BestOnTest
     from ..category import InspectionDataset
     from ..datasets import CARDS, DatasetCard
+    from ..devices import find_device
     from ..features import FeatureExtractor, default_cache
 
     dataset = InspectionDataset(task.folder)
-    images = dataset.test  # raises before hours of training
+    images, device = dataset.test, find_device(task.device)  # raise before hours of training
+    published = task.training.recipe == "paper"
     if task.model_dir:
         checkpoint.check_folder(Path(task.model_dir))
     known = CARDS.get(task.dataset, DatasetCard("", "", "", ""))
@@ -50,19 +55,35 @@ def _execute(task: Task) -> Outcome:
         if task.chooses:
             found = input_choice.choose(dataset.train, task.model, task.training, cache, fixed=task.fixed)
             configs = found.applied(*configs, task.fixed)
-    best = BestOnTest(images, task.training.epochs, configs[2].n_views, cache) if task.best_on_test else None
+    as_published = None
+    if published:
+        as_published = paper_recipe.Scores(paths, task.model.image_size, task.training.data_seed, task.scoring.n_views)
+    looks = BestOnTest(images, task.training.epochs, configs[2].n_views, cache, as_published)
+    best = looks if task.best_on_test else None
     with _timed(seconds, "training_s"):
-        detector = training.train(dataset.train, *configs, card, cache, after_epoch=best or training.no_look)
+        calibrated = bool(task.model_dir) or not published
+        detector = training.train(
+            dataset.train,
+            *configs,
+            card,
+            cache,
+            after_epoch=best or training.no_look,
+            device=device,
+            calibrated=calibrated,
+        )
     if task.model_dir:
         checkpoint.save(detector, task.model_dir)
-    n_views, model = detector.calibration.n_views, detector.model.config
+    n_views, model = len(detector.model.views(configs[2].n_views)), detector.model.config
     with _timed(seconds, "scoring_s"):
-        scores = list(scoring.score_images(detector.model, paths, n_views, cache))
+        if as_published:
+            scores = as_published(detector.model)
+        else:
+            scores = list(scoring.score_images(detector.model, paths, n_views, cache))
 
     def rows(scores: list[float]) -> list[ScoreRow]:
         return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
 
-    chosen = (n_views, model.input_title, model.readout)
+    chosen = (n_views, "random " * published + model.input_title, model.readout)
     outcome = Outcome(rows(scores), chosen, strength=model.attention.strength, judged=model.attention.judged)
     if best:
         seconds["training_s"] -= best.seconds
@@ -71,7 +92,11 @@ def _execute(task: Task) -> Outcome:
         outcome = dataclasses.replace(outcome, best_epoch=epoch, best_scores=rows(best_scores))
     cost = {name: round(value, 2) for name, value in seconds.items()}
     views = FeatureExtractor.views_computed - before
-    return dataclasses.replace(outcome, cost=cost | {"views_computed": views} | _machine())
+    if published and paper_recipe.trains_attention(model):
+        fitted, _ = training.split_normals(dataset.train, task.training)
+        spread = paper_recipe.spread(detector.model, [image.path for image in fitted])
+        outcome = dataclasses.replace(outcome, spread=spread)
+    return dataclasses.replace(outcome, cost=cost | {"views_computed": views} | _machine(device))
 
 
 @contextmanager
@@ -81,10 +106,11 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.perf_counter() - start
 
 
-def _machine() -> dict[str, Any]:
+def _machine(device: "torch.device") -> dict[str, Any]:
     import torch
 
-    return {"threads": torch.get_num_threads(), "cpu": cpu_name(), "cores": os.cpu_count() or 1}
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    return {"threads": torch.get_num_threads(), "cpu": cpu_name(), "cores": os.cpu_count() or 1} | gpu
 
 
 def cpu_name() -> str:

@@ -55,6 +55,7 @@ def _written(task: Task, outcome: Outcome, commit: str) -> Outcome:
 
     options = task.options | {"cost": outcome.cost, "attention_strength": outcome.strength}
     options |= {"attention_judged": outcome.judged} if outcome.judged else {}
+    options |= {} if outcome.spread is None else {"features_spread": outcome.spread}
     try:  # the run itself first: the best epoch on test is only shown beside it
         for found, best in ((outcome.scores, False), (outcome.best_scores, True)):
             if found is not None:

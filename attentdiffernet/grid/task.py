@@ -26,6 +26,7 @@ class Task:
     """One run. model_dir: where to save the model, or None. fixed: those options of CHOSEN that the file gives.
 
     best_on_test: also score the test images after several epochs, and write the best of these as a second run.
+    device: as in `devices.find_device`.
     """
 
     run: str
@@ -39,6 +40,7 @@ class Task:
     results: Path
     fixed: tuple[str, ...]
     best_on_test: bool = False
+    device: str = "cpu"
 
     @property
     def best_run(self) -> str:
@@ -60,13 +62,16 @@ class Task:
 
     @property
     def features(self) -> tuple[str, str]:
-        """Equal for runs that share cached features. Only attention blocks depend on the seed, convolutions do not."""
+        """Equal for runs that share cached features. Only attention blocks depend on the seed, convolutions do not.
+        The recipe `paper` caches nothing."""
+        if self.training.recipe == "paper":
+            return self.folder, self.run
         model = dataclasses.replace(self.model, flow=FLOW_SIZES["compact"])
         seed = "" if model.attention.kind == "none" else str(self.training.seed)
         return self.folder, f"{model} {seed}"
 
     def to_json(self) -> str:
-        names = ("run", "dataset", "category", "folder", "model_dir", "best_on_test")
+        names = ("run", "dataset", "category", "folder", "model_dir", "best_on_test", "device")
         plain = {name: getattr(self, name) for name in names}
         return json.dumps(plain | self.options | {"results": str(self.results)})
 
@@ -85,6 +90,7 @@ class Outcome:
 
     chosen: number and kind of views, readout. best_epoch, best_scores: of the best epoch on the test images, if the
     task asks for it. cost: seconds, views and machine, as in RUN.json. strength, judged: as of AttentionConfig.
+    spread: of the features, if attention was trained with the flow (`paper_recipe.spread`).
     """
 
     scores: list[ScoreRow] | None = None
@@ -96,6 +102,7 @@ class Outcome:
     cost: dict[str, float | int | str] = field(default_factory=dict)
     strength: float = 1.0
     judged: tuple[float, ...] = ()
+    spread: float | None = None
 
     @classmethod
     def from_json(cls, text: str) -> "Outcome":
