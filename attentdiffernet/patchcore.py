@@ -11,7 +11,7 @@ scored by cross-validation (`Fitted`), so that none has to be held out to calibr
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .features import Progress, no_progress
+from .features import ON_CPU, ON_GPU, Progress, ahead, no_progress
 from .networks import FeatureMaps
 from .options import PATCHCORE_READOUTS, PatchCoreConfig, Readout
 
@@ -244,12 +244,14 @@ def fit(
     """
     device = network.mean.device
 
-    def places(number: int) -> Tensor:
-        progress("features", number, len(images))
-        with torch.inference_mode():
-            return places_of(network(images[number][None].to(device)))[0]
+    def places() -> Iterator[Tensor]:
+        read = ahead(images.__getitem__, range(len(images)), ON_CPU if device.type == "cpu" else ON_GPU)
+        for done, image in enumerate(read):
+            progress("features of training images", done, len(images))
+            with torch.inference_mode():
+                yield places_of(network(image[None].to(device)))[0]
 
-    return fit_places(map(places, range(len(images))), len(images), config, readout, seed, progress)
+    return fit_places(places(), len(images), config, readout, seed, progress)
 
 
 def fit_places(
@@ -275,21 +277,19 @@ def fit_places(
     chosen, radius = greedy_coreset(short, config.bank_size, seed)
     bank = PatchBank(vectors[chosen], candidates.image[chosen], candidates.position[chosen], mean, whitening)
 
-    scores: dict[int, Tensor] = {}
-    distances: dict[int, Tensor] = {}
-    n_folds = min(FOLDS, n_images)
-    for fold in range(n_folds if kept else 0):
+    n_folds = min(FOLDS, n_images) if kept else 0
+    found: dict[int, tuple[float, Tensor]] = {}
+    for fold in range(n_folds):
         progress("calibrating", fold, n_folds)
         others = (candidates.image % n_folds != fold).nonzero()[:, 0]
         entries = others[greedy_coreset(short[others], config.bank_size, seed)[0]]
         without = vectors[entries].half().float()
         for number in (number for number in kept if number % n_folds == fold):
-            found = compare(_standardised(kept[number][None].float(), mean, whitening), without)
-            scores[number] = image_scores(found, without, readout, config.highest)[0].cpu()
-            distances[number] = found.distance[0].cpu()
-    in_order = calibrated.tolist()
-    score = torch.tensor([float(scores[number]) for number in in_order])
-    return Fitted(bank, calibrated, score, [distances[number] for number in in_order], radius)
+            places_of_one = compare(_standardised(kept[number][None].float(), mean, whitening), without)
+            score = image_scores(places_of_one, without, readout, config.highest)
+            found[number] = float(score), places_of_one.distance[0].cpu()
+    scores = torch.tensor([found[number][0] for number in kept])
+    return Fitted(bank, calibrated, scores, [found[number][1] for number in kept], radius)
 
 
 @dataclass(frozen=True)
@@ -339,8 +339,8 @@ def image_scores(places: Places, bank: Tensor, readout: Readout, highest: float 
 
 
 def _reweighting(vector: Tensor, entry: Tensor, bank: Tensor) -> Tensor:
-    """(B,) weights of the paper's equation 7 for places (B, C) whose nearest entries are entry (B,): small where the
-    other entries around that one are much farther away, so that it is itself rare."""
+    """(B,) weights of the paper's equation 7 for places (B, C) whose nearest entries are entry (B,): near 1 where the
+    entries around that one are much farther away, so that it is itself rare among normal places, and less elsewhere."""
     around = _squared_distances(bank[entry], bank).topk(min(NEIGHBOURS, len(bank)), largest=False).indices
     distances = (vector[:, None] - bank[around]).norm(dim=-1)
     own = (vector - bank[entry]).norm(dim=-1)
