@@ -13,6 +13,7 @@ from ..options import (
     AttentionTraining,
     Exposure,
     Keep,
+    MethodName,
     Options,
     Placement,
     Readout,
@@ -31,6 +32,9 @@ CHOSEN = "Default: chosen on synthetic defects."
 def train(
     category: Category,
     out: Annotated[Path, typer.Option(help="Folder to write the model to.", show_default=False)],
+    method: Annotated[
+        MethodName, typer.Option(help="differnet scores an image as a whole, patchcore its places.")
+    ] = "differnet",
     variant: Annotated[Variant, typer.Option(help="Attention block; none is DifferNet.")] = "none",
     recipe: Annotated[
         Recipe,
@@ -39,8 +43,12 @@ def train(
             "cores."
         ),
     ] = "fast",
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="alexnet, or for patchcore a network of timm. Default: the method's.", show_default=False),
+    ] = None,
     weights: Annotated[
-        str, typer.Option(help="Backbone: imagenet, bundled, random, or a .safetensors or .pth file.")
+        str, typer.Option(help="Of the backbone: imagenet, bundled, random, or a .safetensors or .pth file.")
     ] = "imagenet",
     seed: Annotated[int, typer.Option(help="Seed of initialisation and of the order of training.", min=0)] = 0,
     epochs: Annotated[
@@ -115,7 +123,7 @@ def train(
         given["false_positive_rate"] = false_positive_rate
     if flow is not None:  # sets the size only; whether features are whitened first is part of the recipe
         given["flow"] = dataclasses.replace(FLOW_SIZES[flow], whitening=recipe == "fast")
-    options = Options(variant, recipe, attention=attention, weights=weights, seed=seed, **given)
+    options = Options(variant, recipe, method, backbone, attention=attention, weights=weights, seed=seed, **given)
     data = DataCard.of(dataset, description, licence, source)
     check_folder(out)
     with bars() as progress:
