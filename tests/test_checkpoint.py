@@ -295,7 +295,7 @@ def test_numbers_that_json_lacks_are_not_written(detector, tmp_path):
         (("options",), [], r"Options needs a mapping"),
         (("findings",), ..., r"lacks or misstates 'findings'$"),
         (("options", "epoch"), 3, r"Options has no option epoch; it has variant"),
-        (("options", "method"), "magic", r"method must be one of differnet, got 'magic'$"),
+        (("options", "method"), "magic", r"method must be one of differnet, patchcore, got 'magic'$"),
         (("options", "variant"), "eca", r"variant must be one of none, se, cbam, got 'eca'$"),
         (("options", "variant"), ["se"], r"variant must be one of none, se, cbam"),
         (("options", "recipe"), {}, r"recipe must be one of fast, paper, got {}$"),
