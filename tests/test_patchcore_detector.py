@@ -7,9 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 import attentdiffernet as adn
+from attentdiffernet.cli import app
 from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError, WeightsError
 from attentdiffernet.options import PatchCoreConfig
 from attentdiffernet.patchcore_detector import PatchCoreDetector
@@ -155,3 +158,15 @@ def test_the_seed_decides(detector):
     images = [stripes(seed) for seed in range(12)]
     assert adn.fit(images, OPTIONS).fingerprint == detector.fingerprint
     assert adn.fit(images, dataclasses.replace(OPTIONS, seed=1)).fingerprint != detector.fingerprint
+
+
+def test_the_command_trains_it(tmp_path):
+    folder = tmp_path / "drawn" / "stripes" / "train" / "good"
+    folder.mkdir(parents=True)
+    for seed in range(4):
+        Image.fromarray(stripes(seed, 60, 80)).save(folder / f"{seed}.png")
+    asked = ["train", str(tmp_path / "drawn" / "stripes"), "--method", "patchcore", "--out", str(tmp_path / "model")]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.output
+    assert "PatchCore of stripes" in result.output
+    assert adn.load(tmp_path / "model").data.n_fitted == 4
