@@ -81,9 +81,7 @@ class PatchBank(nn.Module):
 class PatchCore(nn.Module):
     """Images (B, 3, H, W) in [0, 1] -> their places. `score` and `anomaly_maps` read those."""
 
-    def __init__(
-        self, network: FeatureMaps, bank: PatchBank, readout: Readout = "mean_of_highest", highest: float = 20
-    ) -> None:
+    def __init__(self, network: FeatureMaps, bank: PatchBank, readout: Readout, highest: float) -> None:
         super().__init__()
         self.network, self.bank, self.readout, self.highest = network, bank, readout, highest
 
@@ -233,8 +231,8 @@ def fit(
     network: FeatureMaps,
     images: Images,
     config: PatchCoreConfig,
-    readout: Readout = "mean_of_highest",
-    seed: int = 0,
+    readout: Readout,
+    seed: int,
     progress: Progress = no_progress,
 ) -> Fitted:
     """PatchCore's bank from 2 or more normal images, computed where the network is.
@@ -258,8 +256,8 @@ def fit_places(
     places: Iterable[Tensor],
     n_images: int,
     config: PatchCoreConfig,
-    readout: Readout = "mean_of_highest",
-    seed: int = 0,
+    readout: Readout,
+    seed: int,
     progress: Progress = no_progress,
 ) -> Fitted:
     """As `fit`, from the places (h, w, C) of each image, read once and in order."""
@@ -322,7 +320,7 @@ def _draw(
 # -- what is read from distances
 
 
-def image_scores(places: Places, bank: Tensor, readout: Readout, highest: float = 20) -> Tensor:
+def image_scores(places: Places, bank: Tensor, readout: Readout, highest: float) -> Tensor:
     """(B,) scores of images by their highest distances. bank: (M, C). highest: as of `PatchCoreConfig`."""
     distance = places.distance.flatten(1)
     if readout == "mean_of_highest":

@@ -177,10 +177,10 @@ def measure(name: str, setups: Sequence[Setup], network: FeatureMaps) -> Iterato
     for setup in setups:
         config = PatchCoreConfig(bank_size=setup.bank_size, whitening=setup.whitening, n_calibrated=0)
         start = time.process_time()
-        part = fit_places((of.float() for of in train[HELD_OUT:]), len(train) - HELD_OUT, config)
+        part = fit_places((of.float() for of in train[HELD_OUT:]), len(train) - HELD_OUT, config, "maximum", 0)
         seconds = time.process_time() - start
         config = dataclasses.replace(config, n_calibrated=CALIBRATED if setup == Setup() else 0)
-        whole = fit_places((of.float() for of in train), len(train), config)
+        whole = fit_places((of.float() for of in train), len(train), config, "maximum", 0)
         start = time.process_time()
         tested = scores_of(whole.bank, test)
         seconds_of_one_compared = (time.process_time() - start) / len(test)
@@ -237,14 +237,14 @@ def cost(name: str) -> None:
     network = load_network("tf_efficientnet_lite0")
     dataset, setup = InspectionDataset(folder_of(name)), Setup()
     loaded = time.perf_counter()
-    fitted = fit(network, Inputs(dataset.train, setup), PatchCoreConfig())
+    fitted = fit(network, Inputs(dataset.train, setup), PatchCoreConfig(), "mean_of_highest", 0)
     trained, cpu = time.perf_counter(), time.process_time()
     seconds = []
     for image in each(Inputs(dataset.test[:20], setup)):
         begin = time.perf_counter()
         with torch.inference_mode():
             compared = fitted.bank(places_of(network(image[None])))
-            image_scores(compared, fitted.bank.vector.float(), "mean_of_highest")
+            image_scores(compared, fitted.bank.vector.float(), "mean_of_highest", PatchCoreConfig().highest)
             anomaly_maps(compared.distance, image.shape[1:])  # type: ignore[arg-type]
         seconds.append(time.perf_counter() - begin)
     told = {"category": name, "threads": torch.get_num_threads(), "n_train": len(dataset.train)}

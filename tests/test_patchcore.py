@@ -37,6 +37,10 @@ def grids(n, height=5, width=6, channels=7, seed=0):
     return shift + torch.randn(n, height, width, channels, generator=generator(seed + 1))
 
 
+def fitted_to(places, readout="mean_of_highest", seed=0, whitening=False, **sizes):
+    return fit_places(places, len(places), PatchCoreConfig(whitening=whitening, **sizes), readout, seed)
+
+
 # -- places
 
 
@@ -128,7 +132,7 @@ def test_projection_about_keeps_distances():
 def test_without_a_coreset_an_image_is_compared_with_all_places_of_the_others():
     """Where the bank holds all places and images are few, cross-validation leaves out one by one."""
     places = grids(6)
-    fitted = fit_places(places, 6, PatchCoreConfig(bank_size=10_000))
+    fitted = fitted_to(places, bank_size=10_000)
     assert fitted.radius < 1e-2 and len(fitted.bank.vector) == 6 * 30
     for number in range(6):
         others = torch.cat([places[:number], places[number + 1 :]]).flatten(0, 2)
@@ -139,11 +143,10 @@ def test_without_a_coreset_an_image_is_compared_with_all_places_of_the_others():
 def test_an_image_is_scored_as_by_a_detector_fitted_without_its_part():
     """Equal where all places are candidates. Beside random candidates, it is only selected alike."""
     places = grids(20)
-    config = PatchCoreConfig(bank_size=50)
-    fitted = fit_places(places, 20, config, "maximum")
+    fitted = fitted_to(places, bank_size=50, readout="maximum")
     for fold in range(patchcore.FOLDS):
         others = torch.cat([of_one[None] for k, of_one in enumerate(places) if k % patchcore.FOLDS != fold])
-        without = fit_places(others, len(others), config).bank
+        without = fitted_to(others, bank_size=50).bank
         for number in range(fold, 20, patchcore.FOLDS):
             distance = without(places[number][None]).distance[0]
             torch.testing.assert_close(fitted.distance[number], distance, atol=5e-3, rtol=1e-3)
@@ -153,7 +156,7 @@ def test_an_image_is_scored_as_by_a_detector_fitted_without_its_part():
 def test_a_bank_covers_within_its_radius():
     """So a distance lies between that to all places of the training images and the radius more."""
     places, others = grids(8), grids(4, seed=5)
-    fitted = fit_places(places, 8, PatchCoreConfig(bank_size=25))
+    fitted = fitted_to(places, bank_size=25)
     least = torch.cdist(others.flatten(0, 2), places.flatten(0, 2)).amin(1)
     distance = fitted.bank(others).distance.flatten()
     assert (distance >= least - 1e-2).all() and (distance <= least + fitted.radius + 1e-2).all()
@@ -161,7 +164,7 @@ def test_a_bank_covers_within_its_radius():
 
 def test_the_bank_remembers_image_and_position():
     places = grids(4)
-    bank = fit_places(places, 4, PatchCoreConfig(bank_size=20)).bank
+    bank = fitted_to(places, bank_size=20).bank
     row, column = (bank.position[:, 0] * 5).long(), (bank.position[:, 1] * 6).long()
     torch.testing.assert_close(
         places[bank.image.long(), row, column] - bank.mean, bank.vector.float(), atol=5e-3, rtol=0
@@ -169,10 +172,10 @@ def test_the_bank_remembers_image_and_position():
 
 
 def test_every_image_calibrates_up_to_a_limit(monkeypatch):
-    fitted = fit_places(grids(9), 9, PatchCoreConfig(bank_size=20))
+    fitted = fitted_to(grids(9), bank_size=20)
     assert fitted.image.tolist() == list(range(9)) and len(fitted.score) == 9
     monkeypatch.setattr(patchcore, "MOST_CANDIDATES", 45)
-    fitted = fit_places(grids(9), 9, PatchCoreConfig(bank_size=1000, n_calibrated=4))
+    fitted = fitted_to(grids(9), bank_size=1000, n_calibrated=4)
     assert len(fitted.image) == len(fitted.score) == len(fitted.distance) == 4
     assert torch.bincount(fitted.bank.image).tolist() == [5] * 9
 
@@ -180,9 +183,7 @@ def test_every_image_calibrates_up_to_a_limit(monkeypatch):
 def test_the_seed_decides_and_global_random_state_stays():
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    one, same, other = (
-        fit_places(grids(5), 5, PatchCoreConfig(bank_size=20, whitening=True), seed=seed) for seed in (0, 0, 1)
-    )
+    one, same, other = (fitted_to(grids(5), seed=seed, bank_size=20, whitening=True) for seed in (0, 0, 1))
     assert torch.equal(one.bank.vector, same.bank.vector) and torch.equal(one.score, same.score)
     assert not torch.equal(one.bank.image, other.bank.image)
     assert torch.equal(before, torch.get_rng_state())
@@ -190,7 +191,9 @@ def test_the_seed_decides_and_global_random_state_stays():
 
 def test_one_image_is_refused():
     with pytest.raises(ValueError, match="2 or more"):
-        fit_places(grids(1), 1, PatchCoreConfig())
+        fitted_to(
+            grids(1),
+        )
 
 
 # -- scores and maps
@@ -200,7 +203,7 @@ def test_scores_read_the_highest_distances():
     distance = torch.arange(12.0).view(1, 3, 4)
     places = Places(torch.zeros(1, 3, 4, 2), distance, torch.zeros(1, 3, 4, dtype=torch.long))
 
-    def score(readout, highest=20):
+    def score(readout, highest=1):
         return float(image_scores(places, torch.zeros(1, 2), readout, highest))
 
     assert score("maximum") == 11
@@ -215,7 +218,7 @@ def test_reweighting_by_hand():
     bank = torch.tensor([[0.0], [1.0], [5.0]])
     places = compare(torch.tensor([[[[-2.0], [0.5]]]]), bank)
     weight = 1 - math.exp(2) / (math.exp(2) + math.exp(3) + math.exp(7))
-    found = image_scores(places, bank, "reweighted")
+    found = image_scores(places, bank, "reweighted", 1)
     assert float(found) == pytest.approx(2 * weight)
 
 
@@ -241,7 +244,7 @@ def planted():
         return (0.5 + 0.3 * torch.sin(x / 6 + phase) + noise).clamp(0, 1).expand(3, 96, 128)
 
     network = load_network("tf_efficientnet_lite0")
-    fitted = fit(network, [stripes(seed) for seed in range(8)], PatchCoreConfig(bank_size=400))
+    fitted = fit(network, [stripes(seed) for seed in range(8)], PatchCoreConfig(bank_size=400), "mean_of_highest", 0)
     defective = stripes(20).clone()
     defective[:, 40:56, 64:80] = torch.rand(3, 16, 16, generator=generator())
     return network, fitted, stripes(20), defective
@@ -249,7 +252,7 @@ def planted():
 
 def test_a_planted_defect_is_the_maximum_of_the_map(planted):
     network, fitted, normal, defective = planted
-    model = PatchCore(network, fitted.bank)
+    model = PatchCore(network, fitted.bank, "mean_of_highest", 0.01)
     places = model(torch.stack([normal, defective]))
     row, column = divmod(int(anomaly_maps(places.distance, (96, 128))[1].argmax()), 128)
     assert 36 <= row < 60 and 60 <= column < 84
@@ -262,6 +265,6 @@ def test_a_saved_bank_gives_the_same_scores(planted, tmp_path):
     save_file(fitted.bank.state_dict(), tmp_path / "bank.safetensors")
     again = PatchBank(**load_file(tmp_path / "bank.safetensors"))
     images = torch.stack([normal, defective])
-    one, other = (PatchCore(network, bank, "reweighted") for bank in (fitted.bank, again))
+    one, other = (PatchCore(network, bank, "reweighted", 1) for bank in (fitted.bank, again))
     assert torch.equal(one.score(one(images)), other.score(other(images)))
-    assert (tmp_path / "bank.safetensors").stat().st_size < 400 * (152 * 2 + 12) + 10_000
+    assert (tmp_path / "bank.safetensors").stat().st_size < 400 * (152 * 2 + 12) + 4 * 152**2 + 10_000
