@@ -191,9 +191,7 @@ def test_the_seed_decides_and_global_random_state_stays():
 
 def test_one_image_is_refused():
     with pytest.raises(ValueError, match="2 or more"):
-        fitted_to(
-            grids(1),
-        )
+        fitted_to(grids(1))
 
 
 # -- scores and maps
