@@ -745,7 +745,7 @@ def test_normal_images_alone_can_be_trained_on(tmp_path):
     source = folder_of(tmp_path / "in", own_files(defects=()))
     outcome = prepare("semiconductor_wafer", source, tmp_path / "semiconductor_wafer")
     assert outcome.prepared[0].category == "wafer" and outcome.prepared[0].counts == Counts(16, 4, 0)
-    assert outcome.notes == ("wafer has no anomalous images: it can be trained on, not evaluated",)
+    assert outcome.notes == ("wafer has no anomalous images: they are not needed for training, but for an AUROC",)
 
 
 def test_too_few_to_train_on(tmp_path):

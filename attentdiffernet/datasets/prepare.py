@@ -107,7 +107,7 @@ def prepare(
         counts = _counts(files)
         prepared.append(Prepared(category, out / category, counts, _n_masks(files), done[category] is not None))
         if not counts.anomalous:
-            notes.append(f"{category} has no anomalous images: it can be trained on, not evaluated")
+            notes.append(f"{category} has no anomalous images: they are not needed for training, but for an AUROC")
     return Outcome(tuple(prepared), tuple(notes))
 
 
