@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= $(ATTENTDIFFERNET_DATA)
+WORKERS ?= 2
 
-.PHONY: demo dashboard test check results benchmark models clean help
+.PHONY: demo dashboard test quick check results benchmark models clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -14,8 +15,12 @@ demo: .venv/demo  ## the browser demo at http://localhost:7860
 dashboard: .venv/dashboard  ## the analysis dashboard at http://localhost:8501
 	$(BIN)/python -m streamlit run demo/dashboard/app.py
 
-test: .venv/test  ## all tests (those of the page need Debian's chromium)
-	$(BIN)/python -m pytest
+# A file of tests stays in one worker, which makes its models once; tests/conftest.py puts the longest files first.
+test: .venv/test  ## all tests (those of the pages need Debian's chromium): make test WORKERS=4
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+quick: .venv/test  ## the tests that take no time, in under a minute
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "quick and not process"
 
 check: .venv/test  ## style and types
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ was chosen on the test images flatters: it is measured to see by how much, and s
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -32,11 +32,20 @@ class BestOnTest:
     """The evaluations of one training, as `after_epoch` of `training.train`: keeps the scores of the best one.
 
     Scores are those of a checkpoint of that epoch. The last evaluation is the run `last` itself, which `best` is given.
-    seconds: that the evaluations took.
+    scores_of: gives the images' scores by a model; by default on n_views even views. seconds: that the evaluations
+    took.
     """
 
-    def __init__(self, images: Sequence[InspectionImage], n_epochs: int, n_views: int, cache: Path | None) -> None:
+    def __init__(
+        self,
+        images: Sequence[InspectionImage],
+        n_epochs: int,
+        n_views: int,
+        cache: Path | None,
+        scores_of: Callable[[AttentDifferNet], list[float]] | None = None,
+    ) -> None:
         self.images, self.n_epochs, self.n_views, self.cache = images, n_epochs, n_views, cache
+        self.scores_of = scores_of or self._on_even_views
         self.seconds = 0.0
         self._epochs = set(evaluated_epochs(n_epochs)) - {n_epochs}
         self._features = torch.empty(0)
@@ -46,11 +55,10 @@ class BestOnTest:
     def __call__(self, model: AttentDifferNet, epoch: int) -> None:
         if epoch not in self._epochs:
             return
+        if model.device.type == "cuda":  # what training has left to compute is not a look's
+            torch.cuda.synchronize(model.device)
         start = time.perf_counter()
-        stored = round_as_stored(copy.deepcopy(model))
-        features = self._test_features(stored)
-        with torch.inference_mode():
-            self._keep(epoch, [float(stored.score(of_image[None])) for of_image in features])
+        self._keep(epoch, self.scores_of(round_as_stored(copy.deepcopy(model))))
         self.seconds += time.perf_counter() - start
 
     def best(self, last: Sequence[float]) -> tuple[int, list[float]]:
@@ -59,6 +67,11 @@ class BestOnTest:
         assert self._best is not None
         _, epoch, scores = self._best
         return epoch, scores
+
+    def _on_even_views(self, model: AttentDifferNet) -> list[float]:
+        features = self._test_features(model)
+        with torch.inference_mode():
+            return [float(model.score(of_image[None])) for of_image in features]
 
     def _test_features(self, model: AttentDifferNet) -> Tensor:
         """(N, V, 768), computed once, or anew where the backbone has changed since."""

@@ -40,25 +40,12 @@ def _decode(
     """The pixels of an image file, upright, as `convert` reads them. Limits and errors as in `read_image`."""
     name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
     if isinstance(source, str | Path):
-        path = Path(source)
-        if not path.is_file():
-            raise ImageError(
-                f"There is no file {name}" if not path.is_dir() else f"{name} is a folder, not an image file"
-            )
-        if (size := path.stat().st_size) == 0:
-            raise ImageError(f"{name} is empty")
-        if size > MAX_FILE_BYTES:
-            raise ImageError(f"{name} has {size / 1e6:.0f} MB; the limit is {MAX_FILE_BYTES / 1e6:.0f} MB")
+        _check_file(Path(source), name)
     try:
         # Silence for damaged metadata and Pillow's own size warning: the limits below decide.
         with _silence, Image.open(source, formats=IMAGE_FORMATS) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ImageError(
-                    f"{name} has {width} x {height} px; the limit is {MAX_PIXELS // 1_000_000} million pixels"
-                )
-            if min(width, height) < MIN_SIDE:
-                raise ImageError(f"{name} has {width} x {height} px; each side needs {MIN_SIDE} px or more")
+            _check_size(width, height, name)
             with _large_one_at_a_time if width * height > LARGE_PIXELS else contextlib.nullcontext():
                 image.load()
                 return convert(ImageOps.exif_transpose(image))
@@ -72,6 +59,24 @@ def _decode(
         raise ImageError(f"{name} is not an image that can be read (JPEG, PNG, TIFF, BMP, WebP or GIF)") from error
     except Exception as error:  # decoders raise whatever a damaged file makes them raise
         raise ImageError(f"{name} is damaged and could not be decoded") from error
+
+
+def _check_file(path: Path, name: str) -> None:
+    if path.is_dir():
+        raise ImageError(f"{name} is a folder, not an image file")
+    if not path.is_file():
+        raise ImageError(f"There is no file {name}")
+    if (size := path.stat().st_size) == 0:
+        raise ImageError(f"{name} is empty")
+    if size > MAX_FILE_BYTES:
+        raise ImageError(f"{name} has {size / 1e6:.0f} MB; the limit is {MAX_FILE_BYTES / 1e6:.0f} MB")
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{name} has {width} x {height} px; the limit is {MAX_PIXELS // 1_000_000} million pixels")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{name} has {width} x {height} px; each side needs {MIN_SIDE} px or more")
 
 
 class _Silence:

@@ -61,11 +61,13 @@ def train(
     progress: Progress = no_progress,
     after_epoch: Callable[[AttentDifferNet, int], None] = no_look,
     device: str | torch.device = "cpu",
+    calibrated: bool = True,
 ) -> Detector:
     """Normal images in, a calibrated detector out. Epochs are fixed in advance; no test image is ever looked at.
 
     after_epoch: called with the model and the number of epochs that its flow has been fitted for; it may look, and must
-    change nothing. device: where it runs, as of `devices.find_device`; the detector stays there.
+    change nothing. device: where it runs, as of `devices.find_device`; the detector stays there. calibrated: false
+    spares the threshold and the map references, which a detector that is scored and thrown away does not need.
 
     Raises DatasetError for too few images and ImageError for one that cannot be read, AttentDifferNetError for options
     that the recipe does not have and for a device that is not here.
@@ -81,7 +83,8 @@ def train(
     model = AttentDifferNet(model_config, config.seed).eval().to(device)
     paths = [image.path for image in fit]
     attention = model_config.attention
-    if attention.gates and attention.training != "untrained":
+    with_the_flow = config.recipe == "paper" and paper_recipe.trains_attention(model_config)
+    if attention.gates and attention.training != "untrained" and not with_the_flow:
         fit_attention(model, paths, config.seed, progress)
     if config.recipe == "paper":
         paper_recipe.fit(model, paths, config, progress, after_epoch=partial(after_epoch, model))
@@ -102,7 +105,7 @@ def train(
         model, config, scoring, Calibration(0.0, 1, 1.0, (), {}), dataclasses.replace(data, n_fitted=len(fit))
     )
     detector = detector.as_stored()  # calibrate what a checkpoint will hold, rounding of its weights included
-    return calibrate(detector, held_out, cache, progress)
+    return calibrate(detector, held_out, cache, progress) if calibrated else detector
 
 
 def _kept_where_it_helps(

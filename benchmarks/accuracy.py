@@ -139,8 +139,8 @@ def measure_paper(name: str, epochs: int) -> list[dict[str, object]]:
     start = time.perf_counter()
     paper_recipe.fit(model, [image.path for image in fit], config, lambda *told: print(*told, flush=True))
     seconds = time.perf_counter() - start
-    rng = torch.Generator().manual_seed(config.seed)
-    scores = [paper_recipe.score(model, image.path, rng, PAPER_VIEWS) for image in dataset.test]
+    paths = [image.path for image in dataset.test]
+    scores = paper_recipe.Scores(paths, model.config.image_size, config.data_seed, PAPER_VIEWS)(model)
     interval = auroc_interval([image.label for image in dataset.test], scores)
     row = {"category": name, "exposure": "as_is", "views": "paper"}
     row |= {"train_views": config.views_per_image, "score_views": PAPER_VIEWS}

@@ -36,7 +36,7 @@ from attentdiffernet.category import InspectionDataset, InspectionImage  # noqa:
 from attentdiffernet.checkpoint import DataCard, Detector  # noqa: E402
 from attentdiffernet.config import RECIPES, ModelConfig  # noqa: E402
 from attentdiffernet.datasets.sample import write as draw_sample  # noqa: E402
-from attentdiffernet.grid import cpu_name  # noqa: E402
+from attentdiffernet.grid.run import cpu_name  # noqa: E402
 from attentdiffernet.images import read_image  # noqa: E402
 from attentdiffernet.model import AttentDifferNet, Precision  # noqa: E402
 from attentdiffernet.scoring import faster_precision, score_image, score_until_settled  # noqa: E402
@@ -148,7 +148,6 @@ def backbone_rate(model: AttentDifferNet, image: torch.Tensor) -> dict[str, floa
 
 def scoring(detector: Detector, paper: AttentDifferNet, paths: Sequence[Path]) -> dict[str, float]:
     """Seconds per image file, decoding included: by `paper`'s 64 views, and at the default, alternately."""
-    rng = torch.Generator().manual_seed(0)
     model, calibration = detector.model, detector.calibration
     slow, all_views, until_settled, taken = [], [], [], []
     score_image(model, model.prepare(read_image(paths[0])), calibration.n_views)
@@ -158,7 +157,7 @@ def scoring(detector: Detector, paper: AttentDifferNet, paths: Sequence[Path]) -
             return model.prepare(read_image(path))
 
         if k % 4 == 0:
-            slow.append(seconds(lambda: paper_recipe.score(paper, path, rng)))  # noqa: B023  called at once
+            slow.append(seconds(lambda: paper_recipe.Scores([path], paper.config.image_size, 0)(paper)))  # noqa: B023  called at once
         all_views.append(seconds(lambda: score_image(model, image(), calibration.n_views)))
         start = time.perf_counter()
         taken.append(score_until_settled(model, calibration, image()).n_views)

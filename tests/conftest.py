@@ -29,6 +29,15 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
 
 
+def pytest_collection_modifyitems(items):
+    """Long files first, so that workers end together: those that drive a browser, then those that start processes."""
+    rank = {}
+    for item in items:
+        place = next((k for k, mark in enumerate(("browser", "process")) if item.get_closest_marker(mark)), 2)
+        rank[item.path] = min(place, rank.get(item.path, place))
+    items.sort(key=lambda item: rank[item.path])
+
+
 def stirred(model):
     """The model, ready to score, with a whitening and couplings that do something, in place: they start as identity."""
     rng = torch.Generator().manual_seed(1)

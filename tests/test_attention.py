@@ -7,6 +7,8 @@ from attentdiffernet.attention import ATTENTION, CBAM, SqueezeExcitation
 from attentdiffernet.config import AttentionConfig
 from attentdiffernet.errors import AttentDifferNetError
 
+pytestmark = pytest.mark.quick
+
 CHANNELS = 8
 
 

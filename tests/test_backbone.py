@@ -14,6 +14,8 @@ from attentdiffernet.backbone import AlexNetFeatures, load_weights
 from attentdiffernet.config import AttentionConfig
 from attentdiffernet.errors import WeightsError
 
+pytestmark = pytest.mark.quick
+
 RANDOM = load_weights("random")
 
 

@@ -156,6 +156,7 @@ checkpoint.save(detector, sys.argv[2])
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("step", "variant"), [(1, "cbam"), (2, "none")])
 def test_a_kill_while_saving_leaves_one_whole_model(step, variant, folder, detector, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "GAP_SECONDS", 0.01)

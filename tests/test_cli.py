@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -110,7 +111,7 @@ def test_evaluate_into_a_results_folder_and_summarise(run, model_dir, category, 
     assert row.attention_training == "untrained"
     code, output, errors = run("summarise", tmp_path)
     assert (code, errors) == (0, "") and "1 runs summarised in" in output
-    (summary,) = results.read_summary(tmp_path).itertuples()
+    (summary,) = pd.read_csv(tmp_path / "summary.csv").itertuples()
     assert (summary.run, summary.n_normal, summary.n_anomalous) == ("mine", 3, 4)
 
 
@@ -155,6 +156,7 @@ def test_score_as_json_lines_from_globs_into_a_file(run, model_dir, photographs,
     assert json.loads(output) == rows[0], "the same image, the same score"
 
 
+@pytest.mark.process
 def test_score_killed_and_started_again_scores_each_image_once(run, detector, category, tmp_path):
     model = checkpoint.save(detector("none"), tmp_path / "model")
     folder = tmp_path / "photographs"
@@ -391,6 +393,7 @@ def test_a_map_that_a_variant_lacks_is_refused(run, detector, category, tmp_path
     assert errors == "Error: AttentDifferNet (SE) has no spatial-gate map; it has grad-cam, attention, gradient\n"
 
 
+@pytest.mark.process
 def test_without_a_traceback_from_a_real_process_too(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "attentdiffernet.cli", "train", "gone", "--out", tmp_path / "m"],

@@ -133,6 +133,7 @@ def test_nonsense_in_the_address_is_passed_over(visit):
     assert at.slider[0].value == 5.0
 
 
+@pytest.mark.process
 def test_pages_of_tables_do_not_wait_for_torch():
     heavy = ("torch", "plotly", "matplotlib", "sklearn")
     code = f"import sys, demo.service.roc; print([name for name in {heavy} if name in sys.modules])"

@@ -32,6 +32,8 @@ from attentdiffernet.study.tables import overview_text
 from attentdiffernet.words import VARIANT_TITLES, score_text
 from demo import shipped
 
+pytestmark = [pytest.mark.browser, pytest.mark.process]
+
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None and "CI" not in os.environ:
     pytest.skip("chromium is not installed (apt-get install chromium)", allow_module_level=True)

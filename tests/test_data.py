@@ -34,6 +34,8 @@ from attentdiffernet.views import (
     to_tensor,
 )
 
+pytestmark = pytest.mark.quick
+
 RAMP = np.arange(20 * 24, dtype=np.uint16).reshape(20, 24) % 256  # 20 high, 24 wide, every grey value
 COLOUR = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2).astype(np.uint8)
 GREY = np.repeat(RAMP[:, :, None], 3, axis=2).astype(np.uint8)
@@ -540,16 +542,16 @@ def test_links_lead_in_no_circles_and_to_no_image_twice(tmp_path):
         assert found == [str(tmp_path / named / name) for name in ("b/1.png", "c.png")]
 
 
-def test_listing_100_000_images_costs_little_memory():
+def test_listing_many_images_costs_little_memory():
     with tempfile.TemporaryDirectory() as root:  # not tmp_path, which stays for some runs
-        for n in range(100_000):
+        for n in range(20_000):
             os.close(os.open(f"{root}/image-{n:06}.png", os.O_CREAT))
         tracemalloc.start()
         found = find_images([root])
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert len(found) == 100_000 and found == sorted(found)
-    assert peak < 100e6, f"{peak / 1e6:.0f} MB"
+    assert len(found) == 20_000 and found == sorted(found)
+    assert peak < 20e6, f"{peak / 1e6:.0f} MB"
 
 
 @pytest.mark.parametrize(

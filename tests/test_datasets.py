@@ -33,6 +33,8 @@ from attentdiffernet.errors import AttentDifferNetError, DatasetError, ImageErro
 from attentdiffernet.files import locked
 from attentdiffernet.images import read_image
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -588,6 +590,7 @@ print("whole")
 """
 
 
+@pytest.mark.process
 def test_killed_at_any_moment_no_half_category_is_left(tmp_path):
     files = mvtec_files("bottle", "cable")
     source = PACKERS["a.tar.xz"](tmp_path / "a.tar.xz", files)

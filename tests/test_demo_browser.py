@@ -15,6 +15,8 @@ from playwright.sync_api import expect, sync_playwright
 from attentdiffernet.datasets.sample import draw
 from demo import shipped
 
+pytestmark = [pytest.mark.browser, pytest.mark.process]
+
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None and "CI" not in os.environ:
     pytest.skip("chromium is not installed (apt-get install chromium)", allow_module_level=True)

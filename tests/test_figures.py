@@ -16,6 +16,8 @@ from attentdiffernet.figures.screen import gate_figure, histogram_figure, percen
 from attentdiffernet.study.statistics import auroc_interval, operating_point, roc_curve
 from attentdiffernet.words import score_text
 
+pytestmark = pytest.mark.quick
+
 RNG = np.random.default_rng(0)
 LABELS = np.repeat([0, 1], [40, 30])
 SCORES = RNG.gamma(3, 0.3, size=70) * (1 + LABELS)

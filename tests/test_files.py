@@ -22,6 +22,8 @@ from attentdiffernet.files import (
     sweep_folder,
 )
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -160,6 +162,7 @@ def killed_at(step, what, target):
     return done.returncode != 0
 
 
+@pytest.mark.process
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_a_kill_at_any_step_leaves_the_old_or_the_new(what, tmp_path):
@@ -267,6 +270,7 @@ def holder():
         process.communicate()
 
 
+@pytest.mark.process
 def test_a_locked_folder_is_held_until_its_process_is_killed(tmp_path, holder):
     pytest.importorskip("fcntl")
     process = holder("folder", tmp_path / "new")
@@ -277,6 +281,7 @@ def test_a_locked_folder_is_held_until_its_process_is_killed(tmp_path, holder):
         pass
 
 
+@pytest.mark.process
 def test_a_locked_file_is_held_until_its_process_is_killed(tmp_path, holder):
     pytest.importorskip("fcntl")
     path = tmp_path / "list.csv"

@@ -14,6 +14,8 @@ from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.flow import Whitening, build_flow, negative_log_likelihood
 from attentdiffernet.training import fit_flow
 
+pytestmark = pytest.mark.quick
+
 
 def flow_of(n_features=6, spread=3.0, **config):
     """A flow with weights large enough for the clamp to matter."""

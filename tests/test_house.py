@@ -11,6 +11,8 @@ import pytest
 
 import attentdiffernet
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "attentdiffernet").rglob("*.py"))
 
@@ -35,6 +37,7 @@ def test_the_library_never_imports_upward(path):
     assert not set(imported(path)) & {"gradio", "streamlit", "demo", "app", "tests", "scripts", "spaces"}
 
 
+@pytest.mark.process
 def test_right_of_the_bar_there_is_no_torch():
     modules = ["figures", "config", "errors", "files", "words", "datasets", "images", "category", "study"]
     modules += [f"study.{path.stem}" for path in (ROOT / "attentdiffernet" / "study").glob("[a-z]*.py")]
@@ -46,6 +49,7 @@ def test_right_of_the_bar_there_is_no_torch():
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+@pytest.mark.process
 def test_importing_the_package_is_cheap():
     done = python(
         "import sys, attentdiffernet; print([m for m in ('torch', 'numpy', 'pandas', 'PIL') if m in sys.modules])"

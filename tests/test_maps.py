@@ -20,6 +20,8 @@ from attentdiffernet.study.maps import (
 )
 from attentdiffernet.study.page import beside_differnet, maps_against_differnet, maps_in_short, maps_table
 
+pytestmark = pytest.mark.quick
+
 LEFT = np.array([[True, False], [True, False]])
 
 

@@ -13,6 +13,8 @@ from attentdiffernet.errors import ResultsError
 from attentdiffernet.study import records as results
 from attentdiffernet.study.statistics import auroc_interval
 
+pytestmark = pytest.mark.quick
+
 COMMITTED = Path(__file__).parent.parent / "results"
 RUN = results.Run(
     run="bottle-se-s0",
@@ -179,6 +181,7 @@ for n in range(20):
 """
 
 
+@pytest.mark.process
 def test_processes_that_add_runs_at_once_lose_none(tmp_path):
     pytest.importorskip("fcntl")
     adding = [subprocess.Popen([sys.executable, "-c", APPEND, tmp_path, name]) for name in "abc"]
@@ -296,6 +299,7 @@ def test_published_averages_are_the_means_of_their_categories():
             )
 
 
+@pytest.mark.process
 def test_right_of_the_bar_is_free_of_torch_and_quick_to_import():
     code = (
         "import sys, attentdiffernet.study.statistics, attentdiffernet.study.records\n"

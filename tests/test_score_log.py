@@ -10,6 +10,8 @@ import pytest
 from attentdiffernet.errors import ResultsError
 from attentdiffernet.score_log import COLUMNS, Made, open_log
 
+pytestmark = pytest.mark.quick
+
 MADE = Made(1.25, 8, "0123456789abcdef")
 ODD_NAMES = ["a,b.png", 'a"b.png', "a\nb.png", "a\rb.png", " é .png", "[red].png"]
 FORMS = ["csv", "json"]

@@ -18,6 +18,7 @@ RUNS = list(read_runs(ROOT / "results").itertuples())
 SHIPPED = sorted(path.parent for path in (ROOT / "models").glob("*/*/*/config.json"))
 
 
+@pytest.mark.process
 def test_generated_parts_of_both_readmes_are_drawn_from_the_score_files() -> None:
     done = subprocess.run([sys.executable, "-m", "scripts.write_tables", "--check"], cwd=ROOT, check=False)
     assert done.returncode == 0

@@ -9,6 +9,8 @@ from sklearn import metrics
 
 from attentdiffernet.study import statistics as st
 
+pytestmark = pytest.mark.quick
+
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1])
 SCORES = np.array([1.0, 2.0, 3.0, 4.0, 2.0, 5.0, 3.5])
 

@@ -21,6 +21,8 @@ from demo import shipped
 from demo.service.roc import roc_page
 from scripts import write_tables
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).resolve().parent.parent
 GRID = """
 results = "../results"

@@ -5,6 +5,8 @@ import torch
 
 from attentdiffernet.synthetic_defects import AREA, add_defect, paste_patch
 
+pytestmark = pytest.mark.quick
+
 
 def noise(seed, size=64):
     rng = torch.Generator().manual_seed(seed)

@@ -1,5 +1,6 @@
 """`attentdiffernet grid`."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from ..errors import AttentDifferNetError
 from .console import bars, say
+from .options import Device
 from .runs import commit
 
 if TYPE_CHECKING:
@@ -21,7 +23,11 @@ def grid(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(help="Runs at once; they share the cores. Default: one per two cores.", min=1, show_default=False),
+        typer.Option(
+            help="Runs at once; they share the cores. Default: one per two cores, or one on a GPU.",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
     ray: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster to run on instead of this machine.", show_default=False)
@@ -30,6 +36,7 @@ def grid(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Repeat runs that are in the results with other options.")
     ] = False,
+    device: Device = "cpu",
 ) -> None:
     """Train and score every category x variant x weights x seed of a TOML file, into a results folder.
 
@@ -39,7 +46,7 @@ def grid(
     from ..grid import local_processes, ray_cluster, read_grid, run_grid, share_cores, split_done
     from ..study.records import summarise
 
-    tasks = read_grid(file, categories=category or ())
+    tasks = [dataclasses.replace(task, device=device) for task in read_grid(file, categories=category or ())]
     done, other, to_do = split_done(tasks)
     if other and not (overwrite or dry_run):
         raise AttentDifferNetError(
@@ -54,6 +61,7 @@ def grid(
         return
     failed: dict[str, Outcome] = {}
     if to_do:
+        jobs = jobs or (None if device == "cpu" else 1)
         with ray_cluster(ray) if ray else local_processes(*share_cores(len(to_do), jobs)) as engine, bars() as progress:
             ended = 0
 

@@ -1,0 +1,371 @@
+"""The parts of scripts/gpu_session.sh, which says what they are for: pack, merge; checks, speed, runs."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PACK = ROOT / os.environ.get("GPU_PACK", ".gpu")
+OUT = ROOT / os.environ.get("OUT", "gpu-out")
+DEVICE = os.environ.get("DEVICE", "cuda")
+CATEGORIES = os.environ.get("CATEGORIES", "").split()
+LIMIT = 64 * 2**20  # bytes that travel
+WHEELS = ("freia", "grad-cam", "ttach")  # of this project's needs, what torch's own companions do not bring
+FLOP_PER_VIEW = 2 * (3.58e9 + 0.172e9)  # backbone at three scales, and the flow of 172 M parameters
+SAME, SAME_AUROC = 1e-4, 0.002  # relative difference of scores, and of AUROC after another training
+
+
+def left() -> float:
+    """Seconds until the session ends."""
+    return float(os.environ.get("GPU_SESSION_ENDS", "inf")) - time.time()
+
+
+# -- here, before
+
+
+def pack() -> None:
+    """Wheels, weights, images to train on and to test, and the commit, into PACK; refused above LIMIT."""
+    shutil.rmtree(PACK, ignore_errors=True)
+    wheels = [f"{name}=={importlib.metadata.version(name)}" for name in WHEELS]
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(PACK / "wheels"), *wheels]
+    subprocess.run(pip, check=True)
+    weights = Path(os.environ["ATTENTDIFFERNET_IMAGENET_WEIGHTS"])
+    (PACK / "weights").mkdir(parents=True)
+    shutil.copyfile(weights, PACK / "weights" / weights.name)
+    for category in CATEGORIES:
+        for part in ("train/good", "test"):
+            source = Path(os.environ["ATTENTDIFFERNET_DATA"]) / category / part
+            shutil.copytree(source, PACK / "data" / category / part, copy_function=shutil.copyfile)
+    (PACK / "commit").write_text(
+        _git("rev-parse", "--short", "HEAD") + "+" * bool(_git("status", "--porcelain", "--", "attentdiffernet"))
+    )
+    tree = [ROOT / name for name in _git("ls-files", "-co", "--exclude-standard", "-z").split("\0") if name]
+    sizes = {"working tree": _bytes(path for path in tree if path.is_file())}
+    sizes |= {
+        str(path.relative_to(PACK)): _bytes(path.rglob("*"))
+        for path in [PACK / "wheels", PACK / "weights", *(PACK / "data" / category for category in CATEGORIES)]
+    }
+    for name, size in (sizes | {"together": sum(sizes.values())}).items():
+        print(f"{name:24} {size / 1e6:6.1f} MB")
+    if sum(sizes.values()) > LIMIT:
+        sys.exit(f"More than {LIMIT / 1e6:.1f} MB: name fewer CATEGORIES, or move tracked files aside (models/)")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _bytes(files: Iterator[Path]) -> int:
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+# -- there
+
+
+def checks() -> None:
+    """Whether a GPU gives what the CPU gives: in gpu_checks.json, with numbers and whether they are small enough."""
+    import torch
+
+    from attentdiffernet.devices import find_device
+
+    told = _Told("gpu_checks.json")
+    device = find_device(DEVICE)
+    told["machine"] = {"torch": torch.__version__, "device": _device_name(device), "auto": str(find_device("auto"))}
+    told["auto"] = {"passed": find_device("auto").type == device.type}
+    told.tried("scores and features", lambda: _shipped_models(device, maps=False))
+    told.tried("maps", lambda: _shipped_models(device, maps=True))
+    told.tried("training", lambda: _training(device))
+
+
+class _Told(dict[str, Any]):
+    """What is found, written to a file as soon as it is there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.path = OUT / name
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(self, indent=1) + "\n")
+        print(key, json.dumps(value), flush=True)
+
+    def tried(self, key: str, find: Callable[[], Any]) -> None:
+        """A fault is a finding, too, and costs only itself."""
+        try:
+            self[key] = find()
+        except Exception as error:
+            self[key] = {"passed": False, "error": f"{type(error).__name__}: {error}"}
+            traceback.print_exc()
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
+    """Largest relative differences over the shipped models of drawn wafers, on the demo's example images: of scores
+    and features, or of the maps of one image, whose gradients add up more rounding."""
+    import numpy as np
+    import torch
+
+    from attentdiffernet import checkpoint
+    from attentdiffernet.explain import explain, methods_of
+    from attentdiffernet.features import FeatureExtractor
+    from attentdiffernet.images import read_image
+    from attentdiffernet.scoring import score_images
+
+    worst: dict[str, float] = {}
+
+    def differ(what: str, one: Any, other: Any) -> None:
+        one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+        worst[what] = max(worst.get(what, 0.0), float(np.linalg.norm(other - one) / np.linalg.norm(one)))
+
+    folders = sorted(path.parent for path in (ROOT / "models" / "sample" / "wafer").glob("*/config.json"))
+    for folder in folders:
+        paths = sorted((ROOT / "demo" / "examples" / "sample" / folder.parent.name).iterdir())[:4]
+        here, there = (checkpoint.load(folder, device=place) for place in ("cpu", device))
+        image = here.model.prepare(read_image(paths[0]))
+        for method in methods_of(here.model.config) if maps else ():
+            differ(method, *(explain(d.model, image, method) for d in (here, there)))
+        if maps:
+            continue
+        n_views = here.calibration.n_views
+        for pair in zip(*(score_images(d.model, paths, n_views) for d in (here, there)), strict=True):
+            differ("scores", *pair)
+        with torch.inference_mode():
+            views = here.model.views(4)
+            differ("features", *(FeatureExtractor(d.model).of_image(image, views).cpu() for d in (here, there)))
+    passed = bool(worst) and max(worst.values()) < (10 if maps else 1) * SAME
+    return {"models": len(folders), "largest": worst, "passed": passed}
+
+
+def _training(device: Any) -> dict[str, Any]:
+    """AUROC of the recipe `fast`, four quarter turns, trained on the CPU and on the device; random numbers differ."""
+    from attentdiffernet import training
+    from attentdiffernet.category import InspectionDataset
+    from attentdiffernet.checkpoint import DataCard
+    from attentdiffernet.config import ModelConfig, ScoringConfig, TrainingConfig
+    from attentdiffernet.scoring import score_images
+    from attentdiffernet.study.statistics import auroc
+
+    name = CATEGORIES[-1]
+    data = InspectionDataset(PACK / "data" / name)
+    model, config = ModelConfig(views="quarter_turns"), TrainingConfig(views_per_image=4)
+    found: dict[str, Any] = {"category": name}
+    for place in ("cpu", str(device)):
+        start = time.perf_counter()
+        detector = training.train(data.train, model, config, ScoringConfig(4), DataCard(*name.split("/")), device=place)
+        found[f"{place}_training_s"] = round(time.perf_counter() - start, 1)
+        scores = list(score_images(detector.model, [image.path for image in data.test], 4))
+        found[f"{place}_auroc"] = auroc([image.label for image in data.test], scores)
+    found["passed"] = abs(found["cpu_auroc"] - found[f"{device}_auroc"]) <= SAME_AUROC
+    return found
+
+
+def speed() -> None:
+    """Views and images per second, on the device and on the CPU beside it, and matrix products, into gpu_speed.json."""
+    import torch
+
+    from attentdiffernet.devices import find_device
+
+    told, device = _Told("gpu_speed.json"), find_device(DEVICE)
+    told["machine"] = {"torch": torch.__version__, "device": _device_name(device), "threads": torch.get_num_threads()}
+    told.tried("matrix_product_tflops", lambda: _products(device))
+    for kind in ("none", "se", "cbam"):
+        told.tried(f"paper_{kind}", lambda kind=kind: _paper_speed(kind, device))
+    told.tried("fast", lambda: _fast_speed(device))
+    told.tried("fast_on_the_cpu", lambda: _fast_speed(torch.device("cpu")))
+    told.tried("paper_none_on_the_cpu", lambda: _paper_speed("none", torch.device("cpu")))
+
+
+def _seconds(do: Callable[[], object], device: Any, least: int = 3) -> float:
+    """The median of some runs after one to warm up, waited for."""
+    import torch
+
+    def once() -> float:
+        start = time.perf_counter()
+        do()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    once()
+    return statistics.median(once() for _ in range(least))
+
+
+def _products(device: Any) -> dict[str, float]:
+    """TFLOP/s of float32 matrices, in full and with TF32."""
+    import torch
+
+    n, found, before = (8192 if device.type == "cuda" else 1024), {}, torch.get_float32_matmul_precision()
+    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
+    for name, precision in (("float32", "highest"), ("tf32", "high")):
+        torch.set_float32_matmul_precision(precision)
+        found[name] = 2 * n**3 / _seconds(lambda: a @ b, device, 5) / 1e12
+    torch.set_float32_matmul_precision(before)
+    return found
+
+
+def _paper_speed(kind: str, device: Any) -> dict[str, float]:
+    """Views per second of `paper`: of training, attention with the flow, and of scoring; of full size on a GPU."""
+    import torch
+
+    from attentdiffernet import paper_recipe
+    from attentdiffernet.category import InspectionDataset
+    from attentdiffernet.config import FLOW_SIZES, RECIPES, AttentionConfig, ModelConfig
+    from attentdiffernet.model import AttentDifferNet
+
+    config = ModelConfig(AttentionConfig(kind, training="joint"), FLOW_SIZES["paper"], readout="z2")
+    model = AttentDifferNet(config).eval().to(device)
+    paths = [image.path for image in InspectionDataset(PACK / "data" / CATEGORIES[-1]).train]
+    n, epochs = (48, 12) if device.type == "cuda" else (2, 1)
+    marks: list[float] = []
+
+    def mark(epoch: int) -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        marks.append(time.perf_counter())
+
+    training = dataclasses.replace(RECIPES["paper"].training, epochs=epochs + 1)
+    paper_recipe.fit(model, paths[:n], training, after_epoch=mark)
+    scores = paper_recipe.Scores(paths[:n], config.image_size, 0)
+
+    def score() -> None:
+        scores._features = None  # computed anew
+        scores(model)
+
+    taken = _seconds(score, device, 3 if device.type == "cuda" else 1)
+    found = {"training_views_per_s": n * 4 * epochs / (marks[-1] - marks[0]), "scoring_views_per_s": n * 64 / taken}
+    found |= {"scoring_images_per_s": n / taken, "scoring_tflops": n * 64 / taken * FLOP_PER_VIEW / 1e12}
+    if device.type == "cuda":
+        found["highest_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    return found
+
+
+def _fast_speed(device: Any) -> dict[str, float]:
+    """Images per second of `score_images`, decoding included, compact flow, on 4 and 8 views; bfloat16 as well."""
+    from attentdiffernet.category import InspectionDataset
+    from attentdiffernet.config import ModelConfig
+    from attentdiffernet.model import AttentDifferNet
+    from attentdiffernet.scoring import score_images
+
+    model, found = AttentDifferNet(ModelConfig(views="dihedral")).eval().to(device), {}
+    paths = [image.path for image in InspectionDataset(PACK / "data" / CATEGORIES[-1]).test]
+    paths = paths if device.type == "cuda" else paths[:16]
+    for n_views in (4, 8):
+        taken = _seconds(lambda n_views=n_views: list(score_images(model, paths, n_views)), device, 2)
+        found[f"images_per_s_{n_views}_views"] = len(paths) / taken
+    return found
+
+
+def runs() -> None:
+    """The grid's runs, first seed first and categories in the order given; results.tar.gz is made anew after each."""
+    from attentdiffernet.grid import (
+        Engine,
+        Outcome,
+        Task,
+        local_processes,
+        read_grid,
+        run_grid,
+        share_cores,
+        split_done,
+    )
+    from attentdiffernet.study.statistics import auroc
+
+    folder, jobs = Path(tempfile.mkdtemp()) / "results", int(os.environ.get("JOBS", "3"))
+    tasks = read_grid(ROOT / os.environ.get("GRID", "grids/paper.toml"), categories=CATEGORIES)
+    order = {name: k for k, name in enumerate(CATEGORIES)}
+    tasks.sort(key=lambda t: (t.training.seed, order[f"{t.dataset}/{t.category}"], t.model.attention.kind != "none"))
+    to_do = split_done(tasks)[2]  # not what the tree's results hold
+    tasks = [dataclasses.replace(task, results=folder, device=DEVICE) for task in to_do]
+
+    def report(task: Task, outcome: Outcome) -> None:
+        areas = [
+            f"{100 * auroc(*zip(*(row[2:] for row in rows), strict=True)):.2f}"
+            for rows in (outcome.scores, outcome.best_scores)
+            if rows
+        ]
+        told = [f"{task.run}: {' and '.join(areas) or outcome.error}, {left():.0f} s left", json.dumps(outcome.cost)]
+        told += [] if outcome.spread is None else [f"spread {outcome.spread:.3g}"]
+        print(*told, outcome.details, flush=True)
+        if outcome.scores is not None:
+            _tar(folder, OUT / "results.tar.gz")
+
+    commit = (PACK / "commit").read_text().strip()
+    with local_processes(jobs, share_cores(jobs, jobs)[1]) as engine:
+
+        def submit(task: Task) -> Future[Outcome]:
+            if left() < _least_seconds(task):
+                skipped: Future[Outcome] = Future()
+                skipped.set_result(Outcome(error="no time is left for it"))
+                return skipped
+            return engine.submit(task)
+
+        run_grid(tasks, Engine(submit, jobs), commit, report)
+
+
+def _least_seconds(task: Any) -> float:
+    """What a run takes by itself at the speed that was measured; 0 where none was."""
+    from attentdiffernet.best_on_test import evaluated_epochs
+    from attentdiffernet.category import InspectionDataset
+
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        rates = json.loads((OUT / "gpu_speed.json").read_text())[f"paper_{task.model.attention.kind}"]
+        data, epochs = InspectionDataset(task.folder), task.training.epochs
+        looks = 1 if task.model.attention.kind == "none" else len(evaluated_epochs(epochs))
+        trained = len(data.train) * (1 - task.training.calibration_fraction) * task.training.views_per_image * epochs
+        scored = len(data.test) * task.scoring.n_views * looks
+        return float(trained / rates["training_views_per_s"] + scored / rates["scoring_views_per_s"])
+    return 0.0
+
+
+def _tar(folder: Path, target: Path) -> None:
+    """In one step: whoever is killed leaves the one before."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name("results.tar.gz")
+    with tarfile.open(temporary, "w:gz") as tar:
+        tar.add(folder, "results")
+    shutil.copyfile(temporary, target.with_name(".results.tmp"))
+    os.replace(target.with_name(".results.tmp"), target)
+
+
+# -- here, after
+
+
+def merge(archive: str, results_dir: str = str(ROOT / "results")) -> None:
+    """Adds the runs of a results.tar.gz to a results folder; a run that is there is replaced."""
+    from attentdiffernet.study import records as results
+
+    with tempfile.TemporaryDirectory() as place:
+        with tarfile.open(archive) as tar:
+            tar.extractall(place, filter="data")
+        folder = Path(place) / "results"
+        for run in results.runs_of(folder).values():
+            scores = results.read_scores(results.score_path(folder, run.dataset, run.category, run.run))
+            results.write_run(results_dir, run, scores, results.read_options(folder, run) or {})
+            print(run.run)
+    results.summarise(results_dir)
+
+
+if __name__ == "__main__":
+    parts = {part.__name__: part for part in (pack, merge, checks, speed, runs)}
+    if len(sys.argv) < 2 or sys.argv[1] not in parts:
+        sys.exit(f"{sys.argv[0]} {{{','.join(parts)}}}")
+    parts[sys.argv[1]](*sys.argv[2:])
