@@ -8,6 +8,7 @@ import typer
 
 from ..config import Readout
 from ..errors import AttentDifferNetError
+from ..words import score_text
 from .console import bars
 from .options import Cache, Category, Device, ModelDir, RunName, Views
 from .runs import run_of
@@ -80,7 +81,7 @@ def evaluate(
     if readout is None:  # the threshold was set for scores of the model's own readout
         threshold = detector.calibration.threshold
         typer.echo(
-            f"At the threshold {threshold:.4g} from training normals: {_flagged_text(labels, scores, threshold)}"
+            f"At the threshold {score_text(threshold)} from training normals: {_flagged_text(labels, scores, threshold)}"
         )
 
 
