@@ -80,9 +80,8 @@ def evaluate(
     typer.echo(f"{_auroc_text(labels, scores)}, {n_views} views")
     if readout is None:  # the threshold was set for scores of the model's own readout
         threshold = detector.calibration.threshold
-        typer.echo(
-            f"At the threshold {score_text(threshold)} from training normals: {_flagged_text(labels, scores, threshold)}"
-        )
+        flagged = _flagged_text(labels, scores, threshold)
+        typer.echo(f"At the threshold {score_text(threshold)} from training normals: {flagged}")
 
 
 def _auroc_text(labels: list[int], scores: list[float]) -> str:
