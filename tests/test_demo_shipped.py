@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.study.runs import BEST_ON_TEST, RECIPE_COLUMNS
 from demo import shipped
 
@@ -36,7 +35,8 @@ def test_runs_with_other_blocks_do_not_get_the_threshold_of_the_default_ones():
 def test_a_run_that_differs_in_one_column_has_no_shipped_threshold(column):
     m = with_threshold()[0]
     value = getattr(m.run, column)
-    other = BEST_ON_TEST if column == "selection" else value + 1 if isinstance(value, int) else value + "other"
+    given = {"selection": BEST_ON_TEST, "recipe": "paper"}
+    other = given.get(column, value + 1 if isinstance(value, int) else f"{value}other")
     assert shipped.shipped_threshold(replace(m, run=replace(m.run, commit="0000000"))) is not None
     assert shipped.shipped_threshold(replace(m, run=replace(m.run, **{column: other}))) is None
 
@@ -50,5 +50,3 @@ def test_a_damaged_or_missing_model_has_no_threshold(monkeypatch, tmp_path):
     for text in ("{", "[]", "{}", '{"model": {"none": 1}}'):
         (folder / "config.json").write_text(text)
         assert shipped.shipped_threshold(m) is None
-
-
