@@ -1,4 +1,4 @@
-"""Where images come from: cards of public data sets, and the synthetic sample set (`sample.py`).
+"""Where images come from: cards of public data sets, and the synthetic sample set (`sample/`).
 
 `prepare.py` brings the originals into the MVTec AD layout; this module alone costs nothing to import.
 """

@@ -46,51 +46,68 @@ def folder(
     anomalous: Collection[str] = (),
     held_out: float = 0.2,
 ) -> Plan:
-    """Any folder: one subfolder with normal images, one per defect. What is in the layout already keeps its split.
+    """Any folder: one subfolder with normal images, one per defect. Images in the layout already keep their split.
 
-    normal, anomalous: subfolders by name; left out, `good`, `normal` or `ok` is the one, and all others the other.
-    Images in deeper folders are taken, too; their folders become part of their names. held_out: the share of normal
+    normal, anomalous: names of subfolders. By default, `good`, `normal` or `ok` holds the normal images, and all others
+    are defects. Deeper folders are included; they become part of the images' names. held_out: share of the normal
     images that goes to the test.
     """
-    plan: Plan = {}
-    if not normal and not anomalous:
-        if plan := mvtec(names, [category]):
-            return plan
-        if any(_in_layout(name).startswith("train/") for name in names):
-            for name in names:
-                if target := _in_layout(name):
-                    _place(plan, category, target, name)
-            return plan
-    top = common_folder(names)
-    if top.split("/")[-2:-1] and top.split("/")[-2].casefold() in NORMAL_NAMES:  # normal images are all there is
-        top = top[: -len(top.split("/")[-2]) - 1]
-    inside = {name.removeprefix(top): name for name in names}
-    groups: dict[str, list[str]] = {}
+    if not normal and not anomalous and (plan := _as_laid_out(names, category)):
+        return plan
     chosen = {_folder_name(name): True for name in normal} | {_folder_name(name): False for name in anomalous}
-    for short, name in inside.items():
-        groups.setdefault(_group(short, name, chosen), []).append(name)
-    found = ", ".join(sorted(group for group in groups if group)) or "none"
-    for wanted in chosen:
-        if wanted not in groups:
-            raise DatasetError(f"There are no images in a subfolder {wanted}; subfolders with images: {found}")
-    normals = [group for group in groups if chosen.get(group, not normal and group.casefold() in NORMAL_NAMES)]
-    if not normals:
-        raise DatasetError(
-            f"Which images are normal? No subfolder is called {', '.join(NORMAL_NAMES)}; name it with --normal. "
-            f"Subfolders with images: {found}"
-        )
+    groups = _groups(names, chosen)
+    normals = _normal_groups(groups, chosen)
+    plan = {}
     good = {name: _file_name(name, group, len(normals) > 1) for group in normals for name in groups[group]}
     test = hold_out(set(good.values()), held_out)
     for name, file in good.items():
         _place(plan, category, f"{'test' if file in test else 'train'}/good/{file}", name)
     for group, members in groups.items():
-        if group in normals:
+        if group in normals or not group or (anomalous and group not in chosen):
             continue
-        if group and (not anomalous or group in chosen):
-            defect = group.replace("/", "-")
-            for name in members:
-                _place(plan, category, f"test/{defect}/{_file_name(name, group, False)}", name)
+        defect = group.replace("/", "-")
+        for name in members:
+            _place(plan, category, f"test/{defect}/{_file_name(name, group, False)}", name)
     return plan
+
+
+def _as_laid_out(names: Collection[str], category: str) -> Plan:
+    """The plan of a folder that is in the layout already; empty for others."""
+    if plan := mvtec(names, [category]):
+        return plan
+    targets = {name: target for name in names if (target := _in_layout(name))}
+    plan = {}
+    if any(target.startswith("train/") for target in targets.values()):
+        for name, target in targets.items():
+            _place(plan, category, target, name)
+    return plan
+
+
+def _groups(names: Collection[str], chosen: Collection[str]) -> dict[str, list[str]]:
+    """The images of each subfolder; '' for those in none."""
+    top = common_folder(names)
+    if top.split("/")[-2:-1] and top.split("/")[-2].casefold() in NORMAL_NAMES:  # there are only normal images
+        top = top[: -len(top.split("/")[-2]) - 1]
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_group(name.removeprefix(top), name, chosen), []).append(name)
+    return groups
+
+
+def _normal_groups(groups: Collection[str], chosen: dict[str, bool]) -> list[str]:
+    """The subfolders with normal images. chosen: whether a subfolder that the user named is normal."""
+    found = ", ".join(sorted(group for group in groups if group)) or "none"
+    for wanted in chosen:
+        if wanted not in groups:
+            raise DatasetError(f"There are no images in a subfolder {wanted}; subfolders with images: {found}")
+    by_name = not any(chosen.values())
+    normals = [group for group in groups if chosen.get(group, by_name and group.casefold() in NORMAL_NAMES)]
+    if not normals:
+        raise DatasetError(
+            f"Which images are normal? No subfolder is called {', '.join(NORMAL_NAMES)}; name it with --normal. "
+            f"Subfolders with images: {found}"
+        )
+    return normals
 
 
 def _in_layout(name: str) -> str:
