@@ -1,6 +1,6 @@
 """Memory and rate of `attentdiffernet score` on a very large folder.
 
-    python benchmarks/score_folder.py [--images 100000] [--done 0] [--image-size 448 --scales 3] [--views 16]
+    python -m benchmarks.score_folder [--images 100000] [--done 0] [--image-size 448 --scales 3] [--views 16]
 
 Makes a folder of hard links to a few drawn images and a small model with random weights, both in a temporary folder,
 scores it from the command line, and prints the memory of that process at every tenth of the way, its peak, and the

@@ -6,14 +6,14 @@ seen, no weight copied. Whenever the loss on held-out pictures falls, the studen
 so a run may be ended at any time. The committed file was made on two cores that were shared with other work, by
 
     OMP_WAIT_POLICY=PASSIVE nice -n 15 \\
-        python scripts/distill_backbone.py --minutes 50 --pictures 600 --bfloat16 --threads 2 --seed 0
+        python -m scripts.distill_backbone --minutes 50 --pictures 600 --bfloat16 --threads 2 --seed 0
 
 (the policy keeps threads from spinning while they wait, which costs much when cores are shared). Time rules the run, so
 a repetition sees other numbers of views and ends near it, not at it.
 
 Examples:
-    python scripts/distill_backbone.py --minutes 10 --out /tmp/student.safetensors    a trial
-    python scripts/distill_backbone.py --report attentdiffernet/bundled/alexnet_features.safetensors    how good is it?
+    python -m scripts.distill_backbone --minutes 10 --out /tmp/student.safetensors    a trial
+    python -m scripts.distill_backbone --report attentdiffernet/bundled/alexnet_features.safetensors    how good is it?
 """
 
 import argparse
@@ -29,13 +29,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy import ndarray
-from procedural_images import ImageMaker
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from attentdiffernet.backbone import AlexNetFeatures, load_weights
 from attentdiffernet.config import AttentionConfig
 from attentdiffernet.files import replace_file
+from scripts.procedural_images import ImageMaker
 
 DEFAULT_OUT = Path(__file__).parents[1] / "attentdiffernet" / "bundled" / "alexnet_features.safetensors"
 ORIGIN = "distilled from ImageNet AlexNet features on procedural pictures by scripts/distill_backbone.py"

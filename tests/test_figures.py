@@ -13,8 +13,8 @@ from attentdiffernet.figures.overlay import colour_bar, overlay, pixels
 from attentdiffernet.figures.palette import INK, VARIANT_COLOURS, VARIANT_DASHES
 from attentdiffernet.figures.print import GridRow, qualitative_grid, roc_paper_figure
 from attentdiffernet.figures.screen import gate_figure, histogram_figure, percentile_svg, roc_figure
-from attentdiffernet.study.formats import score_text
 from attentdiffernet.study.statistics import auroc_interval, operating_point, roc_curve
+from attentdiffernet.words import score_text
 
 pytestmark = pytest.mark.quick
 
@@ -247,15 +247,16 @@ def test_ink_can_be_read_on_light_and_on_dark_pages():
 @pytest.mark.parametrize(
     ("score", "said"),
     [
-        (2.4112, "2.41"),
-        (0.000123456, "0.000123"),
-        (999.6, "1,000"),
-        (652_103, "652,000"),
+        (2.41124, "2.411"),
+        (0.000123456, "0.0001235"),
+        (999.96, "1,000"),
+        (652_103, "652,100"),
         (999_999, "10⁶"),
         (2.04e6, "2.04 × 10⁶"),
         (-3e9, "-3 × 10⁹"),
         (1.2e-5, "1.2 × 10⁻⁵"),
         (0, "0"),
+        (float("inf"), "∞"),
     ],
 )
 def test_a_score_is_readable_at_any_size(score, said):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..study.formats import score_text
 from ..study.statistics import operating_point, roc_band, roc_curve
+from ..words import score_text
 from .curves import Curve, dashes_of
 from .overlay import Pixels, heat_scale, new_figure, overlay
 from .palette import DASHES

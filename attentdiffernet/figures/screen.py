@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..study.formats import score_text
 from ..study.statistics import operating_point, percentile_among, roc_band, roc_curve
+from ..words import score_text
 from .curves import Curve, dashes_of
 from .palette import ANOMALOUS_COLOUR, FONT, INK, NORMAL_COLOUR
 
@@ -71,7 +71,7 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
         figure.add_scatter(
             x=x(roc.fpr),
             y=roc.tpr,
-            customdata=np.stack([roc.thresholds, roc.fpr], axis=1),
+            customdata=[[score_text(t), rate] for t, rate in zip(roc.thresholds, roc.fpr, strict=True)],
             mode="lines",
             line={"color": curve.colour, "width": 2.5, "dash": dash},
             name="<br>".join(curve.legend_lines),
@@ -83,7 +83,7 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
             figure.add_scatter(
                 x=x([point.fpr]),
                 y=[point.tpr],
-                customdata=[[curve.threshold, point.fpr]],
+                customdata=[[score_text(curve.threshold), point.fpr]],
                 mode="markers",
                 marker={"color": curve.colour, "size": 11, "line": {"color": "white", "width": 1.5}},
                 legendgroup=title,
@@ -114,7 +114,7 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
 
 _ROC_HOVER = (
     "finds %{y:.1%} of anomalous images,<br>flags %{customdata[1]:.1%} of normal ones,<br>"
-    "for scores above %{customdata[0]:.4g}"
+    "for scores above %{customdata[0]}"
 )
 
 
@@ -172,12 +172,14 @@ def histogram_figure(
         figure.add_scatter(
             x=np.sqrt(edges[:-1] * edges[1:]) if wide else (edges[:-1] + edges[1:]) / 2,
             y=counts / scores.size,
-            customdata=np.stack([counts, edges[:-1], edges[1:]], axis=1),
+            customdata=[
+                [int(n), *map(score_text, ends)] for n, *ends in zip(counts, edges[:-1], edges[1:], strict=True)
+            ],
             mode="markers",
             marker={"opacity": 0},
             showlegend=False,
             hovertemplate=f"%{{customdata[0]}} of {scores.size} {adjective} images<br>"
-            "score %{customdata[1]:.4g} to %{customdata[2]:.4g}<extra></extra>",
+            "score %{customdata[1]} to %{customdata[2]}<extra></extra>",
         )
     if threshold is not None:
         # As a trace, since Plotly reads a shape's position on a logarithmic axis as an exponent in some versions.
@@ -187,7 +189,7 @@ def histogram_figure(
             y=[0, 1.05 * top],
             mode="lines",
             line={"color": ink, "width": 2, "dash": "dash"},
-            name=f"Threshold {threshold:.4g}",
+            name=f"Threshold {score_text(threshold)}",
             hovertemplate="Images to the right are flagged<extra></extra>",
         )
     if mark is not None:
@@ -198,8 +200,8 @@ def histogram_figure(
             mode="lines+markers",
             line={"color": ink, "width": 3},
             marker={"size": [0, 12], "symbol": "triangle-down"},
-            name=f"This image {mark:.4g}",
-            hovertemplate=f"This image: {mark:.4g}<extra></extra>",
+            name=f"This image {score_text(mark)}",
+            hovertemplate=f"This image: {score_text(mark)}<extra></extra>",
         )
     _layout(figure, ink, hovermode="closest")
     figure.update_xaxes(title_text="Anomaly score")
@@ -212,7 +214,7 @@ def histogram_figure(
             title_text="Anomaly score (logarithmic)",
             type="log",
             tickvals=ticks,
-            ticktext=[score_text(tick, 4) for tick in ticks],
+            ticktext=[score_text(tick) for tick in ticks],
             tickangle=0,
         )
     figure.update_yaxes(title_text="Share of the class", tickformat=".0%", rangemode="tozero")
@@ -287,9 +289,9 @@ def percentile_svg(calibration_scores: ArrayLike, score: float, threshold: float
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" fill="none" stroke="none">'
-        f"<title>Score {score:.4g}, {verdict} the threshold {threshold:.4g}</title>"
+        f"<title>Score {score_text(score)}, {verdict} the threshold {score_text(threshold)}</title>"
         f"<desc>Higher than {percentile:.0f} % of {calibration.size} normal images held out of training, whose scores "
-        f"run from {calibration.min():.4g} to {calibration.max():.4g}. The marker is {place}.</desc>"
+        f"run from {score_text(calibration.min())} to {score_text(calibration.max())}. The marker is {place}.</desc>"
         f'<path d="M0 {base + 0.5}H{width}" stroke="currentColor" stroke-opacity=".5"/>'
         f'<path d="{bars}" fill="currentColor" fill-opacity=".35"/>'
         f'<path d="M{x(threshold):g} {top - 4}V{height - 2}" stroke="currentColor" stroke-width="1.5" '
