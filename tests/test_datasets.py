@@ -1120,7 +1120,7 @@ def test_npz_files_that_are_refused(tmp_path):
     header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000, 52, 52), }"
     lies = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
     zip_of(path, {"arr_0.npy": lies, "arr_1.npy": b""})
-    told("arr_0 says it has 21,632,000,000,000 bytes; there are")
+    told("arr_0 states 21,632,000,000,000 bytes, but there are")
     zip_of(path, {"arr_0.npy": b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535, "arr_1.npy": b""})
     told("is damaged or incomplete")
 
