@@ -1,8 +1,11 @@
 """ROC: curves of a category, and one operating point that curve, histogram and counts follow together."""
 
+from functools import partial
+
 import streamlit as st
 
-from attentdiffernet.figures.curves import curve_of
+from attentdiffernet.figures.curves import Curve, curve_of
+from attentdiffernet.figures.print import FORMATS, figure_file, roc_paper_figure
 from attentdiffernet.figures.screen import histogram_figure, roc_figure
 from attentdiffernet.study.comparison import DEFINITIONS, Measured, without_best_on_test
 from attentdiffernet.study.formats import difference_text, percent, percent_range
@@ -76,6 +79,21 @@ def curves(runs: Runs, points: Points, band: bool, log: bool) -> None:
     figure.update_yaxes(scaleanchor=None)  # fills its column, at any width
     areas = ", ".join(curve.legend for curve in drawn)
     widgets.chart(figure, f"ROC curves. AUROC with 95 % interval: {areas}", "roc")
+    with st.container(horizontal=True):
+        for suffix, mime in FORMATS.items():
+            st.download_button(
+                suffix.upper(),
+                partial(for_paper, drawn, band, suffix),
+                f"roc.{suffix}",
+                mime,
+                icon=":material/download:",
+                on_click="ignore",
+                help="The curves as a figure of one text column, for a paper.",
+            )
+
+
+def for_paper(drawn: list[Curve], band: bool, suffix: str) -> bytes:
+    return figure_file(roc_paper_figure(drawn, band=band), suffix)
 
 
 def histogram(m: Measured, point: OperatingPoint | None) -> None:
