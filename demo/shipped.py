@@ -123,6 +123,7 @@ def _row(run: Run, model: ModelConfig, training: TrainingConfig, n_views: int) -
         views=model.input_title,
         readout=model.readout,
         blocks=attention.unusual,
+        recipe=training.recipe,
     )
 
 

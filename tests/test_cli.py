@@ -379,7 +379,7 @@ def bad(category, tmp_path, monkeypatch):
         ("datasets prepare mtd gone.zip", "There is no file or folder gone.zip"),
         (
             "datasets prepare mtd text.png",
-            "text.png is no archive that can be read (zip, tar, tar.gz, tar.bz2, tar.xz) and no folder",
+            "text.png is neither a folder nor an archive that can be read (zip, tar, tar.gz, tar.bz2, tar.xz)",
         ),
         (
             "datasets prepare folder taken --category part",

@@ -11,7 +11,7 @@ import pytest
 from attentdiffernet.figures.curves import Curve
 from attentdiffernet.figures.overlay import colour_bar, overlay, pixels
 from attentdiffernet.figures.palette import INK, VARIANT_COLOURS, VARIANT_DASHES
-from attentdiffernet.figures.print import GridRow, qualitative_grid, roc_paper_figure
+from attentdiffernet.figures.print import FORMATS, GridRow, figure_file, qualitative_grid, roc_paper_figure
 from attentdiffernet.figures.screen import gate_figure, histogram_figure, percentile_svg, roc_figure
 from attentdiffernet.study.statistics import auroc_interval, operating_point, roc_curve
 from attentdiffernet.words import score_text
@@ -274,3 +274,12 @@ def test_gates_that_may_raise_have_a_line_where_they_change_nothing():
     assert not plain.layout.shapes and plain.layout.yaxis.range[1] == pytest.approx(1.02)
     (line,) = trained.layout.shapes
     assert line.y0 == line.y1 == 1 and trained.layout.yaxis.range[1] == pytest.approx(2.04)
+
+
+def test_a_figure_for_paper_is_a_file_whose_text_stays_text():
+    figure = roc_paper_figure(CURVES)
+    files = {suffix: figure_file(figure, suffix, dpi=50) for suffix in FORMATS}
+    assert files["pdf"].startswith(b"%PDF") and files["png"].startswith(b"\x89PNG")
+    assert b"False-positive rate</text>" in files["svg"]
+    with pytest.raises(ValueError, match="must be one of pdf, svg, png, got 'gif'"):
+        figure_file(figure, "gif")

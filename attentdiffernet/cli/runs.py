@@ -31,6 +31,7 @@ def run_of(detector: "Detector", category: str, name: str | None, n_views: int) 
         views=config.input_title,
         readout=config.readout,
         blocks=config.attention.unusual,
+        recipe=detector.training.recipe,
     )
 
 

@@ -84,4 +84,5 @@ def row_of(task: Task, outcome: Outcome, commit: str, best: bool = False) -> Run
         views=views,
         readout=readout,
         blocks=attention.unusual,
+        recipe=task.training.recipe,
     )

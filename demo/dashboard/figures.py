@@ -8,11 +8,12 @@ from pathlib import PurePath
 import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.figures.print import FORMATS, figure_file
 from attentdiffernet.words import variant_title
 from demo.dashboard import address, widgets
 from demo.service.catalogue import detectors, images_to_choose
 from demo.service.comparison import IMAGE_TYPES, METHODS, Comparison
-from demo.service.downloads import FIGURE_FORMATS, figure_file, paper_grid
+from demo.service.downloads import paper_grid
 
 MOST = 6  # rows of one figure
 KEPT = 2 * MOST
@@ -74,7 +75,7 @@ def preview(found: dict[str, Comparison], variants: list[str], method: str) -> N
 
 def downloads(comparisons: list[Comparison], variants: list[str], stem: str) -> None:
     with st.container(horizontal=True):
-        for suffix, mime in FIGURE_FORMATS.items():
+        for suffix, mime in FORMATS.items():
             st.download_button(
                 suffix.upper(),
                 partial(grid, comparisons, variants, suffix),

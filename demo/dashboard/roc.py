@@ -1,8 +1,11 @@
 """ROC: curves of a category, and one operating point that curve, histogram and counts follow together."""
 
+from functools import partial
+
 import streamlit as st
 
-from attentdiffernet.figures.curves import curve_of
+from attentdiffernet.figures.curves import Curve, curve_of
+from attentdiffernet.figures.print import FORMATS, figure_file, roc_paper_figure
 from attentdiffernet.figures.screen import histogram_figure, roc_figure
 from attentdiffernet.study.comparison import DEFINITIONS, Measured, without_best_on_test
 from attentdiffernet.study.formats import difference_text, percent, percent_range
@@ -76,6 +79,21 @@ def curves(runs: Runs, points: Points, band: bool, log: bool) -> None:
     figure.update_yaxes(scaleanchor=None)  # fills its column, at any width
     areas = ", ".join(curve.legend for curve in drawn)
     widgets.chart(figure, f"ROC curves. AUROC with 95 % interval: {areas}", "roc")
+    with st.container(horizontal=True):
+        for suffix, mime in FORMATS.items():
+            st.download_button(
+                suffix.upper(),
+                partial(for_paper, drawn, band, suffix),
+                f"roc.{suffix}",
+                mime,
+                icon=":material/download:",
+                on_click="ignore",
+                help="The curves as a figure of one text column, for a paper.",
+            )
+
+
+def for_paper(drawn: list[Curve], band: bool, suffix: str) -> bytes:
+    return figure_file(roc_paper_figure(drawn, band=band), suffix)
 
 
 def histogram(m: Measured, point: OperatingPoint | None) -> None:
@@ -120,8 +138,8 @@ def numbers(runs: Runs) -> None:
 # -- the page
 
 
-def choose_runs() -> tuple[Runs, bool, bool]:
-    """(runs, whether to draw bands, whether the axis is logarithmic)."""
+def choose_runs() -> tuple[Runs, Runs, bool, bool]:
+    """(all runs of the setting, those whose curves are drawn, whether with bands, whether on a logarithmic axis)."""
     one, two, three = st.columns([4, 3, 4], vertical_alignment="bottom")
     with one:
         key = address.category(widgets.measured_keys())
@@ -131,11 +149,11 @@ def choose_runs() -> tuple[Runs, bool, bool]:
         band = address.switch("Interval bands", "band", True)
         log = address.switch("Logarithmic axis", "log", False, help="Spreads out low false-positive rates.")
         runs = shipped.of_setting(key, setting)
-        without = {m.name: m for m in without_best_on_test(runs.values())}
+        drawn = {m.name: m for m in without_best_on_test(runs.values())}
         note = "Runs whose epoch was chosen on the test images, as DifferNet's own code does. This is optimistic."
-        if len(without) < len(runs) and not address.switch("Best on test", "best_on_test", False, help=note):
-            runs = without
-    return runs, band, log
+        if len(drawn) < len(runs) and address.switch("Best on test", "best_on_test", False, help=note):
+            drawn = runs
+    return runs, drawn, band, log
 
 
 widgets.head(
@@ -143,6 +161,6 @@ widgets.head(
     "Every curve is computed from the score file of its run. Bands are 95 % intervals, for one threshold at a time. "
     "Move the operating point: dots, histogram and counts follow.",
 )
-runs, band, log = choose_runs()
-operating_point(runs, band, log)
+runs, drawn, band, log = choose_runs()
+operating_point(drawn, band, log)
 numbers(runs)
