@@ -33,6 +33,7 @@ def run_of(detector: "Detector", category: str, name: str | None, n_views: int) 
         views=input_title(found.views, found.resize, found.exposure),
         readout=found.readout,
         blocks=differs_from_default(options.variant, options.attention),
+        recipe=options.recipe,
     )
 
 

@@ -89,4 +89,5 @@ def row_of(task: Task, seen: Seen, commit: str, best_epoch: int | None = None) -
         views=views,
         readout=readout,
         blocks=differs_from_default(options.variant, options.attention),
+        recipe=options.recipe,
     )

@@ -45,7 +45,7 @@ def _execute(task: Task) -> Outcome:
     from ..methods import fit, no_look
 
     dataset, options, seconds = InspectionDataset(task.folder), task.options, dict[str, float]()
-    images, device = dataset.test, find_device(task.device)  # raise before hours of training
+    images, device = dataset.test_of_both_kinds(), find_device(task.device)  # raise before hours of training
     if task.model_dir:
         check_folder(task.model_dir)
     cache, before = default_cache(), FeatureExtractor.views_computed
