@@ -106,7 +106,7 @@ def test_evaluate_by_another_readout_prints_its_auroc_and_no_threshold(run, mode
 def test_evaluate_into_a_results_folder_and_summarise(run, model_dir, category, tmp_path):
     assert run("evaluate", model_dir, category, "--results", tmp_path, "--run", "mine", "--views", "1")[0] == 0
     assert (tmp_path / "scores" / "sample" / "wafer" / "mine.csv").is_file()
-    (row,) = results.read_runs(tmp_path).itertuples()
+    (row,) = results.runs_of(tmp_path).values()
     assert (row.run, row.variant, row.seed, row.backbone, row.n_views) == ("mine", "cbam", 3, "random", 1)
     assert row.attention_training == "untrained"
     code, output, errors = run("summarise", tmp_path)
