@@ -1,8 +1,8 @@
-"""Pictures drawn by a program alone: textures, lighting, dead leaves, objects, outdoor clutter, wafers, strokes.
+"""Procedural images: textures, lighting, dead leaves, objects, outdoor clutter, wafers, strokes.
 
-They hold the local structure of photographs (edges of all sharpness, 1/f and oriented texture, shading, occlusion,
-highlights, noise) without one photograph, so that a network can be distilled on them with no data set at all.
-Look at some: `python -m scripts.procedural_images sheet.png`.
+They have the local structure of photographs (edges of all sharpness, 1/f and oriented texture, shading, occlusion,
+highlights, noise) but use none, so a network can be distilled on them without a data set.
+To see some: `python -m scripts.procedural_images sheet.png`.
 """
 
 import sys

@@ -85,6 +85,13 @@ def test_importing_the_package_is_cheap():
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+def test_help_does_not_wait_for_heavy_imports():
+    done = python(
+        "import sys, attentdiffernet.cli; print([m for m in ('torch', 'numpy', 'pandas', 'PIL') if m in sys.modules])"
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 def test_public_names():
     assert attentdiffernet.__all__ == sorted(attentdiffernet.__all__)
     assert set(attentdiffernet.__all__) == set(attentdiffernet._HOME), "promised and delivered"
