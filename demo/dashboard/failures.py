@@ -191,7 +191,7 @@ def card(m: Measured, failure: Failure) -> str:
         f"<div class='card variant-{text(m.run.variant)}'><h4>{widgets.variant_name(m.run.variant, m.title)}</h4>"
         f"<p>{badge(score > threshold)}</p><dl><div><dt>Anomaly score</dt><dd>{score_text(score)}</dd></div>"
         f"<div><dt>Threshold, {which}</dt><dd>{score_text(threshold)}</dd></div>"
-        f"<div><dt>Higher than</dt><dd>{failure.place[m.name]:.0f} % of {m.interval.n_normal} test normals</dd></div>"
+        f"<div><dt>Higher than</dt><dd>{failure.place[m.name]:.0f} % of {m.interval.n_normal} normals</dd></div>"
         "</dl></div>"
     )
 

@@ -138,8 +138,8 @@ def numbers(runs: Runs) -> None:
 # -- the page
 
 
-def choose_runs() -> tuple[Runs, bool, bool]:
-    """(runs, whether to draw bands, whether the axis is logarithmic)."""
+def choose_runs() -> tuple[Runs, Runs, bool, bool]:
+    """(all runs of the setting, those whose curves are drawn, whether with bands, whether on a logarithmic axis)."""
     one, two, three = st.columns([4, 3, 4], vertical_alignment="bottom")
     with one:
         key = address.category(widgets.measured_keys())
@@ -149,11 +149,11 @@ def choose_runs() -> tuple[Runs, bool, bool]:
         band = address.switch("Interval bands", "band", True)
         log = address.switch("Logarithmic axis", "log", False, help="Spreads out low false-positive rates.")
         runs = shipped.of_setting(key, setting)
-        without = {m.name: m for m in without_best_on_test(runs.values())}
+        drawn = {m.name: m for m in without_best_on_test(runs.values())}
         note = "Runs whose epoch was chosen on the test images, as DifferNet's own code does. This is optimistic."
-        if len(without) < len(runs) and not address.switch("Best on test", "best_on_test", False, help=note):
-            runs = without
-    return runs, band, log
+        if len(drawn) < len(runs) and address.switch("Best on test", "best_on_test", False, help=note):
+            drawn = runs
+    return runs, drawn, band, log
 
 
 widgets.head(
@@ -161,6 +161,6 @@ widgets.head(
     "Every curve is computed from the score file of its run. Bands are 95 % intervals, for one threshold at a time. "
     "Move the operating point: dots, histogram and counts follow.",
 )
-runs, band, log = choose_runs()
-operating_point(runs, band, log)
+runs, drawn, band, log = choose_runs()
+operating_point(drawn, band, log)
 numbers(runs)
