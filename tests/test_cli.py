@@ -30,26 +30,6 @@ FLIPS = ["--view-kind", "flips", "--resize", "squeeze"]  # only exposure and rea
 AS_GIVEN = [*FLIPS, "--exposure", "as_is", "--readout", "z2", "--attention-training", "untrained"]
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """run(*arguments) -> (exit code, stdout, stderr), through the installed entry point."""
-
-    monkeypatch.setattr(cli.console, "SECONDS_BETWEEN_LINES", float("inf"))  # nor on a slow machine
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["attentdiffernet", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        output, errors = capsys.readouterr()
-        return code, output, errors
-
-    return call
-
-
 CARD = ["--licence", "CC0", "--no-cache"]
 
 
