@@ -1,7 +1,7 @@
 """How attention is best trained, on training normals alone: no test image is read.
 
-    python scripts/choose_attention.py mvtec_ad/bottle mtd/magnetic_tile      below $ATTENTDIFFERNET_DATA
-    python scripts/choose_attention.py --half mtd/magnetic_tile               quicker: see below
+    python -m scripts.choose_attention mvtec_ad/bottle mtd/magnetic_tile      below $ATTENTDIFFERNET_DATA
+    python -m scripts.choose_attention --half mtd/magnetic_tile               quicker: see below
 
 Normals held out and the same with synthetic defects (two of each, other ones than training draws) are told apart by a
 detector of each variant and training, whose gates are kept even where they do not help; prints and adds to
@@ -13,7 +13,6 @@ default training was chosen so, and the whole detector does not bear it out.
 import argparse
 import dataclasses
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -61,7 +60,8 @@ def measure(name: str, variant: str, training: str, seed: int, half: bool) -> di
     features = torch.stack(list(extractor.of_tensors(test.inputs(model), model.views(VIEWS))))
     with torch.inference_mode():
         area = auroc(test.labels, model.score(features).tolist())
-    row = {"category": name, "detector": "half scale, Gaussian" if half else "whole", "variant": variant}
+    row: dict[str, object] = {"category": name, "variant": variant}
+    row |= {"detector": "half scale, Gaussian" if half else "whole"}
     row |= {"attention_training": "" if variant == "none" else training, "seed": seed, "auroc_synthetic": area}
     return row | {"steps": kept, "seconds": round(seconds, 1)}
 
@@ -89,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

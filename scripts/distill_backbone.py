@@ -1,19 +1,19 @@
-"""Trains the bundled backbone: AlexNet features taught by ImageNet's on pictures that a program draws.
+"""Trains the bundled backbone: AlexNet features distilled from ImageNet's on procedural images.
 
-The student starts from random initialisation and learns by gradient descent to answer as the teacher does after each
-of the five convolutions and in the pooled features, on the pictures of procedural_images.py only. No photograph is
-seen, no weight copied. Whenever the loss on held-out pictures falls, the student so far is written (float16, 4.94 MB),
-so a run may be ended at any time. The committed file was made on two cores that were shared with other work, by
+The student starts from random initialisation. It learns to give the same outputs as the teacher after each of the five
+convolutions and in the pooled features, on the images of procedural_images.py only: no photographs are used, and no
+weights are copied. The student is written (float16, 4.94 MB) whenever the loss on held-out images falls, so a run can
+be stopped at any time. The committed file was made on two shared cores by
 
     OMP_WAIT_POLICY=PASSIVE nice -n 15 \\
-        python scripts/distill_backbone.py --minutes 50 --pictures 600 --bfloat16 --threads 2 --seed 0
+        python -m scripts.distill_backbone --minutes 50 --pictures 600 --bfloat16 --threads 2 --seed 0
 
-(the policy keeps threads from spinning while they wait, which costs much when cores are shared). Time rules the run, so
-a repetition sees other numbers of views and ends near it, not at it.
+(the policy keeps waiting threads from spinning, which is expensive on shared cores). The run is limited by time, so a
+repetition sees another number of views, and its weights are close to these but not equal.
 
 Examples:
-    python scripts/distill_backbone.py --minutes 10 --out /tmp/student.safetensors    a trial
-    python scripts/distill_backbone.py --report attentdiffernet/bundled/alexnet_features.safetensors    how good is it?
+    python -m scripts.distill_backbone --minutes 10 --out /tmp/student.safetensors    a trial
+    python -m scripts.distill_backbone --report attentdiffernet/bundled/alexnet_features.safetensors    how good is it?
 """
 
 import argparse
@@ -29,13 +29,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy import ndarray
-from procedural_images import ImageMaker
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from attentdiffernet.backbone import AlexNetFeatures, load_weights
 from attentdiffernet.files import replace_file
 from attentdiffernet.options import AttentionConfig
+from scripts.procedural_images import ImageMaker
 
 DEFAULT_OUT = Path(__file__).parents[1] / "attentdiffernet" / "bundled" / "alexnet_features.safetensors"
 ORIGIN = "distilled from ImageNet AlexNet features on procedural pictures by scripts/distill_backbone.py"
@@ -216,7 +216,7 @@ def explained_variance(
 
     Channels whose deviation is under 1% of the level's largest have nothing to explain and are left out.
     """
-    report = {}
+    report: dict[int, dict[str, float]] = {}
     for size in VIEW_SIZES:
         sums: dict[str, Tensor] = {}
         for part in views.split(8):
@@ -246,7 +246,7 @@ def show(report: dict[int, dict[str, float]]) -> str:
 
 
 def backbone(weights: str | None = None) -> AlexNetFeatures:
-    net = AlexNetFeatures(AttentionConfig())
+    net = AlexNetFeatures("none", AttentionConfig())
     if weights:
         net.load_convolutions(load_weights(weights), weights)
     return net
@@ -262,7 +262,7 @@ def save(net: AlexNetFeatures, path: Path, metadata: dict[str, str]) -> None:
         file.write(to_bytes(tensors, metadata))
 
 
-def distill(args: argparse.Namespace) -> None:
+def distill(args: argparse.Namespace) -> None:  # noqa: PLR0915  one training loop, in the order of time
     started = time.monotonic()
     torch.manual_seed(args.seed)
     teacher = backbone(args.teacher).requires_grad_(False)
@@ -279,7 +279,7 @@ def distill(args: argparse.Namespace) -> None:
     matrices = [nn.Parameter(conv.weight.detach().flatten(1)) for conv in convolutions]
     assert all(m.data_ptr() == conv.weight.data_ptr() for m, conv in zip(matrices, convolutions, strict=True))
     muon = torch.optim.Muon(matrices, weight_decay=0, adjust_lr_fn="match_rms_adamw")
-    adam = torch.optim.Adam([conv.bias for conv in convolutions], betas=(0.9, 0.99))
+    adam = torch.optim.Adam([conv.bias for conv in convolutions if conv.bias is not None], betas=(0.9, 0.99))
     budget, best, step, seen = args.minutes * 60, math.inf, 0, 0
     drawing, next_check = 0.0, time.monotonic() - started + args.check_seconds
     print(f"{pool.drawn} pictures drawn in {time.monotonic() - started:.0f} s", flush=True)
@@ -299,6 +299,7 @@ def distill(args: argparse.Namespace) -> None:
         student.zero_grad()
         loss.backward()
         for matrix, conv in zip(matrices, convolutions, strict=True):
+            assert conv.weight.grad is not None
             matrix.grad = conv.weight.grad.flatten(1)
         muon.step()
         adam.step()
@@ -313,10 +314,10 @@ def distill(args: argparse.Namespace) -> None:
             with torch.no_grad():
                 for kept, mean in zip(rounded.parameters(), average.parameters(), strict=True):
                     kept.copy_(mean.half())
-                losses = {
-                    size: sum(float(loss_of(rounded, part)) for part in dict(at_scales(held_out))[size].split(8)) / 6
-                    for size in VIEW_SIZES
-                }
+                losses: dict[int, float] = {}
+                for size in VIEW_SIZES:
+                    parts = dict(at_scales(held_out))[size].split(8)
+                    losses[size] = sum((float(loss_of(rounded, part)) for part in parts), start=0.0) / 6
             held_out_loss = sum(losses.values()) / 3
             print(
                 f"{elapsed / 60:6.1f} min  step {step}  views {seen}  pictures {pool.drawn}  "

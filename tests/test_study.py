@@ -11,11 +11,12 @@ import pytest
 
 from attentdiffernet.grid import Engine, Outcome, read_grid, run_grid
 from attentdiffernet.study import records as results
-from attentdiffernet.study.answer import summary_text
-from attentdiffernet.study.comparison import contrasts, grouped, measured
+from attentdiffernet.study.answer import kind_of, means_text, summary_text
+from attentdiffernet.study.comparison import Group, contrasts, grouped, measured
 from attentdiffernet.study.formats import p_text
 from attentdiffernet.study.page import page
 from attentdiffernet.study.readme import between
+from attentdiffernet.study.runs import Run, base_of, distinguishing_recipe
 from attentdiffernet.study.statistics import delong_test, holm, mean_interval
 from demo import shipped
 from demo.service.roc import roc_page
@@ -33,12 +34,12 @@ seeds = [0, 1, 2]
 best_on_test = true
 [[grid]]
 variants = ["none", "se", "cbam"]
-[grid.model.attention]
+[grid.options.attention]
 training = "untrained"
 [[grid]]
 variants = ["se"]
 tag = "proxy"
-[grid.model.attention]
+[grid.options.attention]
 training = "proxy"
 """
 PUBLISHED = """dataset,category,method,auroc,source
@@ -77,7 +78,7 @@ def made(root, gain):
     rng = np.random.default_rng(1)
 
     def submit(task):
-        better = gain if (task.category, task.model.attention.kind) == ("bottle", "cbam") else 0
+        better = gain if (task.category, task.options.variant) == ("bottle", "cbam") else 0
         scores = [normal + LABELS * (better + more) + 0.3 * rng.normal(size=120) for more in (0, 0.3)]
         future = Future()
         best = {"best_epoch": int(rng.integers(1, 60)), "best_scores": rows_of(scores[1])}
@@ -117,8 +118,7 @@ def test_gates_left_at_one_are_told_wherever_a_conclusion_is(root, tmp_path):
     assert "left at 1" not in page_of(root, tmp_path / "results") + summary_text(fair(tmp_path))
     run = next(m.run for m in fair(root) if m.run.run == "mvtec_ad-bottle-se-imagenet-s1-proxy")
     options = results.read_options(root / "results", run) | {
-        "attention_strength": 0.0,
-        "attention_judged": [0.5, 0.625],
+        "findings": {"gates_kept": False, "gates_judged": [0.5, 0.625]},
     }
     frame = results.read_scores(results.score_path(root / "results", run.dataset, run.category, run.run))
     results.write_run(tmp_path / "results", run, frame, options)
@@ -138,7 +138,64 @@ def test_gates_left_at_one_are_told_wherever_a_conclusion_is(root, tmp_path):
     assert re.search(r"^\| AttentDifferNet \(SE\), proxy \| imagenet \| 3 \|.*\| gates left at 1 \|", text, re.M)
 
 
-# -- what the test images have had a say in
+def run_of(name, **changes):
+    values = {"dataset": "d", "category": "c", "variant": "se", "seed": 0, "backbone": "imagenet", "epochs": 60}
+    values |= {"attention_training": "joint", "selection": "last", "n_views": 4, "commit": "", "source": "a test"}
+    return Run(run=name, **values | changes)
+
+
+def test_a_recipe_says_no_more_than_tells_runs_apart():
+    fast, paper = run_of("a"), run_of("b", epochs=192, n_views=64, readout="z2", recipe="paper")
+    wide, other = run_of("c", blocks="reduction 4"), run_of("d", attention_training="proxy", epochs=90)
+    runs = [fast, paper, wide, other, run_of("e", variant="none", attention_training="")]
+    recipes = {run.run: str(distinguishing_recipe(run, runs)) for run in runs}
+    assert recipes == {
+        "a": "attention joint",
+        "b": "published procedure",
+        "c": "attention joint, reduction 4",
+        "d": "attention proxy",
+        "e": "",
+    }
+
+
+def test_runs_of_one_recipe_and_seed_are_told_apart_by_name_and_seeds_alone_are_no_recipe():
+    twice = [run_of("a"), run_of("b"), run_of("c", seed=1)]
+    assert [str(distinguishing_recipe(run, twice)) for run in twice] == ["a", "b", ""]
+    seeds = [run_of("a"), run_of("b", seed=1, epochs=61, readout="z2")]
+    assert [str(distinguishing_recipe(run, seeds)) for run in seeds] == ["", ""]
+
+
+def test_the_base_has_the_same_backbone_seed_and_selection_and_the_most_similar_recipe():
+    none = {"variant": "none", "attention_training": ""}
+    fast, paper = run_of("fast", **none), run_of("paper", **none, epochs=192, recipe="paper")
+    runs = [fast, paper, run_of("seed", **none | {"seed": 1}), run_of("x", **none | {"backbone": "random"})]
+    runs.append(run_of("best", **none, selection="best-on-test"))
+    assert base_of(run_of("a"), runs) == fast and base_of(run_of("b", epochs=192, recipe="paper"), runs) == paper
+    assert base_of(run_of("c", selection="best-on-test"), runs).run == "best"
+    assert base_of(run_of("d", seed=2), runs) is None and base_of(fast, runs) is None
+
+
+def test_kinds_of_recipes_are_not_averaged_together(root):
+    found = contrasts(grouped(fair(root)))
+    assert means_text(found).count("on average") == 1, "untrained and proxy are ablations, both"
+    first = found[0].group.first
+
+    def like(**changes):
+        run = replace(first.run, **changes)
+        return replace(found[0], group=Group((replace(first, run=run),)))
+
+    default = like(attention_training="separation")
+    paper = like(attention_training="joint", recipe="paper")
+    assert [kind_of(c) for c in (default, paper, like(attention_training="separation", blocks="before pool"))] == [
+        "default",
+        "published",
+        "ablation",
+    ]
+    text = means_text([default, paper, *found])
+    assert text.count("on average over 1 comparison:") == 2 and text.count("on average over 6 comparisons:") == 1
+
+
+# -- what was chosen on the test images
 
 
 def test_runs_that_are_best_on_test_form_groups_of_their_own_whatever_their_epochs(root):
@@ -209,7 +266,7 @@ def test_pages_label_what_is_best_on_test(root, monkeypatch, name):
     at.run()
     assert not at.exception
     shown = " ".join(element.proto.body for element in at.get("html"))
-    assert ("best on test (optimistic)" in shown) == (name != "failures")
+    assert ("best on test (optimistic)" in shown) == (name == "overview")
     if name == "roc":
         for asked in (False, True):
             (switch,) = [toggle for toggle in at.toggle if toggle.label == "Best on test"]
@@ -318,7 +375,7 @@ def test_the_page_tells_what_there_is_not_what_it_cost_and_how_to_repeat_it(root
     assert "- **Elsewhere**: nothing. Papers state only an average over it." in text
     assert f"Together {24 * 24 / 3600:.1f} hours: 24 runs on Abacus, 4 cores, 2 threads per run." in text
     assert "| `attentdiffernet grid grids/made.toml` | `abc1234` | 24 | mvtec_ad/bottle, sample/wafer |" in text
-    (root / "grids" / "made.toml").write_text(GRID + "[grid.training]\nepochs = 7\n")
+    (root / "grids" / "made.toml").write_text(GRID + "[grid.options]\nepochs = 7\n")
     try:
         text = page_of(root)
     finally:
