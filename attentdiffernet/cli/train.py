@@ -119,11 +119,12 @@ def train(
     by_rule = {"views": view_kind, "resize": resize, "exposure": exposure, "readout": readout}
     numbers = {"training_views": train_views, "scoring_views": views, "epochs": epochs}
     given: dict[str, Any] = {name: value for name, value in by_rule.items() if value != "auto"} | numbers
+    given["backbone"] = backbone
     if false_positive_rate is not None:
         given["false_positive_rate"] = false_positive_rate
     if flow is not None:  # sets the size only; whether features are whitened first is part of the recipe
         given["flow"] = dataclasses.replace(FLOW_SIZES[flow], whitening=recipe == "fast")
-    options = Options(variant, recipe, method, backbone, attention=attention, weights=weights, seed=seed, **given)
+    options = Options(variant, recipe, method, attention=attention, weights=weights, seed=seed, **given)
     data = DataCard.of(dataset, description, licence, source)
     check_folder(out)
     with bars() as progress:
