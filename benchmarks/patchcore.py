@@ -1,9 +1,9 @@
 """PatchCore by image size, aspect, exposure, whitening, size of the bank and score: on synthetic defects and on test.
 
-    python benchmarks/patchcore.py mvtec_ad/bottle sample/gear    below $ATTENTDIFFERNET_DATA; the sample set in data/
-    python benchmarks/patchcore.py                                all seven categories
-    python benchmarks/patchcore.py --summary                      the table by configuration, from the file
-    python benchmarks/patchcore.py --cost mvtec_ad/bottle         seconds, memory and size, in a process of its own
+    python -m benchmarks.patchcore mvtec_ad/bottle sample/gear    below $ATTENTDIFFERNET_DATA; the sample set in data/
+    python -m benchmarks.patchcore                                all seven categories
+    python -m benchmarks.patchcore --summary                      the table by configuration, from the file
+    python -m benchmarks.patchcore --cost mvtec_ad/bottle         seconds, memory and size, in a process of its own
 
 Configurations are those of SETUPS: a base, and one change of it at a time; all scores are read from each. Defaults are
 chosen by `auroc_synthetic` alone, over all categories: normal images held out of training against the same images with
@@ -18,7 +18,6 @@ import dataclasses
 import json
 import os
 import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,13 +30,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from attentdiffernet.category import InspectionDataset, InspectionImage  # noqa: E402
-from attentdiffernet.images import read_image  # noqa: E402
-from attentdiffernet.networks import FeatureMaps, load_network  # noqa: E402
-from attentdiffernet.options import PatchCoreConfig, Readout  # noqa: E402
-from attentdiffernet.patchcore import (  # noqa: E402
+from attentdiffernet.category import InspectionDataset, InspectionImage
+from attentdiffernet.images import read_image
+from attentdiffernet.networks import FeatureMaps, load_network
+from attentdiffernet.options import PatchCoreConfig, Readout
+from attentdiffernet.patchcore import (
     Fitted,
     PatchBank,
     Places,
@@ -47,9 +44,9 @@ from attentdiffernet.patchcore import (  # noqa: E402
     image_scores,
     places_of,
 )
-from attentdiffernet.study.statistics import auroc_interval, conformal_threshold  # noqa: E402
-from attentdiffernet.synthetic_defects import DefectTest  # noqa: E402
-from attentdiffernet.views import standardise_exposure, to_tensor  # noqa: E402
+from attentdiffernet.study.statistics import auroc_interval, conformal_threshold
+from attentdiffernet.synthetic_defects import DefectTest
+from attentdiffernet.views import standardise_exposure, to_tensor
 
 OUT = ROOT / "benchmarks" / "patchcore.csv"
 CATEGORIES = (
