@@ -5,10 +5,10 @@
     python -m benchmarks.patchcore --summary                      the table by configuration, from the file
     python -m benchmarks.patchcore --cost mvtec_ad/bottle         seconds, memory and size, in a process of its own
 
-Configurations are those of SETUPS: a base, and one change of it at a time; all scores are read from each. Defaults are
-chosen by `auroc_synthetic` alone, over all categories: normal images held out of training against the same images with
-synthetic defects. `auroc_test` stands beside, of a bank of all training images. `flagged_normal` and
-`flagged_anomalous` are the shares of test images above the threshold for 5 % that cross-validation gives (base only).
+Configurations are those of SETUPS: one change at a time; all scores are read from each. Defaults are chosen by
+`auroc_synthetic` alone, over all categories: normal images held out of training against the same images with synthetic
+defects. `auroc_test` stands beside, of a bank of all training images. `flagged_normal` and `flagged_anomalous` are the
+shares of test images above the threshold for 5 % that cross-validation gives (base only).
 
 Writes benchmarks/patchcore.csv, each row as soon as it is known; what it holds is not measured again.
 """
@@ -29,7 +29,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parent.parent
 from attentdiffernet.category import InspectionDataset, InspectionImage
 from attentdiffernet.images import read_image
 from attentdiffernet.networks import FeatureMaps, load_network
@@ -48,6 +47,7 @@ from attentdiffernet.study.statistics import auroc_interval, conformal_threshold
 from attentdiffernet.synthetic_defects import DefectTest
 from attentdiffernet.views import standardise_exposure, to_tensor
 
+ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "patchcore.csv"
 CATEGORIES = (
     "sample/gear",
