@@ -13,7 +13,6 @@ default training was chosen so, and the whole detector does not bear it out.
 import argparse
 import dataclasses
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -59,7 +58,11 @@ def measure(name: str, variant: str, training: str, seed: int, half: bool) -> di
     features = torch.stack(list(extractor.of_tensors(judged.inputs(model), model.views(VIEWS))))
     with torch.inference_mode():
         area = auroc(judged.labels, model.score(features).tolist())
-    row = {"category": name, "detector": "half scale, Gaussian" if half else "whole", "variant": variant}
+    row: dict[str, object] = {
+        "category": name,
+        "detector": "half scale, Gaussian" if half else "whole",
+        "variant": variant,
+    }
     row |= {"attention_training": "" if variant == "none" else training, "seed": seed, "auroc_synthetic": area}
     return row | {"steps": kept, "seconds": round(seconds, 1)}
 
@@ -87,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..checkpoint import Detector
-    from ..study.records import Run
+    from ..study.runs import Run
 
 
 def run_of(detector: "Detector", category: str, name: str | None, n_views: int) -> "Run":
     """The row of a run that scores a category with this model. name: instead of the one made from its options."""
-    from ..study.records import LAST, Run
+    from ..study.runs import LAST, Run
 
     config = detector.model.config
     parts = (detector.data.dataset, category, detector.variant, Path(config.weights).stem, f"s{detector.training.seed}")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..config import ModelConfig, ScoringConfig, TrainingConfig
 from ..errors import AttentDifferNetError
-from ..study.records import BEST_ON_TEST, LAST, Run, read_options, runs_of, score_path
+from ..study.records import read_options, runs_of, score_path
+from ..study.runs import BEST_ON_TEST, LAST, Run
 from .file import read_grid
 from .task import CHOSEN, Outcome, Task
 

@@ -26,7 +26,8 @@ from typing import Any
 
 from ..config import FLOW_SIZES, AttentionConfig, ModelConfig, ScoringConfig, TrainingConfig
 from ..errors import AttentDifferNetError
-from ..study.records import BEST, score_path
+from ..study.records import score_path
+from ..study.runs import BEST
 from .task import CHOSEN, TABLES, Task
 
 DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"

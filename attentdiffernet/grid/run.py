@@ -36,7 +36,7 @@ def _execute(task: Task) -> Outcome:
     from ..features import FeatureExtractor, default_cache
 
     dataset = InspectionDataset(task.folder)
-    images, device = dataset.test, find_device(task.device)  # raise before hours of training
+    images, device = dataset.test_of_both_kinds(), find_device(task.device)  # raise before hours of training
     published = task.training.recipe == "paper"
     if task.model_dir:
         checkpoint.check_folder(Path(task.model_dir))

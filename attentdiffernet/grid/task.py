@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import FLOW_SIZES, ModelConfig, ScoringConfig, TrainingConfig
-from ..study.records import BEST
+from ..study.runs import BEST
 
 TABLES = ("model", "training", "scoring")  # of options, in the file and in a task
 CHOSEN = {  # options that are chosen for the category unless the file gives them, and their table
