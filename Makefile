@@ -32,10 +32,10 @@ results: .venv/demo  ## results/summary.csv and the generated parts of both READ
 	$(BIN)/python -m scripts.write_tables
 
 benchmark: .venv/demo  ## fast against paper on this machine (LONG=1 for more), into benchmarks/latest.json
-	$(BIN)/python benchmarks/benchmark.py $(if $(LONG),--long)
+	$(BIN)/python -m benchmarks.benchmark $(if $(LONG),--long)
 
 models: .venv/demo  ## train and evaluate what is shipped: make models DATA=FOLDER_OF_DATASETS
-	ATTENTDIFFERNET_DATA="$(DATA)" $(BIN)/python scripts/train_shipped.py sample $(if $(DATA),real)
+	ATTENTDIFFERNET_DATA="$(DATA)" $(BIN)/python -m scripts.train_shipped sample $(if $(DATA),real)
 
 clean:  ## the environment and what tools left behind
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

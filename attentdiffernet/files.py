@@ -120,9 +120,11 @@ def leftovers(path: str | Path) -> list[Path]:
 
 
 def leftovers_in(folder: str | Path) -> list[Path]:
-    """As `leftovers`, for all files and folders in `folder`."""
-    folder = Path(folder)
-    return sorted(path for path in folder.iterdir() if LEFTOVER.fullmatch(path.name)) if folder.is_dir() else []
+    """As `leftovers`, for all files and folders in `folder`. Empty if it cannot be listed."""
+    try:
+        return sorted(path for path in Path(folder).iterdir() if LEFTOVER.fullmatch(path.name))
+    except OSError:  # it does not exist, or may be written but not listed
+        return []
 
 
 def sweep(path: str | Path, older_than: float = LEFTOVER_SECONDS) -> None:

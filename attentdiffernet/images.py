@@ -39,8 +39,7 @@ def _decode(
 ) -> np.ndarray:
     """The pixels of an image file, upright, as `convert` reads them. Limits and errors as in `read_image`."""
     name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
-    if isinstance(source, str | Path):
-        _check_file(Path(source), name)
+    _check_file(source, name)
     try:
         # Silence for damaged metadata and Pillow's own size warning: the limits below decide.
         with _silence, Image.open(source, formats=IMAGE_FORMATS) as image:
@@ -61,12 +60,18 @@ def _decode(
         raise ImageError(f"{name} is damaged and could not be decoded") from error
 
 
-def _check_file(path: Path, name: str) -> None:
-    if path.is_dir():
-        raise ImageError(f"{name} is a folder, not an image file")
-    if not path.is_file():
-        raise ImageError(f"There is no file {name}")
-    if (size := path.stat().st_size) == 0:
+def _check_file(source: str | Path | BinaryIO, name: str) -> None:
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.is_dir():
+            raise ImageError(f"{name} is a folder, not an image file")
+        if not path.is_file():
+            raise ImageError(f"There is no file {name}")
+        size = path.stat().st_size
+    else:
+        size = source.seek(0, os.SEEK_END)
+        source.seek(0)
+    if size == 0:
         raise ImageError(f"{name} is empty")
     if size > MAX_FILE_BYTES:
         raise ImageError(f"{name} has {size / 1e6:.0f} MB; the limit is {MAX_FILE_BYTES / 1e6:.0f} MB")

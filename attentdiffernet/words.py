@@ -1,5 +1,7 @@
 """Titles and phrases that the commands, both faces and the results page share."""
 
+import math
+
 from .options import AttentionConfig, Options, Variant
 
 VARIANT_TITLES: dict[str, str] = {
@@ -33,11 +35,12 @@ def input_title(views: str, resize: str, exposure: str = "as_is") -> str:
 
 
 def attention_title(variant: Variant, attention: AttentionConfig) -> str:
-    """How the gates are trained, as results name it: `joint`, or `separation, kept`; empty without attention."""
+    """How the gates are trained, as results name it: `joint`, or `separation_kept` if gates are kept in any case; empty
+    without attention."""
     if variant == "none":
         return ""
     kept = attention.training == "separation" and attention.keep == "always"
-    return attention.training + ", kept" * kept
+    return attention.training + "_kept" * kept
 
 
 def differs_from_default(variant: Variant, attention: AttentionConfig) -> str:
@@ -80,3 +83,15 @@ def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool
 def variant_title(variant: str) -> str:
     """`AttentDifferNet (SE)`; a baseline's own name."""
     return VARIANT_TITLES.get(variant, variant)
+
+
+def score_text(score: float, digits: int = 4) -> str:
+    """`2.413`, `652,100`, and from a million on `2.043 × 10⁶`: scores have no upper limit. Infinity is `∞`."""
+    if math.isinf(score):
+        return "∞" if score > 0 else "-∞"
+    rounded = float(f"{score:.{digits}g}")
+    if rounded and not 1e-4 <= abs(rounded) < 1e6:
+        mantissa, power = f"{rounded:.{digits - 1}e}".split("e")
+        raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"10{raised}" if float(mantissa) == 1 else f"{float(mantissa):g} × 10{raised}"
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"

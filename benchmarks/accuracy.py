@@ -1,9 +1,9 @@
 """AUROC by kind and number of views, and by readout, against what it costs. Nothing is chosen by these numbers.
 
-    python benchmarks/accuracy.py mvtec_ad/bottle mtd/magnetic_tile      below $ATTENTDIFFERNET_DATA, ImageNet features
-    python benchmarks/accuracy.py sample/wafer                           the synthetic sample set in data/, bundled
-    python benchmarks/accuracy.py --exposure as_is ...                   another exposure than the rule's
-    python benchmarks/accuracy.py --paper 6 mvtec_ad/bottle              adds the recipe `paper` after so many epochs
+    python -m benchmarks.accuracy mvtec_ad/bottle mtd/magnetic_tile      below $ATTENTDIFFERNET_DATA, ImageNet features
+    python -m benchmarks.accuracy sample/wafer                           the synthetic sample set in data/, bundled
+    python -m benchmarks.accuracy --exposure as_is ...                   another exposure than the rule's
+    python -m benchmarks.accuracy --paper 6 mvtec_ad/bottle              adds the recipe `paper` after so many epochs
 
 Each row is one DifferNet of the recipe `fast` with the views of that row (the rule's own choice is in `results/`), and
 one readout. Cost: views through the backbone while training, times the seconds one takes on this machine, plus the fit.
@@ -14,7 +14,6 @@ the AUROC that its authors state. Writes benchmarks/accuracy.csv (other rows sta
 import argparse
 import dataclasses
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -23,23 +22,21 @@ import numpy as np
 import pandas as pd
 import torch
 
+from attentdiffernet import paper_recipe
+from attentdiffernet.calibration import split_normals
+from attentdiffernet.category import InspectionDataset
+from attentdiffernet.features import FeatureExtractor, default_cache, readable
+from attentdiffernet.flow_fitting import fit_flow, fit_gaussian
+from attentdiffernet.input_choice import exposure_for, spread_of_exposure
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import Exposure, Options, Readout, ViewKind
+from attentdiffernet.scoring import group_ends
+from attentdiffernet.study.records import read_published
+from attentdiffernet.study.statistics import auroc_interval
+from attentdiffernet.views import FEW_VIEWS, make_views
+from attentdiffernet.words import READOUTS
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from attentdiffernet import paper_recipe  # noqa: E402
-from attentdiffernet.calibration import split_normals  # noqa: E402
-from attentdiffernet.category import InspectionDataset  # noqa: E402
-from attentdiffernet.features import FeatureExtractor, default_cache, readable  # noqa: E402
-from attentdiffernet.flow_fitting import fit_flow, fit_gaussian  # noqa: E402
-from attentdiffernet.input_choice import exposure_for, spread_of_exposure  # noqa: E402
-from attentdiffernet.model import AttentDifferNet, ModelConfig  # noqa: E402
-from attentdiffernet.options import Exposure, Options, Readout, ViewKind  # noqa: E402
-from attentdiffernet.scoring import group_ends  # noqa: E402
-from attentdiffernet.study.records import read_published  # noqa: E402
-from attentdiffernet.study.statistics import auroc_interval  # noqa: E402
-from attentdiffernet.views import FEW_VIEWS, make_views  # noqa: E402
-from attentdiffernet.words import READOUTS  # noqa: E402
-
 OUT = ROOT / "benchmarks" / "accuracy.csv"
 COLOURS = {
     "rotations": "#0072B2",

@@ -15,7 +15,6 @@ import os
 import platform
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,24 +25,22 @@ from typing import Any
 import torch
 from torch import nn
 
+import attentdiffernet as adn
+from attentdiffernet import paper_recipe
+from attentdiffernet.backbone import imagenet_at_hand
+from attentdiffernet.category import InspectionDataset, InspectionImage
+from attentdiffernet.datasets.sample import write as draw_sample
+from attentdiffernet.differnet import DifferNetDetector
+from attentdiffernet.grid.run import cpu_name
+from attentdiffernet.images import read_image
+from attentdiffernet.model import AttentDifferNet, ModelConfig, Precision
+from attentdiffernet.options import Options
+from attentdiffernet.scoring import faster_precision, score_image, score_until_settled
+from attentdiffernet.views import make_views
+from demo.service import catalogue
+from demo.service.comparison import compare, warm_up
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import attentdiffernet as adn  # noqa: E402
-from attentdiffernet import paper_recipe  # noqa: E402
-from attentdiffernet.backbone import imagenet_at_hand  # noqa: E402
-from attentdiffernet.category import InspectionDataset, InspectionImage  # noqa: E402
-from attentdiffernet.datasets.sample import write as draw_sample  # noqa: E402
-from attentdiffernet.differnet import DifferNetDetector  # noqa: E402
-from attentdiffernet.grid.run import cpu_name  # noqa: E402
-from attentdiffernet.images import read_image  # noqa: E402
-from attentdiffernet.model import AttentDifferNet, ModelConfig, Precision  # noqa: E402
-from attentdiffernet.options import Options  # noqa: E402
-from attentdiffernet.scoring import faster_precision, score_image, score_until_settled  # noqa: E402
-from attentdiffernet.views import make_views  # noqa: E402
-from demo.service import catalogue  # noqa: E402
-from demo.service.comparison import compare, warm_up  # noqa: E402
-
 OUT = ROOT / "benchmarks"
 PAPER = Options(recipe="paper")
 PAPER_SLICE_S = 30.0

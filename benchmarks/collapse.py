@@ -1,6 +1,6 @@
 """What happens to attention that is trained by likelihood together with a flow, with no guard to stop it.
 
-    python benchmarks/collapse.py mvtec_ad/bottle mtd/magnetic_tile    below $ATTENTDIFFERNET_DATA, ImageNet features
+    python -m benchmarks.collapse mvtec_ad/bottle mtd/magnetic_tile    below $ATTENTDIFFERNET_DATA, ImageNet features
 
 Likelihood does not count the backbone's own Jacobian: gates that bring all features to one point are rewarded without
 bound. Writes benchmarks/collapse.csv, the loss and the spread of the features (over that at the start) after each step,
@@ -14,18 +14,16 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
+from attentdiffernet.attention_training import COLLAPSE, fit_attention
+from attentdiffernet.calibration import split_normals
+from attentdiffernet.category import InspectionDataset
+from attentdiffernet.figures.palette import VARIANT_COLOURS
+from attentdiffernet.input_choice import exposure_for, spread_of_exposure
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import AttentionConfig, Options
+from attentdiffernet.words import VARIANT_TITLES
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from attentdiffernet.attention_training import COLLAPSE, fit_attention  # noqa: E402
-from attentdiffernet.calibration import split_normals  # noqa: E402
-from attentdiffernet.category import InspectionDataset  # noqa: E402
-from attentdiffernet.figures.palette import VARIANT_COLOURS  # noqa: E402
-from attentdiffernet.input_choice import exposure_for, spread_of_exposure  # noqa: E402
-from attentdiffernet.model import AttentDifferNet, ModelConfig  # noqa: E402
-from attentdiffernet.options import AttentionConfig, Options  # noqa: E402
-from attentdiffernet.words import VARIANT_TITLES  # noqa: E402
-
 OUT = ROOT / "benchmarks" / "collapse.csv"
 
 

@@ -1,14 +1,13 @@
 """Memory and rate of `attentdiffernet score` on a very large folder.
 
-    python benchmarks/score_folder.py [--images 100000] [--done 0] [--image-size 448 --scales 3] [--views 16]
+    python -m benchmarks.score_folder [--images 100000] [--done 0] [--image-size 448 --scales 3] [--views 16]
 
-Makes a folder of hard links to a few drawn images and a small model with random weights, both in a temporary folder,
-scores it from the command line, and prints the memory of that process at every tenth of the way, its peak, and the
-rate. With --done, the list starts with rows for that many images, as after a kill, and is continued. Exit code 1 where
-the list lacks an image or has one twice, or the peak exceeds 1.5 GB.
+Scores a temporary folder of hard links to a few drawn images, by the command line and with a small random model, and
+prints the memory of that process at every tenth of the images, its peak, and the rate. With --done, the list starts
+with rows for that many images, as after a kill, and is continued. The exit code is 1 if the list lacks an image or has
+one twice, or if the peak exceeds 1.5 GB.
 
-By default the model sees 64 px at one scale: what is measured is the way through the folder. The backbone takes most of
-the time in earnest, and no more memory for the last image than for the first.
+By default the model takes 64 px at one scale, so that the time is that of the folder and not of the backbone.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 import html
 from typing import TYPE_CHECKING
 
-from attentdiffernet.study.formats import score_text
+from attentdiffernet.words import score_text
 
 if TYPE_CHECKING:
     from .service.comparison import Verdict
@@ -29,7 +29,7 @@ def numbers(verdict: "Verdict") -> str:
     spread = "" if error != error else f' <small title="standard error over views">± {score_text(error, 2)}</small>'
     normals = len(verdict.calibration_scores)
     return (
-        f"<dl><div><dt>Anomaly score</dt><dd>{score_text(verdict.score, 4)}{spread}</dd></div>"
-        f"<div><dt>Threshold</dt><dd>{score_text(verdict.threshold, 4)}</dd></div>"
+        f"<dl><div><dt>Anomaly score</dt><dd>{score_text(verdict.score)}{spread}</dd></div>"
+        f"<div><dt>Threshold</dt><dd>{score_text(verdict.threshold)}</dd></div>"
         f"<div><dt>Higher than</dt><dd>{verdict.percentile:.0f} % of {normals} held-out normals</dd></div></dl>"
     )

@@ -1,7 +1,7 @@
 """How attention is best trained, on training normals alone: no test image is read.
 
-    python scripts/choose_attention.py mvtec_ad/bottle mtd/magnetic_tile      below $ATTENTDIFFERNET_DATA
-    python scripts/choose_attention.py --half mtd/magnetic_tile               quicker: see below
+    python -m scripts.choose_attention mvtec_ad/bottle mtd/magnetic_tile      below $ATTENTDIFFERNET_DATA
+    python -m scripts.choose_attention --half mtd/magnetic_tile               quicker: see below
 
 Normals held out and the same with synthetic defects (two of each, other ones than training draws) are told apart by a
 detector of each variant and training, whose gates are kept even where they do not help; prints and adds to

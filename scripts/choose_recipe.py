@@ -1,6 +1,6 @@
 """How the compact flow's size, noise and epochs were chosen: on training normals alone, no test image is read.
 
-    python scripts/choose_recipe.py ROOT/CATEGORY [quarter_turns]
+    python -m scripts.choose_recipe ROOT/CATEGORY [quarter_turns]
 
 Fits flows to the training part of `train/good` and prints, after several numbers of epochs, how well normals held out
 and the same normals with a synthetic defect (two of each) are told apart, by readout, and the negative log-likelihood

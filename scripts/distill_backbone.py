@@ -1,19 +1,19 @@
-"""Trains the bundled backbone: AlexNet features taught by ImageNet's on pictures that a program draws.
+"""Trains the bundled backbone: AlexNet features distilled from ImageNet's on procedural images.
 
-The student starts from random initialisation and learns by gradient descent to answer as the teacher does after each
-of the five convolutions and in the pooled features, on the pictures of procedural_images.py only. No photograph is
-seen, no weight copied. Whenever the loss on held-out pictures falls, the student so far is written (float16, 4.94 MB),
-so a run may be ended at any time. The committed file was made on two cores that were shared with other work, by
+The student starts from random initialisation. It learns to give the same outputs as the teacher after each of the five
+convolutions and in the pooled features, on the images of procedural_images.py only: no photographs are used, and no
+weights are copied. The student is written (float16, 4.94 MB) whenever the loss on held-out images falls, so a run can
+be stopped at any time. The committed file was made on two shared cores by
 
     OMP_WAIT_POLICY=PASSIVE nice -n 15 \\
-        python scripts/distill_backbone.py --minutes 50 --pictures 600 --bfloat16 --threads 2 --seed 0
+        python -m scripts.distill_backbone --minutes 50 --pictures 600 --bfloat16 --threads 2 --seed 0
 
-(the policy keeps threads from spinning while they wait, which costs much when cores are shared). Time rules the run, so
-a repetition sees other numbers of views and ends near it, not at it.
+(the policy keeps waiting threads from spinning, which is expensive on shared cores). The run is limited by time, so a
+repetition sees another number of views, and its weights are close to these but not equal.
 
 Examples:
-    python scripts/distill_backbone.py --minutes 10 --out /tmp/student.safetensors    a trial
-    python scripts/distill_backbone.py --report attentdiffernet/bundled/alexnet_features.safetensors    how good is it?
+    python -m scripts.distill_backbone --minutes 10 --out /tmp/student.safetensors    a trial
+    python -m scripts.distill_backbone --report attentdiffernet/bundled/alexnet_features.safetensors    how good is it?
 """
 
 import argparse
@@ -29,13 +29,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy import ndarray
-from procedural_images import ImageMaker
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from attentdiffernet.backbone import AlexNetFeatures, load_weights
 from attentdiffernet.files import replace_file
 from attentdiffernet.options import AttentionConfig
+from scripts.procedural_images import ImageMaker
 
 DEFAULT_OUT = Path(__file__).parents[1] / "attentdiffernet" / "bundled" / "alexnet_features.safetensors"
 ORIGIN = "distilled from ImageNet AlexNet features on procedural pictures by scripts/distill_backbone.py"

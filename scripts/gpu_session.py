@@ -158,10 +158,11 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
 
 def _training(device: Any) -> dict[str, Any]:
     """AUROC of the recipe `fast`, four quarter turns, trained on the CPU and on the device; random numbers differ."""
+    from attentdiffernet.config import ModelConfig, ScoringConfig, TrainingConfig
+
     from attentdiffernet import training
     from attentdiffernet.category import InspectionDataset
     from attentdiffernet.checkpoint import DataCard
-    from attentdiffernet.config import ModelConfig, ScoringConfig, TrainingConfig
     from attentdiffernet.scoring import score_images
     from attentdiffernet.study.statistics import auroc
 
@@ -226,10 +227,10 @@ def _products(device: Any) -> dict[str, float]:
 def _paper_speed(kind: str, device: Any) -> dict[str, float]:
     """Views per second of `paper`: of training, attention with the flow, and of scoring; of full size on a GPU."""
     import torch
+    from attentdiffernet.config import FLOW_SIZES, RECIPES, AttentionConfig, ModelConfig
 
     from attentdiffernet import paper_recipe
     from attentdiffernet.category import InspectionDataset
-    from attentdiffernet.config import FLOW_SIZES, RECIPES, AttentionConfig, ModelConfig
     from attentdiffernet.model import AttentDifferNet
 
     config = ModelConfig(AttentionConfig(kind, training="joint"), FLOW_SIZES["paper"], readout="z2")
@@ -261,8 +262,9 @@ def _paper_speed(kind: str, device: Any) -> dict[str, float]:
 
 def _fast_speed(device: Any) -> dict[str, float]:
     """Images per second of `score_images`, decoding included, compact flow, on 4 and 8 views; bfloat16 as well."""
-    from attentdiffernet.category import InspectionDataset
     from attentdiffernet.config import ModelConfig
+
+    from attentdiffernet.category import InspectionDataset
     from attentdiffernet.model import AttentDifferNet
     from attentdiffernet.scoring import score_images
 

@@ -1,8 +1,8 @@
-"""Pictures drawn by a program alone: textures, lighting, dead leaves, objects, outdoor clutter, wafers, strokes.
+"""Procedural images: textures, lighting, dead leaves, objects, outdoor clutter, wafers, strokes.
 
-They hold the local structure of photographs (edges of all sharpness, 1/f and oriented texture, shading, occlusion,
-highlights, noise) without one photograph, so that a network can be distilled on them with no data set at all.
-Look at some: `python scripts/procedural_images.py sheet.png`.
+They have the local structure of photographs (edges of all sharpness, 1/f and oriented texture, shading, occlusion,
+highlights, noise) but use none, so a network can be distilled on them without a data set.
+To see some: `python -m scripts.procedural_images sheet.png`.
 """
 
 import sys
@@ -595,5 +595,5 @@ def contact_sheet(seed: int, rows: int = 6, columns: int = 10, size: int = 160) 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        sys.exit("usage: python scripts/procedural_images.py SHEET.png   (writes a contact sheet of 60 images)")
+        sys.exit("usage: python -m scripts.procedural_images SHEET.png   (writes a contact sheet of 60 images)")
     cv2.imwrite(sys.argv[1], contact_sheet(seed=0)[..., ::-1])

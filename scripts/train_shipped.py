@@ -1,9 +1,9 @@
-"""Trains and evaluates the models that the project ships, and takes the examples of the demo's page from their images.
+"""Trains and evaluates the models that the project ships, and copies examples for the demo from their test images.
 
-    python scripts/train_shipped.py sample     grids/sample.toml: the synthetic sample set, drawn first where it lacks
-    python scripts/train_shipped.py real       grids/real.toml: real images below $ATTENTDIFFERNET_DATA, three seeds
+    python -m scripts.train_shipped sample     grids/sample.toml: the synthetic sample set, drawn first if missing
+    python -m scripts.train_shipped real       grids/real.toml: real images below $ATTENTDIFFERNET_DATA, three seeds
 
-What is done already is skipped.
+Finished runs are skipped.
 """
 
 import shutil

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -112,7 +113,7 @@ def test_evaluate_into_a_results_folder_and_summarise(run, model_dir, category, 
     assert row.attention_training == "untrained"
     code, output, errors = run("summarise", tmp_path)
     assert (code, errors) == (0, "") and "1 runs summarised in" in output
-    (summary,) = results.read_summary(tmp_path).itertuples()
+    (summary,) = pd.read_csv(tmp_path / "summary.csv").itertuples()
     assert (summary.run, summary.n_normal, summary.n_anomalous) == ("mine", 3, 4)
 
 
@@ -367,7 +368,7 @@ def bad(category, tmp_path, monkeypatch):
         ("datasets prepare mtd gone.zip", "There is no file or folder gone.zip"),
         (
             "datasets prepare mtd text.png",
-            "text.png is no archive that can be read (zip, tar, tar.gz, tar.bz2, tar.xz) and no folder",
+            "text.png is neither a folder nor an archive that can be read (zip, tar, tar.gz, tar.bz2, tar.xz)",
         ),
         (
             "datasets prepare folder taken --category part",

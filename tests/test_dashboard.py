@@ -21,9 +21,9 @@ from attentdiffernet.study.failures import failures
 from attentdiffernet.study.formats import interval_text, p_text
 from attentdiffernet.study.statistics import auroc, delong_test_of_means, percentile_among
 from attentdiffernet.study.tables import overview_frame, overview_text
-from attentdiffernet.words import VARIANT_TITLES
+from attentdiffernet.words import VARIANT_TITLES, score_text
 from demo import shipped
-from demo.dashboard import parts
+from demo.dashboard import widgets
 from demo.service.roc import roc_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -174,7 +174,7 @@ def test_the_order_is_that_of_the_address(visit):
         values = [getattr(g, key) for g in groups if np.isfinite(getattr(g, key)) and not g.first.best_on_test]
         by_run = {m.run.run: (not m.best_on_test, getattr(group, key)) for group in groups for m in group.runs}
         finite = [by_run[run] for run in shown if np.isfinite(by_run[run][1])]
-        assert finite == sorted(finite, reverse=True), "and what flatters stands behind"
+        assert finite == sorted(finite, reverse=True), "best on test comes last"
         assert finite[0][1] == max(values)
 
 
@@ -239,8 +239,8 @@ def test_a_seed_can_be_chosen(visit, repeated, page):
     assert len(titles) == 5 and all(title in html(at) for title in titles)
     at = visit(page, category=KEY, setting="bundled-2", variant="cbam")
     m = shipped.of_setting(KEY, "bundled-2")["cbam"]
-    worst = f"{m.of_class(0).max():.4g}"
-    assert (f"threshold {m.at_fpr(0.05).threshold:.4g}" if page == "roc" else worst) in html(at)
+    worst = f"{score_text(m.of_class(0).max())}"
+    assert (f"threshold {score_text(m.at_fpr(0.05).threshold)}" if page == "roc" else worst) in html(at)
 
 
 def test_the_demo_shows_one_curve_per_variant_and_a_row_per_seed(repeated):
@@ -268,7 +268,7 @@ def test_curve_histogram_and_counts_follow_the_slider_at_once(visit):
         assert numbers(line["x"]) == pytest.approx([first.threshold] * 2)
         for point in points.values():
             assert f"<td class='right'>{point.true_positives}</td>" in html(at)
-            assert f"threshold {point.threshold:.4g}" in html(at)
+            assert f"threshold {score_text(point.threshold)}" in html(at)
 
 
 def test_a_link_reproduces_the_view(visit):
@@ -290,9 +290,9 @@ def test_a_threshold_sets_the_others_to_the_same_share_of_normals(visit):
     threshold = sorted(m.values)[-3]
     slider.set_value(threshold)
     whole(at.run())
-    assert f"threshold {threshold:.4g}" in html(at)
+    assert f"threshold {score_text(threshold)}" in html(at)
     others = [o.at_fpr(m.at(threshold).fpr) for o in without_best_on_test(list(runs().values())) if o.name != "se"]
-    assert all(f"threshold {point.threshold:.4g}" in html(at) for point in others)
+    assert all(f"threshold {score_text(point.threshold)}" in html(at) for point in others)
     again = visit("roc", **at.query_params)
     assert again.select_slider[0].value == threshold
     assert visit("roc", category=KEY, by="threshold", threshold="-1e9").select_slider[0].value == min(
@@ -307,7 +307,7 @@ def test_a_shipped_threshold_is_that_of_the_model(visit):
     for variant, found in thresholds.items():
         config = json.loads((shipped.MODELS / KEY / variant / "config.json").read_text())
         assert found.threshold == config["calibration"]["threshold"]
-        assert f"threshold {config['calibration']['threshold']:.4g}" in html(at)
+        assert f"threshold {score_text(config['calibration']['threshold'])}" in html(at)
 
 
 # -- failures
@@ -331,10 +331,10 @@ def test_failures_are_the_worst_and_their_places_are_percentiles():
 def test_a_failure_is_looked_at_by_its_button_and_by_its_address(visit):
     worst = failures(runs(), "anomalies", "cbam", 3)
     at = visit("failures", category=KEY, variant="cbam", list="anomalies")
-    assert at.subheader[0].value == parts.words(worst[0].image)
+    assert at.subheader[0].value == widgets.literal(worst[0].image)
     at.button(f"look-anomalies-{worst[2].image}").click()
     whole(at.run())
-    assert at.subheader[0].value == parts.words(worst[2].image)
+    assert at.subheader[0].value == widgets.literal(worst[2].image)
     assert at.query_params["image"] == worst[2].image
     captions = {picture.caption for image in at.image for picture in image.proto.imgs}
     assert captions >= {"Image", "DifferNet", "AttentDifferNet (CBAM)"}
@@ -347,18 +347,18 @@ def test_as_many_failures_as_asked_for(visit):
     first = without_best_on_test(list(runs().values()))[0]
     worst = failures({first.name: first}, "anomalies", first.name, 1)[0]
     threshold = shipped.shipped_threshold(first).threshold
-    assert f"this one at {worst.scores[first.name]:.4g}, threshold {threshold:.4g}" in histogram.alt
+    assert f"this one at {score_text(worst.scores[first.name])}, threshold {score_text(threshold)}" in histogram.alt
 
 
 def test_without_images_the_page_says_so_and_works_from_score_files(visit, monkeypatch):
     monkeypatch.setattr(shipped, "images_at_hand", lambda key: False)
     at = visit("failures", category=KEY)
-    assert "not at hand" in at.info[0].value and shipped.DATA_ENVIRONMENT in at.info[0].value
+    assert "not on this machine" in at.info[0].value and shipped.DATA_ENVIRONMENT in at.info[0].value
     worst = failures(runs(), "normals", "none", 8)
     assert all(failure.image in html(at) for failure in worst)
     at.selectbox[-1].set_value(worst[3].image)
     whole(at.run())
-    assert at.subheader[0].value == parts.words(worst[3].image)
+    assert at.subheader[0].value == widgets.literal(worst[3].image)
 
 
 def test_images_of_other_data_sets_are_looked_up_below_the_folder_named(monkeypatch, tmp_path):
@@ -410,7 +410,7 @@ def test_a_broken_file_spoils_no_figure(visit):
         [("no.png", b"hello", "image/png"), ("mine.png", file_of("wafer", "donut/003.png"), "image/png")]
     )
     whole(at.run())
-    assert [parts.words("no.png is not an image")[:8]] == [error.value[:8] for error in at.error]
+    assert [widgets.literal("no.png is not an image")[:8]] == [error.value[:8] for error in at.error]
     (preview,) = (picture for image in at.image for picture in image.proto.imgs)
     (alt,) = (image.proto.alt for image in at.image) if hasattr(at.image[0].proto, "alt") else (preview.alt,)
     assert "scratch 001, mine by" in alt

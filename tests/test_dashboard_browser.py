@@ -29,7 +29,7 @@ from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.study.comparison import grouped, without_best_on_test
 from attentdiffernet.study.failures import failures
 from attentdiffernet.study.tables import overview_text
-from attentdiffernet.words import VARIANT_TITLES
+from attentdiffernet.words import VARIANT_TITLES, score_text
 from demo import shipped
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
@@ -292,7 +292,7 @@ def test_the_overview_is_sorted_copied_and_downloaded(visit):
     expect(page.locator(".forest .published .diamond").first).to_be_attached()
 
     def first_section():
-        fair = ".row:not(.published, .flatters):not(details > div) .value"
+        fair = ".row:not(.published, .best-on-test):not(details > div) .value"
         values = page.locator(".forest section").first.locator(fair)
         return [float(re.match(r"[\d.]+", text)[0]) for text in values.all_inner_texts()]
 
@@ -333,9 +333,9 @@ def test_the_operating_point_moves_everything_and_a_link_brings_it_back(visit):
         points = [m.at_fpr(rate) for m in runs().values()]
         for k, point in enumerate(points):
             card = page.locator(".confusion .card").nth(k)
-            expect(card).to_contain_text(f"threshold {point.threshold:.4g}")
+            expect(card).to_contain_text(f"threshold {score_text(point.threshold)}")
             expect(card.locator("td.right").first).to_have_text(str(point.true_positives))
-        expect(line).to_have_text(f"Threshold {points[0].threshold:.4g}")
+        expect(line).to_have_text(f"Threshold {score_text(points[0].threshold)}")
         assert page.evaluate(dots) == [pytest.approx([point.fpr, point.tpr]) for point in points]
 
     follows(0.10)
@@ -365,7 +365,7 @@ def test_a_failure_shows_its_image_its_maps_and_its_place(visit):
     expect(page.get_by_role("heading", name=worst[2].image)).to_be_visible()
     for title in VARIANT_TITLES.values():
         expect(page.get_by_alt_text(f"Grad-CAM by {title} on {worst[2].image}")).to_be_visible()
-    expect(page.get_by_text(f"This image {worst[2].scores[first]:.4g}")).to_be_visible()
+    expect(page.get_by_text(f"This image {score_text(worst[2].scores[first])}")).to_be_visible()
     expect(page.get_by_alt_text(re.compile("^Colour scale"))).to_be_visible()
 
 

@@ -206,7 +206,7 @@ def test_magnetic_tiles_are_split_as_differnet_did(tmp_path):
     names, files = tile_files()
     source = zip_of(tmp_path / "tiles.zip", files)
     with pytest.raises(
-        DatasetError, match=r"Got 5 normal to train, 3 normal and 5 .*published are 761 normal to train"
+        DatasetError, match=r"has 5 normal to train, 3 normal and 5 .*published counts are 761 normal to train"
     ):
         prepare("mtd", source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -249,11 +249,11 @@ def test_cards_agree_with_what_is_published():
     [
         (
             mvtec_files("bottle", n_train=6),
-            "bottle has other counts than published. Got 6 normal to train, 1 normal and 2",
+            "bottle has 6 normal to train, 1 normal and 2",
         ),
         ({"photos/1.png": png(1)}, r"holds nothing of MVTec AD. It holds photos. Wanted: mvtec_anomaly"),
         ({}, "holds nothing of MVTec AD. It is empty"),
-        ({"inner.zip": b""}, r"It holds archives itself \(inner.zip\): unpack it"),
+        ({"inner.zip": b""}, r"It holds archives \(inner.zip\): unpack it"),
         (
             mvtec_files("bottle") | {"bottle/ground_truth/poke/001_mask.png": png(1, "1")},
             "mask ground_truth/poke/001_mask.png belongs to no image",
@@ -281,10 +281,10 @@ def test_what_is_not_the_data_set_is_refused(files, complaint, small_mvtec, tmp_
         ("mvtec", {}, "There is no data set 'mvtec'; there are sample, mvtec_ad"),
         ("sample", {}, "The sample set is drawn, not prepared"),
         ("mvtec_ad", {"categories": ("nut",)}, "There is no category 'nut' here; there are bottle"),
-        ("mvtec_ad", {"normal": ("good",)}, "--normal does not go with mvtec_ad"),
-        ("mvtec_ad", {"limit": 3}, "--limit does not go with mvtec_ad"),
+        ("mvtec_ad", {"normal": ("good",)}, "--normal cannot be used with mvtec_ad"),
+        ("mvtec_ad", {"limit": 3}, "--limit cannot be used with mvtec_ad"),
         ("folder", {}, "Name the one category that the folder becomes: --category NAME"),
-        ("folder", {"categories": ("../x",)}, "A category is named by up to 64 letters"),
+        ("folder", {"categories": ("../x",)}, "The name of a category has up to 64 letters"),
         ("wm811k", {"limit": 0}, "--limit must be 1 or more, got 0"),
         ("wm811k", {}, "a.zip must hold one file .pkl, got none"),
         ("mixedwm38", {}, "a.zip must hold one file .npz, got none"),
@@ -305,13 +305,15 @@ def test_places_that_cannot_be(small_mvtec, tmp_path):
         prepare("mvtec_ad", source, source / "out")
     with pytest.raises(DatasetError, match=r"readme.txt is a file; --out must be a folder"):
         prepare("mvtec_ad", source, source / "readme.txt")
-    with pytest.raises(DatasetError, match=r"readme.txt is no archive that can be read \(zip, tar"):
+    with pytest.raises(
+        DatasetError, match=r"readme.txt is neither a folder nor an archive that can be read \(zip, tar"
+    ):
         prepare("mvtec_ad", source / "readme.txt", tmp_path / "out")
 
 
 def test_a_full_disk_is_seen_before(small_mvtec, monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=50_000_000))
-    with pytest.raises(DatasetError, match=r"needs 0.1 GB of free space, there are 0.1"):
+    with pytest.raises(DatasetError, match=r"needs 0.1 GB of free space, but there are 0.1"):
         prepare("mvtec_ad", zip_of(tmp_path / "a.zip", mvtec_files("bottle")), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -347,11 +349,11 @@ BAD_NAMES = {
     "/tmp/escaped.png": "is an absolute name",
     "C:/escaped.png": "is an absolute name",
     "bottle\\..\\escaped.png": "has backslashes",
-    "bottle/\x1b[2Jescaped.png": "has characters that no file name needs",
+    "bottle/\x1b[2Jescaped.png": "has characters that are not allowed in names",
     "bottle/" + "d/" * 30 + "deep.png": "is too deep or too long",
     "bottle/" + "n" * 300 + ".png": "has a part of more than 255 bytes",
     "bottle/train/good/000.png": "occurs twice",
-    "bottle/train/GOOD/000.png": "differs from bottle/train/good/000.png in case alone",
+    "bottle/train/GOOD/000.png": "differs from bottle/train/good/000.png only in case",
     "bottle/train/good": "occurs twice",
     "bottle/train/good/000.png/x.png": "occurs twice",
 }
@@ -364,7 +366,7 @@ def test_bad_names_in_archives(kind, name, complaint, small_mvtec, tmp_path):
     path = tmp_path / "box" / f"a.{kind}"
     path.parent.mkdir()
     (hostile_zip if kind == "zip" else hostile_tar)(path, name)
-    with pytest.raises(DatasetError, match=f"{path.name} is refused: .* {complaint}") as refused:
+    with pytest.raises(DatasetError, match=f"{path.name} is rejected: .* {complaint}") as refused:
         prepare("mvtec_ad", path, tmp_path / "box" / "out")
     assert str(refused.value).isprintable()
     assert [p.name for p in tmp_path.iterdir()] == ["box"] and list(path.parent.iterdir()) == [path]
@@ -374,7 +376,7 @@ def test_a_zip_name_with_a_nul_is_refused(small_mvtec, tmp_path):
     path = tmp_path / "a.zip"
     hostile_zip(path, "bottle/x.png~.exe")
     path.write_bytes(path.read_bytes().replace(b"x.png~.exe", b"x.png\0.exe"))
-    with pytest.raises(DatasetError, match="has characters that no file name needs"):
+    with pytest.raises(DatasetError, match="has characters that are not allowed in names"):
         prepare("mvtec_ad", path, tmp_path / "out")
 
 
@@ -414,7 +416,7 @@ def test_an_encrypted_entry(small_mvtec, tmp_path):
 def test_links_and_pipes_in_a_folder(small_mvtec, tmp_path):
     source = folder_of(tmp_path / "in", mvtec_files("bottle"))
     (source / "bottle" / "more").symlink_to("/etc")
-    with pytest.raises(DatasetError, match="in is refused: bottle/more is a link; put what it points to in its place"):
+    with pytest.raises(DatasetError, match="in is rejected: bottle/more is a link; replace it by what it points to"):
         prepare("mvtec_ad", source, tmp_path / "out")
     (source / "bottle" / "more").unlink()
     os.mkfifo(source / "bottle" / "pipe.png")
@@ -437,7 +439,7 @@ def test_a_bomb_is_not_unpacked(name, mode, tmp_path):
     bomb = {"bottle/train/good/000.png": bytes(110_000_000)}
     path = tar_of(tmp_path / name, bomb, mode) if mode else zip_of(tmp_path / name, bomb)
     assert path.stat().st_size < 200_000
-    with pytest.raises(DatasetError, match=r"is refused: it would unpack to \d+ times its size or more"):
+    with pytest.raises(DatasetError, match=r"is rejected: it would unpack to \d+ times its size or more"):
         prepare("mvtec_ad", path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -495,7 +497,7 @@ def test_a_download_that_broke_off(name, share, small_mvtec, tmp_path):
     path = PACKERS[name](tmp_path / name, mvtec_files("bottle", "cable"))
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(DatasetError, match=r"is damaged or incomplete|other counts than published"):
+    with pytest.raises(DatasetError, match=r"is damaged or incomplete|but the published counts are"):
         prepare("mvtec_ad", path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -617,16 +619,22 @@ def test_a_category_that_lost_a_file_is_made_anew(small_mvtec, tmp_path):
     [
         (
             lambda bottle: (bottle / "dataset.json").unlink(),
-            "exists and was not made by this command; it is left alone",
+            "exists and was not made by this command; nothing was changed",
         ),
         (lambda bottle: (bottle / "dataset.json").write_text("[]"), "exists and was not made by this command"),
         (
             lambda bottle: (bottle / "notes.txt").write_text("mine"),
-            "holds files that were not prepared, such as notes.txt",
+            "holds other files, such as notes.txt",
         ),
-        (lambda bottle: _record(bottle, dataset="insplad_fault"), "was made of something else; it is left alone"),
-        (lambda bottle: _record(bottle, files=dict.fromkeys(_recorded(bottle), 1)), "was made of something else"),
-        (lambda bottle: _record(bottle, files={}), "was made of other files or with other options; it is left alone"),
+        (
+            lambda bottle: _record(bottle, dataset="insplad_fault"),
+            "was made from another data set; nothing was changed",
+        ),
+        (lambda bottle: _record(bottle, files=dict.fromkeys(_recorded(bottle), 1)), "was made from another data set"),
+        (
+            lambda bottle: _record(bottle, files={}),
+            "was made from other files or with other options; nothing was changed",
+        ),
     ],
 )
 def test_what_is_not_ours_is_left_alone(spoil, complaint, small_mvtec, tmp_path):
@@ -696,7 +704,7 @@ def test_normal_and_anomalous_named(tmp_path):
     options = Options(("bolt",), normal=("fine/",), anomalous=("bad", "worse"), held_out=0.0)
     (made,) = prepare("folder", source, tmp_path / "own", options).prepared
     assert made.counts == Counts(21, 0, 4) and (made.folder / "train/good/deep-1.png").is_file()
-    with pytest.raises(DatasetError, match="made of other files or with other options"):
+    with pytest.raises(DatasetError, match="made from other files or with other options"):
         prepare("folder", source, tmp_path / "own", dataclasses.replace(options, held_out=0.5))
 
 
@@ -745,14 +753,14 @@ def test_normal_images_alone_can_be_trained_on(tmp_path):
     source = folder_of(tmp_path / "in", own_files(defects=()))
     outcome = prepare("semiconductor_wafer", source, tmp_path / "semiconductor_wafer")
     assert outcome.prepared[0].category == "wafer" and outcome.prepared[0].counts == Counts(16, 4, 0)
-    assert outcome.notes == ("wafer has no anomalous images: it can be trained on, not evaluated",)
+    assert outcome.notes == ("wafer has no anomalous images: it can be used for training, but not for evaluation",)
 
 
 def test_too_few_to_train_on(tmp_path):
     source = folder_of(tmp_path / "in", own_files(n=4))
     with pytest.raises(DatasetError, match="bolt has 3 normal images to train on; training needs 5 or more"):
         prepare("folder", source, tmp_path / "own", Options(("bolt",)))
-    with pytest.raises(DatasetError, match=r"must lie in 0 to 0.9, got 1"):
+    with pytest.raises(DatasetError, match=r"must be from 0 to 0.9, got 1"):
         prepare("folder", source, tmp_path / "own", Options(("bolt",), held_out=1))
 
 
@@ -1019,7 +1027,7 @@ def test_wm811k(writer, packed, tmp_path):
     else:
         {"archive.zip": zip_of, "folder": folder_of}[packed](source, {"LSWMD.pkl": data})
     out = tmp_path / "out" / "wm811k"
-    with pytest.raises(DatasetError, match=r"Got none 7, Edge-Ring 1, .*published are none 147431"):
+    with pytest.raises(DatasetError, match=r"has none 7, Edge-Ring 1, .*published counts of WM-811K are none 147431"):
         prepare("wm811k", source, out)
     (made,) = prepare("wm811k", source, out, Options(any_counts=True)).prepared
     assert made.counts == Counts(5, 2, 2)
@@ -1048,7 +1056,7 @@ def test_wm811k_in_part_and_with_strange_labels(tmp_path):
         prepare("wm811k", write(failureType=strange), tmp_path / "other", options)
     with pytest.raises(DatasetError, match="trianTestLabel must be Training, Test or empty, got Round"):
         prepare("wm811k", write(trianTestLabel=strange), tmp_path / "other", options)
-    with pytest.raises(DatasetError, match=r"Wafer \d+: A wafer map must hold 0 \(no die\)"):
+    with pytest.raises(DatasetError, match=r"Wafer \d+: A wafer map must hold only 0 \(no die\)"):
         prepare("wm811k", write(waferMap=[np.full((4, 4), 7, np.uint8)] * 39), tmp_path / "other", options)
     with pytest.raises(DatasetError, match="The pickle file"):
         prepare("wm811k", write(waferMap=["a text"] * 39), tmp_path / "other", options)
@@ -1101,7 +1109,7 @@ def test_npz_files_that_are_refused(tmp_path):
     complaint(r"The .npz holds no arr_1; it holds arr_0.npy", arr_1=None)
     complaint("arr_0 must hold whole numbers from 0 to 255", arr_0=good["arr_0"] - 1)
     complaint("arr_0 must hold whole numbers from 0 to 255", arr_0=np.full((12, 52, 52), np.nan))
-    complaint("arr_0 is stored columns first", arr_0=np.asfortranarray(good["arr_0"]))
+    complaint("arr_0 is stored by columns", arr_0=np.asfortranarray(good["arr_0"]))
     complaint("arr_1 must hold 8 marks of 0 or 1 for each of the 12 maps", arr_1=good["arr_1"][:5])
     complaint("arr_1 must hold 8 marks of 0 or 1", arr_1=good["arr_1"] + 2)
     complaint(r"Wafer \d+: A wafer map must hold", arr_0=np.full((12, 52, 52), 9))
@@ -1112,7 +1120,7 @@ def test_npz_files_that_are_refused(tmp_path):
     header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000, 52, 52), }"
     lies = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
     zip_of(path, {"arr_0.npy": lies, "arr_1.npy": b""})
-    told("arr_0 says it has 21,632,000,000,000 bytes; there are")
+    told("arr_0 states 21,632,000,000,000 bytes, but there are")
     zip_of(path, {"arr_0.npy": b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535, "arr_1.npy": b""})
     told("is damaged or incomplete")
 

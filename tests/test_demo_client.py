@@ -143,7 +143,7 @@ def test_measured_results(client):
     for key in shipped.measured_categories()[:1]:
         runs = client.predict(key, api_name="/roc")["runs"]
         assert [run["auroc"] for run in runs] == [row.auroc for row in roc_page(key).rows]
-    with pytest.raises(AppError, match="No results of 'sample/teapot'"):
+    with pytest.raises(AppError, match="no results of 'sample/teapot'"):
         client.predict("sample/teapot", api_name="/roc")
 
 

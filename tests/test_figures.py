@@ -11,10 +11,10 @@ import pytest
 from attentdiffernet.figures.curves import Curve
 from attentdiffernet.figures.overlay import colour_bar, overlay, pixels
 from attentdiffernet.figures.palette import INK, VARIANT_COLOURS, VARIANT_DASHES
-from attentdiffernet.figures.print import GridRow, qualitative_grid, roc_paper_figure
+from attentdiffernet.figures.print import FORMATS, GridRow, figure_file, qualitative_grid, roc_paper_figure
 from attentdiffernet.figures.screen import gate_figure, histogram_figure, percentile_svg, roc_figure
-from attentdiffernet.study.formats import score_text
 from attentdiffernet.study.statistics import auroc_interval, operating_point, roc_curve
+from attentdiffernet.words import score_text
 
 pytestmark = pytest.mark.quick
 
@@ -247,15 +247,16 @@ def test_ink_can_be_read_on_light_and_on_dark_pages():
 @pytest.mark.parametrize(
     ("score", "said"),
     [
-        (2.4112, "2.41"),
-        (0.000123456, "0.000123"),
-        (999.6, "1,000"),
-        (652_103, "652,000"),
+        (2.41124, "2.411"),
+        (0.000123456, "0.0001235"),
+        (999.96, "1,000"),
+        (652_103, "652,100"),
         (999_999, "10⁶"),
         (2.04e6, "2.04 × 10⁶"),
         (-3e9, "-3 × 10⁹"),
         (1.2e-5, "1.2 × 10⁻⁵"),
         (0, "0"),
+        (float("inf"), "∞"),
     ],
 )
 def test_a_score_is_readable_at_any_size(score, said):
@@ -273,3 +274,12 @@ def test_gates_that_may_raise_have_a_line_where_they_change_nothing():
     assert not plain.layout.shapes and plain.layout.yaxis.range[1] == pytest.approx(1.02)
     (line,) = trained.layout.shapes
     assert line.y0 == line.y1 == 1 and trained.layout.yaxis.range[1] == pytest.approx(2.04)
+
+
+def test_a_figure_for_paper_is_a_file_whose_text_stays_text():
+    figure = roc_paper_figure(CURVES)
+    files = {suffix: figure_file(figure, suffix, dpi=50) for suffix in FORMATS}
+    assert files["pdf"].startswith(b"%PDF") and files["png"].startswith(b"\x89PNG")
+    assert b"False-positive rate</text>" in files["svg"]
+    with pytest.raises(ValueError, match="must be one of pdf, svg, png, got 'gif'"):
+        figure_file(figure, "gif")

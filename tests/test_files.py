@@ -228,6 +228,15 @@ def test_what_only_looks_like_a_leftover_stays(name, tmp_path):
     assert name in names(tmp_path)
 
 
+def test_a_folder_that_cannot_be_listed_has_no_leftovers(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    put_file(tmp_path / "x", "new")
+    assert (tmp_path / "x").read_text() == "new" and leftovers(tmp_path / "gone" / "x") == []
+
+
 def test_sweeping_a_folder_finishes_what_was_complete(tmp_path):
     put_folder(tmp_path / ".x.0123abcd.old", "old")
     put_folder(tmp_path / ".x.0123abcd.new", "new")

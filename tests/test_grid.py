@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -41,7 +42,12 @@ PATIENCE = 600  # seconds, for a machine that others use too
 SCORES = [("good/0.png", "good", 0, 1.0), ("crack/0.png", "crack", 1, 2.0)]
 TINY = """
 [model]
-image_size = 256
+views = "none"
+resize = "squeeze"
+exposure = "as_is"
+readout = "z2_of_mean"
+image_size = 63
+n_scales = 1
 flow = {n_blocks = 2, hidden_width = 16, hidden_layers = 1}
 [training]
 epochs = 1
@@ -122,7 +128,7 @@ def test_a_grid_is_all_combinations_with_equal_features_together(file, tmp_path)
     assert none[0].features == none[1].features and abs(tasks.index(none[0]) - tasks.index(none[1])) == 1
     assert len({task.features for task in tasks}) == 3, "blocks start from the seed"
     for task in tasks:
-        assert (task.model.image_size, task.model.flow.n_blocks, task.model.attention.reduction) == (256, 2, 8)
+        assert (task.model.image_size, task.model.flow.n_blocks, task.model.attention.reduction) == (63, 2, 8)
         assert (task.training.epochs, task.training.batch_size, task.scoring.n_views) == (1, 96, 1)
         assert task.results == tmp_path / "results"
         assert task.model_dir == str(tmp_path / "models" / "wafer" / task.run)
@@ -161,9 +167,9 @@ def test_categories_may_be_given_instead_of_those_of_the_file(file):
         ("/{run}", '"\nseeds = [0, 1]\nx = "', "is not valid TOML: "),
         ("epochs", "epoch", "TrainingConfig has no option epoch; it has recipe, epochs"),
         ("epochs = 1", "seed = 1", r"seed is given by a list at the top, not in \[training\]"),
-        ("image_size = 256", "attention = {kind = 'se'}", "without kind, which the list variants gives"),
-        ("image_size = 256", "weights = 'random'", "weights is given by a list"),
-        ("[model]\nimage_size = 256", "[model]\nimage_size = 10", "AlexNet needs 63 px"),
+        ("image_size = 63", "attention = {kind = 'se'}", "without kind, which the list variants gives"),
+        ("image_size = 63", "weights = 'random'", "weights is given by a list"),
+        ("image_size = 63", "image_size = 10", "AlexNet needs 63 px"),
         ("flow = {", "flow = 'big' #", "flow must be a table or one of paper, compact, got 'big'"),
         ('results = "results"', 'results = "r"\ntag = "a b"', "A run needs a name of letters"),
     ],
@@ -281,11 +287,12 @@ def test_done_is_what_is_complete_and_made_with_the_same_options(tasks, file, tm
 
 BEST = HEAD.replace("[0]", "[0, 1]") + "best_on_test = true\n"
 FIVE = TINY.replace("epochs = 1", "epochs = 5")
+UNTRAINED = '[model.attention]\ntraining = "untrained"\n'
 
 
 def test_each_run_has_a_second_one_that_is_the_best_on_test(file, tmp_path, monkeypatch):
     monkeypatch.setattr("attentdiffernet.best_on_test.EVALUATIONS", 3)
-    (task,) = read_grid(file(BEST.replace("[0, 1]", "[0]").replace('["none"]', '["se"]'), FIVE))
+    (task,) = read_grid(file(BEST.replace("[0, 1]", "[0]").replace('["none"]', '["se"]'), FIVE + UNTRAINED))
     assert Task.from_json(task.to_json()) == task and task.runs == ["sample-wafer-se-random-s0", f"{task.run}-best"]
     looked = []
     keep = BestOnTest._keep
@@ -335,7 +342,7 @@ def test_the_name_of_the_best_run_is_taken(file):
 @pytest.mark.process
 def test_a_pair_killed_between_its_rows_is_made_whole(file, tmp_path):
     pytest.importorskip("fcntl")
-    path = file(BEST.replace("[0, 1]", "[0]"), FIVE)
+    path = file(BEST.replace("[0, 1]", "[0]"), FIVE.replace('readout = "z2_of_mean"\n', ""))  # to be chosen
     code, output, errors = call(path)
     assert code == 0, errors
     rows = results.runs_of(tmp_path / "results")
@@ -343,7 +350,7 @@ def test_a_pair_killed_between_its_rows_is_made_whole(file, tmp_path):
         r"^sample-wafer-none-random-s0-best: AUROC [01]\.\d{4} after epoch \d, the best on the test", output, re.M
     )
     last, best = rows.values()
-    areas = results.read_summary(tmp_path / "results").set_index("run")["auroc"]
+    areas = pd.read_csv(tmp_path / "results" / "summary.csv").set_index("run")["auroc"]
     assert areas[best.run] >= areas[last.run] and 1 <= best.epochs <= last.epochs == 5
     cost = results.read_options(tmp_path / "results", last)["cost"]
     assert cost == results.read_options(tmp_path / "results", best)["cost"], "of both: one training"
@@ -444,7 +451,7 @@ def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(file, tmp_path
     assert sorted(rows) == [f"sample-wafer-none-random-s{seed}" for seed in range(3)]
     assert len(re.findall(r"^sample-wafer-none-random-s\d: AUROC [01]\.\d{4}$", output, re.M)) == 3 - len(done)
     assert all(file.stat().st_mtime_ns == when for file, when in kept.items()), "what was done was left alone"
-    assert results.read_summary(tmp_path / "results")["run"].tolist() == sorted(rows)
+    assert pd.read_csv(tmp_path / "results" / "summary.csv")["run"].tolist() == sorted(rows)
     task = read_grid(path)[-1]
     model = checkpoint.load(task.model_dir)
     assert (model.training, model.scoring, model.data.dataset) == (task.training, task.scoring, "sample")
@@ -459,7 +466,7 @@ def test_a_ray_cluster_that_loses_a_node_finishes_all_runs(file, tmp_path, monke
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
 
-    path = file(HEAD.replace('["none"]', '["none", "se"]').replace("[0]", "[0, 1]"))
+    path = file(HEAD.replace('["none"]', '["none", "se"]').replace("[0]", "[0, 1]"), TINY + UNTRAINED)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]

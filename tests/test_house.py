@@ -1,6 +1,7 @@
 """The layers of the house, what importing costs, and what may lie in the repository."""
 
 import ast
+import graphlib
 import importlib
 import re
 import subprocess
@@ -38,6 +39,33 @@ def test_the_library_never_imports_upward(path):
 
 
 @pytest.mark.process
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_on_import(path, modules):
+    """Modules of the library that a file imports at its top level: not in functions, nor for type checkers alone."""
+    package = module_name(path).split(".") if path.name == "__init__.py" else module_name(path).split(".")[:-1]
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join(package[: len(package) - node.level + 1] + (node.module or "").split(".")).rstrip(".")
+            for alias in node.names:
+                yield f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base
+
+
+def test_imports_form_no_circle():
+    modules = {module_name(path) for path in LIBRARY}
+    graph = {module_name(path): set(imported_on_import(path, modules)) for path in LIBRARY}
+    assert graph["attentdiffernet.checkpoint"] >= {"attentdiffernet.files", "attentdiffernet.model"}
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError with the circle
+
+
+def test_nothing_changes_where_python_looks_for_modules():
+    sources = [path for path in committed() if path.suffix == ".py" and path != Path(__file__).resolve()]
+    assert sources and not [path for path in sources if re.search(r"\bsys\.path\b", path.read_text(encoding="utf-8"))]
+
+
 def test_right_of_the_bar_there_is_no_torch():
     modules = ["figures", "config", "errors", "files", "words", "datasets", "images", "category", "study"]
     modules += [f"study.{path.stem}" for path in (ROOT / "attentdiffernet" / "study").glob("[a-z]*.py")]
@@ -53,6 +81,13 @@ def test_right_of_the_bar_there_is_no_torch():
 def test_importing_the_package_is_cheap():
     done = python(
         "import sys, attentdiffernet; print([m for m in ('torch', 'numpy', 'pandas', 'PIL') if m in sys.modules])"
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_help_does_not_wait_for_heavy_imports():
+    done = python(
+        "import sys, attentdiffernet.cli; print([m for m in ('torch', 'numpy', 'pandas', 'PIL') if m in sys.modules])"
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
@@ -98,9 +133,13 @@ def test_no_file_is_large_and_none_is_a_pickle():
 def test_files_named_in_words_exist():
     """Examples of the command line and both READMEs name files to be run and read."""
     texts = [path for path in committed() if path.suffix in {".md", ".py", ".toml"} and "tests" not in path.parts]
-    named = {
-        (name, path.name)
-        for path in texts
-        for name in re.findall(r"\b(?:grids|scripts|benchmarks|docs)/\w[\w/.-]*\.\w+", path.read_text(encoding="utf-8"))
-    }
+    texts.append(ROOT / "Makefile")
+    named = set()
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        named |= {
+            (name, path.name) for name in re.findall(r"\b(?:grids|scripts|benchmarks|docs)/\w[\w/.-]*\.\w+", text)
+        }
+        modules = re.findall(r"python -m ((?:scripts|benchmarks)\.\w+)", text)
+        named |= {(name.replace(".", "/") + ".py", path.name) for name in modules}
     assert named and not [place for place in named if not (ROOT / place[0]).is_file()]

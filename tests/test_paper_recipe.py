@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig, TrainingConfig
 from PIL import Image
 
 from attentdiffernet import paper_recipe
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.checkpoint import round_as_stored
-from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig, TrainingConfig
 from attentdiffernet.features import FeatureExtractor
 from attentdiffernet.grid import execute, read_grid
 from attentdiffernet.model import AttentDifferNet

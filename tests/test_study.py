@@ -11,11 +11,12 @@ import pytest
 
 from attentdiffernet.grid import Engine, Outcome, read_grid, run_grid
 from attentdiffernet.study import records as results
-from attentdiffernet.study.answer import summary_text
-from attentdiffernet.study.comparison import contrasts, grouped, measured
+from attentdiffernet.study.answer import kind_of, means_text, summary_text
+from attentdiffernet.study.comparison import Group, contrasts, grouped, measured
 from attentdiffernet.study.formats import p_text
 from attentdiffernet.study.page import page
 from attentdiffernet.study.readme import between
+from attentdiffernet.study.runs import Run, base_of, distinguishing_recipe
 from attentdiffernet.study.statistics import delong_test, holm, mean_interval
 from demo import shipped
 from demo.service.roc import roc_page
@@ -138,7 +139,64 @@ def test_gates_left_at_one_are_told_wherever_a_conclusion_is(root, tmp_path):
     assert re.search(r"^\| AttentDifferNet \(SE\), proxy \| imagenet \| 3 \|.*\| gates left at 1 \|", text, re.M)
 
 
-# -- what the test images have had a say in
+def run_of(name, **changes):
+    values = {"dataset": "d", "category": "c", "variant": "se", "seed": 0, "backbone": "imagenet", "epochs": 60}
+    values |= {"attention_training": "joint", "selection": "last", "n_views": 4, "commit": "", "source": "a test"}
+    return Run(run=name, **values | changes)
+
+
+def test_a_recipe_says_no_more_than_tells_runs_apart():
+    fast, paper = run_of("a"), run_of("b", epochs=192, n_views=64, readout="z2", recipe="paper")
+    wide, other = run_of("c", blocks="reduction 4"), run_of("d", attention_training="proxy", epochs=90)
+    runs = [fast, paper, wide, other, run_of("e", variant="none", attention_training="")]
+    recipes = {run.run: str(distinguishing_recipe(run, runs)) for run in runs}
+    assert recipes == {
+        "a": "attention joint",
+        "b": "published procedure",
+        "c": "attention joint, reduction 4",
+        "d": "attention proxy",
+        "e": "",
+    }
+
+
+def test_runs_of_one_recipe_and_seed_are_told_apart_by_name_and_seeds_alone_are_no_recipe():
+    twice = [run_of("a"), run_of("b"), run_of("c", seed=1)]
+    assert [str(distinguishing_recipe(run, twice)) for run in twice] == ["a", "b", ""]
+    seeds = [run_of("a"), run_of("b", seed=1, epochs=61, readout="z2")]
+    assert [str(distinguishing_recipe(run, seeds)) for run in seeds] == ["", ""]
+
+
+def test_the_base_has_the_same_backbone_seed_and_selection_and_the_most_similar_recipe():
+    none = {"variant": "none", "attention_training": ""}
+    fast, paper = run_of("fast", **none), run_of("paper", **none, epochs=192, recipe="paper")
+    runs = [fast, paper, run_of("seed", **none | {"seed": 1}), run_of("x", **none | {"backbone": "random"})]
+    runs.append(run_of("best", **none, selection="best-on-test"))
+    assert base_of(run_of("a"), runs) == fast and base_of(run_of("b", epochs=192, recipe="paper"), runs) == paper
+    assert base_of(run_of("c", selection="best-on-test"), runs).run == "best"
+    assert base_of(run_of("d", seed=2), runs) is None and base_of(fast, runs) is None
+
+
+def test_kinds_of_recipes_are_not_averaged_together(root):
+    found = contrasts(grouped(fair(root)))
+    assert means_text(found).count("on average") == 1, "untrained and proxy are ablations, both"
+    first = found[0].group.first
+
+    def like(**changes):
+        run = replace(first.run, **changes)
+        return replace(found[0], group=Group((replace(first, run=run),)))
+
+    default = like(attention_training="separation")
+    paper = like(attention_training="joint", recipe="paper")
+    assert [kind_of(c) for c in (default, paper, like(attention_training="separation", blocks="before pool"))] == [
+        "default",
+        "published",
+        "ablation",
+    ]
+    text = means_text([default, paper, *found])
+    assert text.count("on average over 1 comparison:") == 2 and text.count("on average over 6 comparisons:") == 1
+
+
+# -- what was chosen on the test images
 
 
 def test_runs_that_are_best_on_test_form_groups_of_their_own_whatever_their_epochs(root):

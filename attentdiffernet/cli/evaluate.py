@@ -7,6 +7,7 @@ import typer
 
 from ..errors import AttentDifferNetError, ImageError
 from ..options import Readout
+from ..words import score_text
 from .console import bars
 from .options import Cache, Category, Device, ModelDir, RunName, Views
 from .runs import run_of
@@ -83,6 +84,6 @@ def evaluate(
         return  # the threshold was set for scores of the model's own readout
     point = statistics.operating_point(labels, scores, detector.calibration.threshold)
     typer.echo(
-        f"At the threshold {detector.calibration.threshold:.4g} from training normals: "
+        f"At the threshold {score_text(detector.calibration.threshold)} from training normals: "
         f"{point.tpr:.1%} of anomalous and {point.fpr:.1%} of normal images flagged"
     )

@@ -21,7 +21,7 @@ from ..options import (
     Variant,
     ViewKind,
 )
-from ..words import input_title
+from ..words import input_title, score_text
 from .console import bars, say
 from .options import Cache, Category, Device
 
@@ -127,7 +127,7 @@ def train(
     calibration = detector.calibration
     say(
         f"{detector.title} of {data.category}: {detector.data.n_fitted} normal images fitted, "
-        f"{len(calibration.scores)} held out. Threshold {calibration.threshold:.4g}, flags at most "
+        f"{len(calibration.scores)} held out. Threshold {score_text(calibration.threshold)}, flags at most "
         f"{calibration.false_positive_rate:.1%} of normal images on average. Written to {out}"
     )
 

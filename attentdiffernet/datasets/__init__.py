@@ -1,6 +1,7 @@
-"""Where images come from: cards of public data sets, and the synthetic sample set (`sample.py`).
+"""Cards of public data sets: what they show, their licence, and how to get them.
 
-`prepare.py` brings the originals into the MVTec AD layout; this module alone costs nothing to import.
+prepare   converts the originals to the MVTec AD layout, with archives, layouts, pickles and wafer
+sample    draws the synthetic sample set
 """
 
 from collections.abc import Mapping
@@ -21,11 +22,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """What a model card and a page must say about a data set.
+    """What a model card and a page state about a data set.
 
-    categories: published counts, against which `prepare` checks what it finds. file: what to call `prepare` with, as an
-    example. archive: what must be downloaded, and what is in it. split: where the line between training and test comes
-    from. checksums: SHA-256 of published files by name. caveat: what is not known or was not checked.
+    categories: published counts, which `prepare` checks. file: an example of the source that `prepare` takes. archive:
+    what to download, and what is in it. split: where the split of training and test comes from. checksums: SHA-256 of
+    published files by name. caveat: what is not known or was not checked.
     """
 
     title: str
@@ -51,7 +52,7 @@ CARDS = {
         source="`attentdiffernet datasets sample`",
         shows="An insulator string outdoors, a gear wheel and a wafer map, with four defects each and true masks.",
         archive="Nothing to download: `attentdiffernet datasets sample --out data/sample` draws it.",
-        split="Every image has a scene of its own; none of the test is in training.",
+        split="Every image has a scene of its own; no scene is in both training and test.",
         caveat="No benchmark: results on it say nothing about real images.",
         categories={name: Counts(160, 40, 80) for name in ("insulator", "gear", "wafer")},
     ),
@@ -73,7 +74,7 @@ CARDS = {
             "CATEGORY/ground_truth/DEFECT/000_mask.png."
         ),
         split="The official one.",
-        caveat="Counts and checksum as public projects report them; not checked against the archive itself by us.",
+        caveat="Counts and checksum as public projects report them; not compared with the original file.",
         categories={
             "bottle": Counts(209, 20, 63),
             "cable": Counts(224, 58, 92),
@@ -116,7 +117,7 @@ CARDS = {
             "ASSET/test/DEFECT."
         ),
         split="The authors'.",
-        caveat="Counts as published; not checked against the zip itself by us. It has no masks.",
+        caveat="Counts as published; not compared with the original file. There are no masks.",
         categories={
             "glass-insulator": Counts(2298, 581, 90),
             "lightning-rod-suspension": Counts(462, 117, 50),
@@ -164,14 +165,14 @@ CARDS = {
         ),
         file="LSWMD.pkl --limit 2000",
         archive=(
-            "LSWMD.pkl (2,095,505,977 bytes), or the zip with it. The file is a pickle, which can hold a program: a "
-            "reader of our own takes the table out of it and runs nothing."
+            "LSWMD.pkl (2,095,505,977 bytes), or the zip with it. The file is a pickle, which can hold a program: the "
+            "table is read from it without running anything."
         ),
         split=(
-            "The file's own column trianTestLabel decides for wafers without a pattern; all with a pattern go to the "
-            "test. 638,507 wafers without a label are left out. Wafers of one lot may stand on both sides."
+            "The file's column trianTestLabel splits the wafers without a pattern; all with a pattern go to the "
+            "test. 638,507 wafers without a label are left out. Wafers of one lot may be in both training and test."
         ),
-        caveat="Counts and checksum as public projects report them; not checked against the file itself by us.",
+        caveat="Counts and checksum as public projects report them; not compared with the original file.",
         checksums={"LSWMD.pkl": "1d04fccb3dd3176b276878b926b20fead7e077c5751e4d353ea9741a5e7b5c65"},
     ),
     "mixedwm38": DatasetCard(
@@ -186,13 +187,13 @@ CARDS = {
         ),
         file="Wafer_Map_Datasets.npz",
         archive="The .npz with arr_0 (38015, 52, 52) and arr_1 (38015, 8), or the zip with it.",
-        split="A fifth of the 1,000 wafers without a pattern, by a hash of their numbers, is held out to test on.",
+        split="A fifth of the 1,000 wafers without a pattern, by a hash of their numbers, is held out for the test.",
         caveat="A few maps hold a stray value 3, which is read as a failed die, as others do.",
         categories={"wafer": Counts(800, 200, 37015)},
     ),
 }
 
-# Images of one's own: no card of a public set, yet prepared by the same command.
+# The user's own images, prepared by the same command.
 FOLDER = DatasetCard(
     title="A folder of your own",
     description="",

@@ -1,9 +1,9 @@
-"""Strangers' archives and folders, read without trusting them: zip, tar (plain, gz, bz2, xz), a folder.
+"""Reads untrusted archives and folders: zip, tar (plain, gz, bz2, xz), a folder.
 
-Nothing is unpacked by the names that an archive gives: `files` says what is inside, `read` hands over bytes, and the
-caller decides where they go. Before that, the whole list is checked: absolute names, `..`, links, devices, encrypted or
-sparse entries, names that occur twice or differ only in case, too many or too large entries, and too much for the size
-of the archive are refused in words. An archive is listed as a whole before anything in it is read.
+Nothing is unpacked to the paths that an archive names: `files` lists its content, `read` returns bytes, and the caller
+decides where they go. The whole list is checked before anything is read. Absolute names, `..`, links, devices,
+encrypted or sparse entries, names that occur twice or differ only in case, too many or too large entries, and a
+suspicious compression ratio are rejected with a clear message.
 """
 
 import bz2
@@ -25,12 +25,13 @@ from ..errors import DatasetError
 
 CHUNK = 1 << 20  # bytes
 XZ_MEMORY = 512 << 20  # bytes a decoder may ask for; `xz -9` needs 65 MiB
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
 MAX_HEADER = 1 << 20  # bytes of one tar header with its long names
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is more than any data set here needs. ratio: unpacked to packed bytes, once `ratio_from` is exceeded."""
+    """Beyond any data set used here. ratio: unpacked to packed bytes, checked above `ratio_from` bytes."""
 
     entries: int = 300_000
     total_bytes: int = 60_000_000_000
@@ -49,16 +50,16 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 class Source:
-    """What lies in an archive or a folder. files: name with forward slashes -> bytes, in the order they are stored."""
+    """The content of an archive or a folder. files: name with forward slashes -> bytes, in the order of storage."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.files: dict[str, int] = {}
 
     def read(self, names: Collection[str], max_bytes: int) -> Iterator[tuple[str, bytes]]:
-        """The content of the named files, one by one, in the order they are stored.
+        """The content of the named files, one by one, in the order of storage.
 
-        Raises DatasetError for a file of more than max_bytes, and where the archive is damaged or has changed.
+        Raises DatasetError for a file of more than max_bytes, and for an archive that is damaged or has changed.
         """
         for name in names:
             if self.files[name] > max_bytes:
@@ -67,7 +68,7 @@ class Source:
             with reading(self.path):
                 data = stream.read(self.files[name] + 1)
             if len(data) != self.files[name]:
-                raise DatasetError(f"{self.path.name} changed while it was read: {name} has another size now")
+                raise DatasetError(f"{self.path.name} changed while it was read: the size of {name} is different")
             yield name, data
 
     def save(self, name: str, file: IO[bytes]) -> None:
@@ -89,7 +90,7 @@ class Source:
 def open_source(path: Path, limits: Limits | None = None, progress: Progress = _silent) -> Source:
     """Lists an archive or a folder, and checks the list. progress: called with megabytes read of a tar archive.
 
-    Raises DatasetError for what is no archive, is damaged, or is refused for the reasons above.
+    Raises DatasetError for a file that is not an archive, is damaged, or is rejected for the reasons above.
     """
     limits = limits or Limits()
     if path.is_dir():
@@ -102,16 +103,18 @@ def open_source(path: Path, limits: Limits | None = None, progress: Progress = _
         return _Zip(path, limits)
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")) or head[257:262] == b"ustar":
         return _Tar(path, limits, progress)
-    raise DatasetError(f"{path.name} is no archive that can be read (zip, tar, tar.gz, tar.bz2, tar.xz) and no folder")
+    raise DatasetError(
+        f"{path.name} is neither a folder nor an archive that can be read (zip, tar, tar.gz, tar.bz2, tar.xz)"
+    )
 
 
 def is_hidden(name: str) -> bool:
-    """What systems leave behind: `.DS_Store`, `._crack.png`, `__MACOSX/...`, thumbnails."""
+    """Files that operating systems add: `.DS_Store`, `._crack.png`, `__MACOSX/...`, thumbnails."""
     return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in name.split("/"))
 
 
 class _Listing:
-    """Takes one entry after the other and refuses what is unsafe, as early as it can be known."""
+    """Takes one entry after the other and rejects unsafe ones as early as possible."""
 
     def __init__(self, path: Path, limits: Limits, packed: int | None) -> None:
         self.path, self.limits, self.packed = path, limits, packed
@@ -119,32 +122,32 @@ class _Listing:
         self.total = self.entries = 0
         self._seen: dict[str, tuple[str, bool]] = {}  # folded name -> (name, is it a folder)
 
-    def refuse(self, name: str, reason: str) -> DatasetError:
+    def rejected(self, name: str, reason: str) -> DatasetError:
         shown = name if name.isprintable() else ascii(name)[1:-1]
-        return DatasetError(f"{self.path.name} is refused: {shown[:200]} {reason}")
+        return DatasetError(f"{self.path.name} is rejected: {shown[:200]} {reason}")
 
     def add(self, name: str, size: int, is_folder: bool) -> str | None:
-        """The name as it is known from here on, or None for a folder."""
+        """The cleaned name, or None for a folder."""
         self.entries += 1
         if self.entries > self.limits.entries:
-            raise DatasetError(f"{self.path.name} is refused: it has more than {self.limits.entries:,} entries")
+            raise DatasetError(f"{self.path.name} is rejected: it has more than {self.limits.entries:,} entries")
         clean = self._clean(name)
         if is_folder or not clean:
             if clean:
                 self._register(clean, True)
             return None
         if size < 0 or size > self.limits.file_bytes:
-            raise self.refuse(name, f"would unpack to {size / 1e9:.1f} GB")
+            raise self.rejected(name, f"would unpack to {size / 1e9:.1f} GB")
         self.total += size
         if self.total > self.limits.total_bytes:
             raise DatasetError(
-                f"{self.path.name} is refused: it would unpack to more than {self.limits.total_bytes / 1e9:.0f} GB"
+                f"{self.path.name} is rejected: it would unpack to more than {self.limits.total_bytes / 1e9:.0f} GB"
             )
         if self.packed is not None and self.total > self.limits.ratio_from:
             ratio = self.total / max(self.packed, 1)
             if ratio > self.limits.ratio:
                 raise DatasetError(
-                    f"{self.path.name} is refused: it would unpack to {ratio:.0f} times its size or more; "
+                    f"{self.path.name} is rejected: it would unpack to {ratio:.0f} times its size or more; "
                     f"the limit is {self.limits.ratio:.0f} times"
                 )
         self._register(clean, False)
@@ -153,27 +156,27 @@ class _Listing:
 
     def _clean(self, name: str) -> str:
         if not name or name.startswith("/") or "\\" in name or (len(name) > 1 and name[1] == ":"):
-            raise self.refuse(name, "is an absolute name or has backslashes")
-        if not name.isprintable():  # control characters, and bytes that were no text
-            raise self.refuse(name, "has characters that no file name needs")
+            raise self.rejected(name, "is an absolute name or has backslashes")
+        if not name.isprintable():  # control characters, and bytes that are not text
+            raise self.rejected(name, "has characters that are not allowed in names")
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if ".." in parts:
-            raise self.refuse(name, "leads out of its folder")
+            raise self.rejected(name, "leads out of its folder")
         if len(parts) > self.limits.depth or len(name.encode()) > self.limits.name_bytes:
-            raise self.refuse(name, "is too deep or too long")
+            raise self.rejected(name, "is too deep or too long")
         if any(len(part.encode()) > 255 for part in parts):
-            raise self.refuse(name, "has a part of more than 255 bytes")
+            raise self.rejected(name, "has a part of more than 255 bytes")
         return "/".join(parts)
 
     def _register(self, name: str, is_folder: bool) -> None:
-        """Each name once, whatever the case; no file where a folder is."""
+        """Rejects names that occur twice in any case, and files with the name of a folder."""
         folded = unicodedata.normalize("NFC", name).casefold()
         known = self._seen.get(folded)
         if known is not None:
             if known == (name, True) and is_folder:
                 return
-            reason = "occurs twice" if known[0] == name else f"differs from {known[0]} in case alone"
-            raise self.refuse(name, reason)
+            reason = "occurs twice" if known[0] == name else f"differs from {known[0]} only in case"
+            raise self.rejected(name, reason)
         self._seen[folded] = name, is_folder
         parent = name.rpartition("/")[0]
         if parent:
@@ -193,20 +196,20 @@ class _Folder(Source):
                         continue
                     name = Path(entry.path).relative_to(path).as_posix()
                     if entry.is_symlink():
-                        raise listing.refuse(name, "is a link; put what it points to in its place")
+                        raise listing.rejected(name, "is a link; replace it by what it points to")
                     if entry.is_dir():
                         waiting.append(Path(entry.path))
                     elif entry.is_file():
                         listing.add(name, entry.stat().st_size, is_folder=False)
                     else:
-                        raise listing.refuse(name, "is neither a file nor a folder")
+                        raise listing.rejected(name, "is neither a file nor a folder")
         self.files = dict(sorted(listing.files.items()))
 
     def _open(self, names: frozenset[str]) -> Iterator[tuple[str, IO[bytes]]]:
         for name in self.files:
             if name in names:
-                # O_NOFOLLOW: a link put there since the listing is an error, not a way out.
-                descriptor = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW)
+                # A link that was put there since the listing is an error, not a way out of the folder.
+                descriptor = os.open(self.path / name, os.O_RDONLY | NO_FOLLOW)
                 with os.fdopen(descriptor, "rb") as stream:
                     yield name, stream
 
@@ -220,13 +223,13 @@ class _Zip(Source):
             for info in archive.infolist():
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind == stat.S_IFLNK:
-                    raise listing.refuse(info.filename, "is a link")
+                    raise listing.rejected(info.filename, "is a link")
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise listing.refuse(info.filename, "is neither a file nor a folder")
+                    raise listing.rejected(info.filename, "is neither a file nor a folder")
                 if info.flag_bits & 1:
-                    raise listing.refuse(info.filename, "is encrypted")
+                    raise listing.rejected(info.filename, "is encrypted")
                 if "\0" in info.orig_filename:
-                    raise listing.refuse(info.orig_filename, "has characters that no file name needs")
+                    raise listing.rejected(info.orig_filename, "has characters that are not allowed in names")
                 name = listing.add(info.filename, info.file_size, info.is_dir())
                 if name is not None:
                     self._stored[name] = info
@@ -253,11 +256,11 @@ class _Tar(Source):
         with open(path, "rb") as file:
             for member in self._members(file):
                 if member.islnk() or member.issym():
-                    raise listing.refuse(member.name, "is a link")
+                    raise listing.rejected(member.name, "is a link")
                 if member.issparse():
-                    raise listing.refuse(member.name, "is a sparse file")
+                    raise listing.rejected(member.name, "is a sparse file")
                 if not (member.isreg() or member.isdir()):
-                    raise listing.refuse(member.name, "is neither a file nor a folder")
+                    raise listing.rejected(member.name, "is neither a file nor a folder")
                 listing.add(member.name, member.size, member.isdir())
                 progress("listing the archive (MB)", file.tell() // 1_000_000, packed // 1_000_000)
         self.files = listing.files
@@ -272,7 +275,7 @@ class _Tar(Source):
             if member is None:
                 break
             yield member
-        # tarfile takes an entry that it cannot read for the end; behind the true end there is nothing but zeros.
+        # tarfile takes an entry that it cannot read for the end; after the true end there are only zeros.
         with reading(self.path):
             while rest := tape.read(CHUNK):
                 if rest.count(0) != len(rest):
@@ -285,18 +288,20 @@ class _Tar(Source):
                 name = "/".join(part for part in member.name.split("/") if part not in ("", "."))
                 if member.isreg() and name in names:
                     if member.size != self.files[name]:
-                        raise DatasetError(f"{self.path.name} changed while it was read: {name} has another size now")
+                        raise DatasetError(
+                            f"{self.path.name} changed while it was read: the size of {name} is different"
+                        )
                     stream = self._archive.extractfile(member)
                     assert stream is not None
                     yield name, stream
                     left -= 1
                 if not left:
                     return
-        raise DatasetError(f"{self.path.name} changed while it was read: {left} files are gone")
+        raise DatasetError(f"{self.path.name} changed while it was read: {left} files are missing")
 
 
 class _Tape:
-    """A tar archive, unpacked while it is read, forwards only and no more than the limits allow."""
+    """A tar archive, decompressed while it is read, forwards only and up to the limits."""
 
     def __init__(self, file: IO[bytes], limits: Limits) -> None:
         head = file.read(6)
@@ -312,7 +317,7 @@ class _Tape:
         self._limit = limits.total_bytes + limits.entries * 1536  # headers and padding on top of the files
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= max(MAX_HEADER, CHUNK):  # tarfile reads a long name at once, however long it is said to be
+        if not 0 <= size <= max(MAX_HEADER, CHUNK):  # tarfile reads a long name at once
             raise tarfile.ReadError("a header of unreasonable size")
         data = b""
         while len(data) < size:
@@ -342,7 +347,7 @@ class _Reads(Protocol):
 
 
 class _Xz:
-    """What lzma.open does, with a bound on the memory that the file may ask for."""
+    """As lzma.open, with a limit on the memory of the decoder."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -365,7 +370,7 @@ class _Xz:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Whatever a damaged archive makes its decoder raise becomes one sentence."""
+    """Turns the errors that a damaged archive causes into a DatasetError."""
     try:
         yield
     except DatasetError:
@@ -388,7 +393,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def common_folder(names: Iterable[str]) -> str:
-    """The folder that holds all of the names, with a slash at its end, or ''."""
+    """The deepest folder that holds all names, with a slash at its end, or ''."""
     folders = [name.split("/")[:-1] for name in names]
     if not folders:
         return ""

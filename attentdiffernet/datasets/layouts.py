@@ -1,7 +1,7 @@
-"""How the originals are laid out, and where each file goes in the MVTec AD layout.
+"""Layouts of the originals, and where each file goes in the MVTec AD layout.
 
-Each function looks at names alone: image files of a source (slashes, no hidden ones) -> {category: {target: name}},
-where a target is the place below the category, such as `test/crack/000.png`. Two names for one target are refused.
+Each function uses names only: the image files of a source (with slashes, none hidden) -> {category: {target: name}},
+where a target is the path below the category, such as `test/crack/000.png`. Two names for one target are an error.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ MASK = "_mask.png"
 
 
 def mvtec(names: Iterable[str], categories: Collection[str]) -> Plan:
-    """Files that already lie in the layout, for the categories asked for, however deep (MVTec AD, InsPLAD-fault).
+    """Files that are in the layout already, for the given categories, at any depth (MVTec AD, InsPLAD-fault).
 
     Subfolders of train/good, test/DEFECT and ground_truth/DEFECT are kept.
     """
@@ -46,55 +46,72 @@ def folder(
     anomalous: Collection[str] = (),
     held_out: float = 0.2,
 ) -> Plan:
-    """Any folder: one subfolder with normal images, one per defect. What is in the layout already keeps its split.
+    """Any folder: one subfolder with normal images, one per defect. Images in the layout already keep their split.
 
-    normal, anomalous: subfolders by name; left out, `good`, `normal` or `ok` is the one, and all others the other.
-    Images in deeper folders are taken, too; their folders become part of their names. held_out: the share of normal
+    normal, anomalous: names of subfolders. By default, `good`, `normal` or `ok` holds the normal images, and all others
+    are defects. Deeper folders are included; they become part of the images' names. held_out: share of the normal
     images that goes to the test.
     """
-    plan: Plan = {}
-    if not normal and not anomalous:
-        if plan := mvtec(names, [category]):
-            return plan
-        if any(_in_layout(name).startswith("train/") for name in names):
-            for name in names:
-                if target := _in_layout(name):
-                    _place(plan, category, target, name)
-            return plan
-    top = common_folder(names)
-    if top.split("/")[-2:-1] and top.split("/")[-2].casefold() in NORMAL_NAMES:  # normal images are all there is
-        top = top[: -len(top.split("/")[-2]) - 1]
-    inside = {name.removeprefix(top): name for name in names}
-    groups: dict[str, list[str]] = {}
+    if not normal and not anomalous and (plan := _as_laid_out(names, category)):
+        return plan
     chosen = {_folder_name(name): True for name in normal} | {_folder_name(name): False for name in anomalous}
-    for short, name in inside.items():
-        groups.setdefault(_group(short, name, chosen), []).append(name)
-    found = ", ".join(sorted(group for group in groups if group)) or "none"
-    for wanted in chosen:
-        if wanted not in groups:
-            raise DatasetError(f"There are no images in a subfolder {wanted}; subfolders with images: {found}")
-    normals = [group for group in groups if chosen.get(group, not normal and group.casefold() in NORMAL_NAMES)]
-    if not normals:
-        raise DatasetError(
-            f"Which images are normal? No subfolder is called {', '.join(NORMAL_NAMES)}; name it with --normal. "
-            f"Subfolders with images: {found}"
-        )
+    groups = _groups(names, chosen)
+    normals = _normal_groups(groups, chosen)
+    plan = {}
     good = {name: _file_name(name, group, len(normals) > 1) for group in normals for name in groups[group]}
     test = hold_out(set(good.values()), held_out)
     for name, file in good.items():
         _place(plan, category, f"{'test' if file in test else 'train'}/good/{file}", name)
     for group, members in groups.items():
-        if group in normals:
+        if group in normals or not group or (anomalous and group not in chosen):
             continue
-        if group and (not anomalous or group in chosen):
-            defect = group.replace("/", "-")
-            for name in members:
-                _place(plan, category, f"test/{defect}/{_file_name(name, group, False)}", name)
+        defect = group.replace("/", "-")
+        for name in members:
+            _place(plan, category, f"test/{defect}/{_file_name(name, group, False)}", name)
     return plan
 
 
+def _as_laid_out(names: Collection[str], category: str) -> Plan:
+    """The plan of a folder that is in the layout already; empty for others."""
+    if plan := mvtec(names, [category]):
+        return plan
+    targets = {name: target for name in names if (target := _in_layout(name))}
+    plan = {}
+    if any(target.startswith("train/") for target in targets.values()):
+        for name, target in targets.items():
+            _place(plan, category, target, name)
+    return plan
+
+
+def _groups(names: Collection[str], chosen: Collection[str]) -> dict[str, list[str]]:
+    """The images of each subfolder; '' for those in none."""
+    top = common_folder(names)
+    if top.split("/")[-2:-1] and top.split("/")[-2].casefold() in NORMAL_NAMES:  # there are only normal images
+        top = top[: -len(top.split("/")[-2]) - 1]
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_group(name.removeprefix(top), name, chosen), []).append(name)
+    return groups
+
+
+def _normal_groups(groups: Collection[str], chosen: dict[str, bool]) -> list[str]:
+    """The subfolders with normal images. chosen: whether a subfolder that the user named is normal."""
+    found = ", ".join(sorted(group for group in groups if group)) or "none"
+    for wanted in chosen:
+        if wanted not in groups:
+            raise DatasetError(f"There are no images in a subfolder {wanted}; subfolders with images: {found}")
+    by_name = not any(chosen.values())
+    normals = [group for group in groups if chosen.get(group, by_name and group.casefold() in NORMAL_NAMES)]
+    if not normals:
+        raise DatasetError(
+            f"Which images are normal? No subfolder is called {', '.join(NORMAL_NAMES)}; name it with --normal. "
+            f"Subfolders with images: {found}"
+        )
+    return normals
+
+
 def _in_layout(name: str) -> str:
-    """The part of a name that lies in the layout, such as `test/crack/000.png`; '' where none does."""
+    """The part of a name that lies in the layout, such as `test/crack/000.png`; '' if there is none."""
     parts = name.split("/")
     for at in range(len(parts) - 3, -1, -1):
         if _belongs(*parts[at : at + 2]):
@@ -110,7 +127,7 @@ def _folder_name(text: str) -> str:
 
 
 def _group(short: str, name: str, chosen: Collection[str]) -> str:
-    """The subfolder that a name counts to: the one chosen that holds it, else its first; '' for none."""
+    """The subfolder that a name belongs to: the chosen one that holds it, else its first folder; '' for none."""
     for path in (name, short):
         parents = ["/".join(path.split("/")[:depth]) for depth in range(path.count("/"), 0, -1)]
         for parent in parents:
@@ -120,23 +137,23 @@ def _group(short: str, name: str, chosen: Collection[str]) -> str:
 
 
 def _file_name(name: str, group: str, with_group: bool) -> str:
-    """The name of a file from what lies below its group: `a/b/1.png` becomes `a-b-1.png`."""
+    """The name of a file, made from its path below its group: `a/b/1.png` becomes `a-b-1.png`."""
     parts = f"/{name}".split(f"/{group}/", 1)[1].split("/")
     file = "-".join([*group.split("/"), *parts] if with_group else parts)
     if len(file.encode()) > 255:
-        raise DatasetError(f"{name} lies in folders whose names are too long to become part of its own")
+        raise DatasetError(f"{name} is in folders whose names are too long to become part of its name")
     return file
 
 
 def hold_out(names: Collection[str], share: float) -> set[str]:
-    """A share of the names, to test on."""
+    """A share of the names, for testing."""
     if not 0 <= share <= 0.9:
-        raise DatasetError(f"The share of normal images held out for the test must lie in 0 to 0.9, got {share}")
+        raise DatasetError(f"The share of normal images held out for the test must be from 0 to 0.9, got {share}")
     return draw(names, round(share * len(names)))
 
 
 def draw(names: Collection[str], count: int) -> set[str]:
-    """So many of the names, the same ones on every machine and whatever the order: those whose SHA-256 is smallest."""
+    """`count` of the names, those with the smallest SHA-256: the same ones on every machine and in any order."""
     return set(sorted(names, key=lambda name: (hashlib.sha256(name.encode()).digest(), name))[:count])
 
 
@@ -154,7 +171,7 @@ def magnetic_tile(names: Iterable[str]) -> Plan:
                 _place(plan, "magnetic_tile", f"{split}/good/{file}", name)
             else:
                 _place(plan, "magnetic_tile", f"test/{defect}/{file}", name)
-        elif suffix.lower() == "png" and defect != "free":  # normal tiles have one too, all black
+        elif suffix.lower() == "png" and defect != "free":  # normal tiles have a mask, too, which is all black
             _place(plan, "magnetic_tile", f"ground_truth/{defect}/{stem}{MASK}", name)
     return plan
 
@@ -164,8 +181,8 @@ def _is_test_tile(stem: str) -> bool:
     return match is not None and match[2] in _TEST_TILES.get(match[1], "").split()
 
 
-# The 191 normal tiles exp{key}_num_{number} that are not among the 761 which DifferNet's authors list as theirs to
-# train on (github.com/marco-rudolph/differnet, mtd_train_filenames.txt, MIT licence).
+# The 191 normal tiles exp{key}_num_{number} that are not among the 761 that DifferNet's authors list for training
+# (github.com/marco-rudolph/differnet, mtd_train_filenames.txt, MIT licence).
 _TEST_TILES = {
     "0": ("743"),
     "1": (
@@ -202,5 +219,5 @@ _TEST_TILES = {
 def _place(plan: Plan, category: str, target: str, name: str) -> None:
     files = plan.setdefault(category, {})
     if target in files:
-        raise DatasetError(f"Both {files[target]} and {name} would become {category}/{target}; keep one of them")
+        raise DatasetError(f"Both {files[target]} and {name} would become {category}/{target}; remove one of them")
     files[target] = name

@@ -1,10 +1,10 @@
 """A table out of a pickle file without unpickling it.
 
-A pickle is a program for a small stack machine, and it can name any function to be called: opening a stranger's pickle
-runs whatever its author wished. WM-811K is published as one (a pandas table, written by Python 2). This reader walks
-through the same program and *calls nothing*: a name becomes a `Name`, a call becomes a `Call` that remembers what would
-have been called with what, and names that a pandas table does not need are refused. Arrays are rebuilt from their
-bytes by us; those stay in the file until they are asked for. No code of pandas or pickle runs.
+A pickle is a program for a small stack machine, and it can name any function to be called: opening an untrusted pickle
+runs whatever its author put into it. WM-811K is published as one (a pandas table, written by Python 2). This reader
+interprets the program and *calls nothing*: a name becomes a `Name`, a call becomes a `Call` that records its function
+and arguments, and names that a pandas table does not need are rejected. Arrays are rebuilt from their bytes, which stay
+in the file until they are needed. No code of pandas or pickle runs.
 
 Read so far: tables of pandas 0.x (Python 2), 1.x, 2.x and 3.x whose columns wanted here hold Python objects.
 """
@@ -26,6 +26,8 @@ Buffer = bytes | mmap
 
 SHORT = 64  # bytes: longer texts stay in the file
 MAX_ITEMS = 5_000_000  # rows of a table
+MAX_INTEGER_BYTES = 16
+NEWEST_PROTOCOL = 5
 
 # Names in tables of pandas and in arrays of NumPy, by their last module part and name; none of them is ever called.
 _KNOWN = {
@@ -62,7 +64,7 @@ class Span(NamedTuple):
 
 
 class Call:
-    """What would have been called, with what, and the state it would have been given."""
+    """A call that was not made: its function and arguments, and the state of the result."""
 
     __slots__ = ("arguments", "function", "state")
 
@@ -72,7 +74,7 @@ class Call:
 
 
 class Pairs(list[Any]):
-    """A dict as keys and values in turn: nothing is hashed, so nothing hostile can be."""
+    """A dict as alternating keys and values: nothing is hashed, so no hostile object can interfere."""
 
     def get(self, key: str) -> Any:
         return next((self[k + 1] for k in range(0, len(self) - 1, 2) if _plain(self[k]) == key), None)
@@ -89,13 +91,13 @@ def read_table(data: Buffer, columns: Sequence[str], progress: Callable[[int, in
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """What a damaged or hostile table makes Python raise becomes one sentence; for users of `Table` as well."""
+    """Turns the errors that a damaged or hostile table causes into a DatasetError; also for users of `Table`."""
     try:
         yield
     except DatasetError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error) as error:
-        raise DatasetError("The pickle file is damaged, or is no pandas table as this reader knows it") from error
+        raise DatasetError("The pickle file is damaged, or is not a pandas table that can be read") from error
 
 
 # ---------------------------------------------------------------- the stack machine
@@ -133,6 +135,8 @@ for _kind, _table_of in ((1, _FIXED), (2, _COUNTED)):
 for _byte in _BARE:
     _ARGUMENT[_byte] = 0, struct.Struct("").unpack_from, 0
 _ARGUMENT[ord("c")] = 3, struct.Struct("").unpack_from, 0
+_GETS = {*b"hj"}  # BINGET, LONG_BINGET
+_STOP = ord(".")
 
 
 def _operations(data: Buffer, report: Callable[[int], object] | None) -> Iterator[tuple[int, Any]]:
@@ -149,7 +153,7 @@ def _operations(data: Buffer, report: Callable[[int], object] | None) -> Iterato
         kind, unpack, size = what
         if kind == 0:
             yield code, None
-            if code == 46:  # STOP
+            if code == _STOP:
                 return
         elif kind == 1:
             (value,) = unpack(data, position)
@@ -175,126 +179,221 @@ def _operations(data: Buffer, report: Callable[[int], object] | None) -> Iterato
     raise DatasetError("The pickle file is incomplete: it has no end")
 
 
+class _Machine:
+    """The stack machine, an action per opcode. used: the places in the memo that are read again."""
+
+    def __init__(self, data: Buffer, used: set[int]) -> None:
+        self.data, self.used = data, used
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+        self.n_memoized = 0
+
+    # -- stack and memo
+
+    def cut(self) -> list[Any]:
+        """Takes everything above the last mark from the stack."""
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+    def mark(self, _: None) -> None:
+        self.marks.append(len(self.stack))
+
+    def pop(self, _: None) -> None:
+        self.stack.pop()
+
+    def pop_mark(self, _: None) -> None:
+        self.cut()
+
+    def duplicate(self, _: None) -> None:
+        self.stack.append(self.stack[-1])
+
+    def put(self, place: int) -> None:
+        if place in self.used:
+            self.memo[place] = self.stack[-1]
+
+    def memoize(self, _: None) -> None:
+        self.put(self.n_memoized)
+        self.n_memoized += 1
+
+    def get(self, place: int) -> None:
+        self.stack.append(self.memo[place])
+
+    # -- values
+
+    def number(self, value: float) -> None:
+        self.stack.append(value)
+
+    def long(self, span: Span) -> None:
+        if span.length > MAX_INTEGER_BYTES:
+            raise DatasetError(
+                f"The pickle file holds a number of more than {MAX_INTEGER_BYTES} bytes; no table needs that"
+            )
+        self.stack.append(int.from_bytes(self._read(span), "little", signed=True))
+
+    def content(self, span: Span) -> None:
+        """Python 2's strings, and bytes: either may be text or data, so both are bytes here."""
+        self.stack.append(self._read(span) if span.length <= SHORT else span)
+
+    def text(self, span: Span) -> None:
+        short = span.length <= SHORT
+        self.stack.append(self._read(span).decode("utf-8", "surrogatepass") if short else span)
+
+    def _read(self, span: Span) -> bytes:
+        return self.data[span.start : span.start + span.length]
+
+    def none(self, _: None) -> None:
+        self.stack.append(None)
+
+    def true(self, _: None) -> None:
+        self.stack.append(True)
+
+    def false(self, _: None) -> None:
+        self.stack.append(False)
+
+    # -- containers
+
+    def empty_tuple(self, _: None) -> None:
+        self.stack.append(())
+
+    def tuple1(self, _: None) -> None:
+        self.stack[-1] = (self.stack[-1],)
+
+    def tuple2(self, _: None) -> None:
+        stack = self.stack
+        stack[-2:] = [(stack[-2], stack[-1])]
+
+    def tuple3(self, _: None) -> None:
+        stack = self.stack
+        stack[-3:] = [(stack[-3], stack[-2], stack[-1])]
+
+    def make_tuple(self, _: None) -> None:
+        self.stack.append(tuple(self.cut()))
+
+    def empty_list(self, _: None) -> None:
+        self.stack.append([])
+
+    def empty_dict(self, _: None) -> None:
+        self.stack.append(Pairs())
+
+    def make_list(self, _: None) -> None:
+        self.stack.append(self.cut())
+
+    def make_dict(self, _: None) -> None:
+        self.stack.append(Pairs(self.cut()))
+
+    def append(self, _: None) -> None:
+        item = self.stack.pop()
+        _container(self.stack[-1], list).append(item)
+
+    def appends(self, _: None) -> None:
+        items = self.cut()
+        _container(self.stack[-1], list).extend(items)
+
+    def set_item(self, _: None) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        _container(self.stack[-1], Pairs).extend((key, value))
+
+    def set_items(self, _: None) -> None:
+        items = self.cut()
+        _container(self.stack[-1], Pairs).extend(items)
+
+    # -- names and calls, none of which is made
+
+    def name(self, argument: tuple[str, str]) -> None:
+        self.stack.append(_name(*argument))
+
+    def name_on_stack(self, _: None) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.stack.append(_name(module, name))
+
+    def call(self, _: None) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if type(function) is not Name or type(arguments) is not tuple:
+            raise DatasetError("The pickle file calls something that is not a function; nothing in it was run")
+        self.stack.append(Call(function, arguments))
+
+    def build(self, _: None) -> None:
+        state = self.stack.pop()
+        if type(self.stack[-1]) is not Call:
+            raise DatasetError("The pickle file gives a state to something that cannot have one; nothing in it was run")
+        self.stack[-1].state = state
+
+    def protocol(self, number: int) -> None:
+        if number > NEWEST_PROTOCOL:
+            raise DatasetError(f"The pickle file has protocol {number}; protocols up to {NEWEST_PROTOCOL} can be read")
+
+
+# By the names of pickle's own documentation (pickletools); FRAME and STOP need no action.
+_ACTIONS: list[Callable[[_Machine, Any], None] | None] = [None] * 256
+for _codes, _action in (
+    (b"(", _Machine.mark),  # MARK
+    (b"0", _Machine.pop),  # POP
+    (b"1", _Machine.pop_mark),  # POP_MARK
+    (b"2", _Machine.duplicate),  # DUP
+    (b"qr", _Machine.put),  # BINPUT, LONG_BINPUT
+    (b"\x94", _Machine.memoize),  # MEMOIZE
+    (b"hj", _Machine.get),  # BINGET, LONG_BINGET
+    (b"KMJG", _Machine.number),  # BININT1, BININT2, BININT, BINFLOAT
+    (b"\x8a\x8b", _Machine.long),  # LONG1, LONG4
+    (b"UTCB\x8e\x96", _Machine.content),  # SHORT_BINSTRING, BINSTRING, (SHORT_)BINBYTES, BINBYTES8, BYTEARRAY8
+    (b"\x8cX\x8d", _Machine.text),  # SHORT_BINUNICODE, BINUNICODE, BINUNICODE8
+    (b"N", _Machine.none),  # NONE
+    (b"\x88", _Machine.true),  # NEWTRUE
+    (b"\x89", _Machine.false),  # NEWFALSE
+    (b")", _Machine.empty_tuple),  # EMPTY_TUPLE
+    (b"\x85", _Machine.tuple1),  # TUPLE1
+    (b"\x86", _Machine.tuple2),  # TUPLE2
+    (b"\x87", _Machine.tuple3),  # TUPLE3
+    (b"t", _Machine.make_tuple),  # TUPLE
+    (b"]", _Machine.empty_list),  # EMPTY_LIST
+    (b"l", _Machine.make_list),  # LIST
+    (b"a", _Machine.append),  # APPEND
+    (b"e", _Machine.appends),  # APPENDS
+    (b"}", _Machine.empty_dict),  # EMPTY_DICT
+    (b"d", _Machine.make_dict),  # DICT
+    (b"s", _Machine.set_item),  # SETITEM
+    (b"u", _Machine.set_items),  # SETITEMS
+    (b"c", _Machine.name),  # GLOBAL
+    (b"\x93", _Machine.name_on_stack),  # STACK_GLOBAL
+    (b"R\x81", _Machine.call),  # REDUCE, NEWOBJ
+    (b"b", _Machine.build),  # BUILD
+    (b"\x80", _Machine.protocol),  # PROTO
+):
+    for _opcode in _codes:
+        _ACTIONS[_opcode] = _action
+
+
 def _run(data: Buffer, progress: Callable[[int, int], object] | None) -> Any:
     """The object that the program leaves on the stack, as Calls. Twice through: first to see what is used again."""
     size = len(data)
     first = (lambda position: progress(position // 2, size)) if progress else None
     second = (lambda position: progress((size + position) // 2, size)) if progress else None
-    # Python 2 notes every object for later use, and uses few again; the rest need not be kept.
-    used = {argument for code, argument in _operations(data, first) if code == 104 or code == 106}
-    stack: list[Any] = []
-    marks: list[int] = []
-    memo: dict[int, Any] = {}
-    noted = 0
-
-    def cut() -> list[Any]:
-        start = marks.pop()
-        items = stack[start:]
-        del stack[start:]
-        return items
-
+    # Python 2 stores every object in the memo, and uses few of them again; the rest need not be kept.
+    used = {argument for code, argument in _operations(data, first) if code in _GETS}
+    machine = _Machine(data, used)
     for code, argument in _operations(data, second):
-        if code == 113 or code == 114:  # BINPUT, LONG_BINPUT
-            if argument in used:
-                memo[argument] = stack[-1]
-        elif code == 148:  # MEMOIZE
-            if noted in used:
-                memo[noted] = stack[-1]
-            noted += 1
-        elif code == 104 or code == 106:  # BINGET, LONG_BINGET
-            stack.append(memo[argument])
-        elif code == 75 or code == 77 or code == 74 or code == 71:  # BININT1, BININT2, BININT, BINFLOAT
-            stack.append(argument)
-        elif code == 40:  # MARK
-            marks.append(len(stack))
-        elif code == 133:  # TUPLE1
-            stack[-1] = (stack[-1],)
-        elif code == 134:  # TUPLE2
-            stack[-2:] = [(stack[-2], stack[-1])]
-        elif code == 135:  # TUPLE3
-            stack[-3:] = [(stack[-3], stack[-2], stack[-1])]
-        elif code == 116:  # TUPLE
-            stack.append(tuple(cut()))
-        elif code == 82 or code == 129:  # REDUCE, NEWOBJ
-            arguments, function = stack.pop(), stack.pop()
-            if type(function) is not Name or type(arguments) is not tuple:
-                raise DatasetError("The pickle file calls what is no function; nothing in it was run")
-            stack.append(Call(function, arguments))
-        elif code == 98:  # BUILD
-            state = stack.pop()
-            if type(stack[-1]) is not Call:
-                raise DatasetError("The pickle file gives a state to what cannot have one; nothing in it was run")
-            stack[-1].state = state
-        elif code == 85 or code == 84 or code == 67 or code == 66 or code == 142 or code == 150:
-            # Python 2's strings, and bytes: either may be text or data, so both are bytes here.
-            short = argument.length <= SHORT
-            stack.append(data[argument.start : argument.start + argument.length] if short else argument)
-        elif code == 140 or code == 88 or code == 141:  # SHORT_BINUNICODE, BINUNICODE, BINUNICODE8
-            short = argument.length <= SHORT
-            text = data[argument.start : argument.start + argument.length] if short else b""
-            stack.append(text.decode("utf-8", "surrogatepass") if short else argument)
-        elif code == 78:  # NONE
-            stack.append(None)
-        elif code == 136 or code == 137:  # NEWTRUE, NEWFALSE
-            stack.append(code == 136)
-        elif code == 41:  # EMPTY_TUPLE
-            stack.append(())
-        elif code == 93:  # EMPTY_LIST
-            stack.append([])
-        elif code == 125:  # EMPTY_DICT
-            stack.append(Pairs())
-        elif code == 97:  # APPEND
-            item = stack.pop()
-            _container(stack[-1], list).append(item)
-        elif code == 101:  # APPENDS
-            items = cut()
-            _container(stack[-1], list).extend(items)
-        elif code == 115:  # SETITEM
-            value, key = stack.pop(), stack.pop()
-            _container(stack[-1], Pairs).extend((key, value))
-        elif code == 117:  # SETITEMS
-            items = cut()
-            _container(stack[-1], Pairs).extend(items)
-        elif code == 108:  # LIST
-            stack.append(cut())
-        elif code == 100:  # DICT
-            stack.append(Pairs(cut()))
-        elif code == 99:  # GLOBAL
-            stack.append(_name(*argument))
-        elif code == 147:  # STACK_GLOBAL
-            name, module = stack.pop(), stack.pop()
-            stack.append(_name(module, name))
-        elif code == 138 or code == 139:  # LONG1, LONG4
-            if argument.length > 16:
-                raise DatasetError("The pickle file holds a number of more than 16 bytes; no table needs that")
-            number = data[argument.start : argument.start + argument.length]
-            stack.append(int.from_bytes(number, "little", signed=True))
-        elif code == 48:  # POP
-            stack.pop()
-        elif code == 49:  # POP_MARK
-            cut()
-        elif code == 50:  # DUP
-            stack.append(stack[-1])
-        elif code == 46:  # STOP
-            return stack.pop()
-        elif code == 128 and argument > 5:  # PROTO
-            raise DatasetError(f"The pickle file has protocol {argument}; protocols up to 5 are known")
-    return None
+        action = _ACTIONS[code]
+        if action is not None:
+            action(machine, argument)
+    return machine.stack.pop()
 
 
 def _container(value: Any, kind: type) -> Any:
     if type(value) is not kind:
-        raise DatasetError("The pickle file is damaged: it adds to what is no list or dict")
+        raise DatasetError("The pickle file is damaged: it adds to something that is not a list or dict")
     return value
 
 
 def _name(module: Any, name: Any) -> Name:
     if not isinstance(module, str) or not isinstance(name, str):
-        raise DatasetError("The pickle file is damaged: a name in it is no text")
+        raise DatasetError("The pickle file is damaged: a name in it is not text")
     if name not in _KNOWN or module.split(".")[0] not in _KNOWN_MODULES:
         raise DatasetError(
             f"The pickle file asks for {module[:60]}.{name[:60]}, which no table of wafer maps needs: "
-            "it is refused, and nothing in it was run"
+            "the file is rejected, and nothing in it was run"
         )
     return Name(module, name)
 
@@ -304,7 +403,7 @@ def _name(module: Any, name: Any) -> Name:
 
 @dataclass(frozen=True)
 class Table:
-    """columns: name -> one object per row, as the machine left it; `array` and `text` make sense of them."""
+    """columns: name -> one object per row, as the machine left it; `array` and `text` convert them."""
 
     columns: dict[str, list[Any]]
     data: Buffer
@@ -341,10 +440,10 @@ class Table:
             if dtype != "O":
                 return _as_text(self.array(value).reshape(-1)[0])
             value = content[0]
-        raise DatasetError("The pickle file holds a label that is no single text")
+        raise DatasetError("The pickle file holds a label that is not a single text")
 
     def raw(self, value: Any) -> bytes:
-        """The bytes of an array, in whichever of the ways they were written."""
+        """The bytes of an array, however they were written."""
         if isinstance(value, Span):
             return bytes(self.data[value.start : value.start + value.length])
         if isinstance(value, bytes | bytearray):

@@ -1,9 +1,8 @@
-"""From a downloaded archive, or a folder, to categories in the MVTec AD layout.
+"""Converts a downloaded archive, or a folder, to categories in the MVTec AD layout.
 
-A category is made in a hidden folder beside its place, every image in it is decoded once, and only then the whole
-folder is renamed. Whenever the process ends, each category is there as a whole or not at all; started again, it keeps
-the finished ones (after a look at their files) and makes the rest. Each category holds a `dataset.json` that says what
-it was made of.
+A category is written to a hidden folder and renamed when it is complete and all of its images have been decoded once.
+So a category is there as a whole or not at all, however the process ends. Run again, `prepare` checks the finished
+categories and makes the others. Each category has a `dataset.json` that records what it was made from.
 """
 
 import hashlib
@@ -31,7 +30,7 @@ MIN_TRAIN = 5  # normal images, as training wants them
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may ask for. limit: images of each kind, of wafer maps; held_out: share of a folder's normals."""
+    """Options of the user. limit: images of each kind, of wafer maps. held_out: share of a folder's normal images."""
 
     categories: tuple[str, ...] = ()
     any_counts: bool = False
@@ -43,7 +42,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One category, ready to train on. already: it was there, whole, and was left as it is."""
+    """One category, ready to train on. already: it was there and complete, and was not changed."""
 
     category: str
     folder: Path
@@ -76,10 +75,10 @@ def card_of(name: str) -> DatasetCard:
 def prepare(
     name: str, source: str | Path, out: str | Path, options: Options | None = None, progress: Progress | None = None
 ) -> Outcome:
-    """Brings the data set `name` from `source` (an archive or a folder) into OUT/CATEGORY and says what it did.
+    """Converts the data set `name` from `source` (an archive or a folder) to OUT/CATEGORY.
 
-    progress: called with (stage, done, total). Raises DatasetError or ImageError in words a user can act on: what is
-    unsafe, damaged, incomplete or of other counts than published is refused, and nothing of it is left behind.
+    progress: called with (stage, done, total). Raises DatasetError or ImageError for a source that is unsafe, damaged
+    or incomplete, or whose counts differ from the published ones; nothing of it is left behind.
     """
     card, source, out = card_of(name), Path(source), Path(out)
     options, progress = options or Options(), progress or (lambda stage, done, total: None)
@@ -90,10 +89,10 @@ def prepare(
     if out.exists() and not out.is_dir():
         raise DatasetError(f"{out} is a file; --out must be a folder")
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise DatasetError(f"{out} lies inside {source}; give --out a place outside what is read")
+        raise DatasetError(f"{out} lies inside {source}; choose an --out outside of the source")
     with _content(name, source, _existing(out), options, progress) as (plan, content, sizes):
         notes = _check(name, card, source, plan, options)
-        with _alone_in(out):
+        with _locked_folder(out):
             done = {category: _already(out / category, name, files, sizes) for category, files in plan.items()}
             missing = {category: files for category, files in plan.items() if done[category] is None}
             if missing:
@@ -107,18 +106,18 @@ def prepare(
         counts = _counts(files)
         prepared.append(Prepared(category, out / category, counts, _n_masks(files), done[category] is not None))
         if not counts.anomalous:
-            notes.append(f"{category} has no anomalous images: it can be trained on, not evaluated")
+            notes.append(f"{category} has no anomalous images: it can be used for training, but not for evaluation")
     return Outcome(tuple(prepared), tuple(notes))
 
 
-# ---------------------------------------------------------------- what goes where
+# -- what goes where
 
 
 @contextmanager
 def _content(
     name: str, source: Path, scratch: Path, options: Options, progress: Progress
 ) -> Iterator[tuple[Plan, _Content, Mapping[str, int]]]:
-    """The plan, where to read it from, and the size of each file (of none that is drawn)."""
+    """The plan, where to read its files from, and their sizes (empty for images that are drawn)."""
     if options.limit is not None and options.limit < 1:
         raise DatasetError(f"--limit must be 1 or more, got {options.limit}")
     if name in ("wm811k", "mixedwm38"):
@@ -150,7 +149,7 @@ def _content(
 def _refuse_options(name: str, **given: object) -> None:
     for option, value in given.items():
         if value:
-            raise DatasetError(f"--{option} does not go with {name}")
+            raise DatasetError(f"--{option} cannot be used with {name}")
 
 
 def _images(source: Source) -> list[str]:
@@ -165,7 +164,7 @@ def _own_category(name: str, categories: tuple[str, ...]) -> str:
     category = categories[0] if categories else wafer.CATEGORY
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", category):
         raise DatasetError(
-            f"A category is named by up to 64 letters, digits, dots, dashes and underscores, got {category!r}"
+            f"The name of a category has up to 64 letters, digits, dots, dashes and underscores, got {category!r}"
         )
     return category
 
@@ -180,10 +179,10 @@ def _chosen(plan: Plan, categories: tuple[str, ...]) -> Plan:
 
 
 def _hint(source: Source) -> str:
-    """What came instead, for a user who took the wrong file."""
+    """What the source holds instead, for a user who chose the wrong file."""
     nested = [file for file in source.files if file.lower().endswith((".zip", ".tar", ".gz", ".xz", ".7z", ".rar"))]
     if nested:
-        return f"It holds archives itself ({', '.join(nested)[:200]}): unpack it and give the right one."
+        return f"It holds archives ({', '.join(nested)[:200]}): unpack it and name one of them."
     top = list(dict.fromkeys(file.split("/")[0] for file in source.files))
     return f"It holds {', '.join(top[:8])[:200]}{' ...' if len(top) > 8 else ''}." if top else "It is empty."
 
@@ -200,13 +199,13 @@ def _n_masks(files: Collection[str]) -> int:
 
 
 def _check(name: str, card: DatasetCard, source: Path, plan: Plan, options: Options) -> list[str]:
-    """Raises DatasetError where the plan is not what was published, or too little to train on."""
+    """Raises DatasetError if the counts differ from the published ones, or are too small for training."""
     for category, files in plan.items():
         got, wanted = _counts(files), card.categories.get(category)
         if wanted is not None and got != wanted and options.limit is None and not options.any_counts:
             raise DatasetError(
-                f"{category} has other counts than published. Got {got}; published are {wanted}. "
-                f"Is {source.name} complete? --any-counts takes it as it is"
+                f"{category} has {got}, but the published counts are {wanted}. "
+                f"Is {source.name} complete? --any-counts accepts it as it is"
             )
         if got.train < MIN_TRAIN:
             raise DatasetError(
@@ -235,7 +234,7 @@ def _check_masks(category: str, targets: Collection[str]) -> dict[str, str]:
 
 
 def _checksum(card: DatasetCard, source: Path, progress: Progress) -> tuple[str, str]:
-    """The SHA-256 of a source that is one file, and a sentence where one is published."""
+    """The SHA-256 of a source that is a file, and how it compares with the published one; empty where there is none."""
     if not source.is_file():
         return "", ""
     total, digest = source.stat().st_size, hashlib.sha256()
@@ -248,10 +247,10 @@ def _checksum(card: DatasetCard, source: Path, progress: Progress) -> tuple[str,
         return found, ""
     if found == published:
         return found, f"{source.name} is the file as published (SHA-256)"
-    return found, f"{source.name} is not the file as published: its SHA-256 is {found}, published is {published}"
+    return found, f"{source.name} is not the file as published: its SHA-256 is {found} instead of {published}"
 
 
-# ---------------------------------------------------------------- making it
+# -- writing
 
 
 def _existing(path: Path) -> Path:
@@ -263,7 +262,7 @@ def _existing(path: Path) -> Path:
 
 
 @contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
+def _locked_folder(out: Path) -> Iterator[None]:
     """Locks the folder and removes what killed processes left in it; a new folder that stays empty is removed."""
     is_new = not out.exists()
     with ExitStack() as lock:
@@ -280,7 +279,7 @@ def _alone_in(out: Path) -> Iterator[None]:
 
 
 def _already(folder: Path, name: str, files: Mapping[str, str], sizes: Mapping[str, int]) -> Counts | None:
-    """The counts of a category that is there and whole; None for one to be made. Raises DatasetError for any other."""
+    """The counts of a category that is there and complete, None if it must be made. DatasetError for anything else."""
     if not folder.is_symlink() and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
         return None
     try:
@@ -289,22 +288,24 @@ def _already(folder: Path, name: str, files: Mapping[str, str], sizes: Mapping[s
         same = record["dataset"] == name and not folder.is_symlink()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(
-            f"{folder} exists and was not made by this command; it is left alone. Choose another --out"
+            f"{folder} exists and was not made by this command; nothing was changed. Choose another --out"
         ) from error
     if same and recorded.keys() != files.keys():
         raise DatasetError(
-            f"{folder} was made of other files or with other options; it is left alone. "
+            f"{folder} was made from other files or with other options; nothing was changed. "
             "Remove it or choose another --out"
         )
     if not same or any(recorded[target] != sizes.get(file, recorded[target]) for target, file in files.items()):
-        raise DatasetError(f"{folder} was made of something else; it is left alone. Remove it or choose another --out")
+        raise DatasetError(
+            f"{folder} was made from another data set; nothing was changed. Remove it or choose another --out"
+        )
     there = {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in folder.rglob("*")
         if path.is_file() and path.name != RECORD
     }
     if strange := sorted(there.keys() - recorded.keys()):
-        raise DatasetError(f"{folder} holds files that were not prepared, such as {strange[0]}; it is left alone")
+        raise DatasetError(f"{folder} holds other files, such as {strange[0]}; nothing was changed")
     return _counts(files) if there == recorded else None
 
 
@@ -313,7 +314,7 @@ def _check_space(out: Path, missing: Plan, sizes: Mapping[str, int]) -> None:
     free = shutil.disk_usage(out).free
     if needed + SPARE_BYTES > free:
         raise DatasetError(
-            f"{out} needs {(needed + SPARE_BYTES) / 1e9:.1f} GB of free space, there are {free / 1e9:.1f}"
+            f"{out} needs {(needed + SPARE_BYTES) / 1e9:.1f} GB of free space, but there are {free / 1e9:.1f} GB"
         )
 
 
@@ -326,7 +327,7 @@ def _make(
     made_of: dict[str, str],
     progress: Progress,
 ) -> None:
-    """Writes the categories, each renamed into its place as soon as its last file is there."""
+    """Writes the categories. Each one is put in place as soon as it is complete."""
     from ..images import MAX_FILE_BYTES
 
     where = {file: (category, target) for category, files in missing.items() for target, file in files.items()}
@@ -337,7 +338,9 @@ def _make(
             if category not in begun:
                 begun[category] = _Category(out / category, len(missing[category]))
                 unfinished.push(begun[category].place)
-            begun[category].add(target, data, decode=isinstance(content, Source))  # not what was drawn just now
+            begun[category].add(
+                target, data, decode=isinstance(content, Source)
+            )  # images that were just drawn need no check
             progress("preparing images", n + 1, len(where))
             if begun[category].is_whole:
                 record = {
@@ -373,7 +376,7 @@ class _Category:
         return len(self.sizes) == self.n_files
 
     def add(self, target: str, data: bytes, decode: bool) -> None:
-        """Keeps the bytes as they came; decode: once they have been decoded as an image within the usual limits."""
+        """Writes the bytes unchanged. decode: first decode them, as a check."""
         shape = None
         if decode:
             from ..images import read_image

@@ -1,7 +1,7 @@
 """Wafer maps as images: WM-811K (a pickled table, read without unpickling) and MixedWM38 (NumPy arrays).
 
-A map says of each die whether it passed. It is drawn as a square picture, since a wafer is round whatever the shape of
-its dies, without smoothing, in three colours that stay apart for the colour-blind and in grey.
+A map tells for each die whether it passed. It is drawn as a square image, since a wafer is round whatever the shape of
+its dies, without smoothing, in three colours that can be told apart by the colour-blind and in grey.
 """
 
 import io
@@ -26,7 +26,7 @@ from .layouts import draw as draw_names
 
 SIDE = 448  # px
 COLOURS = {"none": (20, 24, 33), "passed": (38, 132, 126), "failed": (247, 165, 96)}  # codes 0, 1, 2
-MAX_DIES = SIDE  # along a side: more would be lost in the picture
+MAX_DIES = SIDE  # along a side: more do not fit into the image
 CATEGORY = "wafer"
 BYTES_PER_IMAGE = 8192  # on disk, at most, for the check of free space
 
@@ -52,7 +52,7 @@ def draw(dies: NDArray[np.integer[Any]]) -> bytes:
     if dies.ndim != 2 or not 2 <= min(dies.shape) <= max(dies.shape) <= MAX_DIES:
         raise DatasetError(f"A wafer map must have 2 to {MAX_DIES} dies along each side, got shape {dies.shape}")
     if dies.dtype.kind not in "uib" or dies.min() < 0 or dies.max() > 2:
-        raise DatasetError("A wafer map must hold 0 (no die), 1 (passed) and 2 (failed) alone")
+        raise DatasetError("A wafer map must hold only 0 (no die), 1 (passed) and 2 (failed)")
     rows, columns = (np.arange(SIDE) * side // SIDE for side in dies.shape)
     image = Image.fromarray(dies.astype(np.uint8)[np.ix_(rows, columns)])
     image.putpalette([value for colour in COLOURS.values() for value in colour])
@@ -62,13 +62,13 @@ def draw(dies: NDArray[np.integer[Any]]) -> bytes:
 
 
 class WaferMaps:
-    """Labelled maps. labels: one per map, '' for none. in_test: of maps without a pattern, True where they test."""
+    """Labelled maps. labels: one per map, '' for none. in_test: whether a map without a pattern belongs to the test."""
 
     def __init__(self, labels: list[str], in_test: list[bool], maps: Any) -> None:
         self.labels, self.in_test, self._maps = labels, in_test, maps
 
     def plan(self, limit: int | None) -> Plan:
-        """Where each map goes. limit: at most so many images of each kind, drawn by a hash of their numbers."""
+        """Where each map goes. limit: at most this many images of each kind, drawn by a hash of their numbers."""
         kinds: dict[str, list[str]] = {}
         for index, (label, test) in enumerate(zip(self.labels, self.in_test, strict=True)):
             if label:
@@ -93,7 +93,7 @@ class WaferMaps:
 
 @contextmanager
 def wm811k(path: Path, scratch: Path, any_counts: bool, progress: Progress) -> Iterator[WaferMaps]:
-    """LSWMD.pkl, or a zip or folder with it. scratch: a folder with room for what is unpacked from a zip."""
+    """LSWMD.pkl, or a zip or folder with it. scratch: a folder for the file unpacked from a zip."""
     with (
         _file(path, (".pkl",), scratch, progress) as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
@@ -113,8 +113,8 @@ def wm811k(path: Path, scratch: Path, any_counts: bool, progress: Progress) -> I
             came = ", ".join(f"{label} {count}" for label, count in counts.items())
             wanted = ", ".join(f"{label} {count}" for label, count in WM811K_LABELS.items())
             raise DatasetError(
-                f"The table has other counts than WM-811K as published. Got {came}; published are {wanted}. "
-                "--any-counts takes it as it is"
+                f"The table has {came}, but the published counts of WM-811K are {wanted}. "
+                "--any-counts accepts it as it is"
             )
         if stray := set(sides) - {"Training", "Test", ""}:
             raise DatasetError(f"trianTestLabel must be Training, Test or empty, got {', '.join(sorted(stray))[:200]}")
@@ -137,7 +137,7 @@ def mixedwm38(path: Path, scratch: Path, any_counts: bool, progress: Progress) -
     if dies.shape != (38015, 52, 52) and not any_counts:
         raise DatasetError(
             f"arr_0 of MixedWM38 as published has shape (38015, 52, 52), got {dies.shape}. "
-            "--any-counts takes it as it is"
+            "--any-counts accepts it as it is"
         )
     labels = ["+".join(name for name, mark in zip(MIXED_PATTERNS, row, strict=True) if mark) for row in marks]
     labels = [label or "good" for label in labels]
@@ -151,9 +151,9 @@ MAX_ARRAY = 4_000_000_000  # bytes
 
 
 def _member(file: IO[bytes], name: str, ndim: int) -> NDArray[Any]:
-    """One array of whole numbers out of an .npz; its header is checked before anything is reserved for it.
+    """One array of whole numbers from an .npz; its header is checked before memory is allocated.
 
-    No pickled objects: those are refused. Floats are taken where they are whole numbers.
+    Pickled objects are rejected. Floats are accepted if they are whole numbers.
     """
     with zipfile.ZipFile(file) as archive:
         known = {info.filename for info in archive.infolist()}
@@ -164,16 +164,16 @@ def _member(file: IO[bytes], name: str, ndim: int) -> NDArray[Any]:
             version = np.lib.format.read_magic(stream)
             reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             if version not in reader:
-                raise DatasetError(f"{name} has NumPy's format {version}; 1.0 and 2.0 are known")
+                raise DatasetError(f"{name} has NumPy's format {version}; only 1.0 and 2.0 can be read")
             shape, fortran, dtype = reader[version](stream)
             if dtype.kind not in "uibf" or len(shape) != ndim:
                 raise DatasetError(f"{name} must hold numbers in {ndim} dimensions, got {dtype} in {len(shape)}")
             size = math.prod(shape) * dtype.itemsize
             if min(shape) < 0 or size > MAX_ARRAY or size > info.file_size:
-                raise DatasetError(f"{name} says it has {size:,} bytes; there are {info.file_size:,}")
+                raise DatasetError(f"{name} states {size:,} bytes, but there are {info.file_size:,}")
             rows = np.empty(shape, np.uint8)
             if fortran:
-                raise DatasetError(f"{name} is stored columns first; save it again with numpy.ascontiguousarray")
+                raise DatasetError(f"{name} is stored by columns; save it again with numpy.ascontiguousarray")
             row_bytes = math.prod(shape[1:]) * dtype.itemsize
             step = max(1, (1 << 24) // max(row_bytes, 1))
             for start in range(0, shape[0], step):
@@ -198,7 +198,7 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
 
 @contextmanager
 def _file(path: Path, suffixes: tuple[str, ...], scratch: Path, progress: Progress) -> Iterator[IO[bytes]]:
-    """The one data file that a path names, or that lies in the archive or folder it names."""
+    """The one data file: the path itself, or a file in the archive or folder that it names."""
     with ExitStack() as stack:
         if path.is_file() and path.suffix.lower() in suffixes:
             file: IO[bytes] = stack.enter_context(open(path, "rb"))
@@ -214,7 +214,7 @@ def _file(path: Path, suffixes: tuple[str, ...], scratch: Path, progress: Progre
         if path.is_dir():
             yield stack.enter_context(open(path / inside[0], "rb"))
             return
-        # Without a name on disk: it is gone with the process, however that ends.
+        # Without a name on disk: it is removed with the process, however that ends.
         file = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
         progress("unpacking", 0, 1)
         source.save(inside[0], file)

@@ -1,5 +1,7 @@
 """Figures for papers: Matplotlib, without pyplot."""
 
+import io
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -7,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..study.formats import score_text
 from ..study.statistics import operating_point, roc_band, roc_curve
+from ..words import score_text
 from .curves import Curve, dashes_of
 from .overlay import Pixels, heat_scale, new_figure, overlay
 from .palette import DASHES
@@ -98,3 +100,19 @@ def qualitative_grid(
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)
     return figure
+
+
+FORMATS = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}  # and their media types
+_matplotlib_options = threading.Lock()  # they are global
+
+
+def figure_file(figure: "Figure", suffix: str, dpi: int = 300) -> bytes:
+    """The figure as a file of one of `FORMATS`, on white. In PDF and SVG its text stays text."""
+    import matplotlib
+
+    if suffix not in FORMATS:
+        raise ValueError(f"The format must be one of {', '.join(FORMATS)}, got {suffix!r}")
+    stream = io.BytesIO()
+    with _matplotlib_options, matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure.savefig(stream, format=suffix, facecolor="white", dpi=dpi)
+    return stream.getvalue()

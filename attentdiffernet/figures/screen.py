@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..study.formats import score_text
 from ..study.statistics import operating_point, percentile_among, roc_band, roc_curve
+from ..words import score_text
 from .curves import Curve, dashes_of
 from .palette import ANOMALOUS_COLOUR, FONT, INK, NORMAL_COLOUR
 
@@ -44,77 +44,87 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    chance = {"color": ink, "width": 1, "dash": "dot"}
-    most = max([1, *(int((np.asarray(curve.labels) == 0).sum()) for curve in curves)])
-    edge = 0.5 / most if log_fpr else 0.0
-
-    def x(rates: ArrayLike) -> NDArray[np.float64]:
-        return np.maximum(np.asarray(rates, dtype=np.float64), edge)
-
+    n_normal = max([1, *(int((np.asarray(curve.labels) == 0).sum()) for curve in curves)])
+    edge = 0.5 / n_normal if log_fpr else 0.0  # the least rate that is drawn
     diagonal = np.geomspace(edge, 1, 60) if log_fpr else np.array([0.0, 1.0])
+    chance = {"color": ink, "width": 1, "dash": "dot"}
     figure.add_scatter(x=diagonal, y=diagonal, mode="lines", line=chance, name="Chance: 50 %", hoverinfo="skip")
-    for curve in curves if band else ():  # all bands before the first line, so that none veils a curve
-        region = roc_band(curve.labels, curve.scores, n_points=min(2001, 1 + 4 * most) if log_fpr else 201)
-        figure.add_scatter(
-            x=x(np.concatenate([region.fpr, region.fpr[::-1]])),
-            y=np.concatenate([region.low, region.high[::-1]]),
-            fill="toself",
-            fillcolor=_translucent(curve.colour, 0.12),
-            line={"width": 0},
-            legendgroup=html.escape(curve.title),
-            showlegend=False,
-            hoverinfo="skip",
-        )
+    for curve in curves if band else ():  # all bands before the first line, so that none covers a curve
+        _add_band(figure, curve, edge, min(2001, 1 + 4 * n_normal) if log_fpr else 201)
     for curve, dash in zip(curves, dashes_of(curves), strict=True):
-        title = html.escape(curve.title)  # Plotly takes text for a kind of HTML
-        roc = roc_curve(curve.labels, curve.scores, drop_intermediate=True)
-        figure.add_scatter(
-            x=x(roc.fpr),
-            y=roc.tpr,
-            customdata=np.stack([roc.thresholds, roc.fpr], axis=1),
-            mode="lines",
-            line={"color": curve.colour, "width": 2.5, "dash": dash},
-            name="<br>".join(curve.legend_lines),
-            legendgroup=title,
-            hovertemplate=f"{title}<br>{_ROC_HOVER}<extra></extra>",
-        )
-        if curve.threshold is not None:
-            point = operating_point(curve.labels, curve.scores, curve.threshold)
-            figure.add_scatter(
-                x=x([point.fpr]),
-                y=[point.tpr],
-                customdata=[[curve.threshold, point.fpr]],
-                mode="markers",
-                marker={"color": curve.colour, "size": 11, "line": {"color": "white", "width": 1.5}},
-                legendgroup=title,
-                showlegend=False,
-                hovertemplate=f"{title}, at its threshold<br>{_ROC_HOVER}<extra></extra>",
-            )
-    # One below the other: in a row they are cut off on a phone, inside they hide curves there.
-    legend = {"orientation": "v", "x": 0, "y": -0.17, "yanchor": "top"}
+        _add_curve(figure, curve, dash, edge)
+    # The legend is a column below the figure: a row is cut off on a phone, and inside it would hide curves there.
     height = 500 + sum(8 + 17 * len(curve.legend_lines) for curve in curves)
     _layout(figure, ink, hovermode="closest", height=height)
-    figure.update_layout(legend=legend)
+    figure.update_layout(legend={"orientation": "v", "x": 0, "y": -0.17, "yanchor": "top"})
+    _roc_axes(figure, edge)
+    return figure
+
+
+def _add_band(figure: "go.Figure", curve: Curve, edge: float, n_points: int) -> None:
+    region = roc_band(curve.labels, curve.scores, n_points=n_points)
+    figure.add_scatter(
+        x=np.maximum(np.concatenate([region.fpr, region.fpr[::-1]]), edge),
+        y=np.concatenate([region.low, region.high[::-1]]),
+        fill="toself",
+        fillcolor=_translucent(curve.colour, 0.12),
+        line={"width": 0},
+        legendgroup=html.escape(curve.title),
+        showlegend=False,
+        hoverinfo="skip",
+    )
+
+
+def _add_curve(figure: "go.Figure", curve: Curve, dash: str, edge: float) -> None:
+    """The line, and a dot at the curve's threshold."""
+    title = html.escape(curve.title)  # Plotly takes text for a kind of HTML
+    roc = roc_curve(curve.labels, curve.scores, drop_intermediate=True)
+    figure.add_scatter(
+        x=np.maximum(roc.fpr, edge),
+        y=roc.tpr,
+        customdata=[[score_text(t), rate] for t, rate in zip(roc.thresholds, roc.fpr, strict=True)],
+        mode="lines",
+        line={"color": curve.colour, "width": 2.5, "dash": dash},
+        name="<br>".join(curve.legend_lines),
+        legendgroup=title,
+        hovertemplate=f"{title}<br>{_ROC_HOVER}<extra></extra>",
+    )
+    if curve.threshold is None:
+        return
+    point = operating_point(curve.labels, curve.scores, curve.threshold)
+    figure.add_scatter(
+        x=[max(point.fpr, edge)],
+        y=[point.tpr],
+        customdata=[[score_text(curve.threshold), point.fpr]],
+        mode="markers",
+        marker={"color": curve.colour, "size": 11, "line": {"color": "white", "width": 1.5}},
+        legendgroup=title,
+        showlegend=False,
+        hovertemplate=f"{title}, at its threshold<br>{_ROC_HOVER}<extra></extra>",
+    )
+
+
+def _roc_axes(figure: "go.Figure", edge: float) -> None:
+    """edge: where the logarithmic axis of false positives begins; 0 for a linear one."""
     axis = {"range": [-0.02, 1.02], "tickformat": ".0%", "constrain": "domain"}
     figure.update_yaxes(title_text="Anomalous images found", **axis)
-    if log_fpr:
-        ticks = [rate for rate in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if rate > 1.3 * edge]
-        figure.update_xaxes(
-            title_text="Normal images flagged (logarithmic)",
-            type="log",
-            range=[math.log10(0.94 * edge), 0.02],
-            tickvals=[edge, *ticks],
-            ticktext=["0", *(f"{100 * rate:g}%" for rate in ticks)],
-        )
-    else:
+    if not edge:
         figure.update_xaxes(title_text="Normal images flagged", **axis)
         figure.update_yaxes(scaleanchor="x", scaleratio=1)
-    return figure
+        return
+    ticks = [rate for rate in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if rate > 1.3 * edge]
+    figure.update_xaxes(
+        title_text="Normal images flagged (logarithmic)",
+        type="log",
+        range=[math.log10(0.94 * edge), 0.02],
+        tickvals=[edge, *ticks],
+        ticktext=["0", *(f"{100 * rate:g}%" for rate in ticks)],
+    )
 
 
 _ROC_HOVER = (
     "finds %{y:.1%} of anomalous images,<br>flags %{customdata[1]:.1%} of normal ones,<br>"
-    "for scores above %{customdata[0]:.4g}"
+    "for scores above %{customdata[0]}"
 )
 
 
@@ -136,87 +146,104 @@ def histogram_figure(
     """
     import plotly.graph_objects as go
 
-    classes = [
-        ("Normal", "normal", np.asarray(normal, dtype=np.float64), NORMAL_COLOUR, ""),
-        ("Anomalous", "anomalous", np.asarray(anomalous, dtype=np.float64), ANOMALOUS_COLOUR, "/"),
-    ]
-    points = [value for value in (threshold, mark) if value is not None]
-    everything = np.concatenate([classes[0][2], classes[1][2], points])
+    scores = [np.asarray(values, dtype=np.float64) for values in (normal, anomalous)]
+    everything = np.concatenate([*scores, [value for value in (threshold, mark) if value is not None]])
     if everything.size == 0 or not np.isfinite(everything).all():
         raise ValueError(f"A histogram needs finite scores, got {everything.size} of which some may be nan or infinite")
+    usual = np.median(scores[0] if scores[0].size else everything)
     # A linear axis would squeeze the normal scores into a few pixels.
-    wide = bool(
-        everything.min() > 0 and everything.max() > 10 * np.median(classes[0][2] if len(classes[0][2]) else everything)
-    )
-    scale = np.log10(everything) if wide else everything
-    edges = np.histogram_bin_edges(scale, bins=min(60, max(10, round(2 * math.sqrt(everything.size)))))
-    edges = 10**edges if wide else edges
-    edges[0], edges[-1] = min(edges[0], everything.min()), max(edges[-1], everything.max())  # 10 ** log10(x) rounds
+    wide = bool(everything.min() > 0 and everything.max() > 10 * usual)
+    edges = _bin_edges(everything, wide)
     figure = go.Figure()
-    for title, adjective, scores, colour, hatch in classes:
-        if scores.size == 0:
-            continue
-        counts, _ = np.histogram(scores, edges)
-        # A closed outline rather than bars: Plotly's bars have no width of their own on a logarithmic axis.
-        figure.add_scatter(
-            x=np.repeat(edges, 2),
-            y=np.concatenate([[0], np.repeat(counts / scores.size, 2), [0]]),
-            mode="lines",
-            line={"color": colour, "width": 1.5},
-            fill="tozeroy",
-            fillcolor=_translucent(colour, 0.35),
-            fillpattern={"shape": hatch, "fgcolor": colour, "bgcolor": _translucent(colour, 0.2), "size": 6},
-            name=f"{title} ({scores.size})",
-            hoverinfo="skip",
-        )
-        figure.add_scatter(
-            x=np.sqrt(edges[:-1] * edges[1:]) if wide else (edges[:-1] + edges[1:]) / 2,
-            y=counts / scores.size,
-            customdata=np.stack([counts, edges[:-1], edges[1:]], axis=1),
-            mode="markers",
-            marker={"opacity": 0},
-            showlegend=False,
-            hovertemplate=f"%{{customdata[0]}} of {scores.size} {adjective} images<br>"
-            "score %{customdata[1]:.4g} to %{customdata[2]:.4g}<extra></extra>",
-        )
+    for values, name, colour, hatch in zip(
+        scores, ("Normal", "Anomalous"), (NORMAL_COLOUR, ANOMALOUS_COLOUR), ("", "/"), strict=True
+    ):
+        if values.size:
+            _add_class(figure, values, edges, wide, name, colour, hatch)
+    top = max((float(np.max(trace.y)) for trace in figure.data), default=1.0)
     if threshold is not None:
-        # As a trace, since Plotly reads a shape's position on a logarithmic axis as an exponent in some versions.
-        top = max(float(np.max(trace.y)) for trace in figure.data)
-        figure.add_scatter(
-            x=[threshold, threshold],
-            y=[0, 1.05 * top],
-            mode="lines",
-            line={"color": ink, "width": 2, "dash": "dash"},
-            name=f"Threshold {threshold:.4g}",
-            hovertemplate="Images to the right are flagged<extra></extra>",
-        )
+        _add_threshold(figure, threshold, 1.05 * top, ink)
     if mark is not None:
-        top = max(float(np.max(trace.y)) for trace in figure.data)
-        figure.add_scatter(
-            x=[mark, mark],
-            y=[0, top],
-            mode="lines+markers",
-            line={"color": ink, "width": 3},
-            marker={"size": [0, 12], "symbol": "triangle-down"},
-            name=f"This image {mark:.4g}",
-            hovertemplate=f"This image: {mark:.4g}<extra></extra>",
-        )
+        _add_mark(figure, mark, 1.05 * top if threshold is not None else top, ink)
     _layout(figure, ink, hovermode="closest")
-    figure.update_xaxes(title_text="Anomaly score")
-    if wide:
-        # Written out: Plotly's own ticks between decades read 2 and 5 where 0.2 and 0.5 are meant.
-        steps = (1, 2, 5) if edges[-1] < 300 * edges[0] else (1,)
-        decades = range(math.floor(math.log10(edges[0])), math.ceil(math.log10(edges[-1])) + 1)
-        ticks = [step * 10.0**decade for decade in decades[:: 1 + len(decades) // 7] for step in steps]
-        figure.update_xaxes(
-            title_text="Anomaly score (logarithmic)",
-            type="log",
-            tickvals=ticks,
-            ticktext=[score_text(tick, 4) for tick in ticks],
-            tickangle=0,
-        )
     figure.update_yaxes(title_text="Share of the class", tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(title_text="Anomaly score" + " (logarithmic)" * wide, **(_log_ticks(edges) if wide else {}))
     return figure
+
+
+def _bin_edges(scores: NDArray[np.float64], wide: bool) -> NDArray[np.float64]:
+    """Of even width, on the logarithmic axis where it is wide; the outer ones hold the lowest and the highest score."""
+    scale = np.log10(scores) if wide else scores
+    edges = np.histogram_bin_edges(scale, bins=min(60, max(10, round(2 * math.sqrt(scores.size)))))
+    edges = 10**edges if wide else edges
+    edges[0], edges[-1] = min(edges[0], scores.min()), max(edges[-1], scores.max())  # 10 ** log10(x) rounds
+    return edges
+
+
+def _add_class(
+    figure: "go.Figure",
+    scores: NDArray[np.float64],
+    edges: NDArray[np.float64],
+    wide: bool,
+    name: str,
+    colour: str,
+    hatch: str,
+) -> None:
+    counts, _ = np.histogram(scores, edges)
+    # A closed outline rather than bars: Plotly's bars have no width of their own on a logarithmic axis.
+    figure.add_scatter(
+        x=np.repeat(edges, 2),
+        y=np.concatenate([[0], np.repeat(counts / scores.size, 2), [0]]),
+        mode="lines",
+        line={"color": colour, "width": 1.5},
+        fill="tozeroy",
+        fillcolor=_translucent(colour, 0.35),
+        fillpattern={"shape": hatch, "fgcolor": colour, "bgcolor": _translucent(colour, 0.2), "size": 6},
+        name=f"{name} ({scores.size})",
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=np.sqrt(edges[:-1] * edges[1:]) if wide else (edges[:-1] + edges[1:]) / 2,
+        y=counts / scores.size,
+        customdata=[[int(n), *map(score_text, ends)] for n, *ends in zip(counts, edges[:-1], edges[1:], strict=True)],
+        mode="markers",
+        marker={"opacity": 0},
+        showlegend=False,
+        hovertemplate=f"%{{customdata[0]}} of {scores.size} {name.lower()} images<br>"
+        "score %{customdata[1]} to %{customdata[2]}<extra></extra>",
+    )
+
+
+def _add_threshold(figure: "go.Figure", threshold: float, height: float, ink: str) -> None:
+    """As a trace, because Plotly reads a shape's position on a logarithmic axis as an exponent in some versions."""
+    figure.add_scatter(
+        x=[threshold, threshold],
+        y=[0, height],
+        mode="lines",
+        line={"color": ink, "width": 2, "dash": "dash"},
+        name=f"Threshold {score_text(threshold)}",
+        hovertemplate="Images to the right are flagged<extra></extra>",
+    )
+
+
+def _add_mark(figure: "go.Figure", score: float, height: float, ink: str) -> None:
+    figure.add_scatter(
+        x=[score, score],
+        y=[0, height],
+        mode="lines+markers",
+        line={"color": ink, "width": 3},
+        marker={"size": [0, 12], "symbol": "triangle-down"},
+        name=f"This image {score_text(score)}",
+        hovertemplate=f"This image: {score_text(score)}<extra></extra>",
+    )
+
+
+def _log_ticks(edges: NDArray[np.float64]) -> dict[str, Any]:
+    """Ticks are written out: Plotly's own between decades read 2 and 5 where 0.2 and 0.5 are meant."""
+    steps = (1, 2, 5) if edges[-1] < 300 * edges[0] else (1,)
+    decades = range(math.floor(math.log10(edges[0])), math.ceil(math.log10(edges[-1])) + 1)
+    ticks = [step * 10.0**decade for decade in decades[:: 1 + len(decades) // 7] for step in steps]
+    return {"type": "log", "tickvals": ticks, "ticktext": [score_text(tick) for tick in ticks], "tickangle": 0}
 
 
 def gate_figure(gates: Mapping[str, ArrayLike], highest: float = 1.0, *, ink: str = INK) -> "go.Figure":
@@ -287,9 +314,9 @@ def percentile_svg(calibration_scores: ArrayLike, score: float, threshold: float
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" fill="none" stroke="none">'
-        f"<title>Score {score:.4g}, {verdict} the threshold {threshold:.4g}</title>"
+        f"<title>Score {score_text(score)}, {verdict} the threshold {score_text(threshold)}</title>"
         f"<desc>Higher than {percentile:.0f} % of {calibration.size} normal images held out of training, whose scores "
-        f"run from {calibration.min():.4g} to {calibration.max():.4g}. The marker is {place}.</desc>"
+        f"run from {score_text(calibration.min())} to {score_text(calibration.max())}. The marker is {place}.</desc>"
         f'<path d="M0 {base + 0.5}H{width}" stroke="currentColor" stroke-opacity=".5"/>'
         f'<path d="{bars}" fill="currentColor" fill-opacity=".35"/>'
         f'<path d="M{x(threshold):g} {top - 4}V{height - 2}" stroke="currentColor" stroke-width="1.5" '

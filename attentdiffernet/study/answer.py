@@ -6,29 +6,39 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..config import AttentionConfig
 from ..datasets import category_title, dataset_title
+from ..options import AttentionConfig
 from ..words import variant_title
 from .comparison import SIGNIFICANT, Contrast, Measured, contrasts, grouped, without_best_on_test
 from .formats import counted, p_text, percent, points, points_range
-from .runs import Run
+from .runs import RECIPES
 from .tables import Column, Table
 
 TRAININGS = {
     "separation": "separation, kept if better",
-    "separation_unjudged": "separation, always kept",
+    "separation_kept": "separation, always kept",
+}
+KINDS = {
+    "default": f"With the default training ({AttentionConfig().training}), places and width of the blocks",
+    "published": "With the published procedure, in which attention is trained together with the flow",
+    "ablation": "With other trainings, places or widths of the blocks (ablations)",
 }
 
 
-def is_default(run: Run) -> bool:
-    """Whether the attention blocks are trained and placed as by default; other runs are ablations."""
-    return run.attention_training.startswith(AttentionConfig().training) and not run.blocks
+def kind_of(c: Contrast) -> str:
+    """One of `KINDS`, which are never averaged together."""
+    run = c.group.first.run
+    if run.recipe == "paper" and run.attention_training == "joint" and not run.blocks:
+        return "published"
+    default = run.recipe == "fast" and run.attention_training.startswith(AttentionConfig().training) and not run.blocks
+    return "default" if default else "ablation"
 
 
 def training_text(m: Measured) -> str:
-    """How attention was made, and what else tells the run apart: `proxy`, `separation, always kept, 90 epochs`."""
+    """How attention was trained, and what else tells the run apart: `proxy`, `joint, published procedure`."""
     training = TRAININGS.get(m.run.attention_training, m.run.attention_training)
-    return ", ".join(filter(None, (training, str(m.recipe.without("attention_training")))))
+    details = m.recipe.without("attention_training", "recipe")
+    return ", ".join(filter(None, (training, RECIPES[m.run.recipe], str(details))))
 
 
 def method_text(m: Measured) -> str:
@@ -77,16 +87,9 @@ def mean_difference(found: Sequence[Contrast]) -> float:
 
 
 def means_text(found: Sequence[Contrast]) -> str:
-    """The mean of the default recipe, and that of the ablations: the two are never averaged together."""
-    default = [c for c in found if is_default(c.group.first.run)]
-    ablations = [c for c in found if not is_default(c.group.first.run)]
-    said = []
-    if default:
-        training = AttentionConfig().training
-        said.append(_mean_text(f"With the default training ({training}), places and width of the blocks", default))
-    if ablations:
-        said.append(_mean_text("With other trainings, places or widths (ablations)", ablations))
-    return " ".join(said)
+    """The mean of each kind."""
+    by_kind = {kind: [c for c in found if kind_of(c) == kind] for kind in KINDS}
+    return " ".join(_mean_text(KINDS[kind], some) for kind, some in by_kind.items() if some)
 
 
 def _mean_text(what: str, found: Sequence[Contrast]) -> str:
@@ -101,9 +104,8 @@ def _mean_text(what: str, found: Sequence[Contrast]) -> str:
 def by_recipe(found: Sequence[Contrast]) -> Table:
     """A row per training and placement of the blocks, with the mean over the categories; the default first."""
     rows: dict[str, list[Contrast]] = {}
-    for c in sorted(found, key=lambda c: not is_default(c.group.first.run)):
-        m = c.group.first
-        rows.setdefault(training_text(m), []).append(c)
+    for c in sorted(found, key=lambda c: list(KINDS).index(kind_of(c))):
+        rows.setdefault(training_text(c.group.first), []).append(c)
     variants = list(dict.fromkeys(c.group.first.run.variant for c in found))
     columns = [Column("Attention"), Column("Comparisons", number=True)]
     columns += [Column(f"{variant_title(v)}: mean Δ, points", points, number=True) for v in variants]

@@ -79,16 +79,6 @@ def counted(n: int, one: str, more: str = "") -> str:
     return f"{n} {one if n == 1 else more or one + 's'}"
 
 
-def score_text(score: float, digits: int = 3) -> str:
-    """`2.41`, `652,000`, and from a million on `2.04 × 10⁶`: scores have no upper end"""
-    rounded = float(f"{score:.{digits}g}")
-    if rounded and not 1e-4 <= abs(rounded) < 1e6:
-        mantissa, power = f"{rounded:.{digits - 1}e}".split("e")
-        raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        return f"10{raised}" if float(mantissa) == 1 else f"{float(mantissa):g} × 10{raised}"
-    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"
-
-
 # -- rows of maps.summary_of_maps
 
 

@@ -354,7 +354,7 @@ def attention_trainings(frame: pd.DataFrame) -> Lines:
     rows = [[*key, list(of_one["auroc_synthetic"])] for key, of_one in frame.groupby(by, sort=False)]
     return [
         "Synthetic defects in held-out normal images, with the gates kept even where they do not help "
-        "(`python scripts/choose_attention.py`):",
+        "(`python -m scripts.choose_attention`):",
         "",
         *lines_of(Table(columns, rows)),
     ]
@@ -363,7 +363,7 @@ def attention_trainings(frame: pd.DataFrame) -> Lines:
 def collapse_of_features(frame: pd.DataFrame) -> Lines:
     lines = [
         "Likelihood alone does not count the backbone's own Jacobian, so gates that bring all features to one point "
-        "win. Trained `joint` without a guard (`python benchmarks/collapse.py`), spread of the features relative to "
+        "win. Trained `joint` without a guard (`python -m benchmarks.collapse`), spread of the features relative to "
         "the start:",
         "",
     ]

@@ -173,5 +173,5 @@ def readouts_table(frame: pd.DataFrame) -> str:
         rows.append([category, title, *(by_name[name] for name in readouts)])
     return (
         f"{Table(columns, rows).markdown()}\n"
-        "AUROC in percent (95 %, DeLong) by `python benchmarks/accuracy.py`; DifferNet, one seed."
+        "AUROC in percent (95 %, DeLong) by `python -m benchmarks.accuracy`; DifferNet, one seed."
     )

@@ -28,7 +28,7 @@ import pandas as pd
 from ..errors import ResultsError
 from ..files import locked, replace_file
 from ..words import METHOD_TITLES
-from .runs import BEST, BEST_ON_TEST, LAST, RUN_COLUMNS, Run, check_name  # noqa: F401
+from .runs import BEST, BEST_ON_TEST, LAST, N_REQUIRED, RUN_COLUMNS, Run, check_name  # noqa: F401
 from .statistics import auroc_interval
 
 SCORE_COLUMNS = ["image", "defect", "label", "score"]
@@ -58,20 +58,22 @@ def map_path(results_dir: str | Path, dataset: str, category: str, run: str) -> 
 # -- CSV
 
 
-def _rows(path: Path, columns: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """(place, row) for each row; place is `FILE, line N`. The csv module knows the line, pandas does not, and would
-    take a defect named `NA` for a missing value."""
+def _rows(path: Path, columns: list[str], n_needed: int | None = None) -> Iterator[tuple[str, dict[str, str]]]:
+    """(place, row) for each row; place is `FILE, line N`. n_needed: columns behind these may be missing.
+
+    Not read by pandas, which does not know the line and would take a defect named `NA` for a missing value.
+    """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:  # -sig: a spreadsheet may have put a mark in front
+        with open(path, newline="", encoding="utf-8-sig") as file:  # -sig: spreadsheets put a mark in front
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
-            if header != columns:
+            if len(header) < (n_needed or len(columns)) or header != columns[: len(header)]:
                 raise ResultsError(f"{path}, line 1: the columns must be {','.join(columns)}, got {','.join(header)}")
             for row in reader:
                 place = f"{path}, line {reader.line_num}"
-                if len(row) != len(columns):
-                    raise ResultsError(f"{place}: {len(columns)} values are needed, got {len(row)}")
-                yield place, dict(zip(columns, row, strict=True))
+                if len(row) != len(header):
+                    raise ResultsError(f"{place}: {len(header)} values are needed, got {len(row)}")
+                yield place, dict(zip(header, row, strict=True))
     except OSError as error:
         raise ResultsError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -111,10 +113,16 @@ def _number(text: str, what: str) -> float:
     return value
 
 
-def _parsed(path: Path, columns: list[str], parse: Callable[[dict[str, str]], T], unique: str = "") -> list[T]:
-    """The rows through `parse`, whose complaints get the place in front; no two rows share a value of `unique`."""
+def _parsed(
+    path: Path,
+    columns: list[str],
+    parse: Callable[[dict[str, str]], T],
+    unique: str = "",
+    n_needed: int | None = None,
+) -> list[T]:
+    """The rows through `parse`, whose errors get the place in front; no two rows share a value of `unique`."""
     parsed, seen = [], set()
-    for place, row in _rows(path, columns):
+    for place, row in _rows(path, columns, n_needed):
         try:
             parsed.append(parse(row))
         except ResultsError as error:
@@ -206,7 +214,7 @@ def read_maps(path: str | Path) -> tuple[Run, pd.DataFrame]:
     described = path.with_suffix(".json")
     try:
         values = json.loads(described.read_text(encoding="utf-8"))
-        run = Run.from_text({name: str(values[name]) for name in RUN_COLUMNS})
+        run = Run.from_text({name: str(values[name]) for name in RUN_COLUMNS if name in values})
     except (OSError, ValueError, KeyError, TypeError) as error:  # ResultsError is a ValueError
         raise ResultsError(f"{described} does not say what model the maps are of: {error}") from error
     if map_path("", run.dataset, run.category, run.run).parts[1:] != path.parts[-3:]:
@@ -229,7 +237,7 @@ def write_maps(results_dir: str | Path, run: Run, frame: pd.DataFrame) -> Path:
 
 
 def _runs(path: Path) -> list[Run]:
-    return _parsed(path, RUN_COLUMNS, Run.from_text, unique="run")
+    return _parsed(path, RUN_COLUMNS, Run.from_text, unique="run", n_needed=N_REQUIRED)
 
 
 def runs_of(results_dir: str | Path) -> dict[str, Run]:

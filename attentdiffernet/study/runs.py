@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..errors import ResultsError
-from ..words import VARIANT_TITLES
+from ..options import Options
+from ..words import VARIANT_TITLES, attention_title, differs_from_default
 
 LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
 BEST = "-best"  # ends the name of the run that is the best on test of a training
 BEST_ON_TEST_LABEL = "best on test (optimistic)"
 BACKBONES = ("imagenet", "bundled")  # those of the shipped models, which stand first
+RECIPES = {"fast": "", "paper": "published procedure"}
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
@@ -23,7 +25,8 @@ class Run:
     variant: `none`, `se` or `cbam`, or the name of a baseline. attention_training: as in the options; empty without
     attention. selection: how the number of epochs was chosen: `last` means in advance, `best-on-test` on the images
     that are scored, which is optimistic. commit: of the code. source: who measured, where. views, readout: as in the
-    options. blocks: how the attention blocks differ from the default ones (AttentionConfig.differs_from_default).
+    options. blocks: how the attention blocks differ from the default ones. recipe: `fast`, or `paper` for the published
+    procedure.
     """
 
     run: str
@@ -41,8 +44,33 @@ class Run:
     views: str = ""
     readout: str = ""
     blocks: str = ""
+    recipe: str = "fast"
+
+    @classmethod
+    def of(cls, options: Options, views: tuple[int, str], readout: str, **names: Any) -> Self:
+        """The row of a run with these options. views: number and kind of those that images are scored on. names: `run`,
+        `dataset`, `category`, `commit`, `source`, and what is not as usual."""
+        return cls(
+            **{
+                "variant": options.variant,
+                "seed": options.seed,
+                "backbone": options.weights,
+                "attention_training": attention_title(options.variant, options.attention),
+                "epochs": options.epochs,
+                "selection": LAST,
+                "n_views": views[0],
+                "views": views[1],
+                "readout": readout,
+                "blocks": differs_from_default(options.variant, options.attention),
+                "recipe": options.recipe,
+                "source": "measured by this project",
+                **names,
+            }
+        )
 
     def __post_init__(self) -> None:
+        if self.attention_training == "separation_unjudged":  # as older versions wrote it
+            object.__setattr__(self, "attention_training", "separation_kept")
         for name in ("run", "dataset", "category"):
             check_name(getattr(self, name), name)
         if not self.variant:
@@ -50,6 +78,8 @@ class Run:
         for name in ("seed", "epochs", "n_views"):
             if getattr(self, name) < 0:
                 raise ResultsError(f"Run {self.run}: {name} must be 0 or more, got {getattr(self, name)}")
+        if self.recipe not in RECIPES:
+            raise ResultsError(f"Run {self.run}: recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}")
 
     @property
     def key(self) -> str:
@@ -63,6 +93,7 @@ class Run:
 
     @classmethod
     def from_text(cls, row: dict[str, str]) -> Self:
+        """Columns that have a default may be missing."""
         values: dict[str, Any] = dict(row)
         for name in ("seed", "epochs", "n_views"):
             if not re.fullmatch(r"[0-9]{1,18}", row[name]):
@@ -72,12 +103,12 @@ class Run:
 
 
 RUN_COLUMNS = [field.name for field in dataclasses.fields(Run)]
-# Columns that say how a run was made, beside backbone and seed. A column added to Run later counts as one of them.
-RECIPE_COLUMNS = [
-    name
-    for name in RUN_COLUMNS
-    if name not in ("run", "dataset", "category", "variant", "seed", "backbone", "commit", "source")
-]
+N_REQUIRED = sum(field.default is dataclasses.MISSING for field in dataclasses.fields(Run))  # the first ones
+# Columns that say how a run was made, beside backbone and seed: those that tell most of a difference first. A column
+# that is added to Run later counts as one of them.
+_FIRST = ["recipe", "attention_training", "blocks", "readout", "views", "n_views", "epochs", "selection"]
+_OTHER = ["run", "dataset", "category", "variant", "seed", "backbone", "commit", "source"]
+RECIPE_COLUMNS = _FIRST + [name for name in RUN_COLUMNS if name not in _FIRST + _OTHER]
 OUTCOMES = ("epochs", "selection")  # found, not chosen, in a run that is best on test: no part of its recipe
 PHRASES = {"attention_training": "attention {}", "epochs": "{} epochs", "selection": "selection {}"}
 PHRASES |= {"n_views": "{} views"}
@@ -106,12 +137,18 @@ class Recipe:
 
     def __str__(self) -> str:
         """`attention proxy, 90 epochs`; empty where there is nothing to tell."""
-        parts = [PHRASES.get(name, "{}").format(value) for name, value in self.values if value != ""]
-        parts += [self.run] if self.run else []
-        return ", ".join([*parts, BEST_ON_TEST_LABEL] if self.best_on_test else parts)
+        parts = [_phrase(name, value) for name, value in self.values]
+        parts += [self.run, BEST_ON_TEST_LABEL if self.best_on_test else ""]
+        return ", ".join(filter(None, parts))
 
     def without(self, *columns: str) -> "Recipe":
         return dataclasses.replace(self, values=tuple(pair for pair in self.values if pair[0] not in columns))
+
+
+def _phrase(column: str, value: str | int) -> str:
+    if column == "recipe":
+        return RECIPES[str(value)]
+    return PHRASES.get(column, "{}").format(value) if value != "" else ""
 
 
 def recipe_of(run: Run, columns: Iterable[str] = RECIPE_COLUMNS) -> Recipe:
@@ -123,23 +160,22 @@ def recipe_of(run: Run, columns: Iterable[str] = RECIPE_COLUMNS) -> Recipe:
 def distinguishing_recipe(run: Run, runs: Iterable[Run]) -> Recipe:
     """What tells a run from others of its variant on the same backbone, seeds aside; mostly empty.
 
-    A column counts where runs of one seed differ in it: what seeds alone change is not a recipe. The training of
-    attention counts wherever it differs.
+    A column counts where runs of one seed differ in it that agree in the columns before: what seeds alone change is not
+    a recipe. The training of attention counts wherever it differs.
     """
     place = (run.key, run.backbone, run.variant, run.best_on_test)
     alike = [r for r in runs if (r.key, r.backbone, r.variant, r.best_on_test) == place]
-    by_seed = [[r for r in alike if r.seed == seed] for seed in {r.seed for r in alike}]
-
-    def differs(name: str) -> bool:
-        groups = [alike] if name == "attention_training" else by_seed
-        return any(len({getattr(r, name) for r in group}) > 1 for group in groups)
-
-    chosen = OUTCOMES if run.best_on_test else ()
-    columns = [name for name in RECIPE_COLUMNS if name not in chosen and differs(name)]
+    columns = []
+    for name in RECIPE_COLUMNS:
+        if name in OUTCOMES and run.best_on_test:
+            continue
+        seeds = {r.seed for r in alike}
+        groups = [alike] if name == "attention_training" else [[r for r in alike if r.seed == seed] for seed in seeds]
+        if any(len({getattr(r, name) for r in group}) > 1 for group in groups):
+            columns.append(name)
+            alike = [r for r in alike if getattr(r, name) == getattr(run, name)]
     recipe = recipe_of(run, columns)
-    if sum(r.seed == run.seed and recipe_of(r, columns) == recipe for r in alike) > 1:
-        return dataclasses.replace(recipe, run=run.run)
-    return recipe
+    return dataclasses.replace(recipe, run=run.run) if sum(r.seed == run.seed for r in alike) > 1 else recipe
 
 
 # -- order, and what to compare with

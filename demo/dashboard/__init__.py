@@ -1,1 +1,4 @@
-"""The analysis dashboard, a Streamlit app: one file per page, each showing what `service` and the study return."""
+"""The analysis dashboard, a Streamlit app: a page per file, which shows what `demo.service` and `study` return.
+
+`address`: choices that a link reproduces. `widgets`: what pages share. `forest`, `pipeline`: the drawings of one page.
+"""

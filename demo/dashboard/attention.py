@@ -8,10 +8,17 @@ import streamlit as st
 
 from attentdiffernet.figures.overlay import colour_bar, heat_picture, overlay, pixels
 from attentdiffernet.figures.screen import gate_figure
-from attentdiffernet.study.formats import energy_difference_text, energy_text, hit_difference_text, hit_text
+from attentdiffernet.study.formats import (
+    energy_difference_text,
+    energy_text,
+    hit_difference_text,
+    hit_text,
+    percent,
+)
 from attentdiffernet.words import METHOD_TITLES, variant_title
 from demo import shipped
-from demo.dashboard import parts
+from demo.dashboard import address, widgets
+from demo.markup import text
 from demo.service import attention, catalogue
 
 BLOCKS = {
@@ -20,46 +27,74 @@ BLOCKS = {
     "attention3": "Block 3 (256 channels)",
 }
 SCALES = ("Full", "Half", "Quarter")
-RANGE = {
-    True: "They started at 1, where nothing is changed, and lie between 0 and 2.",
-    False: "They lie between 0 and 1: all of them lower what passes.",
-}
+TARGETS = {"defect": "Defect", "object": "Object"}
+KINDS = {"raw": "Raw", "excess": "Above held-out normals"}
+MASK_HEADS = [
+    *("Map", "Model", "Images"),
+    *("Energy over chance (95 %)", "against DifferNet", "Maximum on it (95 %)", "Chance", "against DifferNet"),
+]
 
 
-@st.cache_data(max_entries=4, scope="session", show_spinner=False)  # of a visitor's own images, too
+# These caches are of the session, because images may be the visitor's own.
+@st.cache_data(max_entries=4, scope="session", show_spinner=False)
 def reading(file: bytes, key: str, variant: str, name: str) -> attention.AttentionView:
     return attention.attention_view(io.BytesIO(file), key, variant, name)
 
 
-@st.cache_data(max_entries=4, scope="session", show_spinner=False)  # of a visitor's own images, too
+@st.cache_data(max_entries=4, scope="session", show_spinner=False)
 def cam(file: bytes, key: str, variant: str, layer: str, scale: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     return attention.grad_cam_view(io.BytesIO(file), key, variant, layer, scale, name)
 
 
 def bar(low: float, high: float, label: str) -> None:
-    if 0 < high < 0.01:  # a scale without 1e-8 at its corner
+    """A colour bar; very small numbers are shown in units of a power of ten."""
+    if 0 < high < 0.01:
         power = math.floor(math.log10(high))
         low, high, label = low / 10.0**power, high / 10.0**power, f"{label}, × $10^{{{power}}}$"
-    said = f"Colour scale from {low:.3g} to {high:.3g}: {label}"
-    st.image(pixels(colour_bar(low, high, label, ink=parts.ink())), width=360, alt=said)
+    alt = f"Colour scale from {low:.3g} to {high:.3g}: {label}"
+    st.image(pixels(colour_bar(low, high, label, ink=widgets.ink())), width=360, alt=alt)
+
+
+# -- the blocks
+
+
+def blocks(view: attention.AttentionView, name: str, scales: dict[str, str]) -> None:
+    """Gates and activations of the block and scale chosen. scales: their titles."""
+    if not view.readings:
+        hint = "Choose SE or CBAM to see gates; Grad-CAM works for every variant."
+        st.info(f"{view.note} {hint}", icon=":material/block:")
+        return
+    gate_range = (
+        "They started at 1, which changes nothing, and lie between 0 and 2."
+        if view.highest_gate > 1
+        else "They lie between 0 and 1: all of them reduce what passes."
+    )
+    untrained = "untrained" in view.note
+    (st.warning if untrained else st.info)(
+        f"{view.note} {gate_range} Choices of this reproduction: {view.choices}.",
+        icon=":material/casino:" if untrained else ":material/school:",
+    )
+    one, two = st.columns(2)
+    with one:
+        block = address.choice("Block", BLOCKS, "block", "attention3")
+    with two:
+        scale = int(address.choice("Scale", scales, "scale", segments=True))
+    before_and_after(view, block, scale, name)
+    st.subheader("Channel gates", anchor=False)
+    channel_gates(view, block, scales)
 
 
 def before_and_after(view: attention.AttentionView, block: str, scale: int, name: str) -> None:
     found = view.readings[block, scale]
     top = float(max(found.before.max(), found.after.max()))
-    what = f"{BLOCKS[block]}, {SCALES[scale].lower()} scale, {name}"
+    where = f"{BLOCKS[block]}, {SCALES[scale].lower()} scale, {name}"
     pictures = [
         (view.image, "Image", f"The image {name}"),
-        (heat_picture(found.before, 0, top), "Before the block", f"Mean activation before {what}"),
-        (heat_picture(found.after, 0, top), "After the block", f"Mean activation after {what}"),
+        (heat_picture(found.before, 0, top), "Before the block", f"Mean activation before {where}"),
+        (heat_picture(found.after, 0, top), "After the block", f"Mean activation after {where}"),
     ]
     if found.spatial_gate is not None:
-        gate = found.spatial_gate
-        low, high = float(gate.min()), float(gate.max())
-        caption = f"Spatial gate, {low:.2f} to {high:.2f}"
-        pictures.append((heat_picture(gate, 0, view.highest_gate), caption, f"{caption}, {what}"))
-        laid = f"Over the image, clear at {low:.2f}"
-        pictures.append((overlay(view.image, gate, low, high), laid, f"The spatial gate over the image, {what}"))
+        pictures += spatial_gate(view, found.spatial_gate, where)
     with st.container(key="pairs-blocks"):
         columns = st.columns(max(4, len(pictures)))
     for column, (picture, caption, alt) in zip(columns, pictures, strict=False):
@@ -68,121 +103,120 @@ def before_and_after(view: attention.AttentionView, block: str, scale: int, name
         bar(0, top, "mean activation over channels")
         if found.spatial_gate is not None:
             unchanged = "; 1: unchanged" if view.highest_gate > 1 else ""
-            bar(0, view.highest_gate, f"spatial gate: what each place is multiplied by{unchanged}")
+            bar(0, view.highest_gate, f"spatial gate: factor at each place{unchanged}")
 
 
-def channel_gates(view: attention.AttentionView, block: str, titles: dict[str, str]) -> None:
+def spatial_gate(view: attention.AttentionView, gate: np.ndarray, where: str) -> list[tuple[np.ndarray, str, str]]:
+    """(picture, caption, alternative text) of the gate alone and over the image."""
+    low, high = float(gate.min()), float(gate.max())
+    caption = f"Spatial gate, {low:.2f} to {high:.2f}"
+    return [
+        (heat_picture(gate, 0, view.highest_gate), caption, f"{caption}, {where}"),
+        (
+            overlay(view.image, gate, low, high),
+            f"Over the image, no colour at {low:.2f}",
+            f"The spatial gate over the image, {where}",
+        ),
+    ]
+
+
+def channel_gates(view: attention.AttentionView, block: str, scales: dict[str, str]) -> None:
     gates = {
-        titles[str(scale)]: found.channel_gates
+        scales[str(scale)]: found.channel_gates
         for (which, scale), found in view.readings.items()
         if which == block and found.channel_gates is not None
     }
-    figure = gate_figure(gates, view.highest_gate, ink=parts.ink())
-    parts.chart(figure, f"Channel gates of {BLOCKS[block]} at {len(gates)} scales, sorted by the first", "gates")
+    figure = gate_figure(gates, view.highest_gate, ink=widgets.ink())
+    widgets.chart(figure, f"Channel gates of {BLOCKS[block]} at {len(gates)} scales, sorted by the first", "gates")
     rows = [
-        [BLOCKS[name], titles[str(scale)], f"{low:.3f}", f"{median:.3f}", f"{high:.3f}"]
+        [BLOCKS[name], scales[str(scale)], f"{low:.3f}", f"{median:.3f}", f"{high:.3f}"]
         for name, scale, _, low, median, high in view.summary
     ]
     with st.expander("All blocks and scales in numbers"):
-        parts.table(["Block", "Scale", "Lowest gate", "Median", "Highest gate"], rows)
+        widgets.table(["Block", "Scale", "Lowest gate", "Median", "Highest gate"], rows)
 
 
-def where_maps_lie(key: str) -> None:
+# -- Grad-CAM
+
+
+def grad_cam(file: bytes, key: str, variant: str, name: str, scales: dict[str, str]) -> None:
+    st.subheader("Grad-CAM", anchor=False)
+    st.markdown(
+        "Places whose activations at this layer raise the anomaly score through this scale, while the other scales are "
+        "held constant. The values are raw and each map has its own scale: do not compare the values of two maps."
+    )
+    one, two = st.columns(2)
+    with one:
+        layers = {layer: BLOCKS.get(layer, "Last features") for layer in attention.layers(key, variant)}
+        layer = address.choice("Layer", layers, "layer")
+    with two:
+        through = int(address.choice("Through the scale", scales, "through", segments=True))
+    picture, heat = cam(file, key, variant, layer, through, name)
+    top = float(heat.max())
+    left, middle, _ = st.columns(3)
+    left.image(picture, caption="Image", width="stretch", alt=f"The image {name}")
+    caption, alt = f"Grad-CAM, {variant_title(variant)}", f"Grad-CAM at {layers[layer]}, {name}"
+    middle.image(overlay(picture, heat, 0, top), caption=caption, width="stretch", alt=alt)
+    if top > 0:
+        bar(0, top, "Grad-CAM, raw")
+    else:
+        st.caption("Nothing at this layer raises the score of this image: the map is zero everywhere.")
+
+
+# -- maps against masks
+
+
+def maps_against_masks(key: str) -> None:
+    st.subheader("Do the maps look at the defect?", anchor=False)
     found = shipped.maps_of(key)
     if found.empty:
         command = f"attentdiffernet localise MODEL DATA/{key} --results results"
-        parts.empty("Not measured for this category.", f"Its test images need masks of their defects: `{command}`.")
+        widgets.empty("Not measured for this category.", f"Its test images need masks of their defects: `{command}`.")
         return
     one, two = st.columns(2)
     with one:
-        titles = {"defect": "Defect", "object": "Object"}
-        targets = {t: title for t, title in titles.items() if t in set(found["target"])}
-        target = parts.choice("On the", targets, "target", segments=True)
+        targets = {target: title for target, title in TARGETS.items() if target in set(found["target"])}
+        target = address.choice("On the", targets, "target", segments=True)
     with two:
-        kinds = {"raw": "Raw", "excess": "Above held-out normals"}
-        kind = parts.choice("Map", kinds, "map", segments=True)
+        kind = address.choice("Map", KINDS, "map", segments=True)
     found = found[(found["target"] == target) & (found["map"] == kind)]
-    rows = []
-    for row in found.to_dict("records"):
-        images = f"{row['n_images']}" + (f", {row['n_empty']} maps all zero" if row["n_empty"] else "")
-        name = parts.variant_name(row["variant"]) + parts.text(f", {row['backbone']}, seed {row['seed']}")
-        cells = [
-            energy_text(row),
-            energy_difference_text(row),
-            hit_text(row),
-            f"{100 * row['chance']:.1f} %",
-            hit_difference_text(row),
-        ]
-        rows.append([METHOD_TITLES[row["method"]], name, images, *map(parts.text, cells)])
-    against = "against DifferNet"
-    heads = ["Map", "Model", "Images", "Energy over chance (95 %)", against, "Maximum on it (95 %)", "Chance", against]
-    parts.table(heads, rows)
+    widgets.table(MASK_HEADS, [mask_row(row) for row in found.to_dict("records")])
     st.caption(
-        "Energy: share of the map's sum that lies on the mask, over the share of the image that the mask covers; 1 is "
-        "chance. A low bar: parts lie in the middle of their pictures, and a map that always looks there beats it. "
-        "Intervals and p values over images. An all-zero map counts as chance."
+        "Energy: the share of the map's sum that lies on the mask, divided by the share of the image that the mask "
+        "covers; 1 is chance. This is easy to beat: parts lie in the middle of their pictures, so a map that always "
+        "looks there beats it. Intervals and p values are over images. An all-zero map counts as chance."
     )
 
 
-parts.head(
+def mask_row(row: dict) -> list[str]:
+    images = f"{row['n_images']}" + (f", {row['n_empty']} maps all zero" if row["n_empty"] else "")
+    model = widgets.variant_name(row["variant"]) + text(f", {row['backbone']}, seed {row['seed']}")
+    energy, hit, chance = energy_text(row), hit_text(row), f"{percent(row['chance'])} %"
+    cells = [energy, energy_difference_text(row), hit, chance, hit_difference_text(row)]
+    return [METHOD_TITLES[row["method"]], model, images, *map(text, cells)]
+
+
+# -- the page
+
+
+widgets.head(
     "What do the attention blocks do?",
-    "Gates multiply what passes: 0 stops a channel or a place, 1 leaves it as it is, and trained gates may go on to 2, "
-    "which doubles it. Shown for the unrotated image, at the scales that the backbone sees.",
+    "A gate is a factor: 0 stops a channel or a place, 1 leaves it unchanged, and trained gates may go up to 2. Shown "
+    "for the unrotated image, at the scales that the backbone sees.",
 )
-ready = parts.usable_categories()
+usable = widgets.usable_categories()
 one, two = st.columns(2)
 with one:
-    key = parts.category(list(ready))
+    key = address.category(list(usable))
 with two:
-    variants = {v: variant_title(v) for v in catalogue.detectors(key)}
-    variant = parts.choice("Variant", variants, "variant", "cbam" if "cbam" in variants else None, segments=True)
-image = parts.image_of(key)
+    titles = {variant: variant_title(variant) for variant in catalogue.detectors(key)}
+    variant = address.choice("Variant", titles, "variant", "cbam" if "cbam" in titles else None, segments=True)
+image = widgets.image_of(key)
 if image is None:
     st.stop()
 name, file = image
 view = reading(file, key, variant, name)
-titles = {str(k): f"{SCALES[k]}, {size} px" for k, size in enumerate(view.scale_sizes)}
-
-if view.readings:
-    untrained = "untrained" in view.note
-    (st.warning if untrained else st.info)(
-        f"{view.note} {RANGE[view.highest_gate > 1]} Choices of this reproduction: {view.choices}.",
-        icon=":material/casino:" if untrained else ":material/school:",
-    )
-    one, two = st.columns(2)
-    with one:
-        block = parts.choice("Block", BLOCKS, "block", "attention3")
-    with two:
-        scale = int(parts.choice("Scale", titles, "scale", segments=True))
-    before_and_after(view, block, scale, name)
-    st.subheader("Channel gates", anchor=False)
-    channel_gates(view, block, titles)
-else:
-    st.info(f"{view.note} Choose SE or CBAM to see gates; Grad-CAM works for every variant.", icon=":material/block:")
-
-st.subheader("Grad-CAM", anchor=False)
-st.markdown(
-    "Places whose activations at this layer raise the anomaly score through this scale, the other scales held "
-    "constant. Raw values on a scale of their own: heights of two layers or variants cannot be compared."
-)
-one, two = st.columns(2)
-with one:
-    layers = {layer: BLOCKS.get(layer, "Last features") for layer in attention.layers(key, variant)}
-    layer = parts.choice("Layer", layers, "layer")
-with two:
-    through = int(parts.choice("Through the scale", titles, "through", segments=True))
-picture, heat = cam(file, key, variant, layer, through, name)
-top = float(heat.max())
-left, middle, _ = st.columns(3)
-left.image(picture, caption="Image", width="stretch", alt=f"The image {name}")
-shown = overlay(picture, heat, 0, top)
-middle.image(
-    shown, caption=f"Grad-CAM, {variants[variant]}", width="stretch", alt=f"Grad-CAM at {layers[layer]}, {name}"
-)
-if top > 0:
-    bar(0, top, "Grad-CAM, raw")
-else:
-    st.caption("Nothing at this layer raises the score of this image: the map is zero everywhere.")
-
-st.subheader("Do the maps look at the defect?", anchor=False)
-where_maps_lie(key)
+scales = {str(k): f"{SCALES[k]}, {size} px" for k, size in enumerate(view.scale_sizes)}
+blocks(view, name, scales)
+grad_cam(file, key, variant, name, scales)
+maps_against_masks(key)

@@ -1,7 +1,8 @@
-"""Compare: a visitor's images by all variants of a category, by the demo's service. Uploads stay in the session."""
+"""Compare: a visitor's images by all variants of a category. Uploads stay in the session."""
 
 import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -9,167 +10,210 @@ import pandas as pd
 import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.words import VARIANT_TITLES
-from demo.dashboard import parts
+from attentdiffernet.words import VARIANT_TITLES, score_text
+from demo import markup
+from demo.dashboard import address, widgets
 from demo.service.catalogue import CategoryInfo
 from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, METHODS, Comparison, compare
 from demo.service.downloads import numbers_csv
 
 KEPT = 2 * MAX_IMAGES  # results of a session, without their pictures
 
-Images = list[tuple[str, bytes]]  # name, file
+
+@dataclass(frozen=True)
+class Image:
+    """One image to inspect. id: of the file and the category; results are kept under it."""
+
+    name: str
+    file: bytes
+    category: str
+
+    @property
+    def id(self) -> str:
+        return hashlib.sha256(self.category.encode() + b"/" + self.file).hexdigest()
 
 
-def chosen_images(info: CategoryInfo) -> Images:
+Results = dict[str, Comparison | str]  # by Image.id; text says why there is none
+
+
+# -- choosing
+
+
+def choose_images(info: CategoryInfo) -> list[Image]:
     """What was uploaded, else the example named in the address, else nothing."""
-    files = st.file_uploader(
-        f"Photographs, up to {MAX_IMAGES} at once",
-        type=IMAGE_TYPES,
-        accept_multiple_files=True,
-        key="uploads",
-    )
+    label = f"Photographs, up to {MAX_IMAGES} at once"
+    files = st.file_uploader(label, type=IMAGE_TYPES, accept_multiple_files=True, key="uploads")
     if len(files) > MAX_IMAGES:
-        st.warning(f"Only the first {MAX_IMAGES} of {len(files)} images are looked at.", icon=":material/filter:")
+        st.warning(f"Only the first {MAX_IMAGES} of {len(files)} images are inspected.", icon=":material/filter:")
     if files:
-        return [(PurePath(file.name).name, file.getvalue()) for file in files[:MAX_IMAGES]]
+        return [Image(PurePath(file.name).name, file.getvalue(), info.key) for file in files[:MAX_IMAGES]]
     examples = {path.stem: path for path in info.examples}
     if not examples:
         return []
     titles = {"": "None"} | {stem: stem.replace("_", " ") for stem in examples}
-    stem = parts.choice("Or take an example", titles, "example")
-    return [(examples[stem].name, examples[stem].read_bytes())] if stem else []
+    stem = address.choice("Or take an example", titles, "example")
+    return [Image(examples[stem].name, examples[stem].read_bytes(), info.key)] if stem else []
 
 
-def card(comparison: Comparison, variant: str) -> None:
-    """One variant's answer under its map."""
-    verdict = comparison.verdicts[variant]
-    done = comparison.heat is not None and variant in comparison.heat.heat
-    title = f"{comparison.heat.title if comparison.heat and done else 'Photograph, map to come'}: {verdict.title}"
-    st.html(f"<h4 class='variant-{variant} cardhead'>{parts.variant_name(variant)}</h4>")
-    st.image(comparison.overlay(variant), width="stretch", alt=f"{title}, {comparison.name}")
-    views = f"provisional, {verdict.n_views} of {verdict.n_views_wanted} views" if verdict.provisional else ""
-    spread = "" if verdict.standard_error != verdict.standard_error else f" ± {parts.spread(verdict.standard_error)}"
-    normals = len(verdict.calibration_scores)
-    place = (
-        f"Score {verdict.score:.4g} among those of {normals} held-out normal images, threshold {verdict.threshold:.4g}"
-    )
-    st.html(
-        f"<div class='place variant-{variant}'><div class='plain'>"
-        f"<p>{parts.badge(verdict.anomalous, verdict.provisional)} "
-        f"<span class='small'>{views or f'{verdict.n_views} views'}</span></p><dl>"
-        f"<div><dt>Anomaly score</dt><dd>{parts.score(verdict.score)}<small>{spread}</small></dd></div>"
-        f"<div><dt>Threshold</dt><dd>{parts.score(verdict.threshold)}</dd></div>"
-        f"<div><dt>Higher than</dt><dd>{verdict.percentile:.0f} % of {normals} held-out normals</dd></div></dl>"
-        f"{parts.drawing(verdict.histogram_svg, place)}<p class='small'>{parts.text(verdict.choices)}</p></div></div>"
-    )
+# -- inspecting
+
+
+def inspect(images: list[Image], method: str) -> None:
+    """Scores what is new, one image after the other, and shows one of them; provisional results first."""
+    results: Results = st.session_state.setdefault("results", {})
+    overview, status, place = st.container(), st.empty(), st.empty()
+    for k, image in enumerate(images):
+        if image.id not in results:
+            results[image.id] = score(image, method, k, len(images), status, place)
+    forget(results, images)
+    status.empty()
+    chosen = images[0]
+    if len(images) > 1:
+        with overview:
+            chosen = images[table(images, results)]
+    found = results[chosen.id]
+    if isinstance(found, str):
+        place.error(widgets.literal(found), icon=":material/error:")
+        return
+    with status:
+        whole = with_maps(chosen, method)
+    with place.container():
+        if len(images) > 1:
+            st.subheader(widgets.literal(chosen.name), anchor=False)
+        draw(whole)
+        download([r for image in images if isinstance(r := results.get(image.id), Comparison)])
+
+
+def score(image: Image, method: str, k: int, n: int, status: Any, place: Any) -> Comparison | str:
+    """The result of image k of n, without pictures, or why there is none. Shows in `place` what is known so far."""
+    try:
+        for comparison in widgets.comparing(image.file, image.category, method, image.name, k, n, status):
+            with place.container():
+                draw(comparison)
+    except AttentDifferNetError as error:
+        return str(error)
+    st.session_state["whole"] = (image.id, method, comparison)
+    return comparison.without_pictures()
+
+
+def with_maps(image: Image, method: str) -> Comparison:
+    """The last comparison with pictures if it is the one asked for; else its maps are drawn again."""
+    last = st.session_state.get("whole")
+    if last is not None and last[:2] == (image.id, method):
+        return last[2]
+    with st.spinner("Drawing the maps …"):
+        *_, whole = compare(io.BytesIO(image.file), image.category, method, image.name)
+    st.session_state["whole"] = (image.id, method, whole)
+    return whole
+
+
+def forget(results: Results, images: list[Image]) -> None:
+    """Removes the oldest results beyond KEPT that are not shown."""
+    shown = {image.id for image in images}
+    for old in [key for key in results if key not in shown][: max(0, len(results) - KEPT)]:
+        del results[old]
+
+
+# -- showing
 
 
 def draw(comparison: Comparison) -> None:
-    """The three variants side by side, with one colour bar."""
+    """The variants side by side, with one colour bar."""
     for column, variant in zip(st.columns(len(comparison.verdicts)), comparison.verdicts, strict=True):
         with column:
             card(comparison, variant)
-    if comparison.heat is None:
-        return
-    parts.heat_scale(comparison.heat.scale)
-    parts.notes(comparison.heat.notes)
+    if comparison.heat is not None:
+        widgets.heat_scale(comparison.heat.scale)
+        widgets.notes(comparison.heat.notes)
 
 
-def table(images: Images, results: dict[str, Comparison | str], idents: list[str]) -> int:
+def card(comparison: Comparison, variant: str) -> None:
+    """One variant's result under its map."""
+    verdict = comparison.verdicts[variant]
+    drawn = comparison.heat is not None and variant in comparison.heat.heat
+    title = comparison.heat.title if comparison.heat and drawn else "Photograph, map to come"
+    st.html(f"<h4 class='variant-{variant} cardhead'>{widgets.variant_name(variant)}</h4>")
+    st.image(comparison.overlay(variant), width="stretch", alt=f"{title}: {verdict.title}, {comparison.name}")
+    place = (
+        f"Score {score_text(verdict.score)} among those of {len(verdict.calibration_scores)} held-out normal images, "
+        f"threshold {score_text(verdict.threshold)}"
+    )
+    st.html(
+        f"<div class='place variant-{variant}'><div class='plain'>"
+        f"<p>{markup.badge(verdict.anomalous, verdict.provisional)} <span class='small'>{verdict.views_text}</span></p>"
+        f"{markup.numbers(verdict)}{widgets.drawing(verdict.histogram_svg, place)}"
+        f"<p class='small'>{markup.text(verdict.choices)}</p></div></div>"
+    )
+
+
+def table(images: list[Image], results: Results) -> int:
     """All images, sortable; returns the row chosen."""
-    rows = []
-    for (name, _), ident in zip(images, idents, strict=True):
-        found = results.get(ident)
-        row: dict[str, object] = {"Image": name, "Verdict": found if isinstance(found, str) else "…"}
-        if isinstance(found, Comparison):
-            flagged = sum(v.anomalous for v in found.verdicts.values())
-            row["Verdict"] = f"{'▲' if flagged else '✓'} anomalous by {flagged} of {len(found.verdicts)}"
-            for variant, verdict in found.verdicts.items():
-                row |= {VARIANT_TITLES[variant]: verdict.score, f"above, {variant}": verdict.percentile}
-        rows.append(row)
-    frame = pd.DataFrame(rows)
-    number, words = st.column_config.NumberColumn, st.column_config.TextColumn
-    columns: dict[str, Any] = {"Image": words(width=120), "Verdict": words(width=180)}
-    for variant, title in VARIANT_TITLES.items():
-        short = title if variant == "none" else variant.upper()
-        columns[title] = number(short, format="%.4g", help=f"Anomaly score by {title}", width=85)
-        said = f"Share of held-out normal images that score lower by {title}"
-        columns[f"above, {variant}"] = number("above %", format="%.0f", help=said, width=80)
-    state = st.dataframe(
-        frame,
+    frame = pd.DataFrame([row(image.name, results.get(image.id)) for image in images])
+    styles: Any = {title: score_text for title in VARIANT_TITLES.values() if title in frame}
+    state: Any = st.dataframe(
+        frame.style.format(styles, na_rep=""),
         hide_index=True,
-        column_config=columns,
+        column_config=columns(),
         on_select="rerun",
         selection_mode="single-row",
         key="table",
         placeholder="",
         alt="Verdict and anomaly score of every image",
     )
-    picked = state["selection"]["rows"]
     st.caption("Choose a row to see its maps.")
+    picked = state["selection"]["rows"]
     return picked[0] if picked else 0
 
 
-def run(images: Images, key: str, method: str) -> None:
-    """Scores what is new, one image after the other, and shows one of them; provisional answers first."""
-    results: dict[str, Comparison | str] = st.session_state.setdefault("results", {})
-    idents = [hashlib.sha256(key.encode() + b"/" + file).hexdigest() for _, file in images]
-    overview, status, place = st.container(), st.empty(), st.empty()
-    shown = 0
-    for k, ((name, file), ident) in enumerate(zip(images, idents, strict=True)):
-        if ident in results:
-            continue
-        try:
-            for comparison in parts.comparing(file, key, method, name, k, len(images), status):
-                with place.container():
-                    draw(comparison)
-            results[ident] = comparison.without_pictures()
-            st.session_state["whole"] = (ident, method, comparison)
-        except AttentDifferNetError as error:
-            results[ident] = str(error)
-    for ident in [old for old in results if old not in idents][: max(0, len(results) - KEPT)]:
-        del results[ident]
-    status.empty()
-    if len(images) > 1:
-        with overview:
-            shown = table(images, results, idents)
-    answer = results[idents[shown]]
-    if isinstance(answer, str):
-        place.error(parts.words(answer), icon=":material/error:")
-        return
-    whole = st.session_state.get("whole")
-    if whole is None or whole[:2] != (idents[shown], method):
-        with status, st.spinner("Drawing the maps …"):
-            *_, last = compare(io.BytesIO(images[shown][1]), key, method, images[shown][0])
-        st.session_state["whole"] = whole = (idents[shown], method, last)
-    with place.container():
-        if len(images) > 1:
-            st.subheader(parts.words(images[shown][0]), anchor=False)
-        draw(whole[2])
-        every = [found for ident in idents if isinstance(found := results.get(ident), Comparison)]
-        st.download_button(
-            "Numbers as CSV", numbers_csv(every), "numbers.csv", icon=":material/download:", on_click="ignore"
-        )
+def row(name: str, found: Comparison | str | None) -> dict[str, object]:
+    if not isinstance(found, Comparison):
+        return {"Image": name, "Verdict": found or "…"}
+    flagged = sum(verdict.anomalous for verdict in found.verdicts.values())
+    sign = "▲" if flagged else "✓"
+    cells: dict[str, object] = {"Image": name, "Verdict": f"{sign} anomalous by {flagged} of {len(found.verdicts)}"}
+    for variant, verdict in found.verdicts.items():
+        cells |= {VARIANT_TITLES[variant]: verdict.score, f"above, {variant}": verdict.percentile}
+    return cells
 
 
-parts.head(
+def columns() -> dict[str, Any]:
+    number, words = st.column_config.NumberColumn, st.column_config.TextColumn
+    found: dict[str, Any] = {"Image": words(width=120), "Verdict": words(width=180)}
+    for variant, title in VARIANT_TITLES.items():
+        short = title if variant == "none" else variant.upper()
+        found[title] = number(short, help=f"Anomaly score by {title}", width=85)
+        meaning = f"Share of held-out normal images that score lower by {title}"
+        found[f"above, {variant}"] = number("above %", format="%.0f", help=meaning, width=80)
+    return found
+
+
+def download(comparisons: list[Comparison]) -> None:
+    numbers = numbers_csv(comparisons)
+    st.download_button("Numbers as CSV", numbers, "numbers.csv", icon=":material/download:", on_click="ignore")
+
+
+# -- the page
+
+
+widgets.head(
     "Compare the variants on your images",
-    "Each image is scored by all variants of a category, on the same views of it; first answers come after two of "
-    "them. Images stay in your session and are gone when you close the page.",
+    "Each image is scored by all variants of a category, on the same views of it. First results come after two of the "
+    "views. Images stay in your session and are gone when you close the page.",
 )
-ready = parts.usable_categories()
+usable = widgets.usable_categories()
 with st.container(key="beside"):
     left, right = st.columns([3, 8], gap="large")
 with left:
-    info = ready[parts.category(list(ready), "Trained on")]
+    info = usable[address.category(list(usable), "Trained on")]
     st.caption(f"{info.description} Licence of the data: {info.licence}.")
-    images = chosen_images(info)
-    method = parts.choice("Map", METHODS, "method", segments=True)
+    images = choose_images(info)
+    method = address.choice("Map", METHODS, "method", segments=True)
 with right:
     if images:
-        run(images, info.key, method)
+        inspect(images, method)
     else:
-        parts.empty(
+        widgets.empty(
             f"Drop photographs of a {info.title.split(' (')[0].lower()} in, or take an example.",
-            "JPEG, PNG, TIFF, BMP, WebP or GIF. A score speaks only of parts like those the models were trained on.",
+            "JPEG, PNG, TIFF, BMP, WebP or GIF. A score is meaningful only for parts like those the models were "
+            "trained on.",
         )

@@ -1,8 +1,7 @@
-"""Results as files: numbers as CSV, maps as PNG and ZIP, figures for papers as PDF, SVG and PNG."""
+"""Results as files: numbers as CSV, maps as PNG and ZIP, figures for papers."""
 
 import csv
 import io
-import threading
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CSV_COLUMNS = ("image", "category", "variant", "score", "threshold", "anomalous", "percentile", "n_views", "attention")
-FIGURE_FORMATS = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
-_matplotlib_options = threading.Lock()  # they are global
 
 
 def numbers_csv(comparisons: list[Comparison]) -> str:
@@ -86,18 +83,3 @@ def paper_grid(comparisons: list[Comparison], variants: list[str]) -> "Figure":
     vmax = max(heat.scale[1] for heat in heats if heat is not None)
     label = "log₂ of heat over the 99th percentile of held-out normal images"
     return qualitative_grid(rows, [VARIANT_TITLES[v] for v in variants], vmax=vmax, label=label)
-
-
-def figure_file(figure: "Figure", suffix: str, dpi: int = 300) -> bytes:
-    """A Matplotlib figure as a file of `FIGURE_FORMATS`, on white; in PDF and SVG its text stays text.
-
-    Raises DatasetError for another format.
-    """
-    import matplotlib
-
-    if suffix not in FIGURE_FORMATS:
-        raise DatasetError(f"There is no format {suffix!r}; there are {', '.join(FIGURE_FORMATS)}")
-    stream = io.BytesIO()
-    with _matplotlib_options, matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
-        figure.savefig(stream, format=suffix, facecolor="white", dpi=dpi)
-    return stream.getvalue()

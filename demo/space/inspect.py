@@ -6,8 +6,7 @@ from typing import Any
 import gradio as gr
 
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.study.formats import score_text
-from attentdiffernet.words import VARIANT_TITLES
+from attentdiffernet.words import VARIANT_TITLES, score_text
 
 from ..markup import badge, text
 from ..service import catalogue
@@ -237,7 +236,6 @@ def _row(k: int, upload: Upload, is_shown: bool) -> str:
     else:
         found = [upload.comparison.verdicts.get(variant) for variant in VARIANT_TITLES]
         cells = "".join(
-            f"<td>{badge(v.anomalous, v.provisional)} {score_text(v.score, 4)}</td>" if v else "<td></td>"
-            for v in found
+            f"<td>{badge(v.anomalous, v.provisional)} {score_text(v.score)}</td>" if v else "<td></td>" for v in found
         )
     return f'<tr{current}><th scope="row">{name}</th>{cells}</tr>'

@@ -1,0 +1,166 @@
+"""What several pages show: headings, tables, charts, images to choose from, notes."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
+from attentdiffernet.words import variant_title
+from demo import shipped
+from demo.dashboard import address
+from demo.markup import text
+
+if TYPE_CHECKING:
+    from demo.service.catalogue import CategoryInfo
+    from demo.service.comparison import Comparison
+
+HOW_TO_MEASURE = (
+    "Each evaluation adds its scores: `attentdiffernet evaluate MODEL DATA/CATEGORY --results results --run NAME`. "
+    "Then reload this page."
+)
+HOW_TO_TRAIN = (
+    "Train one on a folder of normal images: `attentdiffernet train DATA/CATEGORY --variant se --out "
+    "models/DATASET/CATEGORY/se`, or all models of the project: `make models`. Then restart the dashboard."
+)
+PLOTLY = {"displaylogo": False, "displayModeBar": False, "scrollZoom": False}
+
+
+# -- the frame of a page
+
+
+def head(title: str, lead: str) -> None:
+    st.title(title, anchor=False)
+    st.markdown(f"<div class='lead'>{lead}</div>", unsafe_allow_html=True)
+
+
+def empty(what: str, then: str) -> None:
+    """An empty state: what is missing, and what to do."""
+    st.info(f"**{what}**\n\n{then}", icon=":material/inbox:")
+
+
+def measured_keys() -> list[str]:
+    """`DATASET/CATEGORY` of all results; without any, says what to do and ends the page."""
+    keys = shipped.measured_categories()
+    if not keys:
+        empty("No results yet.", HOW_TO_MEASURE)
+        st.stop()
+    return keys
+
+
+def usable_categories() -> "dict[str, CategoryInfo]":
+    """Categories whose models can be used on this machine, by key; without any, says what to do and ends the page."""
+    from demo.service import catalogue
+
+    usable = catalogue.usable_categories()
+    if not usable:
+        waiting = "".join(f"\n- {info.title} {info.why_not}." for info in catalogue.categories())
+        empty("No model can be used here.", HOW_TO_TRAIN + waiting)
+        st.stop()
+    return usable
+
+
+# -- text and tables
+
+
+def literal(value: object) -> str:
+    """As Markdown that shows exactly this: names of files are untrusted."""
+    return re.sub(r"([!-.:-@\[-`{-~])", r"\\\1", str(value))
+
+
+def variant_style() -> str:
+    """The colours of variants and classes as CSS: the same as in every chart."""
+    rules = [f".variant-{variant} {{ --variant: {colour}; }}" for variant, colour in VARIANT_COLOURS.items()]
+    rules += [f".normal {{ --class: {NORMAL_COLOUR}; }}", f".anomalous {{ --class: {ANOMALOUS_COLOUR}; }}"]
+    return f"<style>:root {{ --variant: {INK}; }}\n" + "\n".join(rules) + "</style>"
+
+
+def variant_name(variant: str, title: str = "") -> str:
+    """HTML of a variant's name with its colour."""
+    return f"<span class='variant variant-{text(variant)}'>{text(title or variant_title(variant))}</span>"
+
+
+def table(heads: list[str], rows: list[list[str]], caption: str = "", stacked: bool = False) -> None:
+    """A table of HTML cells. It scrolls by itself where it is wider than the page; stacked, for cells of sentences, it
+    shows a row's cells below each other on a phone."""
+    titles = "".join(f"<th scope='col'>{cell}</th>" for cell in heads)
+    labels = [f" data-head='{text(cell)}'" if stacked else "" for cell in heads]
+    body = "".join(
+        f"<tr><th scope='row'>{row[0]}</th>"
+        + "".join(f"<td{label}>{cell}</td>" for label, cell in zip(labels[1:], row[1:], strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    above = f"<caption>{caption}</caption>" if caption else ""
+    kind = "stacked" if stacked else "scroll"
+    st.html(f"<div class='{kind}'><table>{above}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>")
+
+
+# -- charts and drawings
+
+
+def ink() -> str:
+    """The colour of text and axes in charts, for the visitor's theme."""
+    return "#b9c3cf" if st.context.theme.type == "dark" else "#4b5768"
+
+
+def chart(figure: Any, alt: str, key: str | None = None) -> None:
+    """A Plotly figure in its own colours, drawn with `ink()`."""
+    st.plotly_chart(figure, theme=None, config=PLOTLY, alt=alt, key=key)
+
+
+def drawing(svg: str, alt: str) -> str:
+    """HTML of an SVG as an image, its currentColor being `ink()`: `st.html` drops inline SVG."""
+    namespace = "" if "xmlns=" in svg else 'xmlns="http://www.w3.org/2000/svg" '
+    coloured = svg.replace("<svg ", f'<svg {namespace}color="{ink()}" ', 1)
+    return f"<img src='data:image/svg+xml;base64,{base64.b64encode(coloured.encode()).decode()}' alt='{text(alt)}'>"
+
+
+# -- images and maps
+
+
+def image_of(key: str) -> tuple[str, bytes] | None:
+    """(name, file) of one image: the visitor's own, else a test image, else an example; None if there is none."""
+    from demo.service.catalogue import first_anomalous, images_to_choose
+    from demo.service.comparison import IMAGE_TYPES
+
+    options = images_to_choose(key)
+    left, right = st.columns(2)
+    with right:
+        own = st.file_uploader("Or your own", type=IMAGE_TYPES, key=f"own:{key}")
+    with left:
+        names = {name: name for name in options}
+        name = address.choice("Image", names, "image", first_anomalous(options)) if names else ""
+        if not names:
+            empty("There is no image of this category.", "Upload one beside this.")
+    if own is not None:
+        return own.name, own.getvalue()
+    return (name, options[name]()) if name else None
+
+
+def comparing(file: bytes, key: str, method: str, name: str, k: int, n: int, progress: Any) -> "Iterator[Comparison]":
+    """`service.comparison.compare` of image k of n, with a progress bar in the empty place `progress`."""
+    from demo.service.comparison import compare
+
+    which = literal(name) + (f", {k + 1} of {n}" if n > 1 else "")
+    for comparison in compare(io.BytesIO(file), key, method, name):
+        progress.progress((k + 0.9 * comparison.progress) / n, f"{which}: {comparison.progress_text}")
+        yield comparison
+
+
+def heat_scale(scale: tuple[float, float]) -> None:
+    """The colour bar of maps shown together."""
+    from demo.service.comparison import heat_bar
+
+    alt = "Colour scale: multiples of what 99 % of held-out normal images reach"
+    st.image(heat_bar(scale, ink()), width=420, alt=alt)
+
+
+def notes(by_variant: Mapping[str, str]) -> None:
+    """What maps show; a note that holds for all variants is shown once."""
+    for note in dict.fromkeys(by_variant.values()):
+        whose = [variant_title(variant) for variant, other in by_variant.items() if other == note]
+        st.caption(note if len(whose) == len(by_variant) else f"{', '.join(whose)}: {note}")
