@@ -96,10 +96,7 @@ def read(folder: Path) -> Checkpoint:
             raise CheckpointError(
                 f"{folder} has checkpoint format {config['format']!r}, this version reads 2 and {FORMAT}"
             )
-        if config["format"] == 2:
-            options, findings = format2.options_of(config), format2.findings_of(config)
-        else:
-            options, findings = Options.from_dict(config["options"]), Findings.from_dict(config["findings"])
+        options, findings = format2.options_and_findings(config)
         calibration = Calibration.from_dict(config["calibration"])
         found = Checkpoint(
             options, findings, calibration, DataCard.from_dict(config["data"]), config["backbone_fingerprint"]

@@ -52,6 +52,14 @@ UNJUDGED = "_unjudged"  # ended the name of a training whose gates are always ke
 CHOSEN = ("views", "resize", "exposure", "readout", "views_per_image", "n_views")  # by the rule, unless fixed
 
 
+def options_and_findings(config: dict[str, Any]) -> tuple[Options, Findings]:
+    """Of a checkpoint's config.json in any format. Raises KeyError for a missing part and AttentDifferNetError for
+    unknown or wrong values."""
+    if config["format"] == 2:
+        return options_of(config), findings_of(config)
+    return Options.from_dict(config["options"]), Findings.from_dict(config["findings"])
+
+
 def options_of(stored: dict[str, Any], fixed: Collection[str] = CHOSEN) -> Options:
     """The options of a mapping with `model`, `training` and `scoring`. fixed: which of CHOSEN were asked for; the
     others were left to the rule. A checkpoint of format 2 does not say, so all count as asked for.

@@ -35,12 +35,11 @@ def input_title(views: str, resize: str, exposure: str = "as_is") -> str:
 
 
 def attention_title(variant: Variant, attention: AttentionConfig) -> str:
-    """How the gates are trained, as results name it: `joint`, or `separation_kept` if gates are kept in any case; empty
-    without attention."""
+    """How gates are trained, as results name it: `joint`, or `separation, always kept`; empty without attention."""
     if variant == "none":
         return ""
-    kept = attention.training == "separation" and attention.keep == "always"
-    return attention.training + "_kept" * kept
+    always = attention.training == "separation" and attention.keep == "always"
+    return attention.training + ", always kept" * always
 
 
 def differs_from_default(variant: Variant, attention: AttentionConfig) -> str:

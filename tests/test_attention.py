@@ -136,5 +136,5 @@ def test_blocks_are_named_where_they_are_not_the_usual_ones():
 
 def test_the_training_of_gates_is_named_where_they_are_always_kept():
     assert [attention_title(variant, AttentionConfig()) for variant in ("none", "se")] == ["", "separation"]
-    assert attention_title("cbam", AttentionConfig(keep="always")) == "separation, kept"
+    assert attention_title("cbam", AttentionConfig(keep="always")) == "separation, always kept"
     assert attention_title("cbam", AttentionConfig(training="joint", keep="always")) == "joint"

@@ -28,26 +28,8 @@ ROOT = Path(__file__).parents[1]
 DATASETS = ["datasets list", "datasets info", "datasets prepare", "datasets sample"]
 COMMANDS = ["train", "evaluate", "score", "explain", "localise", "summarise", "grid", *DATASETS]
 QUICK = ["--weights", "random", "--epochs", "2", "--train-views", "1", "--views", "2"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """run(*arguments) -> (exit code, stdout, stderr), through the installed entry point."""
-
-    monkeypatch.setattr(cli.console, "SECONDS_BETWEEN_LINES", float("inf"))  # nor on a slow machine
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["attentdiffernet", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        output, errors = capsys.readouterr()
-        return code, output, errors
-
-    return call
+FLIPS = ["--view-kind", "flips", "--resize", "squeeze"]  # only exposure and readout are chosen
+AS_GIVEN = [*FLIPS, "--exposure", "as_is", "--readout", "z2", "--attention-training", "untrained"]
 
 
 CARD = ["--licence", "CC0", "--no-cache"]
@@ -57,7 +39,7 @@ CARD = ["--licence", "CC0", "--no-cache"]
 def model_dir(category, tmp_path_factory):
     """A model trained by a real process on real files."""
     out = tmp_path_factory.mktemp("models") / "wafer-cbam"
-    command = [sys.executable, "-W", "error", "-m", "attentdiffernet.cli", "train", category, *QUICK]
+    command = [sys.executable, "-W", "error", "-m", "attentdiffernet.cli", "train", category, *QUICK, *FLIPS]
     done = subprocess.run(
         [*command, "--variant", "cbam", "--attention-training", "untrained", "--seed", "3", "--out", out, *CARD],
         cwd=ROOT,
@@ -105,10 +87,27 @@ def test_evaluate_by_another_readout_prints_its_auroc_and_no_threshold(run, mode
     assert code == 0 and output.startswith("AUROC ") and "threshold" not in output
 
 
+@pytest.mark.parametrize(("kind", "n"), [("normal", 3), ("anomalous", 4)])
+def test_evaluate_images_of_one_kind(kind, n, run, model_dir, category, tmp_path):
+    data = shutil.copytree(category, tmp_path / "sample" / "wafer")
+    for folder in (data / "test").iterdir():
+        if (folder.name == "good") != (kind == "normal"):
+            shutil.rmtree(folder)
+    code, output, errors = run("evaluate", model_dir, data, "--out", tmp_path / "scores.csv")
+    assert (code, errors) == (0, "")
+    first, second = output.splitlines()
+    assert first.startswith("No AUROC: it needs normal and anomalous images. ") and f"{n} {kind}" in first
+    assert re.fullmatch(rf"At the threshold \S+ from training normals: [\d.]+% of {kind} images flagged", second)
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1 + n
+    code, _, errors = run("evaluate", model_dir, data, "--results", tmp_path / "results")
+    assert code == 2 and "an AUROC needs normal and anomalous images" in errors
+    assert not (tmp_path / "results").exists()
+
+
 def test_evaluate_into_a_results_folder_and_summarise(run, model_dir, category, tmp_path):
     assert run("evaluate", model_dir, category, "--results", tmp_path, "--run", "mine", "--views", "1")[0] == 0
     assert (tmp_path / "scores" / "sample" / "wafer" / "mine.csv").is_file()
-    (row,) = results.read_runs(tmp_path).itertuples()
+    (row,) = results.runs_of(tmp_path).values()
     assert (row.run, row.variant, row.seed, row.backbone, row.n_views) == ("mine", "cbam", 3, "random", 1)
     assert row.attention_training == "untrained"
     code, output, errors = run("summarise", tmp_path)
@@ -164,12 +163,12 @@ def test_score_killed_and_started_again_scores_each_image_once(run, detector, ca
     folder = tmp_path / "photographs"
     folder.mkdir()
     originals = sorted((category / "train" / "good").iterdir())
-    for n in range(300):
+    for n in range(120):
         (folder / f"{n:03}.png").hardlink_to(originals[n % len(originals)])
     arguments = ["score", model, folder, "--views", "1", "--out"]
     command = [sys.executable, "-m", "attentdiffernet.cli", *arguments, tmp_path / "killed.csv"]
     rows = 0
-    for wanted in (40, 120):  # killed twice, the second time while it continues
+    for wanted in (20, 50):  # killed twice, the second time while it continues
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         while process.poll() is None and rows < wanted:
             with contextlib.suppress(FileNotFoundError):
@@ -178,12 +177,12 @@ def test_score_killed_and_started_again_scores_each_image_once(run, detector, ca
         process.kill()
         process.wait()
         rows = (tmp_path / "killed.csv").read_bytes().count(b"\n") - 1
-        assert wanted <= rows < 300, "killed in the middle"
+        assert wanted <= rows < 120, "killed in the middle"
     code, _, errors = run(*arguments, tmp_path / "killed.csv")
-    assert code == 0 and f"has the scores of {rows} of 300 images already; {300 - rows} to go\n" in errors
+    assert code == 0 and f"has the scores of {rows} of 120 images already; {120 - rows} to go\n" in errors
     assert run(*arguments, tmp_path / "whole.csv")[0] == 0
     assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert len(set((tmp_path / "whole.csv").read_text().splitlines())) == 301
+    assert len(set((tmp_path / "whole.csv").read_text().splitlines())) == 121
 
 
 def test_score_continues_with_the_same_settings_only(run, model_dir, detector, photographs, tmp_path):
@@ -260,14 +259,20 @@ def test_explain(method, run, model_dir, category, tmp_path):
     assert float(told[1]) == pytest.approx(values.max() / reference, rel=0.01)
 
 
-def test_localise(run, model_dir, category, tmp_path):
-    code, output, errors = run("localise", model_dir, category, "--results", tmp_path, "--run", "cbam")
+@pytest.fixture(scope="session")
+def small_dir(detector, tmp_path_factory):
+    """A model that looks at 256 px."""
+    return detector("cbam").save(tmp_path_factory.mktemp("models") / "small")
+
+
+def test_localise(run, small_dir, category, tmp_path):
+    code, output, errors = run("localise", small_dir, category, "--results", tmp_path, "--run", "cbam")
     assert (code, errors) == (0, "")
     measured, frame = results.read_maps(tmp_path / "maps/sample/wafer/cbam.csv")
-    found = load(model_dir).findings
+    found = load(small_dir).findings
     assert (measured.variant, measured.seed, measured.backbone, measured.views) == (
         "cbam",
-        3,
+        0,
         "random",
         input_title(found.views, found.resize, found.exposure),
     )
@@ -281,27 +286,27 @@ def test_localise(run, model_dir, category, tmp_path):
     assert lines[-1].startswith("4 images, ")
 
 
-def test_localise_compares_with_differnet_and_says_what_was_left_out(run, model_dir, category, tmp_path):
+def test_localise_compares_with_differnet_and_says_what_was_left_out(run, small_dir, category, tmp_path):
     data = shutil.copytree(category, tmp_path / "sample" / "wafer")
     shutil.rmtree(data / "objects")
     (data / "ground_truth/donut/000_mask.png").unlink()
-    assert run("localise", model_dir, data, "--results", tmp_path, "--run", "cbam")[0] == 0
+    assert run("localise", small_dir, data, "--results", tmp_path, "--run", "cbam")[0] == 0
     described = tmp_path / "maps/sample/wafer/cbam.json"
     text = described.read_text()
     for suffix in (".json", ".csv"):
         shutil.copy(described.with_suffix(suffix), described.with_name(f"plain{suffix}"))
     plain = json.loads(text) | {"run": "plain", "variant": "none", "attention_training": ""}
     described.with_name("plain.json").write_text(json.dumps(plain))
-    code, output, errors = run("localise", model_dir, data, "--results", tmp_path, "--run", "cbam", "--limit", "1")
+    code, output, errors = run("localise", small_dir, data, "--results", tmp_path, "--run", "cbam", "--limit", "1")
     assert (code, errors) == (0, "1 anomalous images have no mask and were left out\n")
     assert output.count("on the defect") == 8 and "on the object" not in output
     assert "; against plain +0.00, p = 1, +0 points, p = 1" in output.splitlines()[0]
 
 
-def test_localise_needs_masks(run, model_dir, category, tmp_path):
+def test_localise_needs_masks(run, small_dir, category, tmp_path):
     data = shutil.copytree(category, tmp_path / "sample" / "wafer")
     shutil.rmtree(data / "ground_truth")
-    code, _, errors = run("localise", model_dir, data, "--results", tmp_path)
+    code, _, errors = run("localise", small_dir, data, "--results", tmp_path)
     assert code == 2 and "has no masks" in errors
     assert not (tmp_path / "maps").exists()
 
@@ -475,7 +480,7 @@ def test_a_new_category_takes_one_line_and_no_code(run, category, tmp_path, monk
         "(already there)"
         in run("datasets", "prepare", "folder", "photographs", "--category", "part", "--held-out", "0.25")[1]
     )
-    code, _, errors = run(*last.split()[2:], *QUICK)
+    code, _, errors = run(*last.split()[2:], *QUICK, *AS_GIVEN)
     assert code == 0 and "of part: 5 normal images fitted, 1 held out" in errors
 
 

@@ -24,9 +24,11 @@ def localise(
 ) -> None:
     """Measure how well maps locate defects: their energy and their maximum inside the masks, against chance.
 
-    Uses the anomalous images with a mask CATEGORY/ground_truth/DEFECT/NAME_mask.png and, if present, a mask of the
-    whole part CATEGORY/objects/DEFECT/NAME_mask.png. Writes RESULTS/maps/DATASET/CATEGORY/RUN.csv and compares with
-    DifferNet if it is there. Example: attentdiffernet localise models/bottle-se data/mvtec_ad/bottle
+    Uses the anomalous images with a mask CATEGORY/ground_truth/DEFECT/NAME_mask.png (or NAME_GT.png, NAME.png) and, if
+    present, a mask of the whole part CATEGORY/objects/DEFECT/NAME_mask.png. Writes
+    RESULTS/maps/DATASET/CATEGORY/RUN.csv and compares with DifferNet if it is there.
+
+    Example: attentdiffernet localise models/bottle-se data/mvtec_ad/bottle
     """
     import pandas as pd
 

@@ -45,7 +45,7 @@ def _execute(task: Task) -> Outcome:
     from ..methods import fit, no_look
 
     dataset, options, seconds = InspectionDataset(task.folder), task.options, dict[str, float]()
-    images, device = dataset.test, find_device(task.device)  # raise before hours of training
+    images, device = dataset.test_of_both_kinds(), find_device(task.device)  # raise before hours of training
     if task.model_dir:
         check_folder(task.model_dir)
     cache, before = default_cache(), FeatureExtractor.views_computed
@@ -76,7 +76,7 @@ def _execute(task: Task) -> Outcome:
     def rows(scores: list[float]) -> list[ScoreRow]:
         return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
 
-    outcome = Outcome(rows(scores), _seen(detector), findings=detector.findings.to_dict())
+    outcome = Outcome(rows(scores), _seen(detector), findings=detector.findings)
     if task.best_on_test:
         seconds["training_s"] -= best.seconds
         seconds["scoring_s"] += best.seconds

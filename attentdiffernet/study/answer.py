@@ -14,10 +14,7 @@ from .formats import counted, p_text, percent, points, points_range
 from .runs import RECIPES
 from .tables import Column, Table
 
-TRAININGS = {
-    "separation": "separation, kept if better",
-    "separation_kept": "separation, always kept",
-}
+TRAININGS = {"separation": "separation, kept if better"}
 KINDS = {
     "default": f"With the default training ({AttentionConfig().training}), places and width of the blocks",
     "published": "With the published procedure, in which attention is trained together with the flow",

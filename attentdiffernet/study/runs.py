@@ -15,6 +15,7 @@ BEST = "-best"  # ends the name of the run that is the best on test of a trainin
 BEST_ON_TEST_LABEL = "best on test (optimistic)"
 BACKBONES = ("imagenet", "bundled")  # those of the shipped models, which stand first
 RECIPES = {"fast": "", "paper": "published procedure"}
+FORMER_TRAININGS = {"separation_unjudged": "separation, always kept"}  # as runs.csv has them, and as they are called
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
@@ -69,8 +70,6 @@ class Run:
         )
 
     def __post_init__(self) -> None:
-        if self.attention_training == "separation_unjudged":  # as older versions wrote it
-            object.__setattr__(self, "attention_training", "separation_kept")
         for name in ("run", "dataset", "category"):
             check_name(getattr(self, name), name)
         if not self.variant:
@@ -99,7 +98,8 @@ class Run:
             if not re.fullmatch(r"[0-9]{1,18}", row[name]):
                 raise ResultsError(f"{name} must be a whole number, got {row[name]!r}")
             values[name] = int(row[name])
-        return cls(**values)
+        training = values["attention_training"]
+        return cls(**values | {"attention_training": FORMER_TRAININGS.get(training, training)})
 
 
 RUN_COLUMNS = [field.name for field in dataclasses.fields(Run)]

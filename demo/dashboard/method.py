@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from attentdiffernet.options import FLOW_SIZES, SCORING_VIEWS, UNSTEADY_LIGHT, AttentionConfig, Options
+from attentdiffernet.options import FLOW_SIZES, SCORING_VIEWS, UNSTEADY_LIGHT, Options
 from demo.dashboard import widgets
 from demo.dashboard.pipeline import pipeline
 
@@ -92,7 +92,7 @@ def input_choices() -> list[list[str]]:
 
 
 def attention_choices() -> list[list[str]]:
-    attention = AttentionConfig()
+    attention = Options().attention
     place = attention.placement.replace("_", " ").capitalize()
     return [
         [
@@ -116,8 +116,8 @@ def attention_choices() -> list[list[str]]:
 
 
 def training_choices() -> list[list[str]]:
-    options, paper = Options(), FLOW_SIZES["paper"]
-    compact = options.flow
+    options = Options()
+    compact, paper = options.flow, FLOW_SIZES["paper"]
     return [
         [
             "Flow",
