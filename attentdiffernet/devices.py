@@ -66,6 +66,6 @@ def _copied(tensor: Tensor) -> Callable[[], Tensor]:
 
 
 def in_float32(device: torch.device) -> AbstractContextManager[object]:
-    """Convolutions of float32, and their gradients, stay float32 within it. On CUDA they would by default round to TF32,
+    """Within it, convolutions of float32 and their gradients stay float32. On CUDA they would round to TF32 by default,
     which changes Grad-CAM by some percent."""
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if device.type == "cuda" else nullcontext()

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,7 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
     import torch
 
     import attentdiffernet as adn
+    from attentdiffernet.differnet import DifferNetDetector
     from attentdiffernet.features import FeatureExtractor
 
     worst: dict[str, float] = {}
@@ -145,6 +147,8 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
             continue
         for one, other in zip(*(d.inspect_all(paths) for d in (here, there)), strict=True):
             differ("scores", one.score, other.score)
+        assert isinstance(here, DifferNetDetector)
+        assert isinstance(there, DifferNetDetector)
         with torch.inference_mode():
             views, image = here.model.views(4), here.model.prepare(pixels)
             differ("features", *(FeatureExtractor(d.model).of_image(image, views).cpu() for d in (here, there)))
@@ -159,7 +163,13 @@ def _training(device: Any) -> dict[str, Any]:
 
     name = CATEGORIES[-1]
     data = adn.InspectionDataset(PACK / "data" / name)
-    given = {"resize": "squeeze", "exposure": "as_is", "readout": "z2_of_mean", "training_views": 4, "scoring_views": 4}
+    given: dict[str, Any] = {
+        "resize": "squeeze",
+        "exposure": "as_is",
+        "readout": "z2_of_mean",
+        "training_views": 4,
+        "scoring_views": 4,
+    }
     options = adn.Options(views="quarter_turns", **given)
     found: dict[str, Any] = {"category": name}
     for place in ("cpu", str(device)):
@@ -182,7 +192,7 @@ def speed() -> None:
     told["machine"] = {"torch": torch.__version__, "device": _device_name(device), "threads": torch.get_num_threads()}
     told.tried("matrix_product_tflops", lambda: _products(device))
     for kind in ("none", "se", "cbam"):
-        told.tried(f"paper_{kind}", lambda kind=kind: _paper_speed(kind, device))
+        told.tried(f"paper_{kind}", partial(_paper_speed, kind, device))
     told.tried("fast", lambda: _fast_speed(device))
     told.tried("fast_on_the_cpu", lambda: _fast_speed(torch.device("cpu")))
     told.tried("paper_none_on_the_cpu", lambda: _paper_speed("none", torch.device("cpu")))
@@ -216,7 +226,7 @@ def _products(device: Any) -> dict[str, float]:
     return found
 
 
-def _paper_speed(kind: str, device: Any) -> dict[str, float]:
+def _paper_speed(kind: Any, device: Any) -> dict[str, float]:
     """Views per second of `paper`: of training, attention with the flow, and of scoring; of full size on a GPU."""
     import torch
 
@@ -252,6 +262,11 @@ def _paper_speed(kind: str, device: Any) -> dict[str, float]:
     return found
 
 
+def _exhaust(stream: Callable[..., Iterator[object]], *arguments: Any) -> None:
+    for _ in stream(*arguments):
+        pass
+
+
 def _fast_speed(device: Any) -> dict[str, float]:
     """Images per second of `score_images`, decoding included, compact flow, on 4 and 8 views."""
     from attentdiffernet.category import InspectionDataset
@@ -262,7 +277,7 @@ def _fast_speed(device: Any) -> dict[str, float]:
     paths = [image.path for image in InspectionDataset(PACK / "data" / CATEGORIES[-1]).test]
     paths = paths if device.type == "cuda" else paths[:16]
     for n_views in (4, 8):
-        taken = _seconds(lambda n_views=n_views: list(score_images(model, paths, n_views)), device, 2)
+        taken = _seconds(partial(_exhaust, score_images, model, paths, n_views), device, 2)
         found[f"images_per_s_{n_views}_views"] = len(paths) / taken
     return found
 

@@ -8,7 +8,7 @@ from ..words import input_title
 
 if TYPE_CHECKING:
     from ..detector import Detector
-    from ..study.records import Run
+    from ..study.runs import Run
 
 
 def run_of(detector: "Detector", category: str, name: str | None, n_views: int) -> "Run":
