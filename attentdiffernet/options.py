@@ -179,7 +179,7 @@ class Options(Checked):
     false_positive_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        for name, value in (RECIPES.get(self.recipe, {}) if isinstance(self.recipe, str) else {}).items():
+        for name, value in _set_by(self.recipe).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         super().__post_init__()
@@ -219,6 +219,11 @@ class Options(Checked):
         """Whether trained gates are kept only if they measurably help."""
         judged = self.attention.training == "separation" and self.attention.keep == "if_better"
         return self.trains_attention and judged and self.recipe == "fast"
+
+
+def _set_by(recipe: object) -> dict[str, Any]:
+    """What a recipe sets; nothing for one that does not exist, which the type check will reject."""
+    return next((values for name, values in RECIPES.items() if name == recipe), {})
 
 
 def least_side(n_scales: int) -> int:

@@ -15,7 +15,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +128,7 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
     import attentdiffernet as adn
     from attentdiffernet.differnet import DifferNetDetector
     from attentdiffernet.features import FeatureExtractor
+    from attentdiffernet.images import read_image
 
     worst: dict[str, float] = {}
 
@@ -140,17 +140,17 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
     for folder in folders:
         paths = sorted((ROOT / "demo" / "examples" / "sample" / folder.parent.name).iterdir())[:4]
         here, there = (adn.load(folder, device=place) for place in ("cpu", device))
-        pixels = adn.read_image(paths[0])
+        pixels = read_image(paths[0])
         for method in here.maps if maps else ():
-            differ(method, *(d.raw_map(pixels, method) for d in (here, there)))
+            differ(method, *(detector.raw_map(pixels, method) for detector in (here, there)))
         if maps:
             continue
-        for one, other in zip(*(d.inspect_all(paths) for d in (here, there)), strict=True):
+        for one, other in zip(*(detector.inspect_all(paths) for detector in (here, there)), strict=True):
             differ("scores", one.score, other.score)
         assert isinstance(here, DifferNetDetector)
         assert isinstance(there, DifferNetDetector)
+        image, views = here.model.prepare(pixels), here.model.views(4)
         with torch.inference_mode():
-            views, image = here.model.views(4), here.model.prepare(pixels)
             differ("features", *(FeatureExtractor(d.model).of_image(image, views).cpu() for d in (here, there)))
     passed = bool(worst) and max(worst.values()) < (10 if maps else 1) * SAME
     return {"models": len(folders), "largest": worst, "passed": passed}
@@ -159,18 +159,13 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
 def _training(device: Any) -> dict[str, Any]:
     """AUROC of the recipe `fast`, four quarter turns, trained on the CPU and on the device; random numbers differ."""
     import attentdiffernet as adn
+    from attentdiffernet.category import InspectionDataset
+    from attentdiffernet.options import Options
     from attentdiffernet.study.statistics import auroc
 
     name = CATEGORIES[-1]
-    data = adn.InspectionDataset(PACK / "data" / name)
-    given: dict[str, Any] = {
-        "resize": "squeeze",
-        "exposure": "as_is",
-        "readout": "z2_of_mean",
-        "training_views": 4,
-        "scoring_views": 4,
-    }
-    options = adn.Options(views="quarter_turns", **given)
+    data = InspectionDataset(PACK / "data" / name)
+    options = Options(views="quarter_turns", resize="squeeze", exposure="as_is", readout="z2_of_mean")
     found: dict[str, Any] = {"category": name}
     for place in ("cpu", str(device)):
         start = time.perf_counter()
@@ -192,7 +187,7 @@ def speed() -> None:
     told["machine"] = {"torch": torch.__version__, "device": _device_name(device), "threads": torch.get_num_threads()}
     told.tried("matrix_product_tflops", lambda: _products(device))
     for kind in ("none", "se", "cbam"):
-        told.tried(f"paper_{kind}", partial(_paper_speed, kind, device))
+        told.tried(f"paper_{kind}", lambda kind=kind: _paper_speed(kind, device))
     told.tried("fast", lambda: _fast_speed(device))
     told.tried("fast_on_the_cpu", lambda: _fast_speed(torch.device("cpu")))
     told.tried("paper_none_on_the_cpu", lambda: _paper_speed("none", torch.device("cpu")))
@@ -226,7 +221,7 @@ def _products(device: Any) -> dict[str, float]:
     return found
 
 
-def _paper_speed(kind: Any, device: Any) -> dict[str, float]:
+def _paper_speed(kind: str, device: Any) -> dict[str, float]:
     """Views per second of `paper`: of training, attention with the flow, and of scoring; of full size on a GPU."""
     import torch
 
@@ -236,8 +231,9 @@ def _paper_speed(kind: Any, device: Any) -> dict[str, float]:
     from attentdiffernet.options import AttentionConfig, Options
 
     n, epochs = (48, 12) if device.type == "cuda" else (2, 1)
-    options = Options(kind, "paper", attention=AttentionConfig(training="joint"), epochs=epochs + 1)
-    config = ModelConfig(kind, options.attention, flow=options.flow, readout="z2")
+    options = Options(recipe="paper", epochs=epochs + 1)
+    blocks = AttentionConfig(training="joint")
+    config = ModelConfig(kind, blocks, flow=options.flow, readout="z2")  # type: ignore[arg-type]
     model = AttentDifferNet(config).eval().to(device)
     paths = [image.path for image in InspectionDataset(PACK / "data" / CATEGORIES[-1]).train]
     marks: list[float] = []
@@ -262,13 +258,8 @@ def _paper_speed(kind: Any, device: Any) -> dict[str, float]:
     return found
 
 
-def _exhaust(stream: Callable[..., Iterator[object]], *arguments: Any) -> None:
-    for _ in stream(*arguments):
-        pass
-
-
 def _fast_speed(device: Any) -> dict[str, float]:
-    """Images per second of `score_images`, decoding included, compact flow, on 4 and 8 views."""
+    """Images per second of `score_images`, decoding included, compact flow, on 4 and 8 views; bfloat16 as well."""
     from attentdiffernet.category import InspectionDataset
     from attentdiffernet.model import AttentDifferNet, ModelConfig
     from attentdiffernet.scoring import score_images
@@ -277,7 +268,7 @@ def _fast_speed(device: Any) -> dict[str, float]:
     paths = [image.path for image in InspectionDataset(PACK / "data" / CATEGORIES[-1]).test]
     paths = paths if device.type == "cuda" else paths[:16]
     for n_views in (4, 8):
-        taken = _seconds(partial(_exhaust, score_images, model, paths, n_views), device, 2)
+        taken = _seconds(lambda n_views=n_views: list(score_images(model, paths, n_views)), device, 2)
         found[f"images_per_s_{n_views}_views"] = len(paths) / taken
     return found
 
@@ -335,10 +326,10 @@ def _least_seconds(task: Any) -> float:
 
     with contextlib.suppress(OSError, ValueError, KeyError):
         rates = json.loads((OUT / "gpu_speed.json").read_text())[f"paper_{task.options.variant}"]
-        data, options = InspectionDataset(task.folder), task.options
-        looks = 1 if options.variant == "none" else len(evaluated_epochs(options.epochs))
-        trained = len(data.train) * (1 - options.calibration_fraction) * options.training_views * options.epochs
-        scored = len(data.test) * options.scoring_views * looks
+        data, epochs = InspectionDataset(task.folder), task.options.epochs
+        looks = 1 if task.options.variant == "none" else len(evaluated_epochs(epochs))
+        trained = len(data.train) * (1 - task.options.calibration_fraction) * task.options.training_views * epochs
+        scored = len(data.test) * task.options.scoring_views * looks
         return float(trained / rates["training_views_per_s"] + scored / rates["scoring_views_per_s"])
     return 0.0
 
