@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .methods import fit, load
     from .options import AttentionConfig, FlowConfig, Options
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Names are imported when first asked for: tables and statistics then work without waiting for torch.
 _MODULES = {
