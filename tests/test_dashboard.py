@@ -1,4 +1,4 @@
-"""Every page of the dashboard on the committed score files, without a browser; and what score files alone tell."""
+"""Every page of the dashboard on the committed score files, without a browser."""
 
 import base64
 import io
@@ -29,7 +29,7 @@ from demo.service.roc import roc_page
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["overview", "roc", "failures", "compare", "attention", "figures", "method"]
 KEY = "sample/wafer"
-PATIENCE_S = 240  # on two cores that others use, too
+PATIENCE_S = 240  # for a loaded machine
 IMAGE = "scratch/001.png"
 
 

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser (Debian's chromium): journeys of a visitor, on a desk and on a phone.
+"""The dashboard in a real browser (Debian's chromium): what a visitor does, at a desk and on a phone.
 
 After each: no error on the console, no request to another host; at the end none in the server's log.
 """
@@ -43,7 +43,7 @@ QUIET = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
     *("--disable-component-update", "--disable-default-apps", "--no-first-run"),
 ]
-PATIENCE_MS = 240_000  # on two cores that others use, too
+PATIENCE_MS = 240_000  # for a loaded machine
 CONTENT = {  # what a visitor came for
     "Overview": ".forest .row",
     "ROC": ".js-plotly-plot .main-svg",
@@ -57,15 +57,15 @@ PAGES = list(CONTENT)
 KEY, IMAGE = "sample/wafer", "donut/003.png"
 SETTING = next(iter(shipped.settings(KEY)))
 SIZES = {"desk": (1440, 900), "phone": (390, 844)}
-# Streamlit looks for its server beneath a page's own address first, and takes the refusal for an answer.
+# Streamlit looks for its server below a page's address first, which fails; this is harmless.
 PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
-# Loose, for cores that others use, too; wanted of an idle machine are 3 and 1. `pytest -rP` tells what it was.
+# For a loaded machine; the goals on an idle one are 3 and 1. `pytest -rP` shows the measured times.
 FIRST_PAGE_S, SWITCH_S = 15, 6
 
 
 @contextlib.contextmanager
 def serving(log):
-    """(address, seconds until it answered) of the dashboard in a process of its own; fails if that complained."""
+    """(address, seconds until it answered) of the dashboard in a process of its own; fails on errors in its log."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -91,7 +91,7 @@ def serving(log):
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    """What the server complained of fails the last test."""
+    """Errors in the server's log fail the last test."""
     with serving(tmp_path_factory.mktemp("dashboard") / "log.txt") as (address, _):
         yield address
 

@@ -1,4 +1,4 @@
-"""The page in a real browser (Debian's chromium): what a visitor does, and that nothing leaves for other hosts."""
+"""The page in a real browser (Debian's chromium): what a visitor does, and that no other host is asked."""
 
 import csv
 import io
@@ -25,10 +25,10 @@ QUIET = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
     *("--disable-component-update", "--disable-default-apps", "--no-first-run"),
 ]
-PATIENCE_MS = 90_000  # on two cores that others use, too
+PATIENCE_MS = 90_000  # for a loaded machine
 WAFER = "Wafer map (synthetic)"
 expect.set_options(timeout=PATIENCE_MS)
-# What the status line said, one after the other: a provisional verdict may be gone before a test looks.
+# Collects the texts of the status line: a provisional verdict may be gone before a test looks.
 LISTEN = """
 window.said = [];
 new MutationObserver(() => {

@@ -1,4 +1,4 @@
-"""The endpoint /compare, through gradio_client, on real files: verdicts, maps, and strangers' files of all kinds."""
+"""The endpoint /compare, through gradio_client, on real files: verdicts, maps, and untrusted files of all kinds."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def client(page_url, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Image files of all kinds, by name; all of the same wafer where they hold a picture."""
+    """Image files of all kinds, by name; those that can be read show the same wafer."""
     folder = tmp_path_factory.mktemp("files")
     wafer = Image.fromarray(draw("wafer", "donut", seed=7).image).resize((320, 320))
     grey = wafer.convert("L")

@@ -13,10 +13,13 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import gradio as gr
 
-from attentdiffernet.errors import ImageError
+from attentdiffernet.errors import DatasetError, ImageError
+from demo import shipped
+from demo.service import catalogue
 from demo.service.catalogue import CategoryInfo
 from demo.service.comparison import Comparison, Heat, Verdict
 from demo.space import inspect
+from demo.space.choice import category_html
 from demo.space.inspect import Inspect
 from demo.space.session import Session, Upload
 
@@ -130,3 +133,34 @@ def test_names_of_files_are_shown_as_they_are(tab):
     session = run(tab, "<b>${x}.png", "bad{{y}}.png")[-1][tab.session]
     table = inspect.overview_html(session)
     assert "<b>" not in table and not {"$", "{", "}"} & set(table)
+
+
+def test_categories_that_cannot_be_used_are_named_with_the_reason(monkeypatch, tmp_path):
+    monkeypatch.setattr(shipped, "MODELS", tmp_path)
+    assert "No models were found" in category_html(None)
+    monkeypatch.delenv("ATTENTDIFFERNET_DOWNLOAD", raising=False)
+    monkeypatch.setattr(catalogue, "imagenet_at_hand", lambda: False)
+    for name in ("bottle", "cable"):
+        folder = tmp_path / "mvtec_ad" / name / "none"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text('{"model": {"weights": "imagenet"}}')
+    shown = category_html(None)
+    assert shown.count("<details") == 1 and "Bottle (MVTec AD), Cable (MVTec AD)" in shown
+    assert "Each needs AlexNet" in shown
+    assert not catalogue.usable_categories()
+    with pytest.raises(DatasetError, match=r"Bottle .* needs AlexNet"):
+        catalogue.category("mvtec_ad/bottle")
+
+
+def test_an_example_goes_with_its_category_and_an_upload_stays(tab, tmp_path):
+    example = catalogue.category(KEY).examples[0]
+    copy, own = tmp_path / example.name, tmp_path / "own.png"
+    copy.write_bytes(example.read_bytes())
+    own.write_bytes(b"mine")
+    update = tab.choose_category("sample/gear", [str(copy)], visitor("one"))
+    assert update[tab.files] is None
+    update = tab.choose_category("sample/gear", [str(copy), str(own)], visitor("one"))
+    assert update[tab.files] == [str(own)]
+    update = tab.choose_category("sample/gear", [str(own)], visitor("one"))
+    assert update[tab.turn] == 1, "which starts a run"
+    assert "gear" in update[tab.about]
