@@ -1,36 +1,41 @@
 """AttentDifferNet: image anomaly detection with attention-gated features and a normalizing flow.
 
-Train on normal images, score any image, and see where the model looks:
+Fit a detector to normal images, inspect any image, and see where the detector looks:
 
->>> detector = attentdiffernet.load("models/sample/wafer/cbam")
->>> image = detector.model.prepare(attentdiffernet.read_image("wafer.png"))
->>> score = attentdiffernet.score_image(detector.model, image, detector.calibration.n_views)
->>> detector.is_anomalous(score)
+>>> import attentdiffernet as adn
+>>> detector = adn.fit("wafer/train/good", adn.Options(variant="se", weights="bundled"))
+>>> verdict = detector.inspect("wafer/test/scratch/000.png")
+>>> verdict.score > verdict.threshold
+True
+>>> heat = verdict.map("grad-cam")  # (H, W), in units of what held-out normal images reach
+>>> verdict.overlay("grad-cam").save("scratch-map.png")
+>>> for verdict in detector.inspect_all("wafer/test"):
+...     assert not verdict.error
+>>> detector.save("runs/wafer-se")
+PosixPath('runs/wafer-se')
+>>> detector = adn.load("runs/wafer-se")
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .card import DataCard
     from .category import InspectionDataset
-    from .checkpoint import Calibration, DataCard, Detector, load, push_to_hub, save
-    from .config import AttentionConfig, FlowConfig, ModelConfig, ScoringConfig, TrainingConfig
+    from .detector import Detector, Verdict
     from .errors import AttentDifferNetError, CheckpointError, DatasetError, ImageError, ResultsError, WeightsError
+    from .findings import Calibration, Findings
     from .images import read_image
-    from .model import AttentDifferNet
-    from .scoring import score_image, score_images
-    from .training import train
-    from .views import to_tensor
+    from .methods import fit, load
+    from .options import AttentionConfig, FlowConfig, Options
 
 __version__ = "0.1.0"
 
 # Names are imported when first asked for: tables and statistics then work without waiting for torch.
 _MODULES = {
-    "checkpoint": ("Calibration", "DataCard", "Detector", "load", "push_to_hub", "save"),
-    "config": ("AttentionConfig", "FlowConfig", "ModelConfig", "ScoringConfig", "TrainingConfig"),
+    "card": ("DataCard",),
     "category": ("InspectionDataset",),
-    "images": ("read_image",),
-    "views": ("to_tensor",),
+    "detector": ("Detector", "Verdict"),
     "errors": (
         "AttentDifferNetError",
         "CheckpointError",
@@ -39,13 +44,13 @@ _MODULES = {
         "ResultsError",
         "WeightsError",
     ),
-    "model": ("AttentDifferNet",),
-    "scoring": ("score_image", "score_images"),
-    "training": ("train",),
+    "findings": ("Calibration", "Findings"),
+    "images": ("read_image",),
+    "methods": ("fit", "load"),
+    "options": ("AttentionConfig", "FlowConfig", "Options"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
-    "AttentDifferNet",
     "AttentDifferNetError",
     "AttentionConfig",
     "Calibration",
@@ -53,22 +58,17 @@ __all__ = [
     "DataCard",
     "DatasetError",
     "Detector",
+    "Findings",
     "FlowConfig",
     "ImageError",
     "InspectionDataset",
-    "ModelConfig",
+    "Options",
     "ResultsError",
-    "ScoringConfig",
-    "TrainingConfig",
+    "Verdict",
     "WeightsError",
+    "fit",
     "load",
-    "push_to_hub",
     "read_image",
-    "save",
-    "score_image",
-    "score_images",
-    "to_tensor",
-    "train",
 ]
 
 

@@ -7,7 +7,7 @@ the same shape. `channel_gates` and `spatial_gate` give the multipliers themselv
 import torch
 from torch import Tensor, nn
 
-from .config import AttentionConfig
+from .options import AttentionConfig, Variant
 
 
 def _gate(logits: Tensor, identity_start: bool) -> Tensor:
@@ -118,4 +118,4 @@ class CBAM(nn.Module):
 
 
 AttentionBlock = NoAttention | SqueezeExcitation | CBAM
-ATTENTION: dict[str, type[AttentionBlock]] = {"none": NoAttention, "se": SqueezeExcitation, "cbam": CBAM}
+ATTENTION: dict[Variant, type[AttentionBlock]] = {"none": NoAttention, "se": SqueezeExcitation, "cbam": CBAM}

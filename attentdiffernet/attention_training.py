@@ -1,31 +1,30 @@
-"""Trains attention blocks on normal images, convolutions frozen, before the flow is fitted to what they give.
+"""Trains attention blocks on normal images, convolutions frozen, before the flow is fitted to their features.
 
 Three objectives (`AttentionConfig.training`):
 
-- `joint`: likelihood, together with a flow. It does not count the backbone's own Jacobian, so gates that shrink all
-  features towards one point win without learning anything; a guard stops at the sight of it.
+- `joint`: likelihood, together with a flow. It ignores the backbone's own Jacobian, so gates that shrink all features
+  towards one point win without learning anything; a guard detects that and stops.
 - `proxy`: a linear head on the pooled features tells normal images from the same with a pasted patch (CutPaste, Li et
   al., CVPR 2021).
 - `separation`: the score itself tells them apart. The squared Mahalanobis distance to other normal images is raised
-  for images with a synthetic defect (`synthetic.py`) over that of the same images without. Whether the gates are kept
-  is for `training.train`, which judges the whole detector; `separation_unjudged` keeps them in any case.
+  for images with a synthetic defect (synthetic_defects.py) over that of the same images without. Whether the gates are
+  kept is decided later, by the whole detector (gate_decision.py).
 """
 
 import copy
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbone import CHANNELS
-from .config import FlowConfig
 from .devices import to_device
 from .features import Progress, no_progress
 from .flow import Whitening, build_flow, negative_log_likelihood
-from .images import read_image
 from .model import AttentDifferNet
+from .options import FlowConfig
+from .sources import ImageSource, pixels_of
 from .synthetic_defects import add_defect, paste_patch
 from .views import make_views, random_views, to_tensor
 
@@ -38,13 +37,13 @@ COLLAPSE = 0.5  # of the features' spread at the start: mean standard deviation 
 PROBES, PROBE_STEPS = 3, 5  # that are measured anew after so many steps
 
 Watch = Callable[[int, Tensor, float], None]
-"""Called as watch(step, loss, spread) after each step; loss: a scalar on the model's device, which only who reads it
-waits for; spread: mean deviation of the features, over that at the start of `joint`, and 1 elsewhere."""
+"""Called as watch(step, loss, spread) after each step. loss: a scalar on the model's device; reading it waits for the
+device. spread: mean deviation of the features, over that at the start of `joint`, and 1 elsewhere."""
 
 
 def fit_attention(
     model: AttentDifferNet,
-    paths: Sequence[Path],
+    sources: Sequence[ImageSource],
     seed: int,
     progress: Progress = no_progress,
     watch: Watch = lambda step, loss, spread: None,
@@ -55,14 +54,13 @@ def fit_attention(
     guard: whether `joint` stops where the features' spread has fallen below COLLAPSE, and takes back the steps since it
     was last seen above. Deterministic in seed; leaves the global random state alone.
     """
-    name = model.config.attention.training.removesuffix("_unjudged")
-    objective = {"joint": _joint, "proxy": _proxy, "separation": _separation}[name]
+    objective = {"joint": _joint, "proxy": _proxy, "separation": _separation}[model.config.attention.training]
     rng = torch.Generator().manual_seed(seed)
     blocks = nn.ModuleList(model.backbone.attention_blocks().values()).requires_grad_(True)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return objective(model, blocks, paths, rng, progress, watch, guard)
+            return objective(model, blocks, sources, rng, progress, watch, guard)
     finally:
         blocks.requires_grad_(False)
 
@@ -81,10 +79,10 @@ def _descend(parameters: Sequence[nn.Parameter], objective: str) -> tuple[range,
 
 
 def _joint(
-    model: AttentDifferNet, blocks: nn.ModuleList, paths: Sequence[Path], rng: torch.Generator,
+    model: AttentDifferNet, blocks: nn.ModuleList, sources: Sequence[ImageSource], rng: torch.Generator,
     progress: Progress, watch: Watch, guard: bool,
 ) -> int:  # fmt: skip
-    normals = ReadByNeed(paths, model.config.image_size)
+    normals = LazyImages(sources, model.config.image_size)
 
     def drawn() -> Tensor:
         return _viewed(model, _drawn(normals, rng), rng)
@@ -104,7 +102,7 @@ def _joint(
         loss = step(negative_log_likelihood(*flow((model.features(drawn()) - mean) / deviation)).mean())
         if (k + 1) % PROBE_STEPS == 0 or k + 1 == len(steps):
             spread = float(rows_of_probes().std(0).mean() / deviation)
-            if guard and not spread >= COLLAPSE:  # also where it is no number any more
+            if guard and not spread >= COLLAPSE:  # also where it has become NaN
                 blocks.load_state_dict(kept)
                 return n_kept
             kept, n_kept = copy.deepcopy(blocks.state_dict()), k + 1
@@ -114,12 +112,12 @@ def _joint(
 
 
 def _proxy(
-    model: AttentDifferNet, blocks: nn.ModuleList, paths: Sequence[Path], rng: torch.Generator,
+    model: AttentDifferNet, blocks: nn.ModuleList, sources: Sequence[ImageSource], rng: torch.Generator,
     progress: Progress, watch: Watch, guard: bool,
 ) -> int:  # fmt: skip
     """Runs at the half and quarter scale, where a step is cheap; the same blocks serve all scales."""
     size = model.config.image_size // 2
-    normals = ReadByNeed(paths, size)
+    normals = LazyImages(sources, size)
     head = nn.Linear(CHANNELS, 1).to(model.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
@@ -138,14 +136,14 @@ def _proxy(
 
 
 def _separation(
-    model: AttentDifferNet, blocks: nn.ModuleList, paths: Sequence[Path], rng: torch.Generator,
+    model: AttentDifferNet, blocks: nn.ModuleList, sources: Sequence[ImageSource], rng: torch.Generator,
     progress: Progress, watch: Watch, guard: bool,
 ) -> int:  # fmt: skip
     """At the half and quarter scale, as `_proxy`. One half of the images is measured, the other measured against."""
     size = model.config.image_size // 2
-    order = [paths[i] for i in torch.randperm(len(paths), generator=rng).tolist()]
+    order = [sources[i] for i in torch.randperm(len(sources), generator=rng).tolist()]
     half = len(order) // 2
-    bank, normals = ReadByNeed(order[:half][:BANK_IMAGES], size), ReadByNeed(order[half:], size)
+    bank, normals = LazyImages(order[:half][:BANK_IMAGES], size), LazyImages(order[half:], size)
     whitening = Whitening(2 * CHANNELS).to(model.device)
 
     def features(images: Tensor) -> Tensor:
@@ -167,7 +165,7 @@ def _separation(
     return len(steps)
 
 
-def _drawn(normals: "ReadByNeed", rng: torch.Generator) -> Tensor:
+def _drawn(normals: "LazyImages", rng: torch.Generator) -> Tensor:
     return torch.stack([normals[int(i)] for i in torch.randint(len(normals), (IMAGES_PER_STEP,), generator=rng)])
 
 
@@ -179,18 +177,18 @@ def _viewed(model: AttentDifferNet, images: Tensor, rng: torch.Generator) -> Ten
     return make_views(model.exposed(to_device(images, model.device)), drawn.repeat(len(images) // len(drawn), 1, 1))
 
 
-class ReadByNeed:
-    """Images (3, S, S) in [0, 1] by their number, each read when first asked for and kept in 8 bits: what is drawn from
-    a large set is never in memory as a whole."""
+class LazyImages:
+    """Images (3, S, S) in [0, 1] by number, each read when first needed and kept in 8 bits, so that a large set is
+    never in memory as a whole."""
 
-    def __init__(self, paths: Sequence[Path], size: int) -> None:
-        self.paths, self.size = paths, size
+    def __init__(self, sources: Sequence[ImageSource], size: int) -> None:
+        self.sources, self.size = sources, size
         self._read: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.sources)
 
     def __getitem__(self, i: int) -> Tensor:
         if i not in self._read:
-            self._read[i] = to_tensor(read_image(self.paths[i]), self.size).mul_(255).round_().byte()
+            self._read[i] = to_tensor(pixels_of(self.sources[i]), self.size).mul_(255).round_().byte()
         return self._read[i].float().div_(255)

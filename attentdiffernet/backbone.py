@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .attention import ATTENTION, AttentionBlock
-from .config import AttentionConfig
 from .errors import WeightsError
+from .options import AttentionConfig, Variant
 
 IMAGENET_ENVIRONMENT = "ATTENTDIFFERNET_IMAGENET_WEIGHTS"
 CHANNELS = 256  # of the last feature map, at every scale
@@ -27,9 +27,9 @@ class AlexNetFeatures(nn.Module):
     convolution weights and the placement; `trunk` is the rest. With `NoAttention` both together equal torchvision's.
     """
 
-    def __init__(self, attention: AttentionConfig) -> None:
+    def __init__(self, variant: Variant, attention: AttentionConfig) -> None:
         super().__init__()
-        block = ATTENTION[attention.kind]
+        block = ATTENTION[variant]
         pool = {i: (f"pool{i}", nn.MaxPool2d(3, 2)) for i in (1, 2, 5)}
         attend = {
             i: (f"attention{k}", block(channels, attention)) for k, (i, channels) in enumerate(((1, 64), (2, 192)), 1)
@@ -119,7 +119,7 @@ def load_weights(name: str) -> dict[str, Tensor]:
     if name == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            layers = AlexNetFeatures(AttentionConfig()).convolutions()
+            layers = AlexNetFeatures("none", AttentionConfig()).convolutions()
         return {f"{prefix}.{key}": value for prefix, conv in layers.items() for key, value in conv.state_dict().items()}
     if Path(name).suffix.lower() in {".safetensors", ".pth", ".pt"}:
         return _read(Path(name), name)

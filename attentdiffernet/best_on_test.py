@@ -1,7 +1,7 @@
 """How the number of epochs is chosen: `last`, fixed in advance, or `best-on-test`, DifferNet's own way.
 
-DifferNet's reference code evaluates on the test images 24 times during training and prints the best AUROC of them. What
-was chosen on the test images flatters: it is measured to see by how much, and stands beside `last` only.
+DifferNet's reference code evaluates on the test images 24 times during training and prints the best AUROC of them. A
+number chosen on the test images is too high: it is measured to see by how much, and is only shown beside `last`.
 """
 
 import copy
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from .category import InspectionImage
-from .checkpoint import round_as_stored
-from .features import FeatureExtractor
+from .features import FeatureExtractor, readable
 from .model import AttentDifferNet
+from .packing import round_as_stored
 from .study.statistics import auroc
 
 EVALUATIONS = 24  # as in DifferNet's reference code
@@ -29,10 +29,10 @@ def evaluated_epochs(n_epochs: int) -> list[int]:
 
 
 class BestOnTest:
-    """The evaluations of one training, as `after_epoch` of `training.train`: keeps the scores of the best one.
+    """The evaluations of one training, as `after_epoch` of `fit`: keeps the scores of the best one.
 
     Scores are those of a checkpoint of that epoch. The last evaluation is the run `last` itself, which `best` is given.
-    scores_of: gives the images' scores by a model; by default on n_views even views. seconds: that the evaluations
+    scores_of: gives the images' scores by a model; by default on n_views even views. seconds: how long the evaluations
     took.
     """
 
@@ -55,7 +55,7 @@ class BestOnTest:
     def __call__(self, model: AttentDifferNet, epoch: int) -> None:
         if epoch not in self._epochs:
             return
-        if model.device.type == "cuda":  # what training has left to compute is not a look's
+        if model.device.type == "cuda":  # wait for work of the training, which is not timed here
             torch.cuda.synchronize(model.device)
         start = time.perf_counter()
         self._keep(epoch, self.scores_of(round_as_stored(copy.deepcopy(model))))
@@ -78,7 +78,7 @@ class BestOnTest:
         extractor = FeatureExtractor(model, self.cache)
         if extractor.backbone_digest != self._features_of:
             paths = [image.path for image in self.images]
-            self._features = torch.stack(list(extractor.even_views(paths, self.n_views))).to(model.device)
+            self._features = torch.stack(list(readable(extractor.even_views(paths, self.n_views)))).to(model.device)
             self._features_of = extractor.backbone_digest
         return self._features
 

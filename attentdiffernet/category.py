@@ -61,10 +61,16 @@ class InspectionDataset:
             raise DatasetError(f"{self.root} has no folder test with test/good and test/DEFECT")
         defects = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         images = [image for defect in defects for image in _images_in(defect)]
-        for label, what in ((0, "normal images in test/good"), (1, "anomalous images in test/DEFECT")):
-            if not any(image.label == label for image in images):
-                raise DatasetError(f"{folder} holds no {what}")
+        if not images:
+            raise DatasetError(f"{folder} holds no images in test/good or test/DEFECT")
         return images
+
+    def test_of_both_kinds(self) -> list[InspectionImage]:
+        """As `test`. Raises DatasetError where all images are normal or all are anomalous: an AUROC needs both."""
+        for label, what in enumerate(("normal images in test/good", "anomalous images in test/DEFECT")):
+            if not any(image.label == label for image in self.test):
+                raise DatasetError(f"{self.root / 'test'} holds no {what}; an AUROC needs normal and anomalous images")
+        return self.test
 
     def mask_path(self, image: InspectionImage) -> Path | None:
         """The defect mask of a test image, or None.

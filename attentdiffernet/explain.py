@@ -1,31 +1,24 @@
 """Where a model looks: Grad-CAM, gates of attention blocks, DifferNet's gradient maps. Raw values, drawn elsewhere.
 
-A view is one ImageNet-normalised (3, S, S) tensor of `data.make_views` on the model's device, usually the unrotated
+A view is one ImageNet-normalised (3, S, S) tensor of `views.make_views` on the model's device, usually the unrotated
 one. All maps are (h, w) float32 arrays of their own resolution, ≥ 0, and cover the whole image. Nothing is rescaled per
 image: min-max scaling would make every normal image glow.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from .category import InspectionDataset, InspectionImage
-from .config import ModelConfig
 from .devices import to_device
-from .errors import DatasetError
 from .flow import negative_log_likelihood
-from .images import read_image, read_mask
-from .model import AttentDifferNet
-from .study.maps import excess, localise
+from .model import AttentDifferNet, ModelConfig
 from .views import even_angles, make_views
-
-if TYPE_CHECKING:
-    from .checkpoint import Detector
+from .words import training_note
 
 GRADIENT_TURNS = (0, 1, 2, 3)  # quarter turns: rotated back without interpolation
 GRADIENT_BLUR_SIGMA = 3.0  # px at the network's input size, as in DifferNet's reference code
@@ -142,7 +135,7 @@ def spatial_gate_map(model: AttentDifferNet, view: Tensor) -> np.ndarray:
     """CBAM's spatial gate in the last attention block: (h, w). Raises ValueError for a variant without one."""
     gate = read_attention(model, view).spatial_gate
     if gate is None:
-        raise ValueError(f"Only CBAM has spatial gates; this model's attention is {model.config.attention.kind!r}")
+        raise ValueError(f"Only CBAM has spatial gates; this model's attention is {model.config.variant!r}")
     return gate
 
 
@@ -156,7 +149,7 @@ METHODS: dict[str, Callable[[AttentDifferNet, Tensor], np.ndarray]] = {
 
 def methods_of(config: ModelConfig) -> list[str]:
     """The maps that a model of this configuration can give."""
-    return [name for name in METHODS if name != "spatial-gate" or config.attention.kind == "cbam"]
+    return [name for name in METHODS if name != "spatial-gate" or config.variant == "cbam"]
 
 
 def what_it_shows(method: str, config: ModelConfig) -> str:
@@ -165,10 +158,11 @@ def what_it_shows(method: str, config: ModelConfig) -> str:
         return "Grad-CAM: places whose features raise the anomaly score, at full scale."
     if method == "gradient":
         return "Gradient map: pixels that would change the likelihood most."
-    if config.attention.kind == "none":
-        return f"Activation of the last feature map. {config.attention.training_note}"
+    note = training_note(config.variant, config.attention, config.gates_kept)
+    if config.variant == "none":
+        return f"Activation of the last feature map. {note}"
     what = "CBAM's spatial gate" if method == "spatial-gate" else "activation behind the last attention block"
-    return f"Attention: {what}. {config.attention.training_note}"
+    return f"Attention: {what}. {note}"
 
 
 def explain(model: AttentDifferNet, image: Tensor, method: str) -> np.ndarray:
@@ -195,38 +189,9 @@ def relative_heat(
     return heat, (0.0, max([2.0, *(float(h.max()) for h in heat.values())]))
 
 
-def images_with_masks(dataset: InspectionDataset, limit: int | None = None) -> list[InspectionImage]:
-    """The anomalous test images whose defect has a mask; of each defect the first `limit` by name, never by score.
+def drawn_over(image: np.ndarray, heatmap: np.ndarray, reference: float) -> Image.Image:
+    """The photograph (H, W, 3) uint8 with a raw map (h, w) on it, coloured where it exceeds the reference."""
+    from .figures import overlay
 
-    Raises DatasetError where there is none.
-    """
-    found: dict[str, list[InspectionImage]] = {}
-    for image in dataset.test:
-        if image.label and dataset.mask_path(image):
-            found.setdefault(image.defect, []).append(image)
-    if not found:
-        raise DatasetError(f"{dataset.root} has no masks of its test images, such as ground_truth/DEFECT/NAME_mask.png")
-    return [image for images in found.values() for image in images[:limit]]
-
-
-def measure_maps(
-    detector: "Detector", dataset: InspectionDataset, images: Sequence[InspectionImage]
-) -> Iterator[list[dict[str, object]]]:
-    """For each image the rows of `results.MAP_COLUMNS`: every map of the model, raw and above what held-out normals
-    reach, against the mask of the defect and, where it is known, of the object."""
-    model = detector.model
-    methods = methods_of(model.config)
-    references = {method: detector.map_reference(method) for method in methods}
-    for image in images:
-        pixels = read_image(image.path)
-        paths = {"defect": dataset.mask_path(image), "object": dataset.object_path(image)}
-        masks = {target: read_mask(path, pixels.shape[:2]) for target, path in paths.items() if path}
-        view = model.prepare(pixels)
-        rows: list[dict[str, object]] = []
-        for method in methods:
-            heatmap = explain(model, view, method)
-            for kind, values in (("raw", heatmap), ("excess", excess(heatmap, references[method]))):
-                for target, mask in masks.items():
-                    found = asdict(localise(values, mask)) | {"method": method, "map": kind, "target": target}
-                    rows.append({"image": image.name, "defect": image.defect, **found})
-        yield rows
+    heat, scale = relative_heat({"": heatmap}, {"": reference})
+    return Image.fromarray(overlay(image, heat[""], *scale))

@@ -1,7 +1,6 @@
 """Features of a frozen backbone: computed once per image and view, kept on disk by content."""
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import zlib
@@ -17,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import AttentionConfig, AttentionTraining
 from .devices import pinned, read_behind, to_device
+from .errors import ImageError
 from .files import replace_file, sweep_folder
-from .images import read_image
 from .model import AttentDifferNet
+from .sources import ImageSource, digest_of, pixels_of
 from .views import make_views, random_views
 
 CACHE_ENVIRONMENT = "ATTENTDIFFERNET_CACHE"
@@ -49,13 +48,14 @@ ON_GPU = Pace(views=128, shared=True, threads=8, ahead=32)
 T = TypeVar("T")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Work = tuple[Tensor | None, Tensor, T]  # image (3, S, S), its views (V, 2, 2), what comes along; without views no image
+# (image (3, S, S), its views (V, 2, 2), a value that is passed through); without views there is no image
+Work = tuple[Tensor | None, Tensor, T]
 Progress = Callable[[str, int, int], None]
 """Called as progress(stage, done, total) in the thread that asked for the work."""
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
-    """The default: says nothing."""
+    """The default: reports nothing."""
 
 
 def default_cache() -> Path:
@@ -65,14 +65,14 @@ def default_cache() -> Path:
 
 
 class FeatureExtractor:
-    """Features (V, 768) of image files through one model's frozen backbone.
+    """Features (V, 768) of images through one model's frozen backbone.
 
     cache: folder of features computed before, or None to compute all. An entry's name is the digest of the image's
     bytes, the backbone's weights (convolutions and attention), the view and FEATURES_VERSION, so nothing stale is ever
     read.
 
-    views_computed: copies of images that this process has put through a backbone so far; what the cache gave is not
-    among them.
+    views_computed: copies of images that this process has put through a backbone so far, without those read from the
+    cache.
     """
 
     views_computed: ClassVar[int] = 0
@@ -84,17 +84,19 @@ class FeatureExtractor:
     @cached_property
     def backbone_digest(self) -> str:
         """Of all that makes features of views: equal for models whose features are equal."""
-        config, gates = self.model.config, self.model.config.attention.gates
-        blocks = AttentionConfig()  # as good as none
-        if gates:  # how they were trained is in their weights, but for the gate that training starts from
-            start: AttentionTraining = "separation" if config.attention.identity_start else "untrained"
-            blocks = dataclasses.replace(config.attention, training=start, judged=())
-        digest = hashlib.sha256(f"{FEATURES_VERSION} {blocks}".encode())
+        config = self.model.config
+        digest = hashlib.sha256(str(FEATURES_VERSION).encode())
+        if config.gated:  # how gates were trained is in their weights, except whether their range is 1 or 2
+            blocks = config.attention
+            start = (
+                f"{config.variant} {blocks.placement} {blocks.reduction} {blocks.kernel_size} {blocks.identity_start}"
+            )
+            digest.update(start.encode())
         if self.model.precision != "float32":
             digest.update(self.model.precision.encode())
         digest.update(f"{config.image_size} {config.n_scales} {config.resize} {config.exposure}".encode())
         for name, tensor in self.model.backbone.state_dict().items():
-            if ".attention" in name and not gates:
+            if ".attention" in name and not config.gated:
                 continue
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -103,20 +105,29 @@ class FeatureExtractor:
     def pace(self) -> Pace:
         return ON_CPU if self.model.device.type == "cpu" else ON_GPU
 
-    def random_views(self, paths: Sequence[Path], n_views: int, seed: int, progress: Progress = no_progress) -> Tensor:
-        """(N, V, 768) of random views, which depend on the seed and the image's content alone."""
+    def random_views(
+        self, sources: Sequence[ImageSource], n_views: int, seed: int, progress: Progress = no_progress
+    ) -> Tensor:
+        """(N, V, 768) of random views, which depend on the seed and the image's content alone. Raises ImageError for an
+        image that cannot be read."""
 
         def views(content: bytes) -> Tensor:
             # Of a generator's seed, torch takes the lower 32 bits only.
             rng = torch.Generator().manual_seed(zlib.crc32(content, seed))
             return random_views(self.model.config.views, n_views, rng)
 
-        return torch.stack(list(self._of_files(paths, views, "features of training images", progress)))
+        stage, total = "features of training images", len(sources)
+        progress(stage, 0, total)
+        rows = []
+        for row in readable(self._of_sources(sources, views)):
+            rows.append(row)
+            progress(stage, len(rows), total)
+        return torch.stack(rows)
 
-    def even_views(self, paths: Sequence[Path], n_views: int, progress: Progress = no_progress) -> Iterator[Tensor]:
-        """One (V, 768) per image of the views that it is scored on, in the order of the paths, as they are ready."""
-        views = self.model.views(n_views)
-        return self._of_files(paths, lambda content: views, "features of images to score", progress)
+    def even_views(self, sources: Iterable[ImageSource], n_views: int) -> Iterator[Tensor | ImageError]:
+        """One (V, 768) per image of the views that it is scored on, or why it cannot be read; in order, as they are
+        ready. Reads only a few images ahead, so the sources may be any number."""
+        return self._of_sources(sources, self.model.views(n_views))
 
     def of_image(self, image: Tensor, views: Tensor) -> Tensor:
         """Features of one image (3, S, S) in [0, 1] under the given views of `make_views`: (V, 768), on the model's
@@ -180,17 +191,21 @@ class FeatureExtractor:
         with torch.inference_mode():
             return self.model.features(make_views(torch.cat(copies), torch.cat(views)))
 
-    def _of_files(
-        self, paths: Sequence[Path], views_of: Callable[[bytes], Tensor], stage: str, progress: Progress
-    ) -> Iterator[Tensor]:
-        def read(path: Path) -> Work[_Kept]:
-            content = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b""
-            return self._looked_up(content, views_of(content), lambda: self.model.prepare(read_image(path)))
+    def _of_sources(
+        self, sources: Iterable[ImageSource], views: Tensor | Callable[[bytes], Tensor]
+    ) -> Iterator[Tensor | ImageError]:
+        """views: the same for all images, or made from the digest of each."""
 
-        progress(stage, 0, len(paths))
-        for done, (features, kept) in enumerate(self.stream(ahead(read, paths, self.pace)), 1):
-            yield kept.completed(features)
-            progress(stage, done, len(paths))
+        def read(source: ImageSource) -> Work[_Kept | ImageError]:
+            try:
+                content = b"" if self.cache is None and isinstance(views, Tensor) else digest_of(source)
+                its_views = views if isinstance(views, Tensor) else views(content)
+                return self._looked_up(content, its_views, lambda: self.model.prepare(pixels_of(source)))
+            except (ImageError, OSError) as error:
+                return None, torch.empty(0, 2, 2), _as_image_error(error, source)
+
+        for features, kept in self.stream(ahead(read, sources, self.pace)):
+            yield kept if isinstance(kept, ImageError) else kept.completed(features)
         self._trim()
 
     def _looked_up(self, content: bytes, views: Tensor, image: Callable[[], Tensor]) -> "Work[_Kept]":
@@ -244,6 +259,20 @@ class _Kept:
                 _store(path, row)
             rows.append(row)
         return torch.stack(rows)
+
+
+def readable(found: Iterable[Tensor | ImageError]) -> Iterator[Tensor]:
+    """The features of images that can all be read. Raises the ImageError of the first that cannot."""
+    for features in found:
+        if isinstance(features, ImageError):
+            raise features
+        yield features
+
+
+def _as_image_error(error: ImageError | OSError, source: ImageSource) -> ImageError:
+    if isinstance(error, ImageError):
+        return error
+    return ImageError(f"{Path(str(source)).name} could not be read: {error.strerror or error}")
 
 
 def _store(path: Path, row: Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 from scipy.linalg import solve_triangular
 from torch import Tensor, nn
 
-from .config import FlowConfig
+from .options import FlowConfig
 
 if TYPE_CHECKING:
     from FrEIA.framework import SequenceINN

@@ -3,12 +3,15 @@
     views (V, 3, 448, 448) ─► scales 448, 224, 112 ─► AlexNet with SE or CBAM ─► pooled features (V, 768)
                                                     ─► whitening, flow ─► z (V, 768), log_det_jac (V,)
 
-With `attention.kind = "none"` this *is* DifferNet (Rudolph et al., WACV 2021); its flow has no whitening (FlowConfig).
+With `variant = "none"` this *is* DifferNet (Rudolph et al., WACV 2021); its flow has no whitening (FlowConfig).
 """
 
+import copy
+import dataclasses
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -16,35 +19,108 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbone import CHANNELS, AlexNetFeatures, load_weights
-from .config import ModelConfig
+from .checked import Checked
+from .findings import Findings
 from .flow import Whitening, build_flow, negative_log_likelihood
+from .options import (
+    FLOW_SIZES,
+    AttentionConfig,
+    Exposure,
+    FlowConfig,
+    Options,
+    Readout,
+    Resize,
+    Variant,
+    ViewKind,
+    check_network,
+    least_side,
+)
 from .views import even_views, standardise_exposure, to_tensor
 
 Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class ModelConfig(Checked):
+    """All that decides how a network is built, sees an image and scores it: `Options` with nothing left to choose.
+
+    gates_kept: as of `Findings`; all else as of `Options`.
+    """
+
+    variant: Variant = "none"
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    gates_kept: bool = True
+    flow: FlowConfig = FLOW_SIZES["compact"]
+    weights: str = "imagenet"
+    image_size: int = 448
+    n_scales: int = 3
+    resize: Resize = "squeeze"
+    exposure: Exposure = "as_is"
+    views: ViewKind = "rotations"
+    readout: Readout = "z2_of_mean"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_network(self.image_size, self.n_scales, self.flow, self.views, self.resize, self.readout)
+
+    @classmethod
+    def of(cls, options: Options, findings: Findings) -> Self:
+        """The network for what was asked, with what the training normals answered."""
+        answered = {name: getattr(findings, name) for name in ("resize", "exposure", "views", "readout", "gates_kept")}
+        asked = ("variant", "attention", "flow", "weights", "image_size", "n_scales")
+        return cls(**{name: getattr(options, name) for name in asked}, **answered)
+
+    @property
+    def gated(self) -> bool:
+        """Whether attention changes the features; if not, they are DifferNet's."""
+        return self.variant != "none" and self.gates_kept
+
+    @property
+    def least_side(self) -> int:
+        """px that no side of the network input may fall below."""
+        return least_side(self.n_scales)
 
 
 class AttentDifferNet(nn.Module):
     """Initialised reproducibly from `seed` (flow and attention) and `config.weights` (convolutions, frozen).
 
     weights: tensors to use instead of loading `config.weights`, so that several models share one reading.
+    feature_scale: factor on the features before the flow. Fitted, as the whitening is (flow_fitting.fit_gaussian).
     precision: of the backbone behind its stem; pooling and flow keep float32. How it runs here, not what it is: stored
     nowhere. The stem keeps float32, too: pixels in bfloat16 would double the error of the scores.
     """
 
     precision: Precision = "float32"
+    feature_scale: float = 1.0
 
     def __init__(self, config: ModelConfig, seed: int = 0, weights: dict[str, Tensor] | None = None) -> None:
         super().__init__()
-        self.config = config
+        self._config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.backbone = AlexNetFeatures(config.attention)
+            self.backbone = AlexNetFeatures(config.variant, config.attention)
             self.flow = build_flow(self.n_features, config.flow)
         self.whitening = Whitening(self.n_features) if config.flow.whitening else None
         self.backbone.load_convolutions(load_weights(config.weights) if weights is None else weights, config.weights)
         self.backbone.requires_grad_(False)
         self.weights_fingerprint = self.backbone.fingerprint()
         self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+
+    @property
+    def config(self) -> ModelConfig:
+        """How it was built; it does not change."""
+        return self._config
+
+    def with_options(self, **changes: ViewKind | Resize | Exposure | Readout) -> Self:
+        """A model of the same weights that sees images otherwise or reads off another score: with other `views`,
+        `resize`, `exposure` or `readout`."""
+        if unknown := sorted(set(changes) - {"views", "resize", "exposure", "readout"}):
+            raise ValueError(
+                f"Only views, resize, exposure and readout leave the weights as they are, got {unknown[0]}"
+            )
+        other = copy.copy(self)
+        other._config = dataclasses.replace(self.config, **changes)  # type: ignore[arg-type]
+        return other
 
     @property
     def device(self) -> torch.device:
@@ -64,8 +140,8 @@ class AttentDifferNet(nn.Module):
     def input_key(self) -> tuple[int, str, str, int]:
         """Models of equal key `prepare` an image in the same way."""
         config = self.config
-        least_side = config.least_side if config.resize == "keep_aspect" else 0
-        return config.image_size, config.resize, config.exposure, least_side
+        side = config.least_side if config.resize == "keep_aspect" else 0
+        return config.image_size, config.resize, config.exposure, side
 
     def exposed(self, images: Tensor) -> Tensor:
         """Images (..., 3, H, W) in [0, 1] in the configured exposure: the last step of `prepare`."""
@@ -111,7 +187,7 @@ class AttentDifferNet(nn.Module):
 
     def gaussian_latent(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """As `latent`, before the couplings. Without `flow.whitening` the features are only scaled."""
-        scale = self.config.feature_scale
+        scale = self.feature_scale
         log_det_scale = features.new_full((len(features),), math.log(scale) * self.n_features)
         if self.whitening is None:
             return features * scale, log_det_scale
@@ -119,7 +195,7 @@ class AttentDifferNet(nn.Module):
         return z, log_det_scale + log_det_jac
 
     def row_scores(self, features: Tensor) -> Tensor:
-        """The anomaly score of each row by itself: (B, 768) -> (B,). All readouts but `likelihood` are ≥ 0."""
+        """The anomaly score of each row by itself: (B, 768) -> (B,). All readouts except `likelihood` are ≥ 0."""
         readout = self.config.readout
         if readout == "likelihood":
             return negative_log_likelihood(*self.latent(features))

@@ -1,6 +1,6 @@
 """DifferNet's own procedure (Rudolph et al., WACV 2021; the recipe `paper`), for comparison and for those who want it.
 
-In each epoch each image is turned by `views_per_image` new random angles (±180 degrees, nearest neighbour, black
+In each epoch each image is turned by `training_views` new random angles (±180 degrees, nearest neighbour, black
 corners), and the flow takes a step of Adam per 24 images. A score is the mean z² over 64 such copies. AttentDifferNet
 adds attention blocks; trained `joint`, they are fitted together with the flow, by its loss and its optimiser, the
 convolutions frozen. That likelihood does not count the backbone's own Jacobian, so the features may shrink towards one
@@ -19,33 +19,32 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .config import ModelConfig, TrainingConfig
 from .devices import to_device
 from .features import ON_CPU, ON_GPU, FeatureExtractor, Progress, ahead, no_progress
 from .flow import negative_log_likelihood
-from .images import read_image
-from .model import AttentDifferNet
+from .model import AttentDifferNet, ModelConfig
+from .options import Options
+from .sources import ImageSource, pixels_of
 from .views import IMAGENET_MEAN, IMAGENET_STD
 
 SCORED_VIEWS = 64
 SCORED_AT_ONCE = {"cpu": 16, "cuda": 512}  # views; a GPU is busy with more of them
 
 
-def read_pixels(paths: Sequence[Path], image_size: int) -> Tensor:
+def read_pixels(sources: Sequence[ImageSource], image_size: int) -> Tensor:
     """Images decoded and squeezed to a square: (N, S, S, 3) uint8 on the CPU."""
 
-    def read(path: Path) -> Tensor:
-        image = Image.fromarray(read_image(path)).resize((image_size, image_size), Image.Resampling.BILINEAR)
+    def read(source: ImageSource) -> Tensor:
+        image = Image.fromarray(pixels_of(source)).resize((image_size, image_size), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(image))
 
-    return torch.stack(list(ahead(read, paths, ON_GPU if torch.cuda.is_available() else ON_CPU)))
+    return torch.stack(list(ahead(read, sources, ON_GPU if torch.cuda.is_available() else ON_CPU)))
 
 
 def rotated_copies(pixels: Tensor, of: Tensor, degrees: Tensor) -> Tensor:
@@ -78,13 +77,13 @@ def as_published() -> AbstractContextManager[None]:
 
 def trains_attention(config: ModelConfig) -> bool:
     """Whether attention blocks are fitted together with the flow."""
-    return config.attention.gates and config.attention.training == "joint"
+    return config.gated and config.attention.training == "joint"
 
 
 def fit(
     model: AttentDifferNet,
-    paths: Sequence[Path],
-    config: TrainingConfig,
+    sources: Sequence[ImageSource],
+    options: Options,
     progress: Progress = no_progress,
     enough: Callable[[float], bool] = lambda seconds: False,
     after_epoch: Callable[[int], None] = lambda epoch: None,
@@ -94,23 +93,25 @@ def fit(
     batch_size counts copies: 24 images x 4 copies are 96. enough: asked with the seconds since the start after each
     step; true ends the training early (to measure its cost). after_epoch: called with the number of epochs done.
     """
-    rng = torch.Generator().manual_seed(config.seed)
+    rng = torch.Generator().manual_seed(options.seed)
     start, steps = time.perf_counter(), 0
-    n_views, images_per_batch = config.views_per_image, max(1, config.batch_size // config.views_per_image)
-    pixels = read_pixels(paths, model.config.image_size).to(model.device)
+    n_views = options.training_views
+    assert n_views, "the recipe sets it"
+    images_per_batch = max(1, options.batch_size // n_views)
+    pixels = read_pixels(sources, model.config.image_size).to(model.device)
     blocks = nn.ModuleList(model.backbone.attention_blocks().values()).requires_grad_(trains_attention(model.config))
     optimiser = torch.optim.Adam(
         [p for p in (*model.flow.parameters(), *blocks.parameters()) if p.requires_grad],
-        lr=config.learning_rate,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
+        lr=options.learning_rate,
+        betas=options.betas,
+        eps=options.eps,
+        weight_decay=options.weight_decay,
         fused=model.device.type == "cuda" or None,
     )
     with as_published():
-        for epoch in range(config.epochs):
-            order = to_device(torch.randperm(len(paths), generator=rng), model.device)
-            degrees = to_device(360 * torch.rand(len(paths), n_views, generator=rng) - 180, model.device)
+        for epoch in range(options.epochs):
+            order = to_device(torch.randperm(len(sources), generator=rng), model.device)
+            degrees = to_device(360 * torch.rand(len(sources), n_views, generator=rng) - 180, model.device)
             for batch, turns in zip(order.split(images_per_batch), degrees.split(images_per_batch), strict=True):
                 views = rotated_copies(pixels, batch.repeat_interleave(n_views), turns.flatten())
                 loss = negative_log_likelihood(*model.latent(features_of(model, views))).mean()
@@ -120,7 +121,7 @@ def fit(
                 steps += 1
                 if enough(time.perf_counter() - start):
                     return steps
-            progress("fitting the flow as published", epoch + 1, config.epochs)
+            progress("fitting the flow as published", epoch + 1, options.epochs)
             after_epoch(epoch + 1)
     blocks.requires_grad_(False)
     return steps
@@ -134,8 +135,8 @@ class Scores:
     alone. The backbone runs once, unless it changes because attention is trained with the flow.
     """
 
-    def __init__(self, paths: Sequence[Path], image_size: int, seed: int, n_views: int = SCORED_VIEWS) -> None:
-        self.pixels = read_pixels(paths, image_size)
+    def __init__(self, sources: Sequence[ImageSource], image_size: int, seed: int, n_views: int = SCORED_VIEWS) -> None:
+        self.pixels = read_pixels(sources, image_size)
         self.degrees = torch.stack([_angles(image, seed, n_views) for image in self.pixels])
         self._features: Tensor | None = None
 
@@ -163,10 +164,10 @@ def _angles(image: Tensor, seed: int, n_views: int) -> Tensor:
 
 
 @torch.no_grad()
-def spread(model: AttentDifferNet, paths: Sequence[Path]) -> float:
+def spread(model: AttentDifferNet, sources: Sequence[ImageSource]) -> float:
     """How far apart the features of unrotated images lie (mean standard deviation), over that of the same backbone
     without attention, where training `joint` starts: near 0 they have shrunk to one point."""
-    pixels = read_pixels(paths, model.config.image_size).to(model.device)
+    pixels = read_pixels(sources, model.config.image_size).to(model.device)
     plain = copy.deepcopy(model)
     for name in plain.backbone.attention_blocks():
         setattr(plain.backbone.trunk, name, nn.Identity())

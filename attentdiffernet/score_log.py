@@ -2,21 +2,26 @@
 
     image, score, threshold, anomalous, error, n_views, model         CSV with a header, or one JSON object per line
 
-Each row says what it was made with, so a list is continued by the same model and number of views only. Rows that are
-there stay; one that a kill cut short, and images that could not be read, are scored (again). An image counts by its
-path as given: one that has changed since is not noticed.
+Each row says what it was made with, so a list is continued only with the same model and settings. n_views: how many
+views made the score. model: `Detector.fingerprint`, then `-bfloat16` where the backbone ran in that, then
+`-settled-64` where each image got as many views as its verdict needed, at most 64. Lists of older versions have -64 as
+n_views for that instead; they are continued, too.
+
+Existing rows stay. A row that a kill cut short, and images that could not be read, are scored again. An image is
+identified by its path as given: a file that has changed since is not noticed.
 """
 
 import csv
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Self
 
 from . import files
 from .errors import ResultsError
@@ -24,16 +29,34 @@ from .errors import ResultsError
 COLUMNS = ["image", "score", "threshold", "anomalous", "error", "n_views", "model"]
 HEADER = (",".join(COLUMNS) + "\n").encode()
 MAX_TORN_BYTES = 65_536  # what a kill cuts short is one row; more without an end is damage of another kind
+SETTLED = "-settled-"
 ListFormat = Literal["csv", "json"]
 
 
 @dataclass(frozen=True)
 class Made:
-    """What the scores of a list are made with; `model` is `Detector.fingerprint`, and `-bfloat16` with that."""
+    """What the scores of a list are made with. model: fingerprint and precision. until_settled: whether n_views are
+    only the most that an image gets."""
 
     threshold: float
     n_views: int
     model: str
+    until_settled: bool = False
+
+    @property
+    def column(self) -> str:
+        """What the column `model` holds."""
+        return f"{self.model}{SETTLED}{self.n_views}" if self.until_settled else self.model
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Self:
+        """What a row was made with."""
+        model, n_views = row["model"], row["n_views"]
+        if n_views < 0:  # by an older version
+            model, n_views = f"{model}{SETTLED}{-n_views}", 1
+        if match := re.fullmatch(rf"(.*){SETTLED}([0-9]+)", model, re.DOTALL):
+            return cls(row["threshold"], int(match[2]), match[1], until_settled=True)
+        return cls(row["threshold"], n_views, model)
 
 
 @dataclass
@@ -48,10 +71,17 @@ class ScoreLog:
     def lacks(self, image: str) -> bool:
         return _printable(image) not in self.done
 
-    def add(self, image: str, score: float | None, anomalous: bool | None, error: str | None) -> None:
-        """One row, for other processes to see at once."""
-        message = error and _printable(error)
-        values = (_printable(image), score, self.made.threshold, anomalous, message, self.made.n_views, self.made.model)
+    def add(
+        self,
+        image: str,
+        score: float | None,
+        anomalous: bool | None,
+        error: str | None,
+        n_views: int | None = None,
+    ) -> None:
+        """Writes one row, which other processes see at once. n_views: of this score; by default those of the list."""
+        made, message = self.made, error and _printable(error)
+        values = (_printable(image), score, made.threshold, anomalous, message, n_views or made.n_views, made.column)
         row = dict(zip(COLUMNS, values, strict=True))
         self.stream.write(_json_line(row) if self.form == "json" else _csv_line(row))
         self.stream.flush()
@@ -124,7 +154,7 @@ def _rows_to_keep(stream: IO[bytes], path: Path, form: ListFormat, made: Made) -
 
 
 def _records(stream: IO[bytes], path: Path, form: ListFormat) -> Iterator[bytes]:
-    """Whole rows; one at the end that a kill cut short is left out. In CSV, a quoted name may hold newlines."""
+    """Complete rows; one at the end that a kill cut short is left out. In CSV, a quoted name may hold newlines."""
     record, start = b"", HEADER if form == "csv" else b'{"image": "'
     while line := stream.readline(MAX_TORN_BYTES):
         record += line
@@ -138,7 +168,7 @@ def _records(stream: IO[bytes], path: Path, form: ListFormat) -> Iterator[bytes]
 
 
 def _no_list(path: Path) -> ResultsError:
-    return ResultsError(f"{path} is no list of scores in the form that was asked for, or damaged. {_WAY_OUT}")
+    return ResultsError(f"{path} is not a list of scores in the requested format, or it is damaged. {_WAY_OUT}")
 
 
 def _row(record: bytes, place: str, form: ListFormat) -> dict[str, Any]:
@@ -154,21 +184,28 @@ def _row(record: bytes, place: str, form: ListFormat) -> dict[str, Any]:
             row |= {"threshold": float(row["threshold"] or ""), "n_views": int(row["n_views"] or "")}
         if not isinstance(row, dict) or list(row) != COLUMNS or not isinstance(row["image"], str):
             raise ValueError
+        if type(row["n_views"]) is not int or not isinstance(row["model"], str):
+            raise ValueError
     except (ValueError, csv.Error) as error:
-        raise ResultsError(f"{place} is no row of a list of scores in {form} form. {_WAY_OUT}") from error
+        raise ResultsError(f"{place} is not a row of a list of scores in the format {form}. {_WAY_OUT}") from error
     return row
 
 
 def _compare(row: dict[str, Any], made: Made, path: Path) -> None:
-    if row["n_views"] != made.n_views:
-        what = f"of {row['n_views']} views, not {made.n_views}"
-    elif row["model"] != made.model:
-        what = f"of another model (fingerprint {row['model']}, not {made.model})"
-    elif row["threshold"] != made.threshold:
-        what = f"with the threshold {row['threshold']}, not {made.threshold}"
-    else:
+    found = Made.of(row)
+    if found == made:
         return
+    if (found.n_views, found.until_settled) != (made.n_views, made.until_settled):
+        what = f"of {_views(found)}, not {_views(made)}"
+    elif found.model != made.model:
+        what = f"of another model (fingerprint {found.model}, not {made.model})"
+    else:
+        what = f"with the threshold {found.threshold}, not {made.threshold}"
     raise ResultsError(f"{path} holds scores {what}. {_WAY_OUT}")
+
+
+def _views(made: Made) -> str:
+    return f"up to {made.n_views} views" if made.until_settled else f"{made.n_views} views"
 
 
 def _json_line(row: dict[str, Any]) -> bytes:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,45 +12,77 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checkpoint import Calibration
-from .devices import pinned, read_behind, to_device
+from .devices import read_behind, to_device
 from .errors import ImageError
-from .features import ON_CPU, FeatureExtractor, Progress, T, Work, ahead, no_progress
-from .images import read_image
+from .features import ON_CPU, FeatureExtractor, ahead
+from .findings import Calibration
 from .model import AttentDifferNet, Precision
+from .sources import ImageSource, pixels_of
 from .views import make_views
 
 TOO_SLOW, CLEARLY_FASTER = 20.0, 1.2  # how many times
 MAX_VIEWS = 64  # as many as DifferNet's reference code takes
 
 
-def anomaly_score(z: Tensor, n_views: int) -> Tensor:
-    """Mean of z² per image (DifferNet, eq. 5). z: (B·V, D) -> (B,), ≥ 0. Raises ValueError if rows are no multiple of
-    n_views."""
-    if n_views < 1 or len(z) % n_views:
-        raise ValueError(f"anomaly_score needs a multiple of {n_views} rows of z, got {len(z)}")
-    return view_scores(z).view(-1, n_views).mean(1)
+@dataclass(frozen=True)
+class RunningScore:
+    """The anomaly score after some of the views. standard_error: of what the choice of views adds; nan after one."""
 
-
-def view_scores(z: Tensor) -> Tensor:
-    """Mean of z² per row: (V, D) -> (V,)."""
-    return z.square().mean(1)
+    value: float
+    n_views: int
+    standard_error: float
 
 
 def score_images(
-    model: AttentDifferNet,
-    paths: Sequence[Path],
-    n_views: int,
-    cache: Path | None = None,
-    progress: Progress = no_progress,
-) -> Iterator[float]:
-    """One anomaly score per image file, in order, as they are ready; memory stays that of a few images."""
-    features = FeatureExtractor(model, cache).even_views(paths, n_views, progress)
-    return (score for score, _ in _scores(model, ((rows, None) for rows in features), n_views))
+    model: AttentDifferNet, sources: Iterable[ImageSource], n_views: int, cache: Path | None = None
+) -> Iterator[RunningScore | ImageError]:
+    """One anomaly score per image, or why it cannot be read; in order, as they are ready. The images may be any number:
+    memory stays that of a few."""
+    extractor = FeatureExtractor(model, cache)
+    found, pace = iter(extractor.even_views(sources, n_views)), extractor.pace
+    size = max(1, pace.views // n_views) if pace.shared else 1
+
+    def launched() -> Iterator[tuple[Tensor, list[Tensor | ImageError]]]:
+        while group := list(islice(found, size)):
+            seen = [features for features in group if isinstance(features, Tensor)]
+            with torch.inference_mode():
+                yield (_with_errors(model, torch.stack(seen)) if seen else torch.empty(0, 2)), group
+
+    for scores, group in read_behind(launched(), pace.shared):
+        rows = iter(scores.tolist())
+        for features in group:
+            if isinstance(features, ImageError):
+                yield features
+            else:
+                value, error = next(rows)
+                yield RunningScore(value, len(features), error)
+
+
+def _with_errors(model: AttentDifferNet, features: Tensor) -> Tensor:
+    """(B, 2): the scores of images and their standard errors, by the jackknife over views: features (B, V, 768)."""
+    features = to_device(features, model.device)
+    n = features.shape[1]
+    if model.config.readout.endswith("_of_mean"):
+        value = model.score(features)
+        left_out = (features.sum(1, keepdim=True) - features) / max(1, n - 1)
+        left_one_out = model.row_scores(left_out.flatten(0, 1)).view(features.shape[:2])
+    else:
+        rows = model.row_scores(features.flatten(0, 1)).view(features.shape[:2])
+        value = rows.mean(1)
+        left_one_out = (rows.sum(1, keepdim=True) - rows) / max(1, n - 1)
+    error = left_one_out.std(1, correction=0) * (n - 1) ** 0.5 if n > 1 else torch.full_like(value, math.nan)
+    return torch.stack([value, error], 1)
+
+
+def running_score(model: AttentDifferNet, features: Tensor) -> RunningScore:
+    """The score of one image from the features (V, 768) of its views so far; its standard error by the jackknife."""
+    with torch.inference_mode():
+        ((value, error),) = _with_errors(model, features[None]).tolist()
+    return RunningScore(value, len(features), error)
 
 
 def score_image(model: AttentDifferNet, image: Tensor, n_views: int) -> float:
-    """The anomaly score of one image (3, S, S) in [0, 1], as of `data.to_tensor`."""
+    """The anomaly score of one image (3, S, S), as of `model.prepare`."""
     with torch.inference_mode():
         return float(model.score(FeatureExtractor(model).of_image(image, model.views(n_views))[None]))
 
@@ -79,80 +111,6 @@ def faster_precision(model: AttentDifferNet) -> Precision:
         return "bfloat16" if CLEARLY_FASTER * min(half) < min(single) else "float32"
     finally:
         model.precision = before
-
-
-def score_files(
-    model: AttentDifferNet, paths: Iterable[str], n_views: int, until_settled: Calibration | None = None
-) -> Iterator[float | ImageError]:
-    """One anomaly score per file, in order, as they are ready, or why the file cannot be read.
-
-    until_settled: with the model's calibration, each image gets as many views as its verdict needs, n_views at most.
-    For any number of files: nothing is kept, a few images are decoded ahead, memory stays that of those few.
-    """
-    extractor, views = FeatureExtractor(model), model.views(n_views)
-
-    def decode(path: str) -> Work[ImageError | None]:
-        try:
-            return pinned(model.prepare(read_image(path)), model.device), views, None
-        except ImageError as error:
-            return None, views[:0], error
-        except OSError as error:
-            return None, views[:0], ImageError(f"{Path(path).name} could not be read: {error.strerror or error}")
-
-    decoded = ahead(decode, paths, extractor.pace)
-    if until_settled is None:
-        for score, error in _scores(model, extractor.stream(decoded), n_views):
-            yield error or score
-    else:
-        for image, _, error in decoded:
-            if image is not None:
-                yield score_until_settled(model, until_settled, image, n_views).value
-            elif error is not None:
-                yield error
-
-
-def _scores(model: AttentDifferNet, found: Iterable[tuple[Tensor, T]], n_views: int) -> Iterator[tuple[float, T]]:
-    """(score, what came along) of images from their features (V, 768), in order; nan where there are none. On a GPU, as
-    many images at once as a batch of views holds, and read one behind."""
-    pace, found = FeatureExtractor(model).pace, iter(found)
-    size = max(1, pace.views // n_views) if pace.shared else 1
-
-    def launched() -> Iterator[tuple[Tensor, list[tuple[Tensor, T]]]]:
-        while group := list(islice(found, size)):
-            scores = torch.empty(0)
-            if seen := [features for features, _ in group if len(features)]:
-                with torch.inference_mode():
-                    scores = model.score(to_device(torch.stack(seen), model.device))
-            yield scores, group
-
-    for scores, group in read_behind(launched(), pace.shared):
-        values = iter(scores.tolist())
-        for features, came_along in group:
-            yield next(values) if len(features) else math.nan, came_along
-
-
-@dataclass(frozen=True)
-class RunningScore:
-    """The anomaly score after some of the views. standard_error: of what the choice of views adds; nan after one."""
-
-    value: float
-    n_views: int
-    standard_error: float
-
-
-def running_score(model: AttentDifferNet, features: Tensor) -> RunningScore:
-    """The score of one image from the features (V, 768) of its views so far; its standard error by the jackknife."""
-    with torch.inference_mode():
-        n = len(features)
-        value = float(model.score(features[None]))
-        if n == 1:
-            return RunningScore(value, 1, math.nan)
-        if model.config.readout.endswith("_of_mean"):
-            left_one_out = model.row_scores((features.sum(0) - features) / (n - 1))
-        else:
-            rows = model.row_scores(features)
-            left_one_out = (rows.sum() - rows) / (n - 1)
-        return RunningScore(value, n, float(left_one_out.std(correction=0)) * (n - 1) ** 0.5)
 
 
 def group_ends(n_views: int) -> list[int]:
@@ -214,14 +172,11 @@ def _features_of_group(
 
 
 def score_until_settled(
-    model: AttentDifferNet,
-    calibration: Calibration,
-    image: Tensor,
-    max_views: int = MAX_VIEWS,
+    model: AttentDifferNet, calibration: Calibration, image: Tensor, max_views: int = MAX_VIEWS
 ) -> RunningScore:
     """The score of one image (3, S, S) from as few views as its verdict needs: stops as soon as more views would not
-    change the verdict (`Calibration.settled`), and goes on to max_views while they might. After fewer views than the
-    threshold was set for, it is the score to be expected after all."""
+    change the verdict (`Calibration.settled`), and otherwise goes on to max_views. After fewer views than the threshold
+    was set for, it is the final score to be expected."""
     extractor, views = FeatureExtractor(model), model.views(max(max_views, calibration.n_views))
     features = torch.empty(0, model.n_features, device=model.device)
     for end in group_ends(len(views)):
@@ -229,4 +184,30 @@ def score_until_settled(
         score = running_score(model, features)
         if calibration.settled(score.value, score.n_views):
             break
-    return dataclasses.replace(score, value=calibration.expected(score.value, score.n_views))
+    return expected_score(calibration, score)
+
+
+def expected_score(calibration: Calibration, score: RunningScore) -> RunningScore:
+    """The final score to be expected after an early one; its standard error in the same unit."""
+    value, error = (calibration.expected(x, score.n_views) for x in (score.value, score.standard_error))
+    return dataclasses.replace(score, value=value, standard_error=error)
+
+
+def score_images_until_settled(
+    model: AttentDifferNet, calibration: Calibration, sources: Iterable[ImageSource], max_views: int = MAX_VIEWS
+) -> Iterator[RunningScore | ImageError]:
+    """As `score_images`, each from as few views as its verdict needs."""
+
+    def prepared(source: ImageSource) -> Tensor | ImageError:
+        try:
+            return model.prepare(pixels_of(source))
+        except ImageError as error:
+            return error
+        except OSError as error:
+            return ImageError(f"{source} could not be read: {error.strerror or error}")
+
+    for image in ahead(prepared, sources, FeatureExtractor(model).pace):
+        if isinstance(image, ImageError):
+            yield image
+        else:
+            yield score_until_settled(model, calibration, image, max_views)

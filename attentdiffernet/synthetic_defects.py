@@ -7,7 +7,6 @@ generator's.
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .images import read_image
 from .model import AttentDifferNet
+from .sources import ImageSource, pixels_of
 from .views import input_shape, to_tensor
 
 
-class Images(Protocol):
-    """Normal images (3, S, S) by number: a tensor, or what reads them by need."""
+class Normals(Protocol):
+    """Normal images (3, S, S) by number: a tensor, or an object that reads each when it is needed."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, i: int, /) -> Tensor: ...
@@ -31,19 +30,19 @@ AREA = (0.001, 0.03)  # share of the image that a defect covers, drawn log-unifo
 
 
 class DefectTest:
-    """Normal images, then the same with synthetic defects: what options are judged on.
+    """Normal images, then the same with synthetic defects: the images that options are judged on.
 
     squares: ((1 + n_defects) N, 3, S, S) in [0, 1], as photographed. labels: 0 of a normal, 1 of one with a defect.
     shapes: (height, width) of the N normals where their aspect is kept.
     """
 
     def __init__(
-        self, paths: Sequence[Path], n_defects: int, image_size: int, least_side: int, rng: torch.Generator
+        self, sources: Sequence[ImageSource], n_defects: int, image_size: int, least_side: int, rng: torch.Generator
     ) -> None:
-        self.n_normals = len(paths)
+        self.n_normals = len(sources)
         self.shapes, squares = [], []
-        for path in paths:
-            pixels = read_image(path)
+        for source in sources:
+            pixels = pixels_of(source)
             self.shapes.append(input_shape(pixels.shape[0], pixels.shape[1], image_size, least_side))
             squares.append(to_tensor(pixels, image_size))
         normals = torch.stack(squares)
@@ -60,7 +59,7 @@ class DefectTest:
             yield model.exposed(square)
 
 
-def add_defect(image: Tensor, normals: Images, rng: torch.Generator, area: tuple[float, float] = AREA) -> Tensor:
+def add_defect(image: Tensor, normals: Normals, rng: torch.Generator, area: tuple[float, float] = AREA) -> Tensor:
     """A copy of image (3, S, S) with one defect of a random kind. normals: (N, 3, S, S), where foreign texture comes
     from."""
     share = _log_uniform(*area, rng)
@@ -79,7 +78,7 @@ def add_defect(image: Tensor, normals: Images, rng: torch.Generator, area: tuple
 
 
 def paste_patch(
-    image: Tensor, normals: Images, rng: torch.Generator, area: tuple[float, float] = (0.01, 0.1)
+    image: Tensor, normals: Normals, rng: torch.Generator, area: tuple[float, float] = (0.01, 0.1)
 ) -> Tensor:
     """A copy of image (3, S, S) with a rectangle, of a share of its area drawn log-uniformly from the given range, cut
     from another place of one of the normals (N, 3, S, S) and re-lit."""

@@ -2,6 +2,8 @@
 
 import math
 
+from .options import AttentionConfig, Options, Variant
+
 VARIANT_TITLES: dict[str, str] = {
     "none": "DifferNet",
     "se": "AttentDifferNet (SE)",
@@ -30,6 +32,51 @@ def input_title(views: str, resize: str, exposure: str = "as_is") -> str:
     parts = [views.replace("_", " ")]
     parts += ["aspect kept"] * (resize == "keep_aspect") + ["exposure standardised"] * (exposure == "standardised")
     return ", ".join(parts)
+
+
+def attention_title(variant: Variant, attention: AttentionConfig) -> str:
+    """How gates are trained, as results name it: `joint`, or `separation, always kept`; empty without attention."""
+    if variant == "none":
+        return ""
+    always = attention.training == "separation" and attention.keep == "always"
+    return attention.training + ", always kept" * always
+
+
+def differs_from_default(variant: Variant, attention: AttentionConfig) -> str:
+    """How the blocks differ from the default ones: `before pool, reduction 4`; empty where they do not."""
+    usual = AttentionConfig()
+    parts = [] if attention.placement == usual.placement else [attention.placement.replace("_", " ")]
+    parts += [f"reduction {attention.reduction}"] * (attention.reduction != usual.reduction)
+    parts += [f"kernel {attention.kernel_size}"] * (variant == "cbam" and attention.kernel_size != usual.kernel_size)
+    return "" if variant == "none" else ", ".join(parts)
+
+
+def attention_choices(options: Options, gates_kept: bool = True, gates_judged: tuple[float, ...] = ()) -> str:
+    """What the paper leaves open, as chosen here; shown with every map and result. gates: as of `Findings`."""
+    attention = options.attention
+    if options.variant == "none":
+        return "no attention blocks"
+    kernel = f", spatial kernel {attention.kernel_size}" if options.variant == "cbam" else ""
+    place = attention.placement.replace("_", " ")
+    training = "untrained" if attention.training == "untrained" else f"trained ({attention.training})"
+    if not gates_kept:
+        training += ", left at 1 as it did not help"
+    if gates_judged:
+        training += " (AUROC on synthetic defects {:.1%} with, {:.1%} without)".format(*gates_judged)
+    return f"{options.variant.upper()} {place}, reduction {attention.reduction}{kernel}, {training}"
+
+
+def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool = True) -> str:
+    """One sentence on what the gates can show."""
+    if variant == "none":
+        return "DifferNet has no attention blocks: nothing is gated."
+    if attention.training == "untrained":
+        return "The gates are untrained (random): their maps show nothing learned."
+    if not gates_kept:
+        return "The trained gates detected synthetic defects no better than DifferNet, so they were left at 1."
+    if attention.training == "joint":
+        return "The gates were trained for likelihood together with a flow, with frozen convolutions."
+    return "The gates were trained on synthetic defects in training normals, with frozen convolutions."
 
 
 def variant_title(variant: str) -> str:

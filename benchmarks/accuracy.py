@@ -23,22 +23,16 @@ import pandas as pd
 import torch
 
 from attentdiffernet import paper_recipe
+from attentdiffernet.calibration import split_normals
 from attentdiffernet.category import InspectionDataset
-from attentdiffernet.config import (
-    RECIPES,
-    Exposure,
-    ModelConfig,
-    Readout,
-    TrainingConfig,
-    ViewKind,
-)
-from attentdiffernet.features import FeatureExtractor, default_cache
+from attentdiffernet.features import FeatureExtractor, default_cache, readable
+from attentdiffernet.flow_fitting import fit_flow, fit_gaussian
 from attentdiffernet.input_choice import exposure_for, spread_of_exposure
-from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import Exposure, Options, Readout, ViewKind
 from attentdiffernet.scoring import group_ends
 from attentdiffernet.study.records import read_published
 from attentdiffernet.study.statistics import auroc_interval
-from attentdiffernet.training import fit_flow, fit_gaussian, split_normals
 from attentdiffernet.views import FEW_VIEWS, make_views
 from attentdiffernet.words import READOUTS
 
@@ -56,7 +50,7 @@ MARKERS = {1: "o", 4: "o", 8: "s", 16: "^"}  # by views in training
 # Rotations in training x in scoring. Tiles are many; the rule takes none for the sample set, and they cost the most.
 ROTATIONS: dict[str, list[tuple[int, int]]] = {"magnetic_tile": [(4, 4)], "insulator": [], "gear": [], "wafer": []}
 MORE_ROTATIONS = [(4, 16), (8, 16), (16, 16)]
-PAPER = RECIPES["paper"].training
+PAPER = Options(recipe="paper")
 PUBLISHED = read_published(ROOT / "results")
 RECIPE = ["exposure", "views", "train_views"]  # what tells detectors of a category apart
 PAPER_VIEWS = 16  # in scoring; its own 64 take most of an hour for the tiles
@@ -83,8 +77,8 @@ def place_of(name: str) -> tuple[Path, str]:
 def measure(name: str, exposure: Exposure | None) -> list[dict[str, object]]:
     root, weights = place_of(name)
     dataset = InspectionDataset(root)
-    config = TrainingConfig()
-    fit, _ = split_normals(dataset.train, config)
+    options = Options()
+    fit, _ = split_normals([image.path for image in dataset.train], options)
     labels = [image.label for image in dataset.test]
     base = ModelConfig(weights=weights, exposure=exposure or exposure_for(spread_of_exposure(fit)))
     model = AttentDifferNet(base).eval()
@@ -92,26 +86,26 @@ def measure(name: str, exposure: Exposure | None) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
 
     def features(kind: str, n_train: int, n_test: int) -> tuple[torch.Tensor, torch.Tensor]:
-        model.config = dataclasses.replace(base, views=cast(ViewKind, kind))
-        extractor = FeatureExtractor(model, default_cache())
-        fitted = extractor.random_views([image.path for image in fit], n_train, config.data_seed)
-        tested = torch.stack(list(extractor.even_views([image.path for image in dataset.test], n_test)))
+        extractor = FeatureExtractor(model.with_options(views=cast(ViewKind, kind)), default_cache())
+        fitted = extractor.random_views(fit, n_train, options.data_seed)
+        found = extractor.even_views([image.path for image in dataset.test], n_test)
+        tested = torch.stack(list(readable(found)))
         return fitted, tested
 
     def add(kind: str, fitted: torch.Tensor, tested: torch.Tensor) -> None:
-        model = AttentDifferNet(dataclasses.replace(base, views=cast(ViewKind, kind)), config.seed).eval()
+        model = AttentDifferNet(dataclasses.replace(base, views=cast(ViewKind, kind)), options.seed).eval()
         start = time.perf_counter()
-        fit_flow(model.flow, fit_gaussian(model, fitted.flatten(0, 1)), config)
+        fit_flow(model.flow, fit_gaussian(model, fitted.flatten(0, 1)), options)
         seconds = time.perf_counter() - start + cost * fitted.shape[0] * fitted.shape[1]
         for readout in READOUTS:
-            model.config = dataclasses.replace(model.config, readout=cast(Readout, readout))
+            reading = model.with_options(readout=cast(Readout, readout))
             for n in group_ends(tested.shape[1]):
                 with torch.inference_mode():
-                    interval = auroc_interval(labels, model.score(tested[:, :n]).tolist())
+                    interval = auroc_interval(labels, reading.score(tested[:, :n]).tolist())
                 row = {"category": name, "exposure": base.exposure, "views": kind}
                 row |= {"train_views": fitted.shape[1], "score_views": n}
                 row |= {"readout": readout, "auroc": interval.auroc, "ci_low": interval.low, "ci_high": interval.high}
-                rows.append(row | {"train_seconds": round(seconds, 1), "epochs": config.epochs})
+                rows.append(row | {"train_seconds": round(seconds, 1), "epochs": options.epochs})
         last = {str(row["readout"]): round(100 * cast(float, row["auroc"]), 2) for row in rows[-len(READOUTS) * 9 :]}
         print(name, kind, fitted.shape[1], tested.shape[1], last, flush=True)
 
@@ -128,19 +122,18 @@ def measure_paper(name: str, epochs: int) -> list[dict[str, object]]:
     """The recipe `paper`, stopped after some of its 192 epochs."""
     root, weights = place_of(name)
     dataset = InspectionDataset(root)
-    recipe = RECIPES["paper"]
-    config = dataclasses.replace(recipe.training, epochs=epochs)
-    fit, _ = split_normals(dataset.train, config)
-    model = AttentDifferNet(ModelConfig(weights=weights, flow=recipe.flow, readout=recipe.readout), config.seed).eval()
+    options = dataclasses.replace(PAPER, epochs=epochs)
+    fit, _ = split_normals([image.path for image in dataset.train], options)
+    model = AttentDifferNet(ModelConfig(weights=weights, flow=options.flow, readout="z2"), options.seed).eval()
     model.backbone.to(memory_format=torch.contiguous_format)
     start = time.perf_counter()
-    paper_recipe.fit(model, [image.path for image in fit], config, lambda *told: print(*told, flush=True))
+    paper_recipe.fit(model, fit, options, lambda *told: print(*told, flush=True))
     seconds = time.perf_counter() - start
     paths = [image.path for image in dataset.test]
-    scores = paper_recipe.Scores(paths, model.config.image_size, config.data_seed, PAPER_VIEWS)(model)
+    scores = paper_recipe.Scores(paths, model.config.image_size, options.data_seed, PAPER_VIEWS)(model)
     interval = auroc_interval([image.label for image in dataset.test], scores)
     row = {"category": name, "exposure": "as_is", "views": "paper"}
-    row |= {"train_views": config.views_per_image, "score_views": PAPER_VIEWS}
+    row |= {"train_views": options.training_views, "score_views": PAPER_VIEWS}
     row |= {"readout": "z2", "auroc": interval.auroc, "ci_low": interval.low, "ci_high": interval.high}
     print(row, f"{seconds:.0f} s", flush=True)
     return [row | {"train_seconds": round(seconds, 1), "epochs": epochs}]

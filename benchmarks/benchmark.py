@@ -9,7 +9,6 @@ it is divided by is always timed in the same run, alternately; times are medians
 """
 
 import argparse
-import dataclasses
 import io
 import json
 import os
@@ -26,15 +25,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from attentdiffernet import input_choice, paper_recipe, training
+import attentdiffernet as adn
+from attentdiffernet import paper_recipe
 from attentdiffernet.backbone import imagenet_at_hand
 from attentdiffernet.category import InspectionDataset, InspectionImage
-from attentdiffernet.checkpoint import DataCard, Detector
-from attentdiffernet.config import RECIPES, ModelConfig
 from attentdiffernet.datasets.sample import write as draw_sample
+from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.grid.run import cpu_name
 from attentdiffernet.images import read_image
-from attentdiffernet.model import AttentDifferNet, Precision
+from attentdiffernet.model import AttentDifferNet, ModelConfig, Precision
+from attentdiffernet.options import Options
 from attentdiffernet.scoring import faster_precision, score_image, score_until_settled
 from attentdiffernet.views import make_views
 from demo.service import catalogue
@@ -42,7 +42,7 @@ from demo.service.comparison import compare, warm_up
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks"
-CARD = DataCard("benchmark", "images")
+PAPER = Options(recipe="paper")
 PAPER_SLICE_S = 30.0
 GEMM = 2048
 
@@ -76,8 +76,7 @@ def data(temporary: Path) -> tuple[str, str, InspectionDataset]:
 
 
 def paper_model(weights: str) -> AttentDifferNet:
-    recipe = RECIPES["paper"]
-    model = AttentDifferNet(ModelConfig(flow=recipe.flow, weights=weights, readout=recipe.readout)).eval()
+    model = AttentDifferNet(ModelConfig(flow=PAPER.flow, weights=weights, readout="z2")).eval()
     model.backbone.to(memory_format=torch.contiguous_format)  # as torchvision and the reference code have it
     return model
 
@@ -95,12 +94,13 @@ class Stages:
         self._last = now
 
 
-def train_fast(images: Sequence[InspectionImage], weights: str, cache: Path) -> tuple[Detector, dict[str, float]]:
+def train_fast(
+    images: Sequence[InspectionImage], weights: str, cache: Path
+) -> tuple[DifferNetDetector, dict[str, float]]:
     """A calibrated detector by the recipe `fast`, everything included, and the seconds of each stage."""
-    recipe, clock = RECIPES["fast"], Stages()
-    model_config, config, scoring = ModelConfig(flow=recipe.flow, weights=weights), recipe.training, recipe.scoring
-    chosen = input_choice.choose(images, model_config, config, cache, clock)
-    detector = training.train(images, *chosen.applied(model_config, config, scoring), CARD, cache, clock)
+    clock = Stages()
+    detector = adn.fit(images, Options(weights=weights), cache=cache, progress=clock)
+    assert isinstance(detector, DifferNetDetector)
     return detector, clock.seconds
 
 
@@ -143,7 +143,7 @@ def backbone_rate(model: AttentDifferNet, image: torch.Tensor) -> dict[str, floa
     }
 
 
-def scoring(detector: Detector, paper: AttentDifferNet, paths: Sequence[Path]) -> dict[str, float]:
+def scoring(detector: DifferNetDetector, paper: AttentDifferNet, paths: Sequence[Path]) -> dict[str, float]:
     """Seconds per image file, decoding included: by `paper`'s 64 views, and at the default, alternately."""
     model, calibration = detector.model, detector.calibration
     slow, all_views, until_settled, taken = [], [], [], []
@@ -169,7 +169,7 @@ def scoring(detector: Detector, paper: AttentDifferNet, paths: Sequence[Path]) -
     }
 
 
-def reduced_precision(detector: Detector, paths: Sequence[Path]) -> dict[str, Any]:
+def reduced_precision(detector: DifferNetDetector, paths: Sequence[Path]) -> dict[str, Any]:
     """What bfloat16 gains on this machine and what it changes, where it gains at all; float32 in turn."""
     model, n_views = detector.model, detector.calibration.n_views
     faster = faster_precision(model)
@@ -220,14 +220,14 @@ def growth(dataset: InspectionDataset, weights: str) -> list[dict[str, float]]:
     tiles = Path(os.environ.get("ATTENTDIFFERNET_DATA", "")) / "mtd" / "magnetic_tile"
     if weights == "imagenet" and tiles.is_dir():
         dataset = InspectionDataset(tiles)
-    config = dataclasses.replace(RECIPES["fast"].training, views_per_image=4)
+    given = {"views": "quarter_turns", "resize": "squeeze", "exposure": "as_is", "readout": "z2_of_mean"}
+    options = Options(weights=weights, training_views=4, **given)  # type: ignore[arg-type]
     rows = []
     for n in sorted({50, 200, len(dataset.train)}):
         if n > len(dataset.train):
             continue
         clock = Stages()
-        model_config = ModelConfig(weights=weights, views="quarter_turns")
-        training.train(dataset.train[:n], model_config, config, RECIPES["fast"].scoring, CARD, None, clock)
+        adn.fit(dataset.train[:n], options, progress=clock)
         total = sum(s for stage, s in clock.seconds.items() if "maps" not in stage)
         flow = sum(s for stage, s in clock.seconds.items() if "flow" in stage)
         rows.append({"images": n, "seconds": total, "seconds_per_image": total / n, "flow_share": flow / total})
@@ -267,15 +267,14 @@ def main() -> None:
         name, weights, dataset = data(temporary)
         result |= {"data": name, "backbone": weights, "images": len(dataset.train)}
         paths = [image.path for image in dataset.train]
-        recipe = RECIPES["paper"].training
         costs = []
         print(f"{name}, {len(paths)} images, backbone {weights}", flush=True)
 
         def paper_slice() -> None:
             model = paper_model(weights)
             start = time.perf_counter()
-            steps = paper_recipe.fit(model, paths, recipe, enough=lambda elapsed: elapsed > PAPER_SLICE_S)
-            images = steps * (recipe.batch_size // recipe.views_per_image)
+            steps = paper_recipe.fit(model, paths, PAPER, enough=lambda elapsed: elapsed > PAPER_SLICE_S)
+            images = steps * (PAPER.batch_size // (PAPER.training_views or 1))
             costs.append((time.perf_counter() - start) / images)
             print(f"paper: {costs[-1]:.3f} s per image and epoch ({steps} steps)", flush=True)
 
@@ -284,19 +283,18 @@ def main() -> None:
         detector, stages = train_fast(dataset.train, weights, temporary / "cache")
         result["train_seconds"] = time.perf_counter() - start
         result["train_stages_seconds"] = {stage: round(s, 2) for stage, s in stages.items()}
-        print(f"fast: {result['train_seconds']:.0f} s, {detector.model.config.views}", flush=True)
+        print(f"fast: {result['train_seconds']:.0f} s, {detector.findings.views}", flush=True)
         paper_slice()
         result["paper_seconds_per_image_and_epoch"] = statistics.mean(costs)
-        result["paper_train_seconds"] = statistics.mean(costs) * len(paths) * recipe.epochs
+        result["paper_train_seconds"] = statistics.mean(costs) * len(paths) * PAPER.epochs
         result["train_speedup"] = result["paper_train_seconds"] / result["train_seconds"]
-        result["views"] = detector.model.config.views
-        result["readout"] = detector.model.config.readout
+        result["views"] = detector.findings.views
+        result["readout"] = detector.findings.readout
         tests = [image.path for image in dataset.test]
         result |= scoring(detector, paper_model(weights), tests[:: max(1, len(tests) // 16)])
         result |= reduced_precision(detector, tests)
-        sixteen = dataclasses.replace(detector.model.config, views="rotations")
-        detector.model.config = sixteen
-        result |= backbone_rate(detector.model, detector.model.prepare(read_image(tests[0])))
+        rotating = detector.model.with_options(views="rotations")
+        result |= backbone_rate(rotating, rotating.prepare(read_image(tests[0])))
         result |= comparison()
         if options.long:
             result["growth"] = growth(dataset, weights)

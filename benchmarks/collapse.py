@@ -15,12 +15,12 @@ import pandas as pd
 from torch import Tensor
 
 from attentdiffernet.attention_training import COLLAPSE, fit_attention
+from attentdiffernet.calibration import split_normals
 from attentdiffernet.category import InspectionDataset
-from attentdiffernet.config import AttentionConfig, ModelConfig, TrainingConfig
 from attentdiffernet.figures.palette import VARIANT_COLOURS
 from attentdiffernet.input_choice import exposure_for, spread_of_exposure
-from attentdiffernet.model import AttentDifferNet
-from attentdiffernet.training import split_normals
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import AttentionConfig, Options
 from attentdiffernet.words import VARIANT_TITLES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,18 +28,19 @@ OUT = ROOT / "benchmarks" / "collapse.csv"
 
 
 def measure(name: str, variant: str) -> list[dict[str, object]]:
-    config = TrainingConfig()
+    options = Options()
     dataset = InspectionDataset(Path(os.environ["ATTENTDIFFERNET_DATA"]) / name)
-    fit, _ = split_normals(dataset.train, config)
-    blocks = AttentionConfig(variant, training="joint")  # type: ignore[arg-type]
+    fit, _ = split_normals([image.path for image in dataset.train], options)
     exposure = exposure_for(spread_of_exposure(fit))
-    model = AttentDifferNet(ModelConfig(blocks, views="quarter_turns", exposure=exposure), config.seed).eval()
+    blocks = AttentionConfig(training="joint")
+    config = ModelConfig(variant, blocks, views="quarter_turns", exposure=exposure)  # type: ignore[arg-type]
+    model = AttentDifferNet(config, options.seed).eval()
     rows: list[dict[str, object]] = []
 
     def watch(step: int, loss: Tensor, spread: float) -> None:
         rows.append({"category": name, "variant": variant, "step": step, "loss": float(loss), "spread": spread})
 
-    fit_attention(model, [image.path for image in fit], config.seed, watch=watch, guard=False)
+    fit_attention(model, fit, options.seed, watch=watch, guard=False)
     print(rows[-1], flush=True)
     return rows
 

@@ -22,9 +22,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attentdiffernet.checkpoint import Calibration, DataCard, Detector, save
-from attentdiffernet.config import FlowConfig, ModelConfig, ScoringConfig, TrainingConfig
-from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.card import DataCard
+from attentdiffernet.differnet import DifferNetDetector
+from attentdiffernet.findings import Calibration, Findings
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import FlowConfig, Options
+from attentdiffernet.packing import round_as_stored
 from attentdiffernet.score_log import Made, open_log
 
 LINKS_PER_IMAGE = 10_000  # file systems allow some ten thousand links to one file
@@ -46,10 +49,11 @@ def make_folder(folder: Path, n_images: int, side: int = 256) -> None:
 
 def make_model(folder: Path, image_size: int, n_scales: int, views: int) -> str:
     flow = FlowConfig(n_blocks=2, hidden_width=64, hidden_layers=1)
-    model = AttentDifferNet(ModelConfig(flow=flow, weights="random", image_size=image_size, n_scales=n_scales)).eval()
-    calibration = Calibration(1.0, views, 0.05, (1.0,), {})
-    detector = Detector(model, TrainingConfig(), ScoringConfig(views), calibration, DataCard("none", "none"))
-    save(detector.as_stored(), folder)
+    options = Options(flow=flow, weights="random", image_size=image_size, n_scales=n_scales)
+    findings = Findings("rotations", "squeeze", "as_is", "z2_of_mean", training_views=8, scoring_views=views)
+    model = round_as_stored(AttentDifferNet(ModelConfig.of(options, findings)).eval())
+    detector = DifferNetDetector(model, options, findings, Calibration(1.0, views, 0.05, (1.0,), {}), DataCard())
+    detector.save(folder)
     return detector.fingerprint
 
 

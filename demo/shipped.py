@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from attentdiffernet.config import ModelConfig, TrainingConfig
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import AttentDifferNetError, ResultsError
+from attentdiffernet.findings import Findings
+from attentdiffernet.format2 import options_and_findings
+from attentdiffernet.options import Options
 from attentdiffernet.study import comparison, maps, records
 from attentdiffernet.study.comparison import Measured, Stamp, stamp
 from attentdiffernet.study.runs import LAST, Run
+from attentdiffernet.words import attention_title, differs_from_default, input_title
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path(os.environ.get("ATTENTDIFFERNET_MODELS") or ROOT / "models")
@@ -100,30 +103,28 @@ def shipped_threshold(found: Measured) -> ShippedThreshold | None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         calibration = config["calibration"]
-        model, training = ModelConfig.from_dict(config["model"]), TrainingConfig.from_dict(config["training"])
-        shipped = _row(run, model, training, calibration["n_views"])
+        shipped = _row(run, *options_and_findings(config), calibration["n_views"])
         threshold = calibration["threshold"], calibration["false_positive_rate"], tuple(calibration["scores"])
     except (OSError, ValueError, KeyError, TypeError, AttentDifferNetError):
         return None
     return ShippedThreshold(*threshold) if shipped == run else None
 
 
-def _row(run: Run, model: ModelConfig, training: TrainingConfig, n_views: int) -> Run:
+def _row(run: Run, options: Options, found: Findings, n_views: int) -> Run:
     """The row that a run of this model would have, under the name and source of another run."""
-    attention = model.attention
     return replace(
         run,
-        variant=attention.kind,
-        seed=training.seed,
-        backbone=model.weights,
-        attention_training="" if attention.kind == "none" else attention.training,
-        epochs=training.epochs,
+        variant=options.variant,
+        seed=options.seed,
+        backbone=options.weights,
+        attention_training=attention_title(options.variant, options.attention),
+        epochs=options.epochs,
         selection=LAST,
         n_views=n_views,
-        views=model.input_title,
-        readout=model.readout,
-        blocks=attention.unusual,
-        recipe=training.recipe,
+        views=input_title(found.views, found.resize, found.exposure),
+        readout=found.readout,
+        blocks=differs_from_default(options.variant, options.attention),
+        recipe=options.recipe,
     )
 
 

@@ -21,15 +21,16 @@ import pandas as pd
 import torch
 
 from attentdiffernet.attention_training import fit_attention
+from attentdiffernet.calibration import split_normals
 from attentdiffernet.category import InspectionDataset
-from attentdiffernet.config import AttentionConfig, ModelConfig, TrainingConfig
 from attentdiffernet.features import FeatureExtractor, default_cache
 from attentdiffernet.files import replace_file
+from attentdiffernet.flow_fitting import fit_flow, fit_gaussian
 from attentdiffernet.input_choice import exposure_for, spread_of_exposure
-from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import AttentionConfig, Options
 from attentdiffernet.study.statistics import auroc
 from attentdiffernet.synthetic_defects import DefectTest
-from attentdiffernet.training import fit_flow, fit_gaussian, split_normals
 
 OUT = Path(__file__).resolve().parent.parent / "benchmarks" / "attention.csv"
 TRAININGS = ("untrained", "joint", "proxy", "separation")
@@ -37,12 +38,13 @@ HELD_OUT, DEFECTS, VIEWS = 80, 2, 4
 
 
 def measure(name: str, variant: str, training: str, seed: int, half: bool) -> dict[str, object]:
-    config = TrainingConfig(seed=seed, views_per_image=VIEWS)
-    fit, held_out = split_normals(InspectionDataset(Path(os.environ["ATTENTDIFFERNET_DATA"]) / name).train, config)
-    blocks = AttentionConfig(variant, training=training)  # type: ignore[arg-type]
+    options = Options(seed=seed)
+    train = InspectionDataset(Path(os.environ["ATTENTDIFFERNET_DATA"]) / name).train
+    paths, held_out = split_normals([image.path for image in train], options)
+    blocks = AttentionConfig(training=training)  # type: ignore[arg-type]
     size = {"image_size": 224, "n_scales": 2} if half else {}
-    paths, cache = [image.path for image in fit], default_cache()
-    config_of_gates = ModelConfig(blocks, views="quarter_turns", exposure=exposure_for(spread_of_exposure(fit)))
+    exposure = exposure_for(spread_of_exposure(paths))
+    config_of_gates = ModelConfig(variant, blocks, views="quarter_turns", exposure=exposure)  # type: ignore[arg-type]
     full = AttentDifferNet(config_of_gates, seed).eval()
     start = time.perf_counter()
     kept = 0 if training == "untrained" or variant == "none" else fit_attention(full, paths, seed)
@@ -50,15 +52,15 @@ def measure(name: str, variant: str, training: str, seed: int, half: bool) -> di
     readout = "gaussian_of_mean" if half else "z2_of_mean"
     model = AttentDifferNet(dataclasses.replace(config_of_gates, readout=readout, **size), seed).eval()  # type: ignore[arg-type]
     model.backbone.load_state_dict(full.backbone.state_dict())
-    held_out_paths, rng = [image.path for image in held_out[:HELD_OUT]], torch.Generator().manual_seed(77)
-    judged = DefectTest(held_out_paths, DEFECTS, model.config.image_size, model.config.least_side, rng)
-    extractor = FeatureExtractor(model, cache)
-    rows = fit_gaussian(model, extractor.random_views(paths, VIEWS, config.data_seed).flatten(0, 1))
+    rng = torch.Generator().manual_seed(77)
+    test = DefectTest(held_out[:HELD_OUT], DEFECTS, model.config.image_size, model.config.least_side, rng)
+    extractor = FeatureExtractor(model, default_cache())
+    rows = fit_gaussian(model, extractor.random_views(paths, VIEWS, options.data_seed).flatten(0, 1))
     if not half:
-        fit_flow(model.flow, rows, config)
-    features = torch.stack(list(extractor.of_tensors(judged.inputs(model), model.views(VIEWS))))
+        fit_flow(model.flow, rows, options)
+    features = torch.stack(list(extractor.of_tensors(test.inputs(model), model.views(VIEWS))))
     with torch.inference_mode():
-        area = auroc(judged.labels, model.score(features).tolist())
+        area = auroc(test.labels, model.score(features).tolist())
     row = {"category": name, "detector": "half scale, Gaussian" if half else "whole", "variant": variant}
     row |= {"attention_training": "" if variant == "none" else training, "seed": seed, "auroc_synthetic": area}
     return row | {"steps": kept, "seconds": round(seconds, 1)}

@@ -15,15 +15,16 @@ from typing import cast
 import numpy as np
 import torch
 
+from attentdiffernet.calibration import split_normals
 from attentdiffernet.category import InspectionDataset
-from attentdiffernet.config import FlowConfig, ModelConfig, Readout, TrainingConfig, ViewKind
 from attentdiffernet.features import FeatureExtractor, default_cache
 from attentdiffernet.flow import negative_log_likelihood
+from attentdiffernet.flow_fitting import fit_flow, fit_gaussian
 from attentdiffernet.images import read_image
-from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import TRAINING_VIEWS, FlowConfig, Options, Readout, ViewKind
 from attentdiffernet.study.statistics import auroc
 from attentdiffernet.synthetic_defects import add_defect
-from attentdiffernet.training import fit_flow, fit_gaussian, split_normals
 from attentdiffernet.views import to_tensor
 from attentdiffernet.words import READOUTS
 
@@ -32,12 +33,12 @@ CANDIDATES = [(FlowConfig(4, width), noise) for width, noise in ((64, 0.1), (64,
 
 
 def main(root: str, views: str = "quarter_turns") -> None:
-    config = TrainingConfig(epochs=max(EPOCHS))
+    options = Options(epochs=max(EPOCHS))
     base = ModelConfig(views=cast(ViewKind, views))
-    fit, held_out = split_normals(InspectionDataset(root).train, config)
+    fit, held_out = split_normals([image.path for image in InspectionDataset(root).train], options)
     extractor = FeatureExtractor(AttentDifferNet(base).eval(), default_cache())
-    rows = extractor.random_views([image.path for image in fit], config.views_per_image, config.data_seed).flatten(0, 1)
-    normals = torch.stack([to_tensor(read_image(image.path), base.image_size) for image in held_out])
+    rows = extractor.random_views(fit, TRAINING_VIEWS, options.data_seed).flatten(0, 1)
+    normals = torch.stack([to_tensor(read_image(path), base.image_size) for path in held_out])
     rng = torch.Generator().manual_seed(1)
     defective = [add_defect(image, normals, rng) for _ in range(2) for image in normals]
     features = torch.stack([extractor.of_image(image, extractor.model.views(16)) for image in [*normals, *defective]])
@@ -46,9 +47,9 @@ def main(root: str, views: str = "quarter_turns") -> None:
     def table(model: AttentDifferNet, names: list[str]) -> str:
         cells = []
         for name in names:
-            model.config = dataclasses.replace(model.config, readout=cast(Readout, name))
             with torch.inference_mode():
-                cells.append(f"{name} {100 * auroc(labels, model.score(features).numpy()):.1f}")
+                scores = model.with_options(readout=cast(Readout, name)).score(features).numpy()
+            cells.append(f"{name} {100 * auroc(labels, scores):.1f}")
         return ", ".join(cells)
 
     for flow, noise in CANDIDATES:
@@ -69,7 +70,7 @@ def main(root: str, views: str = "quarter_turns") -> None:
                 flush=True,
             )
 
-        fit_flow(model.flow, whitened, dataclasses.replace(config, feature_noise=noise), report)
+        fit_flow(model.flow, whitened, dataclasses.replace(options, feature_noise=noise), report)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from attentdiffernet.backbone import AlexNetFeatures, load_weights
-from attentdiffernet.config import AttentionConfig
 from attentdiffernet.files import replace_file
+from attentdiffernet.options import AttentionConfig
 from scripts.procedural_images import ImageMaker
 
 DEFAULT_OUT = Path(__file__).parents[1] / "attentdiffernet" / "bundled" / "alexnet_features.safetensors"

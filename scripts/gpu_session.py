@@ -125,7 +125,7 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from attentdiffernet import checkpoint
+    import attentdiffernet as adn
     from attentdiffernet.explain import explain, methods_of
     from attentdiffernet.features import FeatureExtractor
     from attentdiffernet.images import read_image
@@ -140,7 +140,7 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
     folders = sorted(path.parent for path in (ROOT / "models" / "sample" / "wafer").glob("*/config.json"))
     for folder in folders:
         paths = sorted((ROOT / "demo" / "examples" / "sample" / folder.parent.name).iterdir())[:4]
-        here, there = (checkpoint.load(folder, device=place) for place in ("cpu", device))
+        here, there = (adn.load(folder, device=place) for place in ("cpu", device))
         image = here.model.prepare(read_image(paths[0]))
         for method in methods_of(here.model.config) if maps else ():
             differ(method, *(explain(d.model, image, method) for d in (here, there)))
@@ -148,7 +148,7 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
             continue
         n_views = here.calibration.n_views
         for pair in zip(*(score_images(d.model, paths, n_views) for d in (here, there)), strict=True):
-            differ("scores", *pair)
+            differ("scores", *(score.value for score in pair))
         with torch.inference_mode():
             views = here.model.views(4)
             differ("features", *(FeatureExtractor(d.model).of_image(image, views).cpu() for d in (here, there)))
@@ -158,22 +158,20 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
 
 def _training(device: Any) -> dict[str, Any]:
     """AUROC of the recipe `fast`, four quarter turns, trained on the CPU and on the device; random numbers differ."""
-    from attentdiffernet import training
+    import attentdiffernet as adn
     from attentdiffernet.category import InspectionDataset
-    from attentdiffernet.checkpoint import DataCard
-    from attentdiffernet.config import ModelConfig, ScoringConfig, TrainingConfig
-    from attentdiffernet.scoring import score_images
+    from attentdiffernet.options import Options
     from attentdiffernet.study.statistics import auroc
 
     name = CATEGORIES[-1]
     data = InspectionDataset(PACK / "data" / name)
-    model, config = ModelConfig(views="quarter_turns"), TrainingConfig(views_per_image=4)
+    options = Options(views="quarter_turns", resize="squeeze", exposure="as_is", readout="z2_of_mean")
     found: dict[str, Any] = {"category": name}
     for place in ("cpu", str(device)):
         start = time.perf_counter()
-        detector = training.train(data.train, model, config, ScoringConfig(4), DataCard(*name.split("/")), device=place)
+        detector = adn.fit(data.train, options, device=place)
         found[f"{place}_training_s"] = round(time.perf_counter() - start, 1)
-        scores = list(score_images(detector.model, [image.path for image in data.test], 4))
+        scores = [verdict.score for verdict in detector.inspect_all(data.test)]
         found[f"{place}_auroc"] = auroc([image.label for image in data.test], scores)
     found["passed"] = abs(found["cpu_auroc"] - found[f"{device}_auroc"]) <= SAME_AUROC
     return found
@@ -229,13 +227,15 @@ def _paper_speed(kind: str, device: Any) -> dict[str, float]:
 
     from attentdiffernet import paper_recipe
     from attentdiffernet.category import InspectionDataset
-    from attentdiffernet.config import FLOW_SIZES, RECIPES, AttentionConfig, ModelConfig
-    from attentdiffernet.model import AttentDifferNet
+    from attentdiffernet.model import AttentDifferNet, ModelConfig
+    from attentdiffernet.options import AttentionConfig, Options
 
-    config = ModelConfig(AttentionConfig(kind, training="joint"), FLOW_SIZES["paper"], readout="z2")
+    n, epochs = (48, 12) if device.type == "cuda" else (2, 1)
+    options = Options(recipe="paper", epochs=epochs + 1)
+    blocks = AttentionConfig(training="joint")
+    config = ModelConfig(kind, blocks, flow=options.flow, readout="z2")  # type: ignore[arg-type]
     model = AttentDifferNet(config).eval().to(device)
     paths = [image.path for image in InspectionDataset(PACK / "data" / CATEGORIES[-1]).train]
-    n, epochs = (48, 12) if device.type == "cuda" else (2, 1)
     marks: list[float] = []
 
     def mark(epoch: int) -> None:
@@ -243,8 +243,7 @@ def _paper_speed(kind: str, device: Any) -> dict[str, float]:
             torch.cuda.synchronize()
         marks.append(time.perf_counter())
 
-    training = dataclasses.replace(RECIPES["paper"].training, epochs=epochs + 1)
-    paper_recipe.fit(model, paths[:n], training, after_epoch=mark)
+    paper_recipe.fit(model, paths[:n], options, after_epoch=mark)
     scores = paper_recipe.Scores(paths[:n], config.image_size, 0)
 
     def score() -> None:
@@ -262,8 +261,7 @@ def _paper_speed(kind: str, device: Any) -> dict[str, float]:
 def _fast_speed(device: Any) -> dict[str, float]:
     """Images per second of `score_images`, decoding included, compact flow, on 4 and 8 views; bfloat16 as well."""
     from attentdiffernet.category import InspectionDataset
-    from attentdiffernet.config import ModelConfig
-    from attentdiffernet.model import AttentDifferNet
+    from attentdiffernet.model import AttentDifferNet, ModelConfig
     from attentdiffernet.scoring import score_images
 
     model, found = AttentDifferNet(ModelConfig(views="dihedral")).eval().to(device), {}
@@ -292,7 +290,7 @@ def runs() -> None:
     folder, jobs = Path(tempfile.mkdtemp()) / "results", int(os.environ.get("JOBS", "3"))
     tasks = read_grid(ROOT / os.environ.get("GRID", "grids/paper.toml"), categories=CATEGORIES)
     order = {name: k for k, name in enumerate(CATEGORIES)}
-    tasks.sort(key=lambda t: (t.training.seed, order[f"{t.dataset}/{t.category}"], t.model.attention.kind != "none"))
+    tasks.sort(key=lambda t: (t.options.seed, order[f"{t.dataset}/{t.category}"], t.options.variant != "none"))
     to_do = split_done(tasks)[2]  # not what the tree's results hold
     tasks = [dataclasses.replace(task, results=folder, device=DEVICE) for task in to_do]
 
@@ -327,11 +325,11 @@ def _least_seconds(task: Any) -> float:
     from attentdiffernet.category import InspectionDataset
 
     with contextlib.suppress(OSError, ValueError, KeyError):
-        rates = json.loads((OUT / "gpu_speed.json").read_text())[f"paper_{task.model.attention.kind}"]
-        data, epochs = InspectionDataset(task.folder), task.training.epochs
-        looks = 1 if task.model.attention.kind == "none" else len(evaluated_epochs(epochs))
-        trained = len(data.train) * (1 - task.training.calibration_fraction) * task.training.views_per_image * epochs
-        scored = len(data.test) * task.scoring.n_views * looks
+        rates = json.loads((OUT / "gpu_speed.json").read_text())[f"paper_{task.options.variant}"]
+        data, epochs = InspectionDataset(task.folder), task.options.epochs
+        looks = 1 if task.options.variant == "none" else len(evaluated_epochs(epochs))
+        trained = len(data.train) * (1 - task.options.calibration_fraction) * task.options.training_views * epochs
+        scored = len(data.test) * task.options.scoring_views * looks
         return float(trained / rates["training_views_per_s"] + scored / rates["scoring_views_per_s"])
     return 0.0
 

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from attentdiffernet.checkpoint import Calibration, DataCard, Detector
-from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig, ScoringConfig, TrainingConfig
+from attentdiffernet.card import DataCard
 from attentdiffernet.datasets.sample import write
+from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.explain import methods_of
-from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.findings import Calibration, Findings
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import AttentionConfig, FlowConfig, Options
+from attentdiffernet.packing import round_as_stored
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 256  # px: 252 are the least for three scales of AlexNet
@@ -58,10 +61,8 @@ def tiny():
 
     @functools.cache
     def build(kind="none", seed=0, **attention):
-        config = ModelConfig(
-            AttentionConfig(kind, **{"training": "untrained", **attention}), FLOW, weights="random", image_size=SIZE
-        )
-        return stirred(AttentDifferNet(config, seed))
+        blocks = AttentionConfig(**{"training": "untrained", **attention})
+        return stirred(AttentDifferNet(ModelConfig(kind, blocks, flow=FLOW, weights="random", image_size=SIZE), seed))
 
     return build
 
@@ -73,7 +74,7 @@ def small():
     @functools.cache
     def build(kind="none", **config):
         config = {"flow": FLOW, "weights": "random", "image_size": 63, "n_scales": 1, **config}
-        return stirred(AttentDifferNet(ModelConfig(AttentionConfig(kind, training="untrained"), **config)))
+        return stirred(AttentDifferNet(ModelConfig(kind, AttentionConfig(training="untrained"), **config)))
 
     return build
 
@@ -88,13 +89,19 @@ def small_image():
 def detector(tiny):
     """detector(kind) -> a tiny model with a made-up calibration, as a checkpoint would hold it."""
 
-    def build(kind="cbam", **changes):
-        model = stirred(AttentDifferNet(tiny(kind).config))
-        references = dict.fromkeys(methods_of(model.config), 0.5)
-        calibration = Calibration(1.25, 2, 0.25, (0.5, 1.0, 1.25), references)
-        data = DataCard("sample", "wafer", 12, "Wafer maps, drawn", "CC0-1.0", "our own pencil")
-        parts = {"training": TrainingConfig(epochs=3), "scoring": ScoringConfig(2), "calibration": calibration}
-        return Detector(**{"model": model, "data": data, **parts, **changes}).as_stored()
+    def build(kind="cbam", model=None, **changes):
+        model = round_as_stored(stirred(AttentDifferNet(tiny(kind).config)) if model is None else model)
+        config = model.config
+        asked = {name: getattr(config, name) for name in ("variant", "attention", "flow", "weights", "image_size")}
+        found = {name: getattr(config, name) for name in ("views", "resize", "exposure", "readout", "gates_kept")}
+        references = dict.fromkeys(methods_of(config), 0.5)
+        parts = {
+            "options": Options(**asked, n_scales=config.n_scales, epochs=3),
+            "findings": Findings(**found, training_views=8, scoring_views=2, feature_scale=model.feature_scale),
+            "calibration": Calibration(1.25, 2, 0.25, (0.5, 1.0, 1.25), references),
+            "data": DataCard("sample", "wafer", 12, "Wafer maps, drawn", "CC0-1.0", "our own pencil"),
+        }
+        return DifferNetDetector(model, **parts | changes)
 
     return build
 

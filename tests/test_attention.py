@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from attentdiffernet.attention import ATTENTION, CBAM, SqueezeExcitation
-from attentdiffernet.config import AttentionConfig
 from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.options import AttentionConfig
+from attentdiffernet.words import attention_title, differs_from_default
 
 pytestmark = pytest.mark.quick
 
@@ -20,7 +21,7 @@ def x():
 def block(kind, **options):
     torch.manual_seed(0)
     return ATTENTION[kind](
-        CHANNELS, AttentionConfig(kind, **{"reduction": 4, "kernel_size": 3, "training": "untrained", **options})
+        CHANNELS, AttentionConfig(**{"reduction": 4, "kernel_size": 3, "training": "untrained", **options})
     )
 
 
@@ -63,7 +64,7 @@ def test_a_gate_by_hand():
     # One channel of mean 2 and maximum 6; both layers y = x. SE: sigmoid(2). CBAM adds the maximum: sigmoid(2 + 6).
     x = torch.tensor([0.0, 0.0, 2.0, 6.0]).view(1, 1, 2, 2)
     for kind, logit in (("se", 2.0), ("cbam", 8.0)):
-        one = ATTENTION[kind](1, AttentionConfig(kind, reduction=1, training="untrained"))
+        one = ATTENTION[kind](1, AttentionConfig(reduction=1, training="untrained"))
         for layer in (one.channel.squeeze, one.channel.excite):
             torch.nn.init.ones_(layer.weight)
             torch.nn.init.zeros_(layer.bias)
@@ -85,7 +86,7 @@ def test_gates_stay_in_range(kind, identity_start, x):
         for parameter in gated.parameters():
             parameter.normal_(std=3, generator=torch.Generator().manual_seed(1))
     top = 2 if identity_start else 1
-    assert AttentionConfig("cbam", training="proxy" if identity_start else "untrained").highest_gate == top
+    assert AttentionConfig(training="proxy" if identity_start else "untrained").highest_gate == top
     for gates in (gated.channel_gates(x), gated.spatial_gate(x)):
         if gates is not None:
             assert 0 <= gates.min() < 0.4 * top and 0.6 * top < gates.max() <= top
@@ -103,19 +104,19 @@ def test_identity_start_changes_nothing_at_first(kind, x):
 
 @pytest.mark.parametrize(("channels", "reduction", "width"), [(64, 16, 4), (192, 16, 12), (256, 2, 128), (8, 64, 1)])
 def test_the_bottleneck(channels, reduction, width):
-    assert SqueezeExcitation(channels, AttentionConfig("se", reduction=reduction)).channel.squeeze.out_features == width
+    assert SqueezeExcitation(channels, AttentionConfig(reduction=reduction)).channel.squeeze.out_features == width
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 7, 49])
 def test_any_odd_kernel_keeps_the_shape(kernel_size, x):
-    cbam = CBAM(CHANNELS, AttentionConfig("cbam", kernel_size=kernel_size))
+    cbam = CBAM(CHANNELS, AttentionConfig(kernel_size=kernel_size))
     assert cbam(x).shape == x.shape and cbam.spatial_gate(x).shape == (2, 5, 7)
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        *[("kind", "eca"), ("placement", "everywhere"), ("training", "")],
+        *[("keep", "never"), ("placement", "everywhere"), ("training", "")],
         *[("reduction", 0), ("reduction", 65), ("reduction", 1.5)],
         *[("kernel_size", 4), ("kernel_size", -1), ("kernel_size", 10**9 + 1)],
     ],
@@ -126,7 +127,14 @@ def test_options_out_of_bounds_are_refused(option, value):
 
 
 def test_blocks_are_named_where_they_are_not_the_usual_ones():
-    assert AttentionConfig("cbam").unusual == AttentionConfig("se", kernel_size=9).unusual == ""
-    assert AttentionConfig("none", reduction=4).unusual == ""
-    assert AttentionConfig("se", placement="before_pool").unusual == "before pool"
-    assert AttentionConfig("cbam", reduction=4, kernel_size=9).unusual == "reduction 4, kernel 9"
+    usual = AttentionConfig()
+    assert differs_from_default("cbam", usual) == differs_from_default("se", AttentionConfig(kernel_size=9)) == ""
+    assert differs_from_default("none", AttentionConfig(reduction=4)) == ""
+    assert differs_from_default("se", AttentionConfig(placement="before_pool")) == "before pool"
+    assert differs_from_default("cbam", AttentionConfig(reduction=4, kernel_size=9)) == "reduction 4, kernel 9"
+
+
+def test_the_training_of_gates_is_named_where_they_are_always_kept():
+    assert [attention_title(variant, AttentionConfig()) for variant in ("none", "se")] == ["", "separation"]
+    assert attention_title("cbam", AttentionConfig(keep="always")) == "separation, always kept"
+    assert attention_title("cbam", AttentionConfig(training="joint", keep="always")) == "joint"

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from attentdiffernet import attention_training
-from attentdiffernet.attention_training import COLLAPSE, ReadByNeed, fit_attention
+from attentdiffernet.attention_training import COLLAPSE, LazyImages, fit_attention
 from attentdiffernet.category import InspectionDataset
-from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig
 from attentdiffernet.images import read_image
-from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import AttentionConfig, FlowConfig
 from attentdiffernet.views import to_tensor
 
 FLOW = FlowConfig(n_blocks=1, hidden_width=8, hidden_layers=1)
@@ -30,8 +30,8 @@ def _few_steps(monkeypatch):
 
 
 def to_train(kind, objective):
-    blocks = AttentionConfig(kind, training=objective)
-    return AttentDifferNet(ModelConfig(blocks, FLOW, weights="random", image_size=256)).eval()
+    blocks = AttentionConfig(training=objective)
+    return AttentDifferNet(ModelConfig(kind, blocks, flow=FLOW, weights="random", image_size=256)).eval()
 
 
 @pytest.mark.usefixtures("global_state_kept")
@@ -100,8 +100,8 @@ def test_likelihood_alone_collapses_the_features_and_the_guard_sees_it(paths, mo
 
 def test_images_are_read_when_first_asked_for(paths, monkeypatch):
     asked = []
-    monkeypatch.setattr(attention_training, "read_image", lambda path: asked.append(path) or read_image(path))
-    normals = ReadByNeed(paths, 64)
+    monkeypatch.setattr(attention_training, "pixels_of", lambda path: asked.append(path) or read_image(path))
+    normals = LazyImages(paths, 64)
     assert len(normals) == len(paths) and asked == []
     for i in (3, 1, 3):
         assert torch.equal(normals[i], to_tensor(read_image(paths[i]), 64)), "8 bits are what an image has"

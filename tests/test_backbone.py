@@ -11,8 +11,8 @@ from attentdiffernet import backbone
 from attentdiffernet._torchvision import torchvision
 from attentdiffernet.attention import ATTENTION
 from attentdiffernet.backbone import AlexNetFeatures, load_weights
-from attentdiffernet.config import AttentionConfig
 from attentdiffernet.errors import WeightsError
+from attentdiffernet.options import AttentionConfig
 
 pytestmark = pytest.mark.quick
 
@@ -21,7 +21,7 @@ RANDOM = load_weights("random")
 
 def alexnet(kind="none", **options):
     torch.manual_seed(0)
-    features = AlexNetFeatures(AttentionConfig(kind, **{"training": "untrained", **options}))
+    features = AlexNetFeatures(kind, AttentionConfig(**{"training": "untrained", **options}))
     features.load_convolutions(RANDOM, "random")
     return features.requires_grad_(False)
 
@@ -106,7 +106,7 @@ def test_the_fingerprint_tells_convolutions_apart_and_nothing_else():
     ],
 )
 def test_wrong_weights_are_refused_whole(change, complaint):
-    features = AlexNetFeatures(AttentionConfig())
+    features = AlexNetFeatures("none", AttentionConfig())
     before = features.fingerprint()
     tensors = {key: tensor for key, tensor in {**RANDOM, **change}.items() if tensor is not None}
     with pytest.raises(WeightsError, match=complaint):
@@ -115,7 +115,7 @@ def test_wrong_weights_are_refused_whole(change, complaint):
 
 
 def test_other_tensors_are_left_aside():
-    features = AlexNetFeatures(AttentionConfig())
+    features = AlexNetFeatures("none", AttentionConfig())
     features.load_convolutions({**RANDOM, "classifier.1.weight": torch.zeros(3)}, "FILE")
     assert features.fingerprint() == alexnet().fingerprint()
 
@@ -216,5 +216,5 @@ def test_the_bundled_backbone():
         pytest.skip("the bundled weights are not in this checkout yet (scripts/distill_backbone.py makes them)")
     assert path.stat().st_size <= 5_000_000
     tensors = load_weights("bundled")
-    AlexNetFeatures(AttentionConfig()).load_convolutions(tensors, "bundled")
+    AlexNetFeatures("none", AttentionConfig()).load_convolutions(tensors, "bundled")
     assert all(tensor.dtype == torch.float32 for tensor in tensors.values())

@@ -10,19 +10,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from attentdiffernet import checkpoint, files
 from attentdiffernet.backbone import load_weights
-from attentdiffernet.checkpoint import Calibration, load, save
+from attentdiffernet.card import DataCard
 from attentdiffernet.errors import AttentDifferNetError, CheckpointError, WeightsError
+from attentdiffernet.findings import Calibration
+from attentdiffernet.methods import load
 from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.options import AttentionConfig, FlowConfig
+from attentdiffernet.packing import packed, round_as_stored, unpack
 from attentdiffernet.scoring import score_image
 
 KINDS = ["none", "se", "cbam"]
 ROOT = Path(__file__).resolve().parent.parent
+FORMAT2 = Path(__file__).parent / "golden" / "format2"
+
+
+def save(detector, folder):
+    return detector.save(folder)
 
 
 @pytest.fixture
@@ -50,7 +60,7 @@ def edit(folder, *keys, value):
 def test_a_reloaded_detector_is_the_same(kind, detector, tmp_path, image):
     saved = detector(kind)
     loaded = load(save(saved, tmp_path / "model"))
-    for field in ("training", "scoring", "calibration", "data", "variant", "title"):
+    for field in ("options", "findings", "calibration", "data", "variant", "title", "fingerprint", "maps"):
         assert getattr(loaded, field) == getattr(saved, field)
     assert loaded.model.config == saved.model.config
     state = loaded.model.state_dict()
@@ -61,13 +71,24 @@ def test_a_reloaded_detector_is_the_same(kind, detector, tmp_path, image):
     assert all((again / name).read_bytes() == (tmp_path / "model" / name).read_bytes() for name in checkpoint.FILES)
 
 
-def test_a_detector_is_rounded_before_it_is_stored(tiny):
-    # What `as_stored` leaves is what a reloaded checkpoint holds: half precision, exactly.
-    model = AttentDifferNet(tiny("se").config)
+def test_a_model_is_rounded_to_what_a_checkpoint_holds(tiny):
+    model, loaded = (AttentDifferNet(tiny("se").config) for _ in range(2))
     before = model.flow.state_dict()["module_list.1.subnet1.0.weight"].clone()
-    checkpoint._load_tensors(model, checkpoint._tensors(model), "here")
+    unpack(loaded, packed(model), "here")
+    round_as_stored(model)
     after = model.flow.state_dict()["module_list.1.subnet1.0.weight"]
     assert after.dtype == torch.float32 and torch.equal(after, before.half().float()) and not torch.equal(after, before)
+    state = loaded.state_dict()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e6])
+def test_weights_that_half_precision_cannot_hold_are_rejected(value, tiny):
+    model = AttentDifferNet(tiny("none").config)
+    with torch.no_grad():
+        next(p for p in model.flow.parameters() if p.is_floating_point()).view(-1)[0] = value
+    with pytest.raises(CheckpointError, match="not finite"):
+        round_as_stored(model)
 
 
 def test_the_files(folder):
@@ -97,13 +118,69 @@ def test_the_card_says_what_must_be_known(folder, detector):
         assert choice in card
     for number in ("1.25", "25.0%", "3 epochs", "2 views (rotations)", load(folder).model.weights_fingerprint):
         assert number in card
-    plain = checkpoint.model_card(detector("none", data=checkpoint.DataCard("mine", "bolt")))
+    plain = detector("none", data=DataCard("mine", "bolt")).card()
     assert "| Licence of the data | not stated |" in plain and "no attention blocks" in plain
 
 
 def test_verdicts(detector):
     judge = detector().is_anomalous
     assert [judge(score) for score in (1.2, 1.25, 1.26)] == [False, False, True]
+
+
+# -- format 2
+
+
+def test_a_checkpoint_of_format_2_is_still_read(tmp_path):
+    """Made by the version before: same score, same fingerprint. Saved, it becomes one of today's, still the same."""
+    old = load(FORMAT2)
+    pixels = (np.arange(63 * 63 * 3).reshape(63, 63, 3) * 7 % 256).astype(np.uint8)
+    for detector in (old, load(old.save(tmp_path / "new"))):
+        assert detector.inspect(pixels).score == pytest.approx(0.19014112651348114, rel=1e-6)
+        assert detector.fingerprint == "c77bbfde6e8f0e55"
+        assert detector.options.attention == AttentionConfig(reduction=64, training="separation", keep="always")
+        assert detector.options.flow == FlowConfig(1, 2, 1, whitening=False) and detector.options.epochs == 3
+        assert (detector.findings.views, detector.findings.feature_scale) == ("flips", 1.5)
+        assert detector.calibration.settling == {"1": 1.3, "2": 1.2}
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["format"] == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "complaint"),
+    [
+        (("model",), ..., r"lacks or misstates 'model'$"),
+        (("model",), [], r"model must be a mapping"),
+        (("model", "attention"), 1, r"attention must be a mapping"),
+        (("model", "attention", "strength"), 0.5, r"strength must be 0 or 1, got 0.5$"),
+        (("model", "attention", "training"), "hope", r"training must be one of untrained, joint, proxy, separation"),
+        (("model", "attention", "judged"), [1], r"gates_judged must be two numbers or none"),
+        (("model", "attention", "judged"), 1, r"has a value of a wrong type"),
+        (("model", "feature_scale"), 0, r"feature_scale must be positive and finite"),
+        (("model", "view"), "none", r"model has no option view; it has attention, flow"),
+        (("training", "epoch"), 3, r"training has no option epoch"),
+        (("training", "epochs"), "many", r"epochs must be a whole number, got 'many'$"),
+        (("scoring", "n_views"), 0, r"scored on 1 to 256 views, got 0$"),
+        (("scoring",), ..., r"lacks or misstates 'scoring'$"),
+    ],
+)
+def test_a_configuration_of_format_2_out_of_bounds_is_rejected(keys, value, complaint, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(FORMAT2, folder)
+    edit(folder, *keys, value=value)
+    with pytest.raises(CheckpointError, match=complaint) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+def test_gates_left_at_one_and_older_options_are_read_from_format_2(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(FORMAT2, folder)
+    edit(folder, "model", "attention", "strength", value=0.0)
+    edit(folder, "model", "attention", "judged", value=[0.5, 0.625])
+    edit(folder, "model", "exposure", value=...)  # an option that came later
+    found = load(folder)
+    assert (found.findings.gates_kept, found.findings.gates_judged) == (False, (0.5, 0.625))
+    assert found.findings.exposure == "as_is" and not found.model.config.gated
+    assert "left at 1" in found.note and "50.0% with, 62.5% without" in found.choices
 
 
 # -- replacing
@@ -140,9 +217,9 @@ def test_if_saving_fails_the_old_model_stays(step, folder, detector, monkeypatch
 
 KILLED = """
 import os, signal, sys
-from attentdiffernet import checkpoint, files
+from attentdiffernet import files, load
 
-detector = checkpoint.load(sys.argv[1])
+detector = load(sys.argv[1])
 replace, calls = os.replace, []
 
 def die(source, target):
@@ -152,7 +229,7 @@ def die(source, target):
     replace(source, target)
 
 files.os.replace = die
-checkpoint.save(detector, sys.argv[2])
+detector.save(sys.argv[2])
 """
 
 
@@ -212,30 +289,40 @@ def test_numbers_that_json_lacks_are_not_written(detector, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "value", "complaint"),
     [
-        (("format",), 1, r"has checkpoint format 1, this version reads 2$"),
+        (("format",), 1, r"has checkpoint format 1, this version reads 2 and 3$"),
         (("format",), ..., r"lacks or misstates 'format'$"),
         (("calibration",), ..., r"lacks or misstates 'calibration'$"),
-        (("model",), [], r"ModelConfig needs a mapping"),
-        (("model", "flow", "n_block"), 3, r"FlowConfig has no option n_block; it has n_blocks"),
-        (("model", "attention", "kind"), "eca", r"kind must be one of none, se, cbam, got 'eca'$"),
-        (("model", "attention", "kernel_size"), 2_000_001, r"kernel_size must be odd and lie in 1..127"),
-        (("model", "attention", "reduction"), 1.5, r"reduction must be a whole number, got 1.5$"),
-        (("model", "flow", "n_blocks"), 10**9, r"n_blocks must lie in"),
-        (("model", "flow", "hidden_width"), 128.5, r"hidden_width must be a whole number"),
-        (("model", "flow", "clamp"), None, r"clamp must be a number, got None$"),
+        (("options",), [], r"Options needs a mapping"),
+        (("findings",), ..., r"lacks or misstates 'findings'$"),
+        (("options", "epoch"), 3, r"Options has no option epoch; it has variant"),
+        (("options", "method"), "magic", r"method must be one of differnet, got 'magic'$"),
+        (("options", "variant"), "eca", r"variant must be one of none, se, cbam, got 'eca'$"),
+        (("options", "variant"), ["se"], r"variant must be one of none, se, cbam"),
+        (("options", "recipe"), {}, r"recipe must be one of fast, paper, got {}$"),
+        (("options", "flow", "n_block"), 3, r"FlowConfig has no option n_block; it has n_blocks"),
+        (("options", "attention", "kernel_size"), 2_000_001, r"kernel_size must be odd and lie in 1..127"),
+        (("options", "attention", "reduction"), 1.5, r"reduction must be a whole number, got 1.5$"),
+        (("options", "flow", "n_blocks"), 10**9, r"n_blocks must lie in"),
+        (("options", "flow", "hidden_width"), 128.5, r"hidden_width must be a whole number"),
+        (("options", "flow", "clamp"), None, r"clamp must be a number, got None$"),
         (
-            ("model", "flow"),
+            ("options", "flow"),
             {"n_blocks": 64, "hidden_width": 8192, "hidden_layers": 9},
             r"describes a flow out of bounds",
         ),
-        (("model", "image_size"), 100_000, r"asks for 100000 px at 3 scales$"),
-        (("model", "image_size"), 10, r"AlexNet needs 63 px"),
-        (("model", "n_scales"), 0, r"n_scales must lie in"),
-        (("model", "weights"), 5, r"weights must be text, got 5$"),
-        (("training", "epochs"), "many", r"epochs must be a whole number, got 'many'$"),
-        (("training", "betas"), [0.9], r"betas must be 2 numbers"),
-        (("scoring", "n_views"), 0, r"n_views must lie in 1..256, got 0$"),
-        (("calibration", "n_views"), 10**9, r"n_views must lie in 1..256"),
+        (("options", "image_size"), 100_000, r"asks for 100000 px at 3 scales$"),
+        (("options", "image_size"), 10, r"AlexNet needs 63 px"),
+        (("options", "n_scales"), 0, r"n_scales must lie in"),
+        (("options", "weights"), 5, r"weights must be text, got 5$"),
+        (("options", "epochs"), "many", r"epochs must be a whole number, got 'many'$"),
+        (("options", "betas"), [0.9], r"betas must be 2 numbers"),
+        (("findings", "views"), None, r"views must be one of rotations"),
+        (("findings", "scoring_views"), 0, r"scored on 1 to 256 views, got 0$"),
+        (("findings", "resize"), "keep_aspect", r"keep_aspect needs views that leave a rectangle upright"),
+        (("findings", "feature_scale"), float("inf"), r"feature_scale must be positive and finite"),
+        (("findings", "by_input"), {"flips": "good"}, r"by_input must be numbers by name"),
+        (("backbone_fingerprint",), ..., r"lacks or misstates 'backbone_fingerprint'$"),
+        (("calibration", "n_views"), 10**9, r"scored on 1 to 256 views"),
         (("calibration", "scores"), [], r"has a calibration without finite numbers$"),
         (("calibration", "scores"), [1, None], r"scores must be numbers"),
         (("calibration", "threshold"), float("nan"), r"has a calibration without finite numbers$"),
@@ -255,11 +342,11 @@ def test_a_configuration_out_of_bounds_is_refused(keys, value, complaint, folder
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (None, "is no model folder: it has no config.json$"),
-        (b"", "is no JSON"),
-        (b"\xff\xfe", "is no JSON"),
-        (b"[" * 100_000, "is no JSON"),
-        (b"[1]", "holds no JSON object$"),
+        (None, "is not a model folder: it has no config.json$"),
+        (b"", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[1]", "does not hold a JSON object$"),
         (b" " * 5_000_001, "has 5 MB, too large for a configuration$"),
     ],
 )
@@ -285,11 +372,11 @@ WEIGHT, PERMUTATION = "flow.module_list.1.subnet1.0.weight", "flow.module_list.0
     [
         (WEIGHT, lambda t: None, f"lacks {WEIGHT} and 0 more tensors"),
         (WEIGHT, lambda t: t[:, 1:].contiguous(), r"has shape \(16, 383\), not \(16, 384\)$"),
-        (WEIGHT, lambda t: t * torch.nan, "holds values that are no numbers$"),
-        (WEIGHT, lambda t: t / 0, "holds values that are no numbers$"),
+        (WEIGHT, lambda t: t * torch.nan, "holds values that are not finite numbers$"),
+        (WEIGHT, lambda t: t / 0, "holds values that are not finite numbers$"),
         (WEIGHT, lambda t: t.int(), "has type torch.int32, not torch.float16$"),
-        (PERMUTATION, lambda t: t + 1, "is no permutation$"),
-        (PERMUTATION, lambda t: t * 0, "is no permutation$"),
+        (PERMUTATION, lambda t: t + 1, "is not a permutation$"),
+        (PERMUTATION, lambda t: t * 0, "is not a permutation$"),
         ("attention1.channel.squeeze.bias", lambda t: None, "lacks attention1.channel.squeeze.bias"),
     ],
 )
@@ -375,7 +462,7 @@ def test_a_model_that_the_hub_lacks(monkeypatch):
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", missing)
-    complaint = r"^There is no model folder no/such here, and the Hugging Face Hub could not be asked for one \(Local"
+    complaint = r"^There is no model folder no/such here, and the Hugging Face Hub could not be reached \(Local"
     with pytest.raises(CheckpointError, match=complaint):
         load("no/such")
 
@@ -425,7 +512,7 @@ def test_pushing_to_the_hub(detector, monkeypatch):
             return f"https://huggingface.co/{repo_id}"
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    assert checkpoint.push_to_hub(detector(), "me/mine", token="t") == "https://huggingface.co/me/mine"
+    assert detector().push_to_hub("me/mine", token="t") == "https://huggingface.co/me/mine"
     assert calls == ["t", ("me/mine", True)]
 
 

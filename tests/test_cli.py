@@ -17,15 +17,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from attentdiffernet import checkpoint, cli
+from attentdiffernet import cli
 from attentdiffernet.backbone import load_weights
 from attentdiffernet.images import read_image
+from attentdiffernet.methods import load
 from attentdiffernet.study import records as results
+from attentdiffernet.words import input_title
 
 ROOT = Path(__file__).parents[1]
 DATASETS = ["datasets list", "datasets info", "datasets prepare", "datasets sample"]
 COMMANDS = ["train", "evaluate", "score", "explain", "localise", "summarise", "grid", *DATASETS]
 QUICK = ["--weights", "random", "--epochs", "2", "--train-views", "1", "--views", "2"]
+FLIPS = ["--view-kind", "flips", "--resize", "squeeze"]  # only exposure and readout are chosen
+AS_GIVEN = [*FLIPS, "--exposure", "as_is", "--readout", "z2", "--attention-training", "untrained"]
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ CARD = ["--licence", "CC0", "--no-cache"]
 def model_dir(category, tmp_path_factory):
     """A model trained by a real process on real files."""
     out = tmp_path_factory.mktemp("models") / "wafer-cbam"
-    command = [sys.executable, "-W", "error", "-m", "attentdiffernet.cli", "train", category, *QUICK]
+    command = [sys.executable, "-W", "error", "-m", "attentdiffernet.cli", "train", category, *QUICK, *FLIPS]
     done = subprocess.run(
         [*command, "--variant", "cbam", "--attention-training", "untrained", "--seed", "3", "--out", out, *CARD],
         cwd=ROOT,
@@ -74,9 +78,9 @@ def model_dir(category, tmp_path_factory):
 
 
 def test_train_keeps_what_was_asked_for(model_dir):
-    detector = checkpoint.load(model_dir)
-    assert detector.variant == "cbam" and detector.model.config.weights == "random"
-    assert (detector.training.seed, detector.training.epochs, detector.training.views_per_image) == (3, 2, 1)
+    detector = load(model_dir)
+    assert detector.variant == "cbam" and detector.options.weights == "random"
+    assert (detector.options.seed, detector.options.epochs, detector.options.training_views) == (3, 2, 1)
     assert detector.calibration.n_views == 2
     assert (detector.data.dataset, detector.data.category, detector.data.licence) == ("sample", "wafer", "CC0")
     assert detector.data.source == "`attentdiffernet datasets sample`", "from the card of the data set"
@@ -101,6 +105,23 @@ def test_evaluate_writes_scores_and_prints_the_auroc(run, model_dir, category, t
 def test_evaluate_by_another_readout_prints_its_auroc_and_no_threshold(run, model_dir, category, tmp_path):
     code, output, _ = run("evaluate", model_dir, category, "--readout", "z2", "--out", tmp_path / "scores.csv")
     assert code == 0 and output.startswith("AUROC ") and "threshold" not in output
+
+
+@pytest.mark.parametrize(("kind", "n"), [("normal", 3), ("anomalous", 4)])
+def test_evaluate_images_of_one_kind(kind, n, run, model_dir, category, tmp_path):
+    data = shutil.copytree(category, tmp_path / "sample" / "wafer")
+    for folder in (data / "test").iterdir():
+        if (folder.name == "good") != (kind == "normal"):
+            shutil.rmtree(folder)
+    code, output, errors = run("evaluate", model_dir, data, "--out", tmp_path / "scores.csv")
+    assert (code, errors) == (0, "")
+    first, second = output.splitlines()
+    assert first.startswith("No AUROC: it needs normal and anomalous images. ") and f"{n} {kind}" in first
+    assert re.fullmatch(rf"At the threshold \S+ from training normals: [\d.]+% of {kind} images flagged", second)
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1 + n
+    code, _, errors = run("evaluate", model_dir, data, "--results", tmp_path / "results")
+    assert code == 2 and "an AUROC needs normal and anomalous images" in errors
+    assert not (tmp_path / "results").exists()
 
 
 def test_evaluate_into_a_results_folder_and_summarise(run, model_dir, category, tmp_path):
@@ -134,7 +155,7 @@ def test_score_as_csv(run, model_dir, photographs):
     assert [row["image"] for row in (good, bad, deep)] == [
         f"photographs/{n}" for n in ("a.png", "bad.png", "deep/b.png")
     ]
-    calibration = checkpoint.load(model_dir).calibration
+    calibration = load(model_dir).calibration
     for row in (good, deep):
         assert row["error"] == "" and float(row["threshold"]) == calibration.threshold
         assert row["anomalous"] == str(int(float(row["score"]) > calibration.threshold))
@@ -158,16 +179,16 @@ def test_score_as_json_lines_from_globs_into_a_file(run, model_dir, photographs,
 
 @pytest.mark.process
 def test_score_killed_and_started_again_scores_each_image_once(run, detector, category, tmp_path):
-    model = checkpoint.save(detector("none"), tmp_path / "model")
+    model = detector("none").save(tmp_path / "model")
     folder = tmp_path / "photographs"
     folder.mkdir()
     originals = sorted((category / "train" / "good").iterdir())
-    for n in range(300):
+    for n in range(120):
         (folder / f"{n:03}.png").hardlink_to(originals[n % len(originals)])
     arguments = ["score", model, folder, "--views", "1", "--out"]
     command = [sys.executable, "-m", "attentdiffernet.cli", *arguments, tmp_path / "killed.csv"]
     rows = 0
-    for wanted in (40, 120):  # killed twice, the second time while it continues
+    for wanted in (20, 50):  # killed twice, the second time while it continues
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         while process.poll() is None and rows < wanted:
             with contextlib.suppress(FileNotFoundError):
@@ -176,20 +197,22 @@ def test_score_killed_and_started_again_scores_each_image_once(run, detector, ca
         process.kill()
         process.wait()
         rows = (tmp_path / "killed.csv").read_bytes().count(b"\n") - 1
-        assert wanted <= rows < 300, "killed in the middle"
+        assert wanted <= rows < 120, "killed in the middle"
     code, _, errors = run(*arguments, tmp_path / "killed.csv")
-    assert code == 0 and f"has the scores of {rows} of 300 images already; {300 - rows} to go\n" in errors
+    assert code == 0 and f"has the scores of {rows} of 120 images already; {120 - rows} to go\n" in errors
     assert run(*arguments, tmp_path / "whole.csv")[0] == 0
     assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert len(set((tmp_path / "whole.csv").read_text().splitlines())) == 301
+    assert len(set((tmp_path / "whole.csv").read_text().splitlines())) == 121
 
 
 def test_score_continues_with_the_same_settings_only(run, model_dir, detector, photographs, tmp_path):
-    out, other = tmp_path / "scores.csv", checkpoint.save(detector("none"), tmp_path / "other")
+    out, other = tmp_path / "scores.csv", detector("none").save(tmp_path / "other")
     assert run("score", model_dir, "photographs", "--out", out)[0] == 1
     before = out.read_bytes()
     code, _, errors = run("score", model_dir, "photographs", "--out", out, "--views", "3")
-    assert code == 2 and f"Error: {out} holds scores of 2 views, not 3. Name another file with --out, or" in errors
+    assert (
+        code == 2 and f"Error: {out} holds scores of 2 views, not 3 views. Name another file with --out, or" in errors
+    )
     code, _, errors = run("score", other, "photographs", "--out", out)
     assert code == 2 and f"Error: {out} holds scores of another model (fingerprint " in errors
     assert out.read_bytes() == before
@@ -203,9 +226,19 @@ def test_score_continues_with_the_same_settings_only(run, model_dir, detector, p
     assert sorted(row["image"] for row in rows) == [f"photographs/{n}" for n in ("a.png", "bad.png", "deep/b.png")]
     assert rows[2]["score"] == rows[0]["score"], "the same content, the same score"
     assert run("score", other, "photographs", "--out", out, "--overwrite")[0] == 0
-    assert {row["model"] for row in csv.DictReader(io.StringIO(out.read_text()))} == {
-        checkpoint.load(other).fingerprint
-    }
+    assert {row["model"] for row in csv.DictReader(io.StringIO(out.read_text()))} == {load(other).fingerprint}
+
+
+def test_score_until_settled_says_how_many_views_made_each_score(run, model_dir, photographs, tmp_path):
+    out = tmp_path / "scores.csv"
+    assert run("score", model_dir, "photographs", "--until-settled", "--views", "5", "--out", out)[0] == 1
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    assert all(1 <= int(row["n_views"]) <= 5 for row in rows)
+    assert {row["model"] for row in rows} == {load(model_dir).fingerprint + "-settled-5"}
+    code, _, errors = run("score", model_dir, "photographs", "--until-settled", "--views", "5", "--out", out)
+    assert code == 1 and "has the scores of 2 of 3 images already" in errors
+    code, _, errors = run("score", model_dir, "photographs", "--out", out)
+    assert code == 2 and "holds scores of up to 5 views, not 2 views" in errors
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(run, model_dir, photographs, tmp_path, monkeypatch):
@@ -239,23 +272,29 @@ def test_explain(method, run, model_dir, category, tmp_path):
     sentence, numbers = output.splitlines()
     assert sentence.endswith(".")
     assert ("untrained" in sentence) == (method in ("attention", "spatial-gate"))
-    reference = checkpoint.load(model_dir).calibration.map_references[method]
+    reference = load(model_dir).calibration.map_references[method]
     told = re.fullmatch(
         r"Highest value: (\S+) times the 99th percentile of held-out normals\. Written to .*map\.png", numbers
     )
     assert float(told[1]) == pytest.approx(values.max() / reference, rel=0.01)
 
 
-def test_localise(run, model_dir, category, tmp_path):
-    code, output, errors = run("localise", model_dir, category, "--results", tmp_path, "--run", "cbam")
+@pytest.fixture(scope="session")
+def small_dir(detector, tmp_path_factory):
+    """A model that looks at 256 px."""
+    return detector("cbam").save(tmp_path_factory.mktemp("models") / "small")
+
+
+def test_localise(run, small_dir, category, tmp_path):
+    code, output, errors = run("localise", small_dir, category, "--results", tmp_path, "--run", "cbam")
     assert (code, errors) == (0, "")
     measured, frame = results.read_maps(tmp_path / "maps/sample/wafer/cbam.csv")
-    config = checkpoint.load(model_dir).model.config
+    found = load(small_dir).findings
     assert (measured.variant, measured.seed, measured.backbone, measured.views) == (
         "cbam",
-        3,
+        0,
         "random",
-        config.input_title,
+        input_title(found.views, found.resize, found.exposure),
     )
     assert len(frame) == 4 * 4 * 2 * 2, "images, methods, raw and excess, defect and object"
     assert set(frame["image"]) == {f"{defect}/000.png" for defect in ("centre", "edge_ring", "scratch", "donut")}
@@ -267,27 +306,27 @@ def test_localise(run, model_dir, category, tmp_path):
     assert lines[-1].startswith("4 images, ")
 
 
-def test_localise_compares_with_differnet_and_says_what_was_left_out(run, model_dir, category, tmp_path):
+def test_localise_compares_with_differnet_and_says_what_was_left_out(run, small_dir, category, tmp_path):
     data = shutil.copytree(category, tmp_path / "sample" / "wafer")
     shutil.rmtree(data / "objects")
     (data / "ground_truth/donut/000_mask.png").unlink()
-    assert run("localise", model_dir, data, "--results", tmp_path, "--run", "cbam")[0] == 0
+    assert run("localise", small_dir, data, "--results", tmp_path, "--run", "cbam")[0] == 0
     described = tmp_path / "maps/sample/wafer/cbam.json"
     text = described.read_text()
     for suffix in (".json", ".csv"):
         shutil.copy(described.with_suffix(suffix), described.with_name(f"plain{suffix}"))
     plain = json.loads(text) | {"run": "plain", "variant": "none", "attention_training": ""}
     described.with_name("plain.json").write_text(json.dumps(plain))
-    code, output, errors = run("localise", model_dir, data, "--results", tmp_path, "--run", "cbam", "--limit", "1")
+    code, output, errors = run("localise", small_dir, data, "--results", tmp_path, "--run", "cbam", "--limit", "1")
     assert (code, errors) == (0, "1 anomalous images have no mask and were left out\n")
     assert output.count("on the defect") == 8 and "on the object" not in output
     assert "; against plain +0.00, p = 1, +0 points, p = 1" in output.splitlines()[0]
 
 
-def test_localise_needs_masks(run, model_dir, category, tmp_path):
+def test_localise_needs_masks(run, small_dir, category, tmp_path):
     data = shutil.copytree(category, tmp_path / "sample" / "wafer")
     shutil.rmtree(data / "ground_truth")
-    code, _, errors = run("localise", model_dir, data, "--results", tmp_path)
+    code, _, errors = run("localise", small_dir, data, "--results", tmp_path)
     assert code == 2 and "has no masks" in errors
     assert not (tmp_path / "maps").exists()
 
@@ -335,15 +374,15 @@ def bad(category, tmp_path, monkeypatch):
         ),
         ("train CATEGORY --out taken", "taken holds other files; a model needs a folder of its own"),
         ("train CATEGORY --kernel-size 4 --variant cbam --out m", "kernel_size must be odd and lie in 1..127, got 4"),
-        ("train CATEGORY --views 257 --out m", "n_views must lie in 1..256, got 257"),
+        ("train CATEGORY --views 257 --out m", "An image is scored on 1 to 256 views, got 257"),
         ("train CATEGORY --false-positive-rate 2 --out m", "false_positive_rate must lie between 0 and 1, got 2.0"),
         ("evaluate MODEL CATEGORY", "evaluate needs either --out SCORES.csv or --results FOLDER"),
         ("evaluate MODEL one --out s.csv", "one has no folder test with test/good and test/DEFECT"),
-        ("evaluate bare CATEGORY --out s.csv", "bare is no model folder: it has no config.json"),
+        ("evaluate bare CATEGORY --out s.csv", "bare is not a model folder: it has no config.json"),
         ("score gone text.png", "There is no model folder gone"),
         ("score MODEL gone.png", "There is no file or folder gone.png"),
         ("score MODEL x[/red].png", "x[/red].png finds no images (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp)"),
-        ("score MODEL text.png --views 0", "n_views must lie in 1..256, got 0"),
+        ("score MODEL text.png --views 0", "An image is scored on 1 to 256 views, got 0"),
         ("explain MODEL text.png --out m.jpg", "The map is written as PNG; --out must end in .png, got m.jpg"),
         (
             "explain MODEL text.png --out m.png",
@@ -386,7 +425,7 @@ def test_wrong_options_are_named(arguments, word, run, bad):
 
 
 def test_a_map_that_a_variant_lacks_is_refused(run, detector, category, tmp_path):
-    folder = checkpoint.save(detector("se"), tmp_path / "se")
+    folder = detector("se").save(tmp_path / "se")
     picture = category / "test" / "donut" / "000.png"
     code, _, errors = run("explain", folder, picture, "--method", "spatial-gate", "--out", tmp_path / "m.png")
     assert code == 2
@@ -461,7 +500,7 @@ def test_a_new_category_takes_one_line_and_no_code(run, category, tmp_path, monk
         "(already there)"
         in run("datasets", "prepare", "folder", "photographs", "--category", "part", "--held-out", "0.25")[1]
     )
-    code, _, errors = run(*last.split()[2:], *QUICK)
+    code, _, errors = run(*last.split()[2:], *QUICK, *AS_GIVEN)
     assert code == 0 and "of part: 5 normal images fitted, 1 held out" in errors
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attentdiffernet import checkpoint
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import DatasetError, ResultsError
 from attentdiffernet.study import records as results
@@ -423,7 +422,7 @@ def test_a_broken_file_spoils_no_figure(visit):
 @pytest.fixture
 def maps(monkeypatch, tmp_path, detector):
     """A tiny model to open the page with, and results without maps yet: the folder of the results."""
-    checkpoint.save(detector("se"), tmp_path / "models" / KEY / "se")
+    detector("se").save(tmp_path / "models" / KEY / "se")
     monkeypatch.setattr(shipped, "MODELS", tmp_path / "models")
     monkeypatch.setattr(shipped, "RESULTS", tmp_path / "results")
     return tmp_path / "results"

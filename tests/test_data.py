@@ -506,14 +506,24 @@ def test_a_mask_that_cannot_be_meant_is_refused(tmp_path):
         (["train/x.png"], "train", "has no folder train/good"),
         (["train/good/x.txt"], "train", r"train/good and its subfolders hold no images \(.bmp, "),
         (["train/good/x.png"], "test", "has no folder test with test/good and test/DEFECT$"),
-        (["test/crack/x.png"], "test", "test holds no normal images in test/good$"),
-        (["test/good/x.png", "test/crack/x.txt"], "test", "test holds no anomalous images in test/DEFECT$"),
+        (["test/good/x.txt", "test/x.png"], "test", "test holds no images in test/good or test/DEFECT$"),
     ],
 )
 def test_a_folder_in_another_layout_is_refused(files, part, complaint, tmp_path):
     touch(tmp_path / "part", *files)
     with pytest.raises(DatasetError, match=complaint):
         getattr(InspectionDataset(tmp_path / "part"), part)
+
+
+@pytest.mark.parametrize(
+    ("image", "complaint"),
+    [("good", "test holds no anomalous images in test/DEFECT"), ("crack", "test holds no normal images in test/good")],
+)
+def test_a_test_set_of_one_kind(image, complaint, tmp_path):
+    dataset = InspectionDataset(touch(tmp_path, f"test/{image}/x.png", "test/empty/x.txt"))
+    assert [i.name for i in dataset.test] == [f"{image}/x.png"]
+    with pytest.raises(DatasetError, match=complaint):
+        dataset.test_of_both_kinds()
 
 
 def test_find_images(tmp_path, monkeypatch):

@@ -753,7 +753,7 @@ def test_normal_images_alone_can_be_trained_on(tmp_path):
     source = folder_of(tmp_path / "in", own_files(defects=()))
     outcome = prepare("semiconductor_wafer", source, tmp_path / "semiconductor_wafer")
     assert outcome.prepared[0].category == "wafer" and outcome.prepared[0].counts == Counts(16, 4, 0)
-    assert outcome.notes == ("wafer has no anomalous images: it can be used for training, but not for evaluation",)
+    assert outcome.notes == ("wafer has no anomalous images: it can be used for training, but gives no AUROC",)
 
 
 def test_too_few_to_train_on(tmp_path):

@@ -91,8 +91,7 @@ def test_three_verdicts_and_maps_a_provisional_one_first(client, tmp_path):
 
 def test_the_score_is_the_librarys(client, files):
     found = attentdiffernet.load(str(ROOT / "models" / CATEGORY / "se"))
-    image = attentdiffernet.to_tensor(attentdiffernet.read_image(files / "plain.png"), found.model.config.image_size)
-    expected = attentdiffernet.score_image(found.model, image, found.calibration.n_views)
+    expected = found.inspect(files / "plain.png").score
     numbers, _ = compare(client, [files / "plain.png"])
     assert numbers["images"][0]["verdicts"]["se"]["score"] == pytest.approx(expected, rel=1e-4)
 

@@ -9,14 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from attentdiffernet import attention_training, features, paper_recipe, training
+from attentdiffernet import attention_training, features, paper_recipe
 from attentdiffernet.category import InspectionDataset
-from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig, TrainingConfig
 from attentdiffernet.devices import find_device, read_behind
 from attentdiffernet.errors import AttentDifferNetError, ImageError
 from attentdiffernet.features import FeatureExtractor, Pace
-from attentdiffernet.model import AttentDifferNet
-from attentdiffernet.scoring import score_files, score_images
+from attentdiffernet.flow_fitting import fit_flow
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import AttentionConfig, FlowConfig, Options
+from attentdiffernet.scoring import score_images
 from attentdiffernet.views import FEW_VIEWS, even_angles, make_views
 
 # -- which device
@@ -89,7 +90,7 @@ def test_the_flow_is_fitted_without_waiting(whitening, on_meta, monkeypatch):
     for parameter in flow.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     with torch.random.fork_rng(devices=[]):
-        training.fit_flow(flow, torch.rand(20, 256), TrainingConfig(epochs=2, batch_size=8))
+        fit_flow(flow, torch.rand(20, 256), Options(epochs=2, batch_size=8))
     assert all(parameter.is_meta for parameter in flow.parameters())
 
 
@@ -98,12 +99,12 @@ def test_the_papers_recipe_fits_without_waiting(on_meta, category):
     for parameter in model.flow.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     paths = [image.path for image in InspectionDataset(category).train[:3]]
-    assert paper_recipe.fit(model, paths, TrainingConfig(recipe="paper", epochs=2, views_per_image=1)) == 2
+    assert paper_recipe.fit(model, paths, Options(recipe="paper", epochs=2, training_views=1)) == 2
 
 
 def test_attention_is_trained_without_waiting(category, monkeypatch):
     monkeypatch.setattr(attention_training, "STEPS", {"proxy": 2})
-    config = ModelConfig(AttentionConfig("cbam", training="proxy"), weights="random", image_size=256)
+    config = ModelConfig("cbam", AttentionConfig(training="proxy"), weights="random", image_size=256)
     paths = [image.path for image in InspectionDataset(category).train[:3]]
     losses = []
     model = AttentDifferNet(config).to("meta")
@@ -162,12 +163,11 @@ def test_images_in_batches_have_the_features_they_have_alone(model, files, in_ba
     in_batches()
     runs = []
     monkeypatch.setattr(model, "features", lambda x: runs.append(len(x)) or type(model).features(model, x))
-    told = []
-    stream = FeatureExtractor(model, caches[1]).even_views(files, 4, lambda _, done, n: told.append((done, n)))
+    stream = FeatureExtractor(model, caches[1]).even_views(files, 4)
     first = next(stream)
     assert runs == [4, 4, 4, 4], "two batches of two images are launched before one is read"
     together = [first, *stream]
-    assert runs == [4, 4, 4, 4, 4, 4, 4] and told == [(k, 7) for k in range(8)]
+    assert runs == [4, 4, 4, 4, 4, 4, 4]
     for one, other in zip(alone, together, strict=True):
         torch.testing.assert_close(one, other)
     names = [entries(cache) for cache in caches]
@@ -183,13 +183,13 @@ def test_images_in_batches_have_the_features_they_have_alone(model, files, in_ba
 
 def test_scores_in_batches_are_those_of_single_images(model, files, in_batches, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    alone = list(score_images(model, files, 4))
+    alone = [score.value for score in score_images(model, files, 4)]
     mixed = [*map(str, files[:3]), str(tmp_path / "bad.png"), *map(str, files[3:])]
     in_batches()
-    assert list(score_images(model, files, 4)) == pytest.approx(alone, rel=1e-4)
-    scores = list(score_files(model, mixed, 4))
-    assert isinstance(scores.pop(3), ImageError) and scores == pytest.approx(alone, rel=1e-4)
-    assert [str(error) for error in score_files(model, [str(tmp_path / "gone.png")] * 12, 4)] == [
+    scores = list(score_images(model, mixed, 4))
+    assert isinstance(scores.pop(3), ImageError)
+    assert [score.value for score in scores] == pytest.approx(alone, rel=1e-4)
+    assert [str(error) for error in score_images(model, [str(tmp_path / "gone.png")] * 12, 4)] == [
         "There is no file gone.png"
     ] * 12
 

@@ -8,7 +8,6 @@ from torch import nn
 
 from attentdiffernet.attention import ATTENTION
 from attentdiffernet.category import InspectionDataset
-from attentdiffernet.config import AttentionConfig, ModelConfig
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.explain import (
     METHODS,
@@ -25,7 +24,8 @@ from attentdiffernet.explain import (
     what_it_shows,
 )
 from attentdiffernet.images import read_image, read_mask
-from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import AttentionConfig
 from attentdiffernet.study.maps import localise
 from attentdiffernet.views import even_angles, make_views, to_tensor
 from attentdiffernet.words import METHOD_TITLES
@@ -209,7 +209,7 @@ def test_a_gradient_map_turns_with_the_image(tiny, view):
 def test_every_method_has_a_title_and_a_sentence():
     assert list(METHODS) == list(METHOD_TITLES)
     for kind in KINDS:
-        config = ModelConfig(AttentionConfig(kind))
+        config = ModelConfig(kind)
         assert methods_of(config) == [m for m in METHODS if m != "spatial-gate" or kind == "cbam"]
         for method in methods_of(config):
             assert what_it_shows(method, config).endswith(".")
@@ -217,9 +217,9 @@ def test_every_method_has_a_title_and_a_sentence():
 
 @pytest.mark.parametrize("kind", ["se", "cbam"])
 def test_maps_of_untrained_gates_say_so(kind):
-    for method in {"attention", "spatial-gate"} & set(methods_of(ModelConfig(AttentionConfig(kind)))):
-        untrained = what_it_shows(method, ModelConfig(AttentionConfig(kind, training="untrained")))
-        trained = what_it_shows(method, ModelConfig(AttentionConfig(kind, training="proxy")))
+    for method in {"attention", "spatial-gate"} & set(methods_of(ModelConfig(kind))):
+        untrained = what_it_shows(method, ModelConfig(kind, AttentionConfig(training="untrained")))
+        trained = what_it_shows(method, ModelConfig(kind, AttentionConfig(training="proxy")))
         assert "untrained" in untrained and "nothing learned" in untrained
         assert "untrained" not in trained and "synthetic defects" in trained
     assert set(KINDS) == set(ATTENTION)

@@ -86,18 +86,19 @@ def test_whatever_changes_the_features_is_a_miss(runs, tiny, tmp_path, monkeypat
     assert ask() == 16, "features of other code"
 
 
-def digest(model, **attention):
+def digest(model, attention=None, **changes):
+    """Of the same weights under another configuration."""
+    blocks = dataclasses.replace(model.config.attention, **attention or {})
     copied = copy.copy(model)
-    copied.config = dataclasses.replace(
-        model.config, attention=dataclasses.replace(model.config.attention, **attention)
-    )
+    copied._config = dataclasses.replace(model.config, attention=blocks, **changes)
     return FeatureExtractor(copied).backbone_digest
 
 
 def test_features_are_told_apart_by_what_makes_them_not_by_how_it_was_learned(tiny):
     model = tiny("se", training="joint")
-    assert digest(model) == digest(model, training="separation_unjudged") != digest(model, training="untrained")
-    assert digest(model, strength=0.0) == digest(tiny("none")) != digest(model), "gates at 1 are DifferNet"
+    assert digest(model) == digest(model, {"training": "separation", "keep": "always"})
+    assert digest(model) != digest(model, {"training": "untrained"})
+    assert digest(model, gates_kept=False) == digest(tiny("none")) != digest(model), "gates at 1 are DifferNet"
 
 
 def test_random_views_depend_on_content_and_seed_alone(tiny, paths, tmp_path):
@@ -152,8 +153,10 @@ def test_the_oldest_entries_go_when_the_cache_is_full(tiny, paths, tmp_path, mon
 
 def test_a_missing_file_is_an_error_with_and_without_cache(tiny, tmp_path):
     for cache in (None, tmp_path):
+        (found,) = FeatureExtractor(tiny("none"), cache).even_views([tmp_path / "gone.png"], 1)
+        assert isinstance(found, ImageError) and str(found) == "There is no file gone.png"
         with pytest.raises(ImageError, match=r"^There is no file gone\.png$"):
-            list(FeatureExtractor(tiny("none"), cache).even_views([tmp_path / "gone.png"], 1))
+            FeatureExtractor(tiny("none"), cache).random_views([tmp_path / "gone.png"], 1, seed=0)
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):

@@ -9,10 +9,10 @@ import pytest
 import torch
 from sklearn.covariance import LedoitWolf
 
-from attentdiffernet.config import FLOW_SIZES, FlowConfig, TrainingConfig
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.flow import Whitening, build_flow, negative_log_likelihood
-from attentdiffernet.training import fit_flow
+from attentdiffernet.flow_fitting import fit_flow
+from attentdiffernet.options import FLOW_SIZES, FlowConfig, Options
 
 pytestmark = pytest.mark.quick
 
@@ -149,7 +149,7 @@ def test_fitting_a_gaussian_approaches_its_entropy():
             return negative_log_likelihood(*flow(x)).mean().item()
 
     before = loss()
-    fit_flow(flow, x, TrainingConfig(epochs=12, batch_size=128, learning_rate=5e-3, feature_noise=0.0))
+    fit_flow(flow, x, Options(epochs=12, batch_size=128, learning_rate=5e-3, feature_noise=0.0))
     assert before > best + 1
     assert best - 0.05 < loss() < best + 0.1
 
@@ -258,5 +258,5 @@ def test_couplings_that_start_as_the_identity_learn_what_a_gaussian_misses():
             return negative_log_likelihood(z, log_det_whitening + log_det).mean().item()
 
     gaussian, best = loss(), 0.5 + math.log(0.3) / 2
-    fit_flow(flow, u, TrainingConfig(epochs=15, batch_size=128, learning_rate=1e-2, feature_noise=0.0))
+    fit_flow(flow, u, Options(epochs=15, batch_size=128, learning_rate=1e-2, feature_noise=0.0))
     assert best < loss() < gaussian - 0.3

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
-from attentdiffernet import checkpoint
+import attentdiffernet as adn
 from attentdiffernet.best_on_test import BestOnTest, evaluated_epochs
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.errors import AttentDifferNetError
@@ -41,7 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 600  # seconds, for a machine that others use too
 SCORES = [("good/0.png", "good", 0, 1.0), ("crack/0.png", "crack", 1, 2.0)]
 TINY = """
-[model]
+[options]
 views = "none"
 resize = "squeeze"
 exposure = "as_is"
@@ -49,11 +50,9 @@ readout = "z2_of_mean"
 image_size = 63
 n_scales = 1
 flow = {n_blocks = 2, hidden_width = 16, hidden_layers = 1}
-[training]
 epochs = 1
-views_per_image = 1
-[scoring]
-n_views = 1
+training_views = 1
+scoring_views = 1
 """
 HEAD = """
 results = "results"
@@ -120,25 +119,26 @@ def running(process):
 
 def test_a_grid_is_all_combinations_with_equal_features_together(file, tmp_path):
     head = HEAD.replace('["none"]', '["cbam", "none"]').replace("[0]", "[0, 1]").replace("sample/w", "*/w")
-    tasks = read_grid(file(head + 'tag = "x"\n', TINY + "[model.attention]\nreduction = 8\n"))
+    tasks = read_grid(file(head + 'tag = "x"\n', TINY + "[options.attention]\nreduction = 8\n"))
     assert sorted(task.run for task in tasks) == [
         f"sample-wafer-{variant}-random-s{seed}-x" for variant in ("cbam", "none") for seed in (0, 1)
     ]
-    none = [task for task in tasks if task.model.attention.kind == "none"]
+    none = [task for task in tasks if task.options.variant == "none"]
     assert none[0].features == none[1].features and abs(tasks.index(none[0]) - tasks.index(none[1])) == 1
     assert len({task.features for task in tasks}) == 3, "blocks start from the seed"
     for task in tasks:
-        assert (task.model.image_size, task.model.flow.n_blocks, task.model.attention.reduction) == (63, 2, 8)
-        assert (task.training.epochs, task.training.batch_size, task.scoring.n_views) == (1, 96, 1)
+        options = task.options
+        assert (options.image_size, options.flow.n_blocks, options.attention.reduction) == (63, 2, 8)
+        assert (options.epochs, options.batch_size, options.scoring_views) == (1, 96, 1)
         assert task.results == tmp_path / "results"
         assert task.model_dir == str(tmp_path / "models" / "wafer" / task.run)
         assert Task.from_json(task.to_json()) == task
 
 
 def test_parts_take_from_the_top_what_they_do_not_say(file):
-    one, two = read_grid(file(tail=TINY + "[[grid]]\n[[grid]]\ntag = 'b'\n[grid.training]\nepochs = 7\n"))
-    assert (one.training.epochs, two.training.epochs, two.training.views_per_image) == (1, 7, 1)
-    assert two == replace(one, run=two.run, model_dir=two.model_dir, training=two.training)
+    one, two = read_grid(file(tail=TINY + "[[grid]]\n[[grid]]\ntag = 'b'\n[grid.options]\nepochs = 7\n"))
+    assert (one.options.epochs, two.options.epochs, two.options.training_views) == (1, 7, 1)
+    assert two == replace(one, run=two.run, model_dir=two.model_dir, options=two.options)
 
 
 def test_categories_may_be_given_instead_of_those_of_the_file(file):
@@ -157,7 +157,7 @@ def test_categories_may_be_given_instead_of_those_of_the_file(file):
         ("[0]", "[true]", "seeds must be a list of whole numbers"),
         ("[0]", "[-1]", "seed must lie in 0"),
         ("[0]", "[0, 0]", "two runs have the same run, sample-wafer-none-random-s0; a tag keeps them apart"),
-        ('["none"]', '["eca"]', "kind must be one of none, se, cbam, got 'eca'"),
+        ('["none"]', '["eca"]', "variant must be one of none, se, cbam, got 'eca'"),
         ('["none"]', "[]", r"variants must be a list of texts, got \[\]"),
         ("sample/wafer", "sample/gone*", r"there is no category sample/gone\* with a folder train/good in "),
         ("sample/wafer", "wafer", "categories are DATASET/CATEGORY, got 'wafer'"),
@@ -165,10 +165,11 @@ def test_categories_may_be_given_instead_of_those_of_the_file(file):
         ("/{run}", "/{name}", r"models may hold \{dataset\}, .*, got 'models/\{category\}/\{name\}'"),
         ("[0]", "[0, 1]\nmodels2 = 1", "a grid has no models2; it has results, data"),
         ("/{run}", '"\nseeds = [0, 1]\nx = "', "is not valid TOML: "),
-        ("epochs", "epoch", "TrainingConfig has no option epoch; it has recipe, epochs"),
-        ("epochs = 1", "seed = 1", r"seed is given by a list at the top, not in \[training\]"),
-        ("image_size = 63", "attention = {kind = 'se'}", "without kind, which the list variants gives"),
-        ("image_size = 63", "weights = 'random'", "weights is given by a list"),
+        ("epochs", "epoch", "Options has no option epoch; it has variant, recipe"),
+        ("epochs = 1", "seed = 1", r"seed is given by the list seeds at the top, not in \[options\]"),
+        ("image_size = 63", "variant = 'se'", "variant is given by the list variants"),
+        ("image_size = 63", "attention = {kind = 'se'}", "AttentionConfig has no option kind"),
+        ("[options]", "[training]", "a grid has no training; it has results"),
         ("image_size = 63", "image_size = 10", "AlexNet needs 63 px"),
         ("flow = {", "flow = 'big' #", "flow must be a table or one of paper, compact, got 'big'"),
         ('results = "results"', 'results = "r"\ntag = "a b"', "A run needs a name of letters"),
@@ -253,6 +254,10 @@ def test_what_failed_is_told_and_the_others_are_written(tasks, tmp_path):
     assert (row.epochs, row.n_views, row.commit, row.backbone) == (1, 1, "abc1234", "random")
 
 
+def with_epochs(task, epochs):
+    return replace(task, options=replace(task.options, epochs=epochs))
+
+
 def names(*groups):
     return [[task.run for task in group] for group in groups]
 
@@ -264,22 +269,66 @@ def test_done_is_what_is_complete_and_made_with_the_same_options(tasks, file, tm
     for task in tasks[:3]:
         Path(task.model_dir).mkdir(parents=True)
     assert names(*split_done(tasks[:4])) == [[t.run for t in tasks[:3]], [], [tasks[3].run]]
-    longer = replace(one, training=replace(one.training, epochs=9))
+    longer = with_epochs(one, 9)
     assert names(*split_done([longer, two])) == [[two.run], [one.run], []]
     results.score_path(two.results, two.dataset, two.category, two.run).unlink()
     assert names(*split_done([two])) == [[], [], [two.run]]
     path = results.score_path(three.results, three.dataset, three.category, three.run).with_suffix(".json")
     options = path.read_text()
     older = json.loads(options)
-    del older["model"]["attention"]["reduction"]
+    del older["options"]["attention"]["reduction"]
     path.write_text(json.dumps(older))
     assert names(*split_done([three])) == [[three.run], [], []], "an option that came later had its default"
     path.write_text(options.replace('"epochs"', '"epochen"'))
     assert names(*split_done([three])) == [[], [three.run], []], "an option that is no more"
     path.unlink()
     assert names(*split_done([three])) == [[three.run], [], []], "of a run that no grid made, the row decides"
-    longer = replace(three, training=replace(three.training, epochs=9))
+    longer = with_epochs(three, 9)
     assert names(*split_done([longer])) == [[], [three.run], []]
+
+
+FORMER_TABLES = """
+[model]
+attention = {kind = "se", training = "separation_unjudged", strength = 1.0, reduction = 8}
+weights = "random"
+views = "flips"
+readout = "z2"
+image_size = 300
+[training]
+epochs = 7
+seed = 3
+views_per_image = 8
+[scoring]
+n_views = 16
+"""
+
+
+@pytest.mark.parametrize(
+    ("fixed", "given"),
+    [
+        ([], {}),
+        (["views", "views_per_image"], {"views": "flips", "training_views": 8}),
+        (["n_views", "readout"], {"scoring_views": 16, "readout": "z2"}),
+    ],
+)
+def test_runs_of_older_versions_are_recognised(fixed, given, file, tmp_path):
+    """Their options are in three tables; `fixed` names those that were asked for and not chosen by the rule."""
+    tail = "[options]\nimage_size = 300\nepochs = 7\n" + "".join(f"{k} = {v!r}\n" for k, v in given.items())
+    tail += '[options.attention]\nkeep = "always"\nreduction = 8\n'
+    head = HEAD.replace('["none"]', '["se"]').replace("[0]", "[3]")
+    (task,) = read_grid(file(head, tail))
+    run_grid([task], Engine(lambda task: answered(Outcome(SCORES, (1, "rotations", "z2"))), 1))
+    Path(task.model_dir).mkdir(parents=True)
+    path = results.score_path(task.results, task.dataset, task.category, task.run).with_suffix(".json")
+    path.write_text(json.dumps(tomllib.loads(FORMER_TABLES) | {"fixed": fixed}))
+    assert names(*split_done([task])) == [[task.run], [], []]
+    path.write_text(json.dumps(tomllib.loads(FORMER_TABLES) | {"fixed": ["resize"]}))
+    assert names(*split_done([task])) == [[], [task.run], []]
+    table = tmp_path / "results" / "runs.csv"
+    assert ',"separation, always kept",' in table.read_text()
+    table.write_text(table.read_text().replace('"separation, always kept"', "separation_unjudged"))
+    path.unlink()
+    assert names(*split_done([task])) == [[task.run], [], []], "the row decides"
 
 
 # -- best on test
@@ -287,7 +336,7 @@ def test_done_is_what_is_complete_and_made_with_the_same_options(tasks, file, tm
 
 BEST = HEAD.replace("[0]", "[0, 1]") + "best_on_test = true\n"
 FIVE = TINY.replace("epochs = 1", "epochs = 5")
-UNTRAINED = '[model.attention]\ntraining = "untrained"\n'
+UNTRAINED = '[options.attention]\ntraining = "untrained"\n'
 
 
 def test_each_run_has_a_second_one_that_is_the_best_on_test(file, tmp_path, monkeypatch):
@@ -306,7 +355,7 @@ def test_each_run_has_a_second_one_that_is_the_best_on_test(file, tmp_path, monk
     assert Outcome.from_json(json.dumps(asdict(outcome))) == outcome
     plain = execute(replace(task, best_on_test=False, model_dir=None))
     assert plain.scores == outcome.scores and plain.best_scores is None, "a look changes nothing"
-    shorter = replace(task, model_dir=None, best_on_test=False, training=replace(task.training, epochs=looked[0][0]))
+    shorter = with_epochs(replace(task, model_dir=None, best_on_test=False), looked[0][0])
     assert [row[3] for row in execute(shorter).scores] == looked[0][1], "as a training that ends there"
 
 
@@ -325,7 +374,7 @@ def test_a_pair_is_done_when_both_are_there(file, tmp_path):
     results.score_path(one.results, one.dataset, one.category, one.best_run).unlink()
     assert names(*split_done([one, two])) == [[two.run], [], [one.run]]
     assert names(*split_done([replace(one, best_on_test=False)])) == [[one.run], [], []]
-    longer = replace(two, training=replace(two.training, epochs=9))
+    longer = with_epochs(two, 9)
     assert names(*split_done([longer])) == [[], [two.run], []]
     for name in two.runs:
         results.score_path(two.results, two.dataset, two.category, name).with_suffix(".json").unlink()
@@ -398,7 +447,7 @@ def test_a_run_fails_in_words(tasks, category, tmp_path):
     empty = tmp_path / "data" / "sample" / "wafer"
     (empty / "train" / "good").mkdir(parents=True)
     assert "has no folder test" in execute(replace(tasks[0], folder=str(empty))).error
-    outcome = execute(replace(tasks[0], training=None))
+    outcome = execute(replace(tasks[0], options=None))
     assert outcome.error.startswith("AttributeError: ") and "Traceback" in outcome.details, "a fault of the program"
 
 
@@ -453,8 +502,8 @@ def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(file, tmp_path
     assert all(file.stat().st_mtime_ns == when for file, when in kept.items()), "what was done was left alone"
     assert pd.read_csv(tmp_path / "results" / "summary.csv")["run"].tolist() == sorted(rows)
     task = read_grid(path)[-1]
-    model = checkpoint.load(task.model_dir)
-    assert (model.training, model.scoring, model.data.dataset) == (task.training, task.scoring, "sample")
+    detector = adn.load(task.model_dir)
+    assert (detector.options, detector.data.dataset) == (task.options, "sample")
     path = file(head, TINY.replace("epochs = 1", "epochs = 2"))
     code, output, errors = call(path)
     assert code == 2 and "3 runs are in the results with other options" in errors and "--overwrite" in errors

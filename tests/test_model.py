@@ -1,6 +1,7 @@
 """The model is the sum of its parts: scales, backbone, pooling, whitening, flow, readout; the same from the same
 seed."""
 
+import copy
 import dataclasses
 import math
 
@@ -10,11 +11,11 @@ import torch
 from sklearn.covariance import LedoitWolf
 
 from attentdiffernet.backbone import load_weights
-from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.model import AttentDifferNet
-from attentdiffernet.scoring import anomaly_score
-from attentdiffernet.training import fit_gaussian
+from attentdiffernet.findings import Findings
+from attentdiffernet.flow_fitting import fit_gaussian
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import AttentionConfig, FlowConfig, Options
 from attentdiffernet.views import make_views
 from attentdiffernet.words import READOUTS
 
@@ -116,7 +117,7 @@ def test_the_smallest_sizes_work(image_size, n_scales):
             {"readout": "gaussian_of_mean", "flow": FlowConfig(whitening=False)},
             "The readout gaussian_of_mean needs a flow with whitening",
         ),
-        ({"feature_scale": 0.0}, "feature_scale must be positive and finite"),
+        ({"variant": "eca"}, "variant must be one of none, se, cbam"),
         ({"attention": "se"}, "attention must be a AttentionConfig|attention must be an AttentionConfig"),
     ],
 )
@@ -127,21 +128,44 @@ def test_sizes_out_of_bounds_are_refused(wrong, complaint):
 
 def test_configurations_survive_json():
     config = ModelConfig(
-        AttentionConfig("cbam", "before_pool", 2, 49, "proxy"), FlowConfig(8, 64, 3, 1.9, False), "random", 300, 2
+        "cbam", AttentionConfig("before_pool", 2, 49, "proxy"), False, FlowConfig(8, 64, 3, 1.9, False), "random", 300
     )
-    config = dataclasses.replace(config, views="flips", readout="likelihood", feature_scale=0.5)
+    config = dataclasses.replace(config, views="flips", readout="likelihood")
     assert ModelConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(AttentDifferNetError, match="AttentionConfig has no option reducton; it has kind"):
-        ModelConfig.from_dict({"attention": {"kind": "se", "reducton": 2}})
+    with pytest.raises(AttentDifferNetError, match="AttentionConfig has no option reducton; it has placement"):
+        ModelConfig.from_dict({"attention": {"reducton": 2}})
     with pytest.raises(AttentDifferNetError, match="FlowConfig needs a mapping of names to values, got list"):
         ModelConfig.from_dict({"flow": []})
+
+
+def test_a_network_is_built_from_what_was_asked_and_what_was_answered():
+    options = Options("se", flow=SMALL, weights="random", image_size=300, attention=AttentionConfig(reduction=4))
+    findings = Findings("flips", "keep_aspect", "standardised", "z2", 4, 4, gates_kept=False)
+    config = ModelConfig.of(options, findings)
+    assert (config.variant, config.attention.reduction, config.image_size) == ("se", 4, 300)
+    assert (config.views, config.resize) == ("flips", "keep_aspect")
+    assert (config.exposure, config.readout) == ("standardised", "z2")
+    assert not config.gated
+
+
+def test_a_model_with_other_options_shares_its_weights_and_changes_nothing(small, small_image):
+    model = small("se", views="flips")
+    other = model.with_options(readout="z2", views="none")
+    assert (model.config.readout, model.config.views) == ("z2_of_mean", "flips")
+    assert (other.config.readout, other.config.views) == ("z2", "none") and other.feature_scale == model.feature_scale
+    assert all(a is b for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    with pytest.raises(ValueError, match="got weights"):
+        model.with_options(weights="random")
+    with pytest.raises(AttributeError):
+        model.config = other.config
 
 
 @pytest.mark.parametrize("whitening", [True, False])
 def test_scale_and_whitening_count_in_the_log_determinant(whitening, small):
     """latent(f) = flow(whitening(s · f)): one Jacobian of the whole."""
     flow = FlowConfig(2, 8, 1, whitening=whitening)
-    model = small(flow=flow, feature_scale=3.0)
+    model = copy.copy(small(flow=flow))
+    model.feature_scale = 3.0
     features = torch.rand(1, model.n_features)
     for latent in (model.latent, model.gaussian_latent):
         _, log_det_jac = latent(features)
@@ -165,13 +189,13 @@ def fitted():
         config = ModelConfig(flow=SMALL, weights="random", image_size=126, n_scales=2, readout=readout)
         model = AttentDifferNet(config).eval()
         fit_gaussian(model, rows)
-        assert model.config.feature_scale != 1
+        assert model.feature_scale != 1
         if stirred:
             with torch.no_grad():
                 for parameter in model.flow.parameters():
                     if parameter.requires_grad:
                         parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
-        gaussian = LedoitWolf().fit((rows * model.config.feature_scale).double().numpy())
+        gaussian = LedoitWolf().fit((rows * model.feature_scale).double().numpy())
         return model.requires_grad_(False), gaussian
 
     return build
@@ -192,7 +216,7 @@ def distance(gaussian, features, scale, d=512):
 @pytest.mark.parametrize("readout", ["gaussian", "gaussian_of_mean", "gaussian_full_scale"])
 def test_gaussian_readouts_are_mahalanobis_distances(readout, fitted, features):
     model, gaussian = fitted(readout)
-    scale = model.config.feature_scale
+    scale = model.feature_scale
     expected = {
         "gaussian": gaussian.mahalanobis(features.double().numpy().reshape(-1, 512) * scale).reshape(3, 4).mean(1)
         / 512,
@@ -216,10 +240,10 @@ def test_readouts_of_the_flow_by_formula(fitted, features):
 
     for readout in ("z2", "likelihood", "z2_of_mean"):
         model, gaussian = fitted(readout)
-        scale = model.config.feature_scale
+        scale = model.feature_scale
         z, log_det = flow_of(features.flatten(0, 1))
         expected = {
-            "z2": anomaly_score(z, N_VIEWS),
+            "z2": z.square().mean(1).view(-1, N_VIEWS).mean(1),
             "likelihood": ((z.square().sum(1) / 2 - log_det) / 512).view(3, N_VIEWS).mean(1),
             "z2_of_mean": flow_of(features.mean(1))[0].square().mean(1),
         }[readout]
@@ -231,7 +255,7 @@ def test_readouts_of_the_flow_by_formula(fitted, features):
 def test_z2_is_differnets_score(fitted, features):
     model, _ = fitted("z2")
     z, _ = model.latent(features.flatten(0, 1))
-    torch.testing.assert_close(model.score(features), anomaly_score(z, N_VIEWS))
+    torch.testing.assert_close(model.score(features), z.square().mean(1).view(-1, N_VIEWS).mean(1))
 
 
 @pytest.mark.parametrize("readout", READOUTS)

@@ -11,15 +11,14 @@ from PIL import Image
 
 from attentdiffernet import paper_recipe
 from attentdiffernet.category import InspectionDataset
-from attentdiffernet.checkpoint import round_as_stored
-from attentdiffernet.config import AttentionConfig, FlowConfig, ModelConfig, TrainingConfig
 from attentdiffernet.features import FeatureExtractor
 from attentdiffernet.grid import execute, read_grid
-from attentdiffernet.model import AttentDifferNet
+from attentdiffernet.model import AttentDifferNet, ModelConfig
+from attentdiffernet.options import AttentionConfig, FlowConfig, Options
 from attentdiffernet.views import IMAGENET_MEAN, IMAGENET_STD
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = TrainingConfig(recipe="paper", epochs=2, views_per_image=2, batch_size=8, feature_noise=0.0)
+OPTIONS = Options(recipe="paper", epochs=2, training_views=2, batch_size=8)
 
 
 @pytest.fixture
@@ -31,8 +30,8 @@ def paths(category):
 def model():
     def build(kind="se", training="joint"):
         flow = FlowConfig(1, 8, 1, whitening=False)
-        attention = AttentionConfig(kind, training=training)
-        config = ModelConfig(attention, flow, weights="random", image_size=63, n_scales=1, readout="z2")
+        attention = AttentionConfig(training=training)
+        config = ModelConfig(kind, attention, flow=flow, weights="random", image_size=63, n_scales=1, readout="z2")
         return AttentDifferNet(config).eval()
 
     return build
@@ -62,7 +61,7 @@ def test_features_are_the_models(model, paths):
 def test_attention_is_fitted_with_the_flow_where_asked(kind, training, model, paths):
     before = model(kind, training)
     after = copy.deepcopy(before)
-    assert paper_recipe.fit(after, paths, CONFIG) == 4
+    assert paper_recipe.fit(after, paths, OPTIONS) == 4
     changed = {name for name, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
     assert any(name.startswith("flow.") for name in changed)
     moved = {name.split(".")[2] for name in changed if name.startswith("backbone.")}
@@ -95,33 +94,17 @@ def test_features_of_a_backbone_that_is_trained_are_computed_anew_and_their_spre
     assert scores(gated) != pytest.approx(first, rel=1e-4) and paper_recipe.spread(gated, paths) < 0.5
 
 
-def test_rounding_on_the_device_is_that_of_a_checkpoint(model, paths):
-    from attentdiffernet import checkpoint
-
-    one, other = model("cbam"), model("cbam")
-    round_as_stored(one)
-    checkpoint._load_tensors(other, checkpoint._tensors(other), "the model")
-    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
-    with torch.no_grad():
-        next(p for p in one.flow.parameters() if p.is_floating_point()).fill_(torch.inf)
-    with pytest.raises(checkpoint.CheckpointError, match="no numbers"):
-        round_as_stored(one)
-
-
 def test_the_grid_of_the_paper_runs_it_and_keeps_both_protocols(category, tmp_path, monkeypatch):
     monkeypatch.setenv("ATTENTDIFFERNET_DATA", str(category.parent.parent))
     tasks = read_grid(ROOT / "grids" / "paper.toml", {"mvtec_ad/bottle"})
-    assert len(tasks) == 9 and all(len(task.runs) == 2 and not task.chooses for task in tasks)
+    assert len(tasks) == 9 and all(len(task.runs) == 2 and not task.options.leaves_a_choice for task in tasks)
     assert len({task.features for task in tasks}) == 9, "nothing is shared, so nothing waits"
-    task = next(task for task in tasks if task.model.attention.kind == "se")
-    model = dataclasses.replace(
-        task.model, flow=FlowConfig(1, 8, 1, whitening=False), weights="random", image_size=63, n_scales=1
-    )
-    training = dataclasses.replace(task.training, epochs=2)
-    scoring = dataclasses.replace(task.scoring, n_views=3)
-    task = dataclasses.replace(task, folder=str(category), model=model, training=training, scoring=scoring)
+    task = next(task for task in tasks if task.options.variant == "se")
+    small = {"flow": FlowConfig(1, 8, 1, whitening=False), "weights": "random", "image_size": 63, "n_scales": 1}
+    options = dataclasses.replace(task.options, **small, epochs=2, scoring_views=3)
+    task = dataclasses.replace(task, folder=str(category), options=options)
     outcome = execute(type(task).from_json(task.to_json()))
-    assert outcome.error == "" and outcome.chosen == (3, "random rotations", "z2")
+    assert outcome.error == "" and outcome.seen == (3, "random rotations", "z2")
     assert len(outcome.scores) == len(outcome.best_scores) == 7 and outcome.best_epoch in (1, 2)
     assert outcome.spread is not None and 0 < outcome.spread < 2
     elsewhere = execute(dataclasses.replace(task, device="nowhere"))

@@ -160,6 +160,13 @@ def test_nothing_wrong_is_written(tmp_path, column, value, message):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_images_of_one_kind_can_be_written(tmp_path, label):
+    frame = scores_frame()
+    results.write_scores(tmp_path / "run.csv", frame[frame["label"] == label])
+    assert len((tmp_path / "run.csv").read_text().splitlines()) == 1 + (frame["label"] == label).sum()
+
+
 # -- runs and summary
 
 

@@ -1,6 +1,7 @@
 """The list of scores: continued after a kill at any byte, never mixed, never written by two at once."""
 
 import csv
+import dataclasses
 import json
 import os
 import stat
@@ -88,7 +89,10 @@ def test_images_that_could_not_be_read_are_tried_again(path, form):
 @pytest.mark.parametrize(
     ("made", "complaint"),
     [
-        (Made(1.25, 16, MADE.model), r"holds scores of 8 views, not 16\. Name another file with --out, or replace"),
+        (
+            Made(1.25, 16, MADE.model),
+            r"holds scores of 8 views, not 16 views\. Name another file with --out, or replace",
+        ),
         (
             Made(1.25, 8, "f" * 16),
             r"holds scores of another model \(fingerprint 0123456789abcdef, not f{16}\)\. Name another",
@@ -170,3 +174,45 @@ def test_a_link_stays_a_link_and_rights_stay(path, tmp_path):
 
 def test_what_is_no_file_is_written_to_as_it_is():
     assert write("/dev/null", "csv", ["x.png"]) == ["x.png"]
+
+
+# -- as few views as each verdict needs
+
+SETTLED = Made(1.25, 64, "0123456789abcdef", until_settled=True)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_of_few_views_say_how_many_made_the_score(path, form):
+    with open_log(str(path), form, SETTLED) as log:
+        log.add("a.png", 1.0, False, None, n_views=4)
+        log.add("b.png", None, None, "b.png is damaged")
+    first, second = read(path, form)
+    assert (int(first["n_views"]), first["model"]) == (4, "0123456789abcdef-settled-64")
+    assert int(second["n_views"]) > 0
+    assert write(path, form, ["a.png", "b.png"], SETTLED) == ["b.png"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_older_lists_of_few_views_are_continued(path, form):
+    """Their n_views are negative, and their model is the fingerprint alone."""
+    write(path, form, ["a.png"], Made(1.25, -64, "0123456789abcdef"))
+    before = path.read_bytes()
+    assert write(path, form, ["a.png", "b.png"], SETTLED) == ["b.png"]
+    assert path.read_bytes().startswith(before)
+    assert write(path, form, ["a.png", "b.png"], SETTLED) == []
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "what"),
+    [
+        (SETTLED, MADE, "of up to 64 views, not 8 views"),
+        (MADE, SETTLED, "of 8 views, not up to 64 views"),
+        (dataclasses.replace(SETTLED, n_views=32), SETTLED, "of up to 32 views, not up to 64 views"),
+        (dataclasses.replace(SETTLED, model="other"), SETTLED, "of another model"),
+        (Made(1.25, -32, "0123456789abcdef"), SETTLED, "of up to 32 views, not up to 64 views"),
+    ],
+)
+def test_lists_made_in_other_ways_are_not_mixed(there, asked, what, path):
+    write(path, "csv", ["a.png"], there)
+    with pytest.raises(ResultsError, match=what):
+        write(path, "csv", ["b.png"], asked)

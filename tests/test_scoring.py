@@ -7,39 +7,23 @@ import pytest
 import torch
 
 from attentdiffernet.category import InspectionDataset
-from attentdiffernet.checkpoint import Calibration
 from attentdiffernet.errors import ImageError
 from attentdiffernet.features import ON_CPU, FeatureExtractor
+from attentdiffernet.findings import Calibration
 from attentdiffernet.images import read_image
 from attentdiffernet.scoring import (
-    anomaly_score,
     faster_precision,
     group_ends,
     prepared,
     running_score,
-    score_files,
     score_image,
     score_images,
+    score_images_until_settled,
     score_progressively,
     score_until_settled,
-    view_scores,
 )
 from attentdiffernet.views import FEW_VIEWS, even_angles, make_views, to_tensor
 from attentdiffernet.words import READOUTS
-
-
-def test_anomaly_score_by_hand():
-    z = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 0.0], [2.0, 2.0]])
-    assert view_scores(z).tolist() == [2.5, 4.5, 0, 4]
-    assert anomaly_score(z, 1).tolist() == [2.5, 4.5, 0, 4]
-    assert anomaly_score(z, 2).tolist() == [3.5, 2]
-    assert anomaly_score(z, 4).tolist() == [2.75]
-
-
-@pytest.mark.parametrize("n_views", [0, -1, 3, 5])
-def test_a_number_of_rows_that_does_not_divide_is_refused(n_views):
-    with pytest.raises(ValueError, match=f"needs a multiple of {n_views} rows of z, got 4"):
-        anomaly_score(torch.zeros(4, 2), n_views)
 
 
 @pytest.mark.parametrize("n_views", [1, 3])
@@ -55,15 +39,17 @@ def test_all_ways_lead_to_the_same_score(n_views, tiny, category):
         assert model.config.readout == "z2_of_mean"
         expected = pytest.approx(z.square().mean().item(), rel=1e-4)
         assert score_image(model, image, n_views) == expected
-        assert list(score_images(model, [path], n_views)) == [expected]
-        assert list(score_files(model, [str(path)], n_views)) == [expected]
+        for source in (path, str(path), read_image(path)):
+            (found,) = score_images(model, [source], n_views)
+            assert (found.value, found.n_views) == (expected, n_views)
+            assert found.standard_error == pytest.approx(last[name].standard_error, rel=1e-2, nan_ok=True)
         assert last[name].value == expected and last[name].n_views == n_views
 
 
 def test_a_score_can_be_had_after_any_group_of_views(small, small_image):
     model, n_views = small("se", readout="z2"), 13
     with torch.no_grad():
-        each = view_scores(model(make_views(small_image, even_angles(n_views)))[0])
+        each = model(make_views(small_image, even_angles(n_views)))[0].square().mean(1)
     running = [scores["SE"] for scores in score_progressively({"SE": model}, {"SE": small_image}, n_views)]
     assert [score.n_views for score in running] == [2, 4, 8, 13]
     for score in running:
@@ -266,14 +252,11 @@ def test_scores_are_streamed(tiny, category, monkeypatch):
     calls = []
     monkeypatch.setattr(model, "features", lambda views: calls.append(len(views)) or type(model).features(model, views))
     paths = [image.path for image in InspectionDataset(category).test]
-    told = []
-    scores = score_images(model, paths, 2, progress=lambda *what: told.append(what))
+    scores = score_images(model, paths, 2)
     assert isinstance(scores, GeneratorType) and calls == []
     next(scores)
     assert calls == [2], "one image at a time"
     assert len(list(scores)) == len(paths) - 1
-    assert [done for _, done, _ in told] == list(range(len(paths) + 1))
-    assert {(stage, total) for stage, _, total in told} == {("features of images to score", len(paths))}
 
 
 # -- bfloat16
@@ -322,21 +305,24 @@ def test_scoring_leaves_global_state_alone(tiny, image):
     score_image(tiny("cbam"), image, 2)
 
 
-def test_files_are_read_a_few_ahead_and_a_bad_one_stops_nothing(tiny, category, tmp_path, monkeypatch):
-    from attentdiffernet import scoring
+@pytest.mark.parametrize("settled", [False, True])
+def test_files_are_read_a_few_ahead_and_a_bad_one_stops_nothing(settled, tiny, category, tmp_path, monkeypatch):
+    from attentdiffernet import features, scoring
 
     good = str(InspectionDataset(category).test[0].path)
     (tmp_path / "bad.png").write_bytes(b"no image")
     too_long = "x" * 5000 + ".png"  # the system refuses to look it up
     asked = []
-    monkeypatch.setattr(scoring, "read_image", lambda path: asked.append(path) or read_image(path))
+    for module in (features, scoring):
+        monkeypatch.setattr(module, "pixels_of", lambda path: asked.append(path) or read_image(path))
     paths = [good, str(tmp_path / "bad.png"), str(tmp_path / "gone.png"), too_long, good] + [good] * 20
-    scores = score_files(tiny("none"), paths, 1)
+    model = tiny("none")
+    scores = score_images_until_settled(model, calibration(1.0, 1, {}), paths, 1) if settled else None
+    scores = scores or score_images(model, paths, 1)
     first = next(scores)
     assert 1 <= len(asked) <= ON_CPU.ahead + 1 and len(asked) < len(paths)
     rest = [next(scores) for _ in range(4)]
-    assert [type(value) for value in rest] == [ImageError, ImageError, ImageError, float] and rest[-1] == first
+    assert [isinstance(found, ImageError) for found in rest] == [True, True, True, False]
+    assert rest[-1].value == first.value
     assert str(rest[0]).startswith("bad.png is not an image") and str(rest[1]) == "There is no file gone.png"
     assert "name too long" in str(rest[2])
-    scores.close()
-    assert len(asked) < len(paths)

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attentdiffernet import checkpoint
-from attentdiffernet.checkpoint import Calibration
 from attentdiffernet.explain import explain, methods_of, relative_heat
+from attentdiffernet.findings import Calibration
 from attentdiffernet.scoring import score_image
 from attentdiffernet.study.statistics import percentile_among
 from demo import shipped
@@ -39,7 +38,7 @@ def ship(monkeypatch, tmp_path, small, detector):
                 map_references=dict.fromkeys(methods_of(model.config), 0.5),
                 early_ratio={"1": 3.0, "2": 2.0},
             )
-            checkpoint.save(detector(model=model, calibration=calibration), tmp_path / KEY / variant)
+            detector(model=model, calibration=calibration).save(tmp_path / KEY / variant)
         monkeypatch.setattr(shipped, "MODELS", tmp_path)
         return catalogue.detectors(KEY)
 

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from attentdiffernet import checkpoint
+import attentdiffernet as adn
 from attentdiffernet.backbone import imagenet_at_hand
 from attentdiffernet.datasets.sample import CATEGORIES
-from attentdiffernet.images import read_image
-from attentdiffernet.scoring import score_image
 from attentdiffernet.study.records import read_runs, read_scores, score_path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +38,7 @@ def test_a_shipped_model_loads_and_its_card_names_data_and_licence(folder: Path)
     assert "| Licence of the data | not stated |" not in card
     if '"weights": "imagenet"' in (folder / "config.json").read_text(encoding="utf-8") and not imagenet_at_hand():
         pytest.skip("needs the ImageNet weights, which are not on this machine")
-    detector = checkpoint.load(folder)
+    detector = adn.load(folder)
     assert detector.variant == folder.name
     assert detector.calibration.scores[0] <= detector.calibration.threshold <= detector.calibration.scores[-1]
 
@@ -48,13 +46,12 @@ def test_a_shipped_model_loads_and_its_card_names_data_and_licence(folder: Path)
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_the_demo_examples_get_the_scores_of_the_score_file(category: str) -> None:
     # Other processors round differently: 1 % is far less than the distance between normal and anomalous.
-    detector = checkpoint.load(ROOT / "models" / "sample" / category / "none")
+    detector = adn.load(ROOT / "models" / "sample" / category / "none")
     run = next(r for r in RUNS if (r.dataset, r.category, r.variant) == ("sample", category, "none"))
     path = score_path(ROOT / "results", "sample", category, run.run)
     scores = read_scores(path).set_index("image")["score"]
     examples = sorted((ROOT / "demo" / "examples" / "sample" / category).iterdir())
     assert len(examples) == 1 + len(CATEGORIES[category].defects)
     for example in examples[:2]:
-        image = detector.model.prepare(read_image(example))
         stored = scores[f"{example.stem}/000{example.suffix}"]
-        assert score_image(detector.model, image, run.n_views) == pytest.approx(stored, rel=0.01)
+        assert detector.inspect(example, run.n_views).score == pytest.approx(stored, rel=0.01)

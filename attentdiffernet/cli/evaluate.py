@@ -1,13 +1,12 @@
 """`attentdiffernet evaluate`."""
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..config import Readout
-from ..errors import AttentDifferNetError
+from ..errors import AttentDifferNetError, ImageError
+from ..options import Readout
 from ..words import score_text
 from .console import bars
 from .options import Cache, Category, Device, ModelDir, RunName, Views
@@ -34,34 +33,37 @@ def evaluate(
 ) -> None:
     """Score CATEGORY/test and print the AUROC with its 95 % interval.
 
+    Without normal images in test/good, or without anomalous ones, it writes the scores to --out and prints how many
+    images the threshold flags.
+
     Example: attentdiffernet evaluate models/bottle-se data/mvtec_ad/bottle --out bottle-se.csv
     """
     import pandas as pd
 
-    from .. import checkpoint, scoring
     from ..category import InspectionDataset
     from ..features import default_cache
-    from ..study import statistics
+    from ..methods import load
     from ..study.records import append_run, score_path, write_scores
 
     if (out is None) == (results is None):
         raise AttentDifferNetError("evaluate needs either --out SCORES.csv or --results FOLDER")
     dataset = InspectionDataset(category)
-    images = dataset.test
-    detector = checkpoint.load(model_dir, device=device)
+    images = dataset.test if results is None else dataset.test_of_both_kinds()
+    detector = load(model_dir, device=device)
     n_views = checked_views(detector, views)
     if readout is not None:
-        detector.model.config = dataclasses.replace(detector.model.config, readout=readout)
+        detector = detector.with_readout(readout)
     row = None
     if results is not None:
         row = run_of(detector, dataset.category, run, n_views)
         out = score_path(results, row.dataset, row.category, row.run)
     assert out is not None
     with bars() as progress:
-        paths = [image.path for image in images]
-        scores = list(
-            scoring.score_images(detector.model, paths, n_views, default_cache() if cache else None, progress)
-        )
+        kept = default_cache() if cache else None
+        verdicts = list(detector.inspect_all(images, n_views, cache=kept, progress=progress))
+    if unreadable := [verdict.error for verdict in verdicts if verdict.error]:
+        raise ImageError(unreadable[0])
+    scores = [verdict.score for verdict in verdicts]
     labels = [image.label for image in images]
     frame = pd.DataFrame(
         {
@@ -75,15 +77,30 @@ def evaluate(
     write_scores(out, frame)
     if results is not None and row is not None:
         append_run(results, row)
-    interval = statistics.auroc_interval(labels, scores)
-    typer.echo(
-        f"AUROC {interval.auroc:.4f} (95 %: {interval.low:.4f} to {interval.high:.4f}, {interval.method}), "
-        f"{interval.n_normal} normal and {interval.n_anomalous} anomalous images, {n_views} views"
-    )
-    if readout is not None:
-        return  # the threshold was set for scores of the model's own readout
-    point = statistics.operating_point(labels, scores, detector.calibration.threshold)
-    typer.echo(
-        f"At the threshold {score_text(detector.calibration.threshold)} from training normals: "
-        f"{point.tpr:.1%} of anomalous and {point.fpr:.1%} of normal images flagged"
-    )
+    typer.echo(f"{_auroc_text(labels, scores)}, {n_views} views")
+    if readout is None:  # the threshold was set for scores of the model's own readout
+        threshold = detector.calibration.threshold
+        flagged = _flagged_text(labels, scores, threshold)
+        typer.echo(f"At the threshold {score_text(threshold)} from training normals: {flagged}")
+
+
+def _auroc_text(labels: list[int], scores: list[float]) -> str:
+    from ..study.statistics import auroc_interval
+
+    n_anomalous = sum(labels)
+    n_normal = len(labels) - n_anomalous
+    counts = f"{n_normal} normal and {n_anomalous} anomalous images"
+    if not n_normal or not n_anomalous:
+        return f"No AUROC: it needs normal and anomalous images. {counts}"
+    interval = auroc_interval(labels, scores)
+    return f"AUROC {interval.auroc:.4f} (95 %: {interval.low:.4f} to {interval.high:.4f}, {interval.method}), {counts}"
+
+
+def _flagged_text(labels: list[int], scores: list[float], threshold: float) -> str:
+    """Such as `90.0% of anomalous and 5.0% of normal images flagged`, without a kind that there are no images of."""
+    shares = []
+    for label, kind in ((1, "anomalous"), (0, "normal")):
+        flagged = [score > threshold for of, score in zip(labels, scores, strict=True) if of == label]
+        if flagged:
+            shares.append(f"{sum(flagged) / len(flagged):.1%} of {kind}")
+    return f"{' and '.join(shares)} images flagged"

@@ -27,28 +27,22 @@ def explain(
     uncoloured. Example: attentdiffernet explain models/bottle-se crack.png --out crack-map.png
     """
     import numpy as np
-    from PIL import Image
 
-    from .. import checkpoint
-    from ..explain import explain as make_map
-    from ..explain import methods_of, relative_heat, what_it_shows
-    from ..figures.overlay import overlay
+    from ..explain import drawn_over
     from ..images import read_image
+    from ..methods import load
 
     if out.suffix.lower() != ".png":
         raise AttentDifferNetError(f"The map is written as PNG; --out must end in .png, got {out}")
     pixels = read_image(image)
-    detector = checkpoint.load(model_dir, device=device)
-    if method not in (methods := methods_of(detector.model.config)):
-        raise AttentDifferNetError(f"{detector.title} has no {method} map; it has {', '.join(methods)}")
-    values = make_map(detector.model, detector.model.prepare(pixels), method)
-    heat, (vmin, vmax) = relative_heat({"": values}, {"": detector.map_reference(method)})
+    detector = load(model_dir, device=device)
+    values, reference = detector.raw_map(pixels, method), detector.map_reference(method)
     out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(overlay(pixels, heat[""], vmin, vmax)).save(out)
+    drawn_over(pixels, values, reference).save(out)
     if raw is not None:
         np.save(raw, values)
-    typer.echo(what_it_shows(method, detector.model.config))
+    typer.echo(detector.what_it_shows(method))
     typer.echo(
-        f"Highest value: {float(values.max()) / detector.map_reference(method):.3g} times the 99th "
-        f"percentile of held-out normals. Written to {out}"
+        f"Highest value: {float(values.max()) / reference:.3g} times the 99th percentile of held-out normals. "
+        f"Written to {out}"
     )

@@ -24,21 +24,23 @@ def localise(
 ) -> None:
     """Measure how well maps locate defects: their energy and their maximum inside the masks, against chance.
 
-    Uses the anomalous images with a mask CATEGORY/ground_truth/DEFECT/NAME_mask.png and, if present, a mask of the
-    whole part CATEGORY/objects/DEFECT/NAME_mask.png. Writes RESULTS/maps/DATASET/CATEGORY/RUN.csv and compares with
-    DifferNet if it is there. Example: attentdiffernet localise models/bottle-se data/mvtec_ad/bottle
+    Uses the anomalous images with a mask CATEGORY/ground_truth/DEFECT/NAME_mask.png (or NAME_GT.png, NAME.png) and, if
+    present, a mask of the whole part CATEGORY/objects/DEFECT/NAME_mask.png. Writes
+    RESULTS/maps/DATASET/CATEGORY/RUN.csv and compares with DifferNet if it is there.
+
+    Example: attentdiffernet localise models/bottle-se data/mvtec_ad/bottle
     """
     import pandas as pd
 
-    from .. import checkpoint
     from ..category import InspectionDataset
-    from ..explain import images_with_masks, measure_maps
+    from ..map_measurement import images_with_masks, measure_maps
+    from ..methods import load
     from ..study.maps import summary_of_maps
     from ..study.records import map_path, write_maps
 
     dataset = InspectionDataset(category)
     images = images_with_masks(dataset, limit)
-    detector = checkpoint.load(model_dir, device=device)
+    detector = load(model_dir, device=device)
     row = run_of(detector, dataset.category, run, detector.calibration.n_views)
     map_path(results, row.dataset, row.category, row.run)  # rejects a bad name before the work
     rows: list[dict[str, object]] = []

@@ -4,8 +4,10 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..words import attention_title, differs_from_default, input_title
+
 if TYPE_CHECKING:
-    from ..checkpoint import Detector
+    from ..detector import Detector
     from ..study.records import Run
 
 
@@ -13,25 +15,25 @@ def run_of(detector: "Detector", category: str, name: str | None, n_views: int) 
     """The row of a run that scores a category with this model. name: instead of the one made from its options."""
     from ..study.records import LAST, Run
 
-    config = detector.model.config
-    parts = (detector.data.dataset, category, detector.variant, Path(config.weights).stem, f"s{detector.training.seed}")
+    options, found, data = detector.options, detector.findings, detector.data
+    parts = (data.dataset, category, options.variant, Path(options.weights).stem, f"s{options.seed}")
     return Run(
         run=name or "-".join(parts),
-        dataset=detector.data.dataset,
+        dataset=data.dataset,
         category=category,
-        variant=detector.variant,
-        seed=detector.training.seed,
-        backbone=config.weights,
-        attention_training="" if detector.variant == "none" else config.attention.training,
-        epochs=detector.training.epochs,
+        variant=options.variant,
+        seed=options.seed,
+        backbone=options.weights,
+        attention_training=attention_title(options.variant, options.attention),
+        epochs=options.epochs,
         selection=LAST,
         n_views=n_views,
         commit=commit(),
         source="measured by this project",
-        views=config.input_title,
-        readout=config.readout,
-        blocks=config.attention.unusual,
-        recipe=detector.training.recipe,
+        views=input_title(found.views, found.resize, found.exposure),
+        readout=found.readout,
+        blocks=differs_from_default(options.variant, options.attention),
+        recipe=options.recipe,
     )
 
 

@@ -8,7 +8,7 @@ from .console import bars, say
 from .options import Device, ModelDir, Views
 
 if TYPE_CHECKING:
-    from ..checkpoint import Detector
+    from ..detector import Detector
 
 
 def score(
@@ -40,20 +40,17 @@ def score(
     file that was made with another model, precision or number of views is rejected.
     Example: attentdiffernet score models/bottle-se photographs/ --out scores.csv
     """
-    from .. import checkpoint
-    from ..errors import ImageError
     from ..images import find_images
+    from ..methods import load
     from ..score_log import Made, open_log
-    from ..scoring import MAX_VIEWS, faster_precision, score_files
+    from ..scoring import MAX_VIEWS
 
     files = find_images(paths)
-    detector = checkpoint.load(model_dir, device=device)
-    calibration = detector.calibration
+    detector = load(model_dir, device=device)
     n_views = (views or MAX_VIEWS) if until_settled else checked_views(detector, views)
-    model = detector.model
-    model.precision = faster_precision(model) if precision == "auto" else precision
-    made_with = detector.fingerprint + ("" if model.precision == "float32" else f"-{model.precision}")
-    made = Made(calibration.threshold, -n_views if until_settled else n_views, made_with)
+    arithmetic = detector.compute_in(precision)
+    model = detector.fingerprint + ("" if arithmetic == "float32" else f"-{arithmetic}")
+    made = Made(detector.calibration.threshold, n_views, model, until_settled)
     failed = 0
     with open_log(out, format, made, overwrite) as log, bars() as progress:
         lacking = [file for file in files if log.lacks(file)]
@@ -61,14 +58,13 @@ def score(
         if log.done:
             say(f"{out} has the scores of {before} of {len(files)} images already; {len(lacking)} to go")
         progress("scoring", before, len(files))
-        scores = score_files(model, lacking, n_views, calibration if until_settled else None)
-        for done, (file, found) in enumerate(zip(lacking, scores, strict=True), before + 1):
-            if isinstance(found, ImageError):
-                log.add(file, None, None, str(found))
+        for done, verdict in enumerate(detector.inspect_all(lacking, n_views, until_settled), before + 1):
+            if verdict.error:
+                log.add(verdict.name, None, None, verdict.error)
                 failed += 1
             else:
-                score = float(f"{found:.9g}")
-                log.add(file, score, detector.is_anomalous(score), None)
+                score = float(f"{verdict.score:.9g}")
+                log.add(verdict.name, score, detector.is_anomalous(score), None, verdict.n_views)
             progress("scoring", done, len(files))
     if failed:
         say(f"{failed} of {len(files)} files could not be read; see the column error")
@@ -77,13 +73,13 @@ def score(
 
 def checked_views(detector: "Detector", asked: int | None) -> int:
     """As many views as were asked for, with a warning if the threshold was set for another number."""
-    from ..config import ScoringConfig
+    from ..options import check_scoring_views
     from ..views import possible_views
 
     calibrated = detector.calibration.n_views
     if asked is None:
         return calibrated
-    n_views = possible_views(detector.model.config.views, ScoringConfig(asked).n_views)
+    n_views = possible_views(detector.findings.views, check_scoring_views(asked))
     if n_views != calibrated:
         say(f"The threshold was set for scores of {calibrated} views, not {n_views}: verdicts may be wrong")
     return n_views

@@ -106,7 +106,7 @@ def prepare(
         counts = _counts(files)
         prepared.append(Prepared(category, out / category, counts, _n_masks(files), done[category] is not None))
         if not counts.anomalous:
-            notes.append(f"{category} has no anomalous images: it can be used for training, but not for evaluation")
+            notes.append(f"{category} has no anomalous images: it can be used for training, but gives no AUROC")
     return Outcome(tuple(prepared), tuple(notes))
 
 

@@ -3,12 +3,15 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from ..config import ModelConfig, ScoringConfig, TrainingConfig
+from .. import format2
 from ..errors import AttentDifferNetError
+from ..options import Options
 from ..study.records import BEST_ON_TEST, LAST, Run, read_options, runs_of, score_path
+from ..words import attention_title, differs_from_default
 from .file import read_grid
-from .task import CHOSEN, Outcome, Task
+from .task import Seen, Task
 
 
 def split_done(tasks: Iterable[Task]) -> tuple[list[Task], list[Task], list[Task]]:
@@ -48,41 +51,43 @@ def made_by(file: str | Path, results_dir: str | Path, categories: Sequence[str]
 
 def _made_with(row: Run, task: Task) -> bool:
     """Whether a run was made with the options of a task. Without a record of its options, its row is compared."""
-    options = read_options(task.results, row)
-    if options is None:
-        outcome = Outcome(chosen=(row.n_views, row.views, row.readout), best_epoch=row.epochs)
-        expected = row_of(task, outcome, row.commit, best=row.run == task.best_run)
+    stored = read_options(task.results, row)
+    if stored is None:
+        best_epoch = row.epochs if row.run == task.best_run else None
+        expected = row_of(task, (row.n_views, row.views, row.readout), row.commit, best_epoch)
         return dataclasses.replace(expected, source=row.source) == row
-    try:  # options that did not exist when the run was made had their default
-        return (
-            ModelConfig.from_dict(options["model"]) == task.model
-            and TrainingConfig.from_dict(options["training"]) == task.training
-            and ScoringConfig.from_dict(options["scoring"]) == task.scoring
-            and options.get("fixed", list(CHOSEN)) == list(task.fixed)
-        )
+    try:
+        return _options_of(stored) == task.options
     except (KeyError, AttentDifferNetError):
         return False
 
 
-def row_of(task: Task, outcome: Outcome, commit: str, best: bool = False) -> Run:
-    """The row of a task's run in runs.csv. best: of its second run, the best epoch on the test images."""
-    n_views, views, readout = outcome.chosen
-    attention = task.model.attention
+def _options_of(stored: dict[str, Any]) -> Options:
+    """The options in RUN.json, of this version or an older one."""
+    if "options" in stored:
+        return Options.from_dict(stored["options"])
+    return format2.options_of(stored, stored.get("fixed", format2.CHOSEN))
+
+
+def row_of(task: Task, seen: Seen, commit: str, best_epoch: int | None = None) -> Run:
+    """The row of a task's run in runs.csv. best_epoch: of its second run, the best epoch on the test images."""
+    n_views, views, readout = seen
+    options = task.options
     return Run(
-        run=task.best_run if best else task.run,
+        run=task.run if best_epoch is None else task.best_run,
         dataset=task.dataset,
         category=task.category,
-        variant=attention.kind,
-        seed=task.training.seed,
-        backbone=task.model.weights,
-        attention_training="" if attention.kind == "none" else attention.training,
-        epochs=outcome.best_epoch if best else task.training.epochs,
-        selection=BEST_ON_TEST if best else LAST,
+        variant=options.variant,
+        seed=options.seed,
+        backbone=options.weights,
+        attention_training=attention_title(options.variant, options.attention),
+        epochs=options.epochs if best_epoch is None else best_epoch,
+        selection=LAST if best_epoch is None else BEST_ON_TEST,
         n_views=n_views,
         commit=commit,
         source="measured by this project",
         views=views,
         readout=readout,
-        blocks=attention.unusual,
-        recipe=task.training.recipe,
+        blocks=differs_from_default(options.variant, options.attention),
+        recipe=options.recipe,
     )

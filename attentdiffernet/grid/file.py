@@ -9,8 +9,10 @@
     seeds = [0, 1, 2]
     tag = "long"                                 # optional: added to the runs' names, to keep other options apart
     best_on_test = true                          # optional: also write the best epoch on test images, as RUN-best
-    [training]                                   # optional, as [model] and [scoring]: options of `config.py`
+    [options]                                    # optional: of `options.py`, flow also by its size, "paper"
     epochs = 90
+    [options.attention]
+    training = "joint"
 
 A file may hold several `[[grid]]` tables. What such a table does not state is taken from the top of the file.
 """
@@ -24,16 +26,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ..config import FLOW_SIZES, AttentionConfig, ModelConfig, ScoringConfig, TrainingConfig
 from ..errors import AttentDifferNetError
+from ..options import FLOW_SIZES, Options
 from ..study.records import BEST, score_path
-from .task import CHOSEN, TABLES, Task
+from .task import Task
 
 DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"
 LISTS = {"categories": str, "variants": str, "weights": str, "seeds": int}
 TEXTS = ("results", "data", "models", "tag")
-KEYS = (*TEXTS, *LISTS, "best_on_test", *TABLES)
-AXES = {"model": ("weights",), "training": ("seed",)}  # options that the lists give
+KEYS = (*TEXTS, *LISTS, "best_on_test", "options")
+AXES = {"variant": "variants", "weights": "weights", "seed": "seeds"}  # options that lists give
 
 Table = dict[str, Any]
 
@@ -90,16 +92,11 @@ def _check_unique(what: str, names: Iterable[str]) -> None:
 
 def _tasks(table: Table, base: Path, among: Collection[str] | None) -> Iterator[Task]:
     _check_values(table)
-    given = _option_tables(table)
-    blocks = given["model"].pop("attention", {})
-    scoring = ScoringConfig.from_dict(given["scoring"])
-    fixed = tuple(option for option, part in CHOSEN.items() if option in given[part])
+    given = _given_options(table)
     folders = _folders(table, base, among)
     axes = (table[name] for name in ("variants", "weights", "seeds"))
     for folder, variant, weights, seed in itertools.product(folders, *axes):
-        attention = AttentionConfig.from_dict(blocks | {"kind": variant})
-        model = ModelConfig.from_dict(given["model"] | {"attention": attention.to_dict(), "weights": weights})
-        training = TrainingConfig.from_dict(given["training"] | {"seed": seed})
+        options = Options.from_dict(given | {"variant": variant, "weights": weights, "seed": seed})
         dataset, category = folder.parent.name, folder.name
         parts = [dataset, category, variant, Path(weights).stem, f"s{seed}", table.get("tag", "")]
         run = "-".join(part for part in parts if part)
@@ -111,11 +108,8 @@ def _tasks(table: Table, base: Path, among: Collection[str] | None) -> Iterator[
             category=category,
             folder=str(folder),
             model_dir=_model_dir(table.get("models", ""), base, names),
-            model=model,
-            training=training,
-            scoring=scoring,
+            options=options,
             results=base / Path(table["results"]).expanduser(),
-            fixed=fixed,
             best_on_test=table.get("best_on_test", False),
         )
 
@@ -138,23 +132,17 @@ def _check_values(table: Table) -> None:
         raise AttentDifferNetError("results must name a folder")
 
 
-def _option_tables(table: Table) -> dict[str, Table]:
-    """The options that the file gives, by table. A size of the flow is replaced by its options."""
-    given: dict[str, Table] = {}
-    for name in TABLES:
-        options = table.get(name, {})
-        if not isinstance(options, dict):
-            raise AttentDifferNetError(f"{name} must be a table [{name}], got {options!r}")
-        for axis in set(AXES.get(name, ())) & set(options):
-            raise AttentDifferNetError(f"{axis} is given by a list at the top, not in [{name}]")
-        given[name] = dict(options)
-    attention = given["model"].get("attention", {})
-    if not isinstance(attention, dict) or "kind" in attention:
-        raise AttentDifferNetError("[model.attention] is a table without kind, which the list variants gives")
-    if isinstance(flow := given["model"].get("flow"), str):
+def _given_options(table: Table) -> Table:
+    """The options that the file gives. A size of the flow is replaced by its options."""
+    given = table.get("options", {})
+    if not isinstance(given, dict):
+        raise AttentDifferNetError(f"options must be a table [options], got {given!r}")
+    for axis in sorted(set(AXES) & set(given)):
+        raise AttentDifferNetError(f"{axis} is given by the list {AXES[axis]} at the top, not in [options]")
+    if isinstance(flow := given.get("flow"), str):
         if flow not in FLOW_SIZES:
             raise AttentDifferNetError(f"flow must be a table or one of {', '.join(FLOW_SIZES)}, got {flow!r}")
-        given["model"]["flow"] = FLOW_SIZES[flow].to_dict()
+        return given | {"flow": FLOW_SIZES[flow].to_dict()}
     return given
 
 

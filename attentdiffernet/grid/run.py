@@ -10,11 +10,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AttentDifferNetError
-from .task import Outcome, ScoreRow, Task
+from ..errors import AttentDifferNetError, ImageError
+from ..words import input_title
+from .task import Outcome, ScoreRow, Seen, Task
 
 if TYPE_CHECKING:
     import torch
+
+    from ..category import InspectionImage
+    from ..detector import Detector
 
 
 def execute(task: Task) -> Outcome:
@@ -28,75 +32,76 @@ def execute(task: Task) -> Outcome:
 
 
 def _execute(task: Task) -> Outcome:
-    from .. import checkpoint, input_choice, paper_recipe, scoring, training
+    from .. import paper_recipe
     from ..best_on_test import BestOnTest
+    from ..calibration import split_normals
+    from ..card import DataCard
     from ..category import InspectionDataset
-    from ..datasets import CARDS, DatasetCard
+    from ..checkpoint import check_folder
     from ..devices import find_device
+    from ..differnet import DifferNetDetector
     from ..features import FeatureExtractor, default_cache
+    from ..input_choice import choose
+    from ..methods import fit, no_look
 
-    dataset = InspectionDataset(task.folder)
-    images, device = dataset.test, find_device(task.device)  # raise before hours of training
-    published = task.training.recipe == "paper"
+    dataset, options, seconds = InspectionDataset(task.folder), task.options, dict[str, float]()
+    images, device = dataset.test_of_both_kinds(), find_device(task.device)  # raise before hours of training
     if task.model_dir:
-        checkpoint.check_folder(Path(task.model_dir))
-    known = CARDS.get(task.dataset, DatasetCard("", "", "", ""))
-    card = checkpoint.DataCard(
-        task.dataset,
-        task.category,
-        description=known.description,
-        licence=known.licence,
-        source=known.source,
-    )
-    configs, cache = (task.model, task.training, task.scoring), default_cache()
-    paths, before = [image.path for image in images], FeatureExtractor.views_computed
-    seconds: dict[str, float] = {}
+        check_folder(task.model_dir)
+    cache, before = default_cache(), FeatureExtractor.views_computed
+    normals, paths = [image.path for image in dataset.train], [image.path for image in images]
     with _timed(seconds, "choosing_s"):
-        if task.chooses:
-            found = input_choice.choose(dataset.train, task.model, task.training, cache, fixed=task.fixed)
-            configs = found.applied(*configs, task.fixed)
+        findings = choose(normals, options, cache, device=device)
     as_published = None
-    if published:
-        as_published = paper_recipe.Scores(paths, task.model.image_size, task.training.data_seed, task.scoring.n_views)
-    looks = BestOnTest(images, task.training.epochs, configs[2].n_views, cache, as_published)
-    best = looks if task.best_on_test else None
+    if options.recipe == "paper":
+        as_published = paper_recipe.Scores(paths, options.image_size, options.data_seed, findings.scoring_views)
+    best = BestOnTest(images, options.epochs, findings.scoring_views, cache, as_published)
     with _timed(seconds, "training_s"):
-        calibrated = bool(task.model_dir) or not published
-        detector = training.train(
-            dataset.train,
-            *configs,
-            card,
-            cache,
-            after_epoch=best or training.no_look,
+        detector = fit(
+            normals,
+            options,
+            data=DataCard.of(dataset),
+            cache=cache,
+            findings=findings,
+            after_epoch=best if task.best_on_test else no_look,
+            calibrated=bool(task.model_dir) or not as_published,
             device=device,
-            calibrated=calibrated,
         )
+    assert isinstance(detector, DifferNetDetector)
     if task.model_dir:
-        checkpoint.save(detector, task.model_dir)
-    n_views, model = len(detector.model.views(configs[2].n_views)), detector.model.config
+        detector.save(task.model_dir)
     with _timed(seconds, "scoring_s"):
-        if as_published:
-            scores = as_published(detector.model)
-        else:
-            scores = list(scoring.score_images(detector.model, paths, n_views, cache))
+        scores = as_published(detector.model) if as_published else _scores(detector, images, cache)
 
     def rows(scores: list[float]) -> list[ScoreRow]:
         return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
 
-    chosen = (n_views, "random " * published + model.input_title, model.readout)
-    outcome = Outcome(rows(scores), chosen, strength=model.attention.strength, judged=model.attention.judged)
-    if best:
+    outcome = Outcome(rows(scores), _seen(detector), findings=detector.findings.to_dict())
+    if task.best_on_test:
         seconds["training_s"] -= best.seconds
         seconds["scoring_s"] += best.seconds
         epoch, best_scores = best.best(scores)
         outcome = dataclasses.replace(outcome, best_epoch=epoch, best_scores=rows(best_scores))
-    cost = {name: round(value, 2) for name, value in seconds.items()}
     views = FeatureExtractor.views_computed - before
-    if published and paper_recipe.trains_attention(model):
-        fitted, _ = training.split_normals(dataset.train, task.training)
-        spread = paper_recipe.spread(detector.model, [image.path for image in fitted])
-        outcome = dataclasses.replace(outcome, spread=spread)
+    if as_published and paper_recipe.trains_attention(detector.model.config):
+        fitted, _ = split_normals(normals, options)
+        outcome = dataclasses.replace(outcome, spread=paper_recipe.spread(detector.model, fitted))
+    cost = {name: round(value, 2) for name, value in seconds.items()}
     return dataclasses.replace(outcome, cost=cost | {"views_computed": views} | _machine(device))
+
+
+def _scores(detector: "Detector", images: "list[InspectionImage]", cache: Path) -> list[float]:
+    """Of the test images. Raises ImageError for one that cannot be read."""
+    verdicts = list(detector.inspect_all(images, detector.findings.scoring_views, cache=cache))
+    if unreadable := [verdict.error for verdict in verdicts if verdict.error]:
+        raise ImageError(unreadable[0])
+    return [verdict.score for verdict in verdicts]
+
+
+def _seen(detector: "Detector") -> Seen:
+    found, published = detector.findings, detector.options.recipe == "paper"
+    views = input_title(found.views, found.resize, found.exposure)
+    return found.scoring_views, "random " * published + views, found.readout
 
 
 @contextmanager

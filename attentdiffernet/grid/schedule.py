@@ -53,14 +53,13 @@ def _written(task: Task, outcome: Outcome, commit: str) -> Outcome:
     """The outcome, or the failure to write its scores."""
     import pandas as pd
 
-    options = task.options | {"cost": outcome.cost, "attention_strength": outcome.strength}
-    options |= {"attention_judged": outcome.judged} if outcome.judged else {}
-    options |= {} if outcome.spread is None else {"features_spread": outcome.spread}
+    record = {"options": task.options.to_dict(), "findings": outcome.findings, "cost": outcome.cost}
+    record |= {} if outcome.spread is None else {"features_spread": outcome.spread}
     try:  # the run itself first: the best epoch on test is only shown beside it
-        for found, best in ((outcome.scores, False), (outcome.best_scores, True)):
+        for found, epoch in ((outcome.scores, None), (outcome.best_scores, outcome.best_epoch)):
             if found is not None:
                 scores = pd.DataFrame(found, columns=SCORE_COLUMNS, dtype=object)
-                write_run(task.results, row_of(task, outcome, commit, best), scores, options)
+                write_run(task.results, row_of(task, outcome.seen, commit, epoch), scores, record)
     except (AttentDifferNetError, OSError) as error:
         return Outcome(error=f"its scores could not be written: {error}")
     return outcome

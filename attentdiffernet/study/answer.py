@@ -6,18 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..config import AttentionConfig
 from ..datasets import category_title, dataset_title
+from ..options import AttentionConfig
 from ..words import variant_title
 from .comparison import SIGNIFICANT, Contrast, Measured, contrasts, grouped, without_best_on_test
 from .formats import counted, p_text, percent, points, points_range
 from .runs import RECIPES
 from .tables import Column, Table
 
-TRAININGS = {
-    "separation": "separation, kept if better",
-    "separation_unjudged": "separation, always kept",
-}
+TRAININGS = {"separation": "separation, kept if better"}
 KINDS = {
     "default": f"With the default training ({AttentionConfig().training}), places and width of the blocks",
     "published": "With the published procedure, in which attention is trained together with the flow",

@@ -159,22 +159,24 @@ def _score_row(row: dict[str, str]) -> tuple[str, str, int, float]:
     return image, defect, int(label), _number(row["score"], "score")
 
 
-def _scores_frame(rows: list[tuple[str, str, int, float]], path: Path) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=SCORE_COLUMNS).sort_values("image", ignore_index=True)
+def _scores_frame(rows: list[tuple[str, str, int, float]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=SCORE_COLUMNS).sort_values("image", ignore_index=True)
+
+
+def read_scores(path: str | Path) -> pd.DataFrame:
+    """image (str), defect (str), label (int), score (float), sorted by image; normal and anomalous images, as an AUROC
+    needs both."""
+    path = Path(path)
+    frame = _scores_frame(_parsed(path, SCORE_COLUMNS, _score_row, unique="image"))
     if len(labels := set(frame["label"])) < 2:
         found = {0: "only normal ones", 1: "only anomalous ones"}[labels.pop()] if labels else "no images"
         raise ResultsError(f"{path}: normal and anomalous images are needed, got {found}")
     return frame
 
 
-def read_scores(path: str | Path) -> pd.DataFrame:
-    """image (str), defect (str), label (int), score (float), sorted by image."""
-    path = Path(path)
-    return _scores_frame(_parsed(path, SCORE_COLUMNS, _score_row, unique="image"), path)
-
-
 def write_scores(path: str | Path, frame: pd.DataFrame) -> None:
-    """Sorted by image, scores to 9 significant digits (enough to restore a float32). Checked as on reading."""
+    """Sorted by image, scores to 9 significant digits (enough to restore a float32). Rows are checked as on
+    reading; they may be of normal images alone, or of anomalous ones."""
     path = Path(path)
     if missing := [name for name in SCORE_COLUMNS if name not in frame]:
         raise ResultsError(f"{path} needs the columns {', '.join(SCORE_COLUMNS)}; {', '.join(missing)} is missing")
@@ -186,7 +188,7 @@ def write_scores(path: str | Path, frame: pd.DataFrame) -> None:
             rows.append(_score_row({str(name): str(value) for name, value in row.items()}))
         except ResultsError as error:
             raise ResultsError(f"{path}, image {row['image']!r}: {error}") from error
-    _write(path, _scores_frame(rows, path))
+    _write(path, _scores_frame(rows))
 
 
 # -- maps, measured against masks
@@ -303,7 +305,9 @@ class Gates:
 
 
 def gates_of(options: dict[str, Any]) -> Gates:
-    """From the options of a run."""
+    """From the record of a run, of this version or an older one."""
+    if findings := options.get("findings"):
+        return Gates(findings["gates_kept"], *(findings["gates_judged"] or (None, None)))
     judged = options.get("attention_judged") or (None, None)
     return Gates(options.get("attention_strength") != 0, *judged)
 

@@ -14,6 +14,7 @@ BEST = "-best"  # ends the name of the run that is the best on test of a trainin
 BEST_ON_TEST_LABEL = "best on test (optimistic)"
 BACKBONES = ("imagenet", "bundled")  # those of the shipped models, which stand first
 RECIPES = {"fast": "", "paper": "published procedure"}
+FORMER_TRAININGS = {"separation_unjudged": "separation, always kept"}  # as runs.csv has them, and as they are called
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
@@ -74,7 +75,8 @@ class Run:
             if not re.fullmatch(r"[0-9]{1,18}", row[name]):
                 raise ResultsError(f"{name} must be a whole number, got {row[name]!r}")
             values[name] = int(row[name])
-        return cls(**values)
+        training = values["attention_training"]
+        return cls(**values | {"attention_training": FORMER_TRAININGS.get(training, training)})
 
 
 RUN_COLUMNS = [field.name for field in dataclasses.fields(Run)]

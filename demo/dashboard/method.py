@@ -4,15 +4,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from attentdiffernet.config import (
-    FLOW_SIZES,
-    UNSTEADY_LIGHT,
-    AttentionConfig,
-    FlowConfig,
-    ModelConfig,
-    ScoringConfig,
-    TrainingConfig,
-)
+from attentdiffernet.options import FLOW_SIZES, SCORING_VIEWS, UNSTEADY_LIGHT, Options
 from demo.dashboard import widgets
 from demo.dashboard.pipeline import pipeline
 
@@ -81,14 +73,14 @@ def choices() -> list[list[str]]:
 
 
 def input_choices() -> list[list[str]]:
-    model = ModelConfig()
+    options = Options()
     return [
         ["Backbone", "AlexNet, ImageNet weights, frozen", "the same; sample models use a small bundled backbone"],
         [
             "Input",
             "448 px at three scales, nearest neighbour",
-            f"{model.image_size} px at {model.n_scales} scales, the same; if a category has images of several aspects, "
-            "these may be kept (<code>keep_aspect</code>)",
+            f"{options.image_size} px at {options.n_scales} scales, the same; if a category has images of several "
+            "aspects, these may be kept (<code>keep_aspect</code>)",
         ],
         [
             "Exposure",
@@ -100,7 +92,7 @@ def input_choices() -> list[list[str]]:
 
 
 def attention_choices() -> list[list[str]]:
-    attention = AttentionConfig()
+    attention = Options().attention
     place = attention.placement.replace("_", " ").capitalize()
     return [
         [
@@ -124,7 +116,8 @@ def attention_choices() -> list[list[str]]:
 
 
 def training_choices() -> list[list[str]]:
-    training, compact, paper = TrainingConfig(), FlowConfig(), FLOW_SIZES["paper"]
+    options = Options()
+    compact, paper = options.flow, FLOW_SIZES["paper"]
     return [
         [
             "Flow",
@@ -136,23 +129,23 @@ def training_choices() -> list[list[str]]:
             "Views in training",
             "4 new random rotations per image and epoch",
             "4 quarter turns (8 with mirrored copies) or flips, or 8 to 48 rotations per image, chosen on synthetic "
-            f"defects in training normals; features computed once, with noise of {training.feature_noise:g} σ",
+            f"defects in training normals; features computed once, with noise of {options.feature_noise:g} σ",
         ],
         [
             "Epochs",
             "192, the best of 24 evaluations on test images",
-            f"{training.epochs}, fixed in advance; the best on test is measured beside it, and labelled",
+            f"{options.epochs}, fixed in advance; the best on test is measured beside it, and labelled",
         ],
     ]
 
 
 def scoring_choices() -> list[list[str]]:
-    training, scoring = TrainingConfig(), ScoringConfig()
+    options = Options()
     return [
         [
             "Views in scoring",
             "64 random rotations",
-            f"the same quarter turns or flips, or {scoring.n_views} to 64 rotations, as few as normals need",
+            f"the same quarter turns or flips, or {SCORING_VIEWS} to 64 rotations, as few as normals need",
         ],
         [
             "Score",
@@ -163,8 +156,8 @@ def scoring_choices() -> list[list[str]]:
         [
             "Threshold",
             "none; AUROC only",
-            f"on {training.calibration_fraction:.0%} of the training normals, at most "
-            f"{training.false_positive_rate:.0%} flagged",
+            f"on {options.calibration_fraction:.0%} of the training normals, at most "
+            f"{options.false_positive_rate:.0%} flagged",
         ],
         ["Grad-CAM", "layer and target not stated", "of the anomaly score, last features, full scale, selectable"],
         [

@@ -45,10 +45,10 @@ def attention_view(source: Source, key: str, variant: str, name: str | None = No
 
     Raises ImageError and DatasetError.
     """
-    model = catalogue.detector(key, variant).model
+    detector = catalogue.detector(key, variant)
+    model, config = detector.model, detector.model.config
     image = read_image(source, name)
     view = make_views(model.prepare(image), even_angles(1))[0]
-    config = model.config
     with catalogue.computing:
         readings = {
             (block, scale): read_attention(model, view, block, scale)
@@ -61,8 +61,8 @@ def attention_view(source: Source, key: str, variant: str, name: str | None = No
         readings=readings,
         scale_sizes=tuple(config.image_size >> scale for scale in range(config.n_scales)),
         highest_gate=config.attention.highest_gate,
-        choices=config.attention.choices,
-        note=config.attention.training_note,
+        choices=detector.choices,
+        note=detector.note,
     )
 
 
@@ -88,4 +88,4 @@ def layers(key: str, variant: str) -> list[str]:
 
 
 def _blocks(model: AttentDifferNet) -> list[str]:
-    return list(model.backbone.attention_blocks()) if model.config.attention.kind != "none" else []
+    return list(model.backbone.attention_blocks()) if model.config.variant != "none" else []

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from attentdiffernet import checkpoint
 from attentdiffernet.backbone import imagenet_at_hand, load_weights
-from attentdiffernet.checkpoint import Detector
 from attentdiffernet.datasets import CARDS, category_title
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
+from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.images import IMAGE_SUFFIXES
+from attentdiffernet.methods import load
 from attentdiffernet.words import VARIANT_TITLES
 
 from .. import shipped
@@ -96,11 +96,13 @@ _load_weights = lru_cache(maxsize=2)(load_weights)  # all variants share them
 
 
 @lru_cache(maxsize=MAX_MODELS)
-def _detector(folder: Path, _written_ns: int) -> Detector:
-    return checkpoint.load(folder, load_weights=_load_weights)
+def _detector(folder: Path, _written_ns: int) -> DifferNetDetector:
+    found = load(folder, load_weights=_load_weights)
+    assert isinstance(found, DifferNetDetector)
+    return found
 
 
-def detectors(key: str) -> dict[str, Detector]:
+def detectors(key: str) -> dict[str, DifferNetDetector]:
     """All variants of a category, in their usual order; kept in memory, loaded again when their files change.
 
     Raises DatasetError as `category`.
@@ -110,7 +112,7 @@ def detectors(key: str) -> dict[str, Detector]:
     return {v: _detector(path.parent, path.stat().st_mtime_ns) for v, path in configs.items() if path.is_file()}
 
 
-def detector(key: str, variant: str) -> Detector:
+def detector(key: str, variant: str) -> DifferNetDetector:
     """Raises DatasetError if there is no such category or variant."""
     found = detectors(key)
     if variant not in found:

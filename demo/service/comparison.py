@@ -12,15 +12,15 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from attentdiffernet.checkpoint import Detector
-from attentdiffernet.config import ScoringConfig
+from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.errors import AttentDifferNetError, DatasetError
-from attentdiffernet.explain import explain, methods_of, relative_heat, what_it_shows
+from attentdiffernet.explain import explain, relative_heat, what_it_shows
 from attentdiffernet.figures.overlay import colour_bar, overlay, pixels
 from attentdiffernet.figures.palette import INK
 from attentdiffernet.figures.screen import percentile_svg
 from attentdiffernet.images import IMAGE_SUFFIXES, read_image
-from attentdiffernet.scoring import RunningScore, prepared, score_progressively
+from attentdiffernet.options import check_scoring_views
+from attentdiffernet.scoring import RunningScore, expected_score, prepared, score_progressively
 from attentdiffernet.study.statistics import percentile_among
 from attentdiffernet.words import METHOD_TITLES
 
@@ -160,15 +160,17 @@ class _RecentScores:
     """The scores of the last images and the models that gave them, so that another map needs no new scores."""
 
     def __init__(self) -> None:
-        self._found: OrderedDict[tuple[object, ...], tuple[dict[str, Detector], dict[str, RunningScore]]]
+        self._found: OrderedDict[tuple[object, ...], tuple[dict[str, DifferNetDetector], dict[str, RunningScore]]]
         self._found = OrderedDict()
 
-    def get(self, key: tuple[object, ...], models: dict[str, Detector]) -> dict[str, RunningScore] | None:
+    def get(self, key: tuple[object, ...], models: dict[str, DifferNetDetector]) -> dict[str, RunningScore] | None:
         by, scores = self._found.get(key, ({}, {}))
         same = by.keys() == models.keys() and all(by[variant] is models[variant] for variant in models)
         return scores if same else None
 
-    def put(self, key: tuple[object, ...], models: dict[str, Detector], scores: dict[str, RunningScore]) -> None:
+    def put(
+        self, key: tuple[object, ...], models: dict[str, DifferNetDetector], scores: dict[str, RunningScore]
+    ) -> None:
         self._found[key] = models, scores
         self._found.move_to_end(key)
         while len(self._found) > MAX_REMEMBERED:
@@ -189,7 +191,7 @@ def compare(
     info, models = catalogue.category(key), catalogue.detectors(key)
     name = name or (Path(source).name if isinstance(source, str | Path) else "image")
     image = read_image(source, name)
-    wanted = ScoringConfig(n_views or max(d.calibration.n_views for d in models.values())).n_views
+    wanted = check_scoring_views(n_views or max(d.calibration.n_views for d in models.values()))
     images = _prepared(models, image)
     found, entry = Comparison(name, info, shown(image), {}), (_digest(image), key, wanted)
     with catalogue.computing:
@@ -205,7 +207,7 @@ def compare(
 
 
 def _scored(
-    models: dict[str, Detector], images: Mapping[str, Tensor], n_views: int
+    models: dict[str, DifferNetDetector], images: Mapping[str, Tensor], n_views: int
 ) -> Iterator[dict[str, RunningScore]]:
     """`score_progressively`, with the lock taken anew for each group of views: who leaves in between blocks nobody."""
     steps = score_progressively({variant: found.model for variant, found in models.items()}, images, n_views)
@@ -227,8 +229,8 @@ def heat_of(source: Source, key: str, method: str, name: str | None = None) -> t
         return shown(image), _heat(models, images, method)
 
 
-def _heat(models: dict[str, Detector], images: Mapping[str, Tensor], method: str) -> Heat:
-    maps = {v: explain(d.model, images[v], method) for v, d in models.items() if method in methods_of(d.model.config)}
+def _heat(models: dict[str, DifferNetDetector], images: Mapping[str, Tensor], method: str) -> Heat:
+    maps = {v: explain(d.model, images[v], method) for v, d in models.items() if method in d.maps}
     references = {v: models[v].map_reference(method) for v in maps}
     heat, scale = relative_heat(maps, references)
     return Heat(method, heat, {v: what_it_shows(method, models[v].model.config) for v in maps}, scale)
@@ -257,7 +259,7 @@ def shown(image: np.ndarray) -> np.ndarray:
     return np.asarray(smaller)
 
 
-def _prepared(models: dict[str, Detector], image: np.ndarray) -> dict[str, Tensor]:
+def _prepared(models: dict[str, DifferNetDetector], image: np.ndarray) -> dict[str, Tensor]:
     return prepared({variant: found.model for variant, found in models.items()}, image)
 
 
@@ -265,25 +267,27 @@ def _digest(image: np.ndarray) -> str:
     return hashlib.sha256(image.tobytes() + repr(image.shape).encode()).hexdigest()
 
 
-def _verdicts(models: dict[str, Detector], scores: dict[str, RunningScore], n_views: int) -> dict[str, Verdict]:
+def _verdicts(
+    models: dict[str, DifferNetDetector], scores: dict[str, RunningScore], n_views: int
+) -> dict[str, Verdict]:
     return {variant: _verdict(models[variant], score, n_views) for variant, score in scores.items()}
 
 
-def _verdict(found: Detector, score: RunningScore, n_views: int) -> Verdict:
+def _verdict(found: DifferNetDetector, score: RunningScore, n_views: int) -> Verdict:
     calibration = found.calibration
-    expected = calibration.expected(score.value, score.n_views)  # an average of fewer views lies farther out
+    expected = expected_score(calibration, score)  # an average of fewer views lies farther out
     return Verdict(
         variant=found.variant,
         title=found.title,
-        score=expected,
-        standard_error=calibration.expected(score.standard_error, score.n_views),
+        score=expected.value,
+        standard_error=expected.standard_error,
         n_views=score.n_views,
         n_views_wanted=len(found.model.views(n_views)),  # some kinds of views are few
         threshold=calibration.threshold,
         false_positive_rate=calibration.false_positive_rate,
-        percentile=percentile_among(calibration.scores, expected),
+        percentile=percentile_among(calibration.scores, expected.value),
         calibration_scores=calibration.scores,
-        choices=found.model.config.attention.choices,
+        choices=found.choices,
     )
 
 

@@ -1,0 +1,77 @@
+"""The model card: what a model was trained on, in numbers and in words."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from .category import InspectionDataset
+from .checked import Checked
+from .datasets import CARDS, DatasetCard
+from .findings import Calibration, Findings
+from .options import Options
+from .words import READOUTS, VARIANT_TITLES, attention_choices, input_title, training_note
+
+
+@dataclass(frozen=True)
+class DataCard(Checked):
+    """What a model was trained on. n_fitted: images the flow has seen; the held-out ones come on top."""
+
+    dataset: str = "images"
+    category: str = "parts"
+    n_fitted: int = 0
+    description: str = ""
+    licence: str = ""
+    source: str = ""
+
+    @classmethod
+    def of(cls, dataset: InspectionDataset, description: str = "", licence: str = "", source: str = "") -> Self:
+        """Of one category; what is not given is that of the data set, if it is known."""
+        known = CARDS.get(dataset.dataset, DatasetCard("", "", "", ""))
+        return cls(
+            dataset.dataset,
+            dataset.category,
+            description=description or known.description,
+            licence=licence or known.licence,
+            source=source or known.source,
+        )
+
+
+def model_card(
+    options: Options, findings: Findings, calibration: Calibration, data: DataCard, backbone_fingerprint: str
+) -> str:
+    """Markdown with the Hub's front matter: what the model is, what it was trained on, how it decides, its limits."""
+    flow, seen = options.flow, input_title(findings.views, findings.resize, findings.exposure)
+    views = "cached" if options.recipe == "fast" else "ever new"
+    whitened = "features whitened, " if flow.whitening else ""
+    front = ["---", "library_name: attentdiffernet", "pipeline_tag: image-classification", "tags:"]
+    front += [f"- {tag}" for tag in ("anomaly-detection", "industrial-inspection", "normalizing-flow")] + ["---"]
+    lines = [
+        *front,
+        "",
+        f"# {VARIANT_TITLES[options.variant]}: {data.category}",
+        "",
+        f"Gives one anomaly score per image; trained on normal images of *{data.category}* ({data.dataset}) only.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| Data | {data.description or data.dataset} |",
+        f"| Source | {data.source or 'not stated'} |",
+        f"| Licence of the data | {data.licence or 'not stated'} |",
+        f"| Normal images | {data.n_fitted} fitted, {len(calibration.scores)} held out for the threshold |",
+        f"| Backbone | AlexNet features, weights `{options.weights}`, frozen, fingerprint `{backbone_fingerprint}` |",
+        f"| Attention | {attention_choices(options, findings.gates_kept, findings.gates_judged)} |",
+        f"| Flow | {whitened}{flow.n_blocks} coupling blocks, {flow.hidden_layers} hidden layers of "
+        f"{flow.hidden_width}, stored in half precision |",
+        f"| Training | {options.epochs} epochs, fixed in advance, on {findings.training_views} {views} views per "
+        f"image, seed {options.seed} |",
+        f"| Score | {READOUTS[findings.readout]}; {calibration.n_views} views ({seen}); higher = more anomalous, not "
+        "a probability |",
+        f"| Threshold | {calibration.threshold:.6g}, flags at most "
+        f"{calibration.false_positive_rate:.1%} of normal images on average |",
+        "",
+        training_note(options.variant, options.attention, findings.gates_kept),
+        "",
+        "Placement, reduction and training of the attention blocks are choices of this reproduction: the authors of",
+        "AttentDifferNet (e Silva et al., WACV 2024) published no code. The score says nothing about parts of another",
+        "kind, another camera or other light than in the training images.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,251 @@
+"""What every detector can do, whatever its method: inspect images, show where they look anomalous, be saved."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass, field
+from itertools import tee
+from pathlib import Path
+from typing import BinaryIO, Literal, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from . import checkpoint
+from .card import DataCard
+from .checkpoint import Checkpoint
+from .errors import AttentDifferNetError, CheckpointError, ImageError
+from .explain import drawn_over
+from .features import Progress, no_progress
+from .findings import Calibration, Findings
+from .hub import upload
+from .model import AttentDifferNet, Precision
+from .options import Options, Readout, check_scoring_views
+from .scoring import MAX_VIEWS, RunningScore
+from .sources import Images, ImageSource, each_source, name_of, pixels_of
+from .study.statistics import percentile_among
+
+Arithmetic = Literal["float32", "bfloat16", "auto"]
+Look = Callable[[AttentDifferNet, int], None]
+"""Called with the model and the number of epochs it has been fitted for; may look, and must change nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What a detector says about one image.
+
+    name: its path as given. score: higher is more anomalous; not a probability. percentile: share of held-out normals
+    that score lower, in percent. standard_error: of the score, from the choice of views; nan after one view. error: why
+    the image could not be read; empty otherwise. The other numbers are then nan or 0.
+    """
+
+    name: str
+    score: float
+    threshold: float
+    percentile: float
+    standard_error: float
+    n_views: int
+    error: str = ""
+    _detector: "Detector | None" = field(default=None, repr=False)
+    _source: ImageSource | None = field(default=None, repr=False)
+    _raw: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @property
+    def anomalous(self) -> bool | None:
+        """None where the image could not be read."""
+        return None if self.error else self.score > self.threshold
+
+    def map(self, method: str = "grad-cam") -> np.ndarray:
+        """Where the detector looks: (H, W) float32 of the image's own size, ≥ 0, computed when asked for.
+
+        In units of the 99th percentile of the same map over held-out normals: values above 1 are unusual. Raises
+        AttentDifferNetError for a map that the detector does not have (`Detector.maps`).
+        """
+        pixels, raw, reference = self._mapped(method)
+        size = pixels.shape[1], pixels.shape[0]
+        return np.asarray(Image.fromarray(raw / np.float32(reference)).resize(size, Image.Resampling.BILINEAR))
+
+    def overlay(self, method: str = "grad-cam") -> Image.Image:
+        """The photograph with the map on it. Places below the 99th percentile of held-out normals stay uncoloured."""
+        return drawn_over(*self._mapped(method))
+
+    def _mapped(self, method: str) -> tuple[np.ndarray, np.ndarray, float]:
+        """(image (H, W, 3), raw map (h, w), its unit)."""
+        if self._detector is None or self._source is None:
+            raise ImageError(self.error or f"The image {self.name} is not at hand any more")
+        pixels = pixels_of(self._source)
+        if method not in self._raw:
+            self._raw[method] = self._detector.raw_map(pixels, method)
+        return pixels, self._raw[method], self._detector.map_reference(method)
+
+
+class Detector(ABC):
+    """A fitted detector. A method implements `fit`, `from_checkpoint`, `scores`, `raw_map` and what is stored.
+
+    options: what was asked. findings: what the training normals answered. calibration: the threshold and what else
+    held-out normals say. data: what it was trained on.
+    """
+
+    options: Options
+    findings: Findings
+    calibration: Calibration
+    data: DataCard
+
+    # -- what a method implements
+
+    @classmethod
+    @abstractmethod
+    def fit(
+        cls,
+        images: Sequence[ImageSource],
+        options: Options,
+        findings: Findings | None,
+        data: DataCard,
+        cache: Path | None,
+        progress: Progress,
+        after_epoch: Look,
+        calibrated: bool,
+        device: torch.device,
+    ) -> Self:
+        """As `methods.fit`."""
+
+    @classmethod
+    @abstractmethod
+    def from_checkpoint(
+        cls,
+        folder: Path,
+        stored: Checkpoint,
+        weights: dict[str, Tensor] | None,
+        load_weights: Callable[[str], dict[str, Tensor]] | None,
+        device: torch.device,
+    ) -> Self:
+        """As `methods.load`, of what `config.json` in that folder holds."""
+
+    @abstractmethod
+    def scores(
+        self, images: Iterable[ImageSource], n_views: int, until_settled: bool, cache: Path | None
+    ) -> Iterator[RunningScore | ImageError]:
+        """As `inspect_all`: one score per image, or why it cannot be read, in order."""
+
+    @abstractmethod
+    def raw_map(self, image: np.ndarray, method: str) -> np.ndarray:
+        """A map of an image (H, W, 3) uint8 at its own resolution, covering the whole image: (h, w) float32, ≥ 0.
+        Raises AttentDifferNetError for a map that the detector does not have."""
+
+    @abstractmethod
+    def what_it_shows(self, method: str) -> str:
+        """One sentence about a map, with what must be known not to read too much into it."""
+
+    @abstractmethod
+    def with_readout(self, readout: Readout) -> Self:
+        """The same detector with another way to compute scores; its threshold does not apply to them."""
+
+    @abstractmethod
+    def compute_in(self, precision: Arithmetic) -> Precision:
+        """Sets the precision of the backbone from now on and returns it; `auto` takes bfloat16 where it is faster on
+        this machine. Nothing of it is stored."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored beside the configuration."""
+
+    @property
+    @abstractmethod
+    def maps(self) -> tuple[str, ...]:
+        """The names of the maps it has."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def backbone_fingerprint(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over all that decides the score of an image: tells models apart."""
+
+    # -- what all methods share
+
+    @property
+    def variant(self) -> str:
+        return self.options.variant
+
+    def inspect(
+        self, image: ImageSource | BinaryIO, n_views: int | None = None, until_settled: bool = False
+    ) -> Verdict:
+        """The verdict on one image: a path, an open file or an array (H, W, 3) uint8. Options as of `inspect_all`.
+        Raises ImageError for one that cannot be read."""
+        source = image if isinstance(image, str | Path | np.ndarray) else pixels_of(image)
+        (verdict,) = self.inspect_all([source], n_views, until_settled)
+        if verdict.error:
+            raise ImageError(verdict.error)
+        return verdict
+
+    def inspect_all(
+        self,
+        images: Images,
+        n_views: int | None = None,
+        until_settled: bool = False,
+        cache: Path | None = None,
+        progress: Progress = no_progress,
+    ) -> Iterator[Verdict]:
+        """One verdict per image, in order, as they are ready; memory stays that of a few images. An image that cannot
+        be read gives a verdict with an `error`.
+
+        n_views: other than the threshold was set for, which then fits less well. until_settled: take only as many views
+        as each verdict needs, n_views at most (default 64); after fewer than usual, `score` is the final score to be
+        expected. cache: folder of features to reuse and to add to.
+        """
+        total = len(images) if isinstance(images, Sized) and not isinstance(images, str) else 0
+        sources, again = tee(each_source(images))
+        usual = MAX_VIEWS if until_settled else self.calibration.n_views
+        wanted = usual if n_views is None else check_scoring_views(n_views)
+        scores = self.scores(again, wanted, until_settled, cache)
+        for done, (source, score) in enumerate(zip(sources, scores, strict=True), 1):
+            yield self._verdict(source, done, score)
+            progress("scoring", done, total or done)
+
+    def _verdict(self, source: ImageSource, number: int, score: RunningScore | ImageError) -> Verdict:
+        name, threshold = name_of(source, number), self.calibration.threshold
+        if isinstance(score, ImageError):
+            nan = float("nan")
+            return Verdict(name, nan, threshold, nan, nan, 0, str(score))
+        percentile = percentile_among(self.calibration.scores, score.value)
+        return Verdict(name, score.value, threshold, percentile, score.standard_error, score.n_views, "", self, source)
+
+    def is_anomalous(self, score: float) -> bool:
+        return score > self.calibration.threshold
+
+    def map_reference(self, method: str) -> float:
+        """The unit of this detector's maps of a method: their 99th percentile over held-out normals. Raises
+        AttentDifferNetError for a map that it does not have."""
+        self.check_map(method)
+        if method not in self.calibration.map_references:
+            raise CheckpointError(
+                f"This model was calibrated without {method} maps (it has {', '.join(self.calibration.map_references)})"
+            )
+        return self.calibration.map_references[method]
+
+    def check_map(self, method: str) -> None:
+        """Raises AttentDifferNetError for a map that the detector does not have."""
+        if method not in self.maps:
+            raise AttentDifferNetError(f"{self.title} has no {method} map; it has {', '.join(self.maps)}")
+
+    def stored(self) -> Checkpoint:
+        return Checkpoint(self.options, self.findings, self.calibration, self.data, self.backbone_fingerprint)
+
+    def card(self) -> str:
+        """The model card, in Markdown."""
+        return self.stored().card()
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the detector into a folder of its own; an older one there is replaced as a whole."""
+        return checkpoint.write(folder, self.stored(), self.tensors())
+
+    def push_to_hub(self, repository: str, private: bool = True, token: str | None = None) -> str:
+        """Uploads the detector to the Hugging Face Hub (`owner/name`) and returns its address."""
+        return upload(self.save, repository, private, token)

@@ -1,0 +1,97 @@
+"""What training normals answered: the input and readout that suit them (`Findings`), the threshold (`Calibration`)."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Self
+
+from .checked import Checked
+from .errors import AttentDifferNetError
+from .options import Exposure, Readout, Resize, ViewKind, check_scoring_views
+
+
+@dataclass(frozen=True)
+class Findings(Checked):
+    """What the training normals answered, and what a detector was built with.
+
+    views, resize, exposure, readout, training_views, scoring_views: as asked, else chosen by the rule.
+    feature_scale: factor on the features before the flow (flow_fitting.fit_gaussian).
+    gates_kept: false where trained gates did not help and were left at 1: the detector is then DifferNet.
+    gates_judged: AUROC on synthetic defects with the gates and without, which decided that; empty where nothing was
+        decided.
+    exposure_varies: how much brightness and contrast vary together from image to image (input_choice.py).
+    mirror_auroc: how well mirrored normals are told from the others.
+    by_input, by_readout: AUROC on synthetic defects of what was compared.
+    The last four are None or empty where the rule did not have to ask.
+    """
+
+    views: ViewKind
+    resize: Resize
+    exposure: Exposure
+    readout: Readout
+    training_views: int
+    scoring_views: int
+    feature_scale: float = 1.0
+    gates_kept: bool = True
+    gates_judged: tuple[float, ...] = ()
+    exposure_varies: float | None = None
+    mirror_auroc: float | None = None
+    by_input: dict[str, float] = field(default_factory=dict)
+    by_readout: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_scoring_views(self.scoring_views)
+        if self.training_views < 1:
+            raise AttentDifferNetError(f"training_views must be 1 or more, got {self.training_views}")
+        if not 0 < self.feature_scale < math.inf:
+            raise AttentDifferNetError(f"feature_scale must be positive and finite, got {self.feature_scale}")
+        if len(self.gates_judged) not in (0, 2):
+            raise AttentDifferNetError(f"gates_judged must be two numbers or none, got {self.gates_judged}")
+
+
+@dataclass(frozen=True)
+class Calibration(Checked):
+    """What held-out training normals say about a model.
+
+    threshold: an image is anomalous above it. n_views: of the scores it was set on. false_positive_rate: the share of
+    normal images above it that is guaranteed in expectation. scores: of the held-out normals, ascending.
+    map_references: per method, the 99th percentile of map values over held-out normals, the unit of colour scales.
+    early_ratio: for a smaller number of views, the median over held-out normals of the score after so many over the
+        final one: an average of fewer views lies farther out.
+    settling: for the same numbers, the factor by which the score of a new normal image, divided by that median, may
+        still lie above or below its final one, with `confidence`. Empty, as `early_ratio`, where too few normals are
+        held out, or where scores have no ratio (`likelihood`).
+    """
+
+    threshold: float
+    n_views: int
+    false_positive_rate: float
+    scores: tuple[float, ...]
+    map_references: dict[str, float]
+    early_ratio: dict[str, float] = field(default_factory=dict)
+    settling: dict[str, float] = field(default_factory=dict)
+    confidence: float = 0.0
+
+    @classmethod
+    def none(cls) -> Self:
+        """Of a detector that is scored and thrown away."""
+        return cls(math.inf, 1, 1.0, (), {})
+
+    def expected(self, score: float, n_views: int) -> float:
+        """The final score to be expected of an image that has this score after n_views."""
+        return score / self.early_ratio.get(str(n_views), 1.0)
+
+    def settled(self, score: float, n_views: int) -> bool:
+        """Whether more views would not change the verdict of an image that has this score after n_views, at
+        `confidence`.
+
+        Beyond `n_views` of the calibration, the factor of half of them is scaled as the noise of a mean is.
+        """
+        if not self.settling:
+            return n_views >= self.n_views
+        if n_views < self.n_views:
+            factor = self.settling.get(str(n_views), math.inf)
+        else:
+            half = max(map(int, self.settling))
+            factor = self.settling[str(half)] ** math.sqrt(half / n_views)
+        return not self.threshold / factor <= self.expected(score, n_views) <= self.threshold * factor

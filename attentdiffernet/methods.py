@@ -1,0 +1,74 @@
+"""The library's two verbs: `fit` a detector to normal images, `load` one. `METHODS` names what can be fitted."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import checkpoint
+from .card import DataCard
+from .detector import Detector, Look
+from .devices import find_device
+from .differnet import DifferNetDetector
+from .features import Progress, no_progress
+from .findings import Findings
+from .model import AttentDifferNet
+from .options import MethodName, Options
+from .sources import Images, each_source
+
+METHODS: dict[MethodName, type[Detector]] = {"differnet": DifferNetDetector}
+
+
+def no_look(model: AttentDifferNet, epoch: int) -> None:
+    """What `fit` does after an epoch by default: nothing."""
+
+
+def fit(
+    images: Images,
+    options: Options | None = None,
+    *,
+    data: DataCard | None = None,
+    cache: Path | None = None,
+    progress: Progress = no_progress,
+    device: str | torch.device = "cpu",
+    findings: Findings | None = None,
+    after_epoch: Look = no_look,
+    calibrated: bool = True,
+) -> Detector:
+    """A calibrated detector from normal images. Epochs are fixed in advance; no test image is ever looked at.
+
+    images: a folder or glob; or files, arrays (H, W, 3) uint8 or images of a data set, one by one.
+    options: by default DifferNet by the recipe `fast`.
+    data: what the images show, for the model card. cache: folder to keep features in, to fit other variants faster.
+    device: where it runs, as of `devices.find_device`; the detector stays there.
+    findings: of `input_choice.choose` with the same images and options, if it has been asked before.
+    after_epoch: called with the model and the number of epochs after each; it must change nothing. calibrated: false
+    leaves out the threshold and the unit of maps, which a detector that is only scored and thrown away does not need.
+
+    Raises DatasetError for too few images, ImageError for one that cannot be read, AttentDifferNetError for a device
+    that is not here.
+    """
+    options, device = options or Options(), find_device(device)
+    data, sources = data or DataCard(), list(each_source(images))
+    method = METHODS[options.method]
+    return method.fit(sources, options, findings, data, cache, progress, after_epoch, calibrated, device)
+
+
+def load(
+    folder: str | Path,
+    weights: dict[str, Tensor] | None = None,
+    load_weights: Callable[[str], dict[str, Tensor]] | None = None,
+    device: str | torch.device = "cpu",
+) -> Detector:
+    """A detector from a local folder, or from the Hugging Face Hub (`owner/name`) where no such folder exists.
+
+    weights: tensors of the backbone to use instead of those the checkpoint names; load_weights: gives them by name.
+    device: where the detector is to run, as of `devices.find_device`. Raises CheckpointError for a folder that is
+    incomplete, damaged or of another version, WeightsError for a backbone that is not the one it was made with,
+    AttentDifferNetError for a device that is not here.
+    """
+    device = find_device(device)
+    folder = checkpoint.find(folder)
+    stored = checkpoint.read(folder)
+    return METHODS[stored.options.method].from_checkpoint(folder, stored, weights, load_weights, device)

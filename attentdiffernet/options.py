@@ -1,0 +1,254 @@
+"""What is asked of a detector: every option and its default. The only place with defaults."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .checked import Checked
+from .errors import AttentDifferNetError
+
+MethodName = Literal["differnet"]
+Variant = Literal["none", "se", "cbam"]
+Recipe = Literal["fast", "paper"]
+Placement = Literal["after_pool", "before_pool"]
+AttentionTraining = Literal["untrained", "joint", "proxy", "separation"]
+Keep = Literal["if_better", "always"]
+ViewKind = Literal["rotations", "quarter_turns", "flips", "dihedral", "none"]
+Resize = Literal["squeeze", "keep_aspect"]
+Exposure = Literal["as_is", "standardised"]
+Readout = Literal["z2", "likelihood", "z2_of_mean", "gaussian", "gaussian_of_mean", "gaussian_full_scale"]
+
+UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
+CHOSEN = ("views", "resize", "exposure", "readout")  # options that None leaves to the rule (input_choice.py)
+MOST_VIEWS = 256  # of one image
+TRAINING_VIEWS, SCORING_VIEWS = 8, 16  # of rotations, where all else was given and the rule is not asked
+# Spread of exposure over training normals above which the rule standardises it; ±15 %, evenly distributed, is 0.087.
+UNSTEADY_LIGHT = 0.1
+
+
+@dataclass(frozen=True)
+class AttentionConfig(Checked):
+    """Attention blocks in the backbone. What the paper leaves open is a choice of this reproduction.
+
+    placement: `after_pool` as in the authors' figure (after pool1, pool2 and the last ReLU), `before_pool` after the
+        ReLUs 1, 2 and 5, each before its pooling. The last position is the same in both.
+    reduction: channel count divided by this is the width of the bottleneck (SE and CBAM papers: 16).
+    kernel_size: of CBAM's spatial gate (CBAM paper: 7). SE has none.
+    training: `untrained` leaves the blocks as they were initialised; `joint`, `proxy` and `separation` train them on
+        training normals, convolutions frozen, and freeze them before the flow is fitted (attention_training.py). The
+        default did best on synthetic defects at the scale it is trained at (scripts/choose_attention.py).
+    keep: of gates trained by `separation` in the recipe `fast`. `if_better` keeps them only if they measurably help
+        (gate_decision.py) and otherwise leaves them at 1, so that the detector is DifferNet; `always` keeps them. Other
+        gates are always kept.
+    """
+
+    placement: Placement = "after_pool"
+    reduction: int = 16
+    kernel_size: int = 7
+    training: AttentionTraining = "separation"
+    keep: Keep = "if_better"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.reduction <= 64:
+            raise AttentDifferNetError(f"reduction must lie in 1..64 (64 channels after conv1), got {self.reduction}")
+        if not 1 <= self.kernel_size < 128 or self.kernel_size % 2 == 0:
+            raise AttentDifferNetError(f"kernel_size must be odd and lie in 1..127, got {self.kernel_size}")
+
+    @property
+    def identity_start(self) -> bool:
+        """Gates that are to be trained are 2·sigmoid with a zero last layer: at first they change nothing. Others are
+        sigmoid with PyTorch's usual initialisation, as in the SE and CBAM papers."""
+        return self.training != "untrained"
+
+    @property
+    def highest_gate(self) -> float:
+        """The upper bound of the gates; a gate of 1 changes nothing."""
+        return 2.0 if self.identity_start else 1.0
+
+
+@dataclass(frozen=True)
+class FlowConfig(Checked):
+    """DifferNet's normalizing flow: `n_blocks` x (fixed permutation, GLOW affine coupling).
+
+    Each coupling's two sub-networks: Linear to `hidden_width`, ReLU, then `hidden_layers` - 1 x (Linear, ReLU), Linear.
+    clamp: bound on the log-scale, `clamp · 0.636 · atan(s / clamp)` (about ±clamp).
+    whitening: the features are first whitened by their mean and shrunken covariance (Ledoit & Wolf, 2004), and the
+        couplings start as the identity: the flow starts as a Gaussian and learns what a Gaussian misses. DifferNet has
+        none of this.
+    """
+
+    n_blocks: int = 4
+    hidden_width: int = 64
+    hidden_layers: int = 2
+    clamp: float = 3.0
+    whitening: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, most in (("n_blocks", 64), ("hidden_width", 8192), ("hidden_layers", 16)):
+            if not 1 <= getattr(self, name) <= most:
+                raise AttentDifferNetError(f"{name} must lie in 1..{most}, got {getattr(self, name)}")
+        if not 0 < self.clamp <= 100:
+            raise AttentDifferNetError(f"clamp must lie above 0 and at most at 100, got {self.clamp}")
+
+
+FLOW_SIZES: dict[str, FlowConfig] = {
+    # 172.1 M parameters, as in DifferNet's reference code
+    "paper": FlowConfig(n_blocks=8, hidden_width=2048, hidden_layers=3, whitening=False),
+    "compact": FlowConfig(),  # 0.6 M parameters, and 0.3 M of the whitening
+}
+
+# What each recipe sets where an option is not given. `paper` is DifferNet's own procedure, which chooses nothing.
+RECIPES: dict[Recipe, dict[str, Any]] = {
+    # Size, rate, epochs and noise were chosen on training normals of one category: by the likelihood of held-out ones,
+    # and by how well they are told from the same with small pasted patches (scripts/choose_recipe.py).
+    "fast": {"flow": FLOW_SIZES["compact"], "epochs": 60, "learning_rate": 5e-4, "feature_noise": 0.1},
+    "paper": {
+        "flow": FLOW_SIZES["paper"],
+        "epochs": 192,
+        "learning_rate": 2e-4,
+        "feature_noise": 0.0,
+        "views": "rotations",
+        "resize": "squeeze",
+        "exposure": "as_is",
+        "readout": "z2",
+        "training_views": 4,
+        "scoring_views": 64,
+    },
+}
+_BY_RECIPE: Any = None  # the default of options that a recipe sets: never None in a finished `Options`
+
+
+@dataclass(frozen=True)
+class Options(Checked):
+    """What is asked of a detector. None where the choice is left to the rule, which looks at training normals only.
+
+    variant: `none` is DifferNet, `se` and `cbam` add attention blocks.
+    recipe: `fast` fits to features computed once; `paper` is DifferNet's own procedure (paper_recipe.py). It sets what
+        is not given of flow, epochs, learning_rate and feature_noise, `paper` also the views. To change the recipe,
+        make new options: `dataclasses.replace` would keep what the old one has set.
+    weights: of the backbone: `imagenet`, `bundled`, `random`, or the path of a .safetensors or .pth file.
+    image_size: side of the square network input in px; the scales are image_size / 2**i for i < n_scales.
+    views: the copies of an image that are scored: `rotations` by any angle (DifferNet), `quarter_turns` (4), `flips`
+        (4: none, both, left-right, top-bottom), `dihedral` (8: quarter turns and their mirror images), or `none` (1).
+        With flips and dihedral a mirrored part counts as normal.
+    resize: `squeeze` brings every image to that square, as DifferNet does; `keep_aspect` to a rectangle of the same
+        area and of the image's own aspect. Features are global averages, so any size will do; but the views must not
+        turn a rectangle.
+    exposure: `as_is`, or `standardised`: brightness and contrast of each image are first brought to the same values
+        (views.standardise_exposure), for photographs whose light or exposure time varies.
+    readout: how the score of an image is computed from the features of its views (words.READOUTS).
+    training_views: copies of each training image; with `fast` their features are computed once and reused, with
+        `paper` they are new ones in each epoch. scoring_views: copies of an image that make its anomaly score. At most
+        as many as there are of the kind.
+    epochs: fixed in advance, never chosen on test images. batch_size: feature rows (views) per optimiser step.
+        learning_rate, betas, eps, weight_decay: of Adam.
+    feature_noise: standard deviation of Gaussian noise on the features, in units of their mean standard deviation; new
+        at each step. Keeps a flow on few cached views from memorising them (0 in DifferNet).
+    seed: flow and attention initialisation and the order of rows.
+    data_seed: which normals are held out, and the views; the same for all variants and seeds, so that they are
+        compared on the same views.
+    calibration_fraction: share of the training normals held out, never fitted, for the threshold.
+    false_positive_rate: share of normal images that the threshold may flag.
+    """
+
+    variant: Variant = "none"
+    recipe: Recipe = "fast"
+    method: MethodName = "differnet"
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    flow: FlowConfig = _BY_RECIPE
+    weights: str = "imagenet"
+    image_size: int = 448
+    n_scales: int = 3
+    views: ViewKind | None = None
+    resize: Resize | None = None
+    exposure: Exposure | None = None
+    readout: Readout | None = None
+    training_views: int | None = None
+    scoring_views: int | None = None
+    epochs: int = _BY_RECIPE
+    batch_size: int = 96
+    learning_rate: float = _BY_RECIPE
+    betas: tuple[float, float] = (0.8, 0.8)
+    eps: float = 1e-4
+    weight_decay: float = 1e-5
+    feature_noise: float = _BY_RECIPE
+    seed: int = 0
+    data_seed: int = 0
+    calibration_fraction: float = 0.2
+    false_positive_rate: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, value in (RECIPES.get(self.recipe, {}) if isinstance(self.recipe, str) else {}).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        super().__post_init__()
+        check_network(self.image_size, self.n_scales, self.flow, self.views, self.resize, self.readout)
+        for name in ("epochs", "batch_size", "training_views"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise AttentDifferNetError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.scoring_views is not None:
+            check_scoring_views(self.scoring_views)
+        for name in ("seed", "data_seed"):
+            if not 0 <= getattr(self, name) < 2**31:
+                raise AttentDifferNetError(f"{name} must lie in 0..2147483647, got {getattr(self, name)}")
+        if not 0 <= self.feature_noise < 10:
+            raise AttentDifferNetError(f"feature_noise must lie in 0..10, got {self.feature_noise}")
+        for name in ("calibration_fraction", "false_positive_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise AttentDifferNetError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+        if self.recipe == "paper" and (self.views, self.exposure, self.flow.whitening) != ("rotations", "as_is", False):
+            raise AttentDifferNetError(
+                "The recipe paper takes rotations of images as they are, and no whitening before the flow"
+            )
+
+    @property
+    def leaves_a_choice(self) -> bool:
+        """Whether anything about the input or the readout is left to the rule."""
+        return any(getattr(self, name) is None for name in CHOSEN)
+
+    @property
+    def trains_attention(self) -> bool:
+        return self.variant != "none" and self.attention.training != "untrained"
+
+    @property
+    def judges_gates(self) -> bool:
+        """Whether trained gates are kept only if they measurably help."""
+        judged = self.attention.training == "separation" and self.attention.keep == "if_better"
+        return self.trains_attention and judged and self.recipe == "fast"
+
+
+def least_side(n_scales: int) -> int:
+    """px that no side of the network input may fall below: AlexNet needs 63 at the smallest scale."""
+    return 63 << (n_scales - 1)
+
+
+def check_scoring_views(n_views: int) -> int:
+    """The number. Raises AttentDifferNetError for one that no image can be scored on."""
+    if not 1 <= n_views <= MOST_VIEWS:
+        raise AttentDifferNetError(f"An image is scored on 1 to {MOST_VIEWS} views, got {n_views}")
+    return n_views
+
+
+def check_network(
+    image_size: int,
+    n_scales: int,
+    flow: FlowConfig,
+    views: ViewKind | None,
+    resize: Resize | None,
+    readout: Readout | None,
+) -> None:
+    """Raises AttentDifferNetError for values that exclude each other; None goes with everything."""
+    if not 1 <= n_scales <= 8:
+        raise AttentDifferNetError(f"n_scales must lie in 1..8, got {n_scales}")
+    if readout and readout.startswith("gaussian") and not flow.whitening:
+        raise AttentDifferNetError(f"The readout {readout} needs a flow with whitening")
+    if resize == "keep_aspect" and views not in (None, *UPRIGHT):
+        raise AttentDifferNetError(
+            f"keep_aspect needs views that leave a rectangle upright ({', '.join(UPRIGHT)}), got {views}"
+        )
+    if image_size < least_side(n_scales):
+        raise AttentDifferNetError(
+            f"AlexNet needs 63 px at its smallest scale: {image_size} px at {n_scales} scales leave "
+            f"{image_size >> (n_scales - 1)} px"
+        )

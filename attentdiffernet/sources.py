@@ -1,0 +1,53 @@
+"""Images as callers may give them: files, folders, globs, arrays, open files, or images of a data set."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from .category import InspectionImage
+from .errors import ImageError
+from .images import MIN_SIDE, find_images, read_image
+
+ImageSource = str | Path | np.ndarray
+"""An image file, or the image itself: (H, W, 3) uint8."""
+
+Images = str | Path | Iterable[str | Path | np.ndarray | InspectionImage]
+"""A file, a folder (searched through) or a glob; or files, arrays or images of a data set, one by one."""
+
+
+def pixels_of(source: ImageSource | BinaryIO, name: str | None = None) -> np.ndarray:
+    """(H, W, 3) uint8, RGB. Raises ImageError as `read_image`, and for an array of another kind."""
+    if not isinstance(source, np.ndarray):
+        return read_image(source, name)
+    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+        raise ImageError(f"An image must be an array (H, W, 3) of uint8, got {source.shape} of {source.dtype}")
+    if min(source.shape[:2]) < MIN_SIDE:
+        raise ImageError(f"An image needs {MIN_SIDE} px or more per side, got {source.shape[1]} x {source.shape[0]} px")
+    return source
+
+
+def digest_of(source: ImageSource) -> bytes:
+    """SHA-256 of the file's bytes or of the array; empty for a file that is not there."""
+    if isinstance(source, np.ndarray):
+        return hashlib.sha256(repr(source.shape).encode() + source.tobytes()).digest()
+    if not Path(source).is_file():
+        return b""
+    with open(source, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def each_source(images: Images) -> Iterator[ImageSource]:
+    """The images one by one. Raises DatasetError for a folder or glob without images."""
+    if isinstance(images, str | Path):
+        yield from find_images([images])
+        return
+    for image in images:
+        yield image.path if isinstance(image, InspectionImage) else image
+
+
+def name_of(source: ImageSource, number: int) -> str:
+    """What messages and verdicts call an image: its path as given, or `image 3` for the third array."""
+    return f"image {number}" if isinstance(source, np.ndarray) else str(source)
