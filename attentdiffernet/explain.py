@@ -191,7 +191,7 @@ def relative_heat(
 
 def drawn_over(image: np.ndarray, heatmap: np.ndarray, reference: float) -> Image.Image:
     """The photograph (H, W, 3) uint8 with a raw map (h, w) on it, coloured where it exceeds the reference."""
-    from .figures import overlay
+    from .figures.overlay import overlay
 
     heat, scale = relative_heat({"": heatmap}, {"": reference})
     return Image.fromarray(overlay(image, heat[""], *scale))
