@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import DatasetError, ImageError
 
@@ -54,7 +54,7 @@ def _decode(
         raise ImageError(f"{name} may not be read: permission denied") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} has too many pixels; the limit is {MAX_PIXELS // 1_000_000} million") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not an image that can be read (JPEG, PNG, TIFF, BMP, WebP or GIF)") from error
     except Exception as error:  # decoders raise whatever a damaged file makes them raise
         raise ImageError(f"{name} is damaged and could not be decoded") from error

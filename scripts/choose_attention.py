@@ -13,7 +13,6 @@ default training was chosen so, and the whole detector does not bear it out.
 import argparse
 import dataclasses
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -89,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

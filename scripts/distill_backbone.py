@@ -216,7 +216,7 @@ def explained_variance(
 
     Channels whose deviation is under 1% of the level's largest have nothing to explain and are left out.
     """
-    report = {}
+    report: dict[int, dict[str, float]] = {}
     for size in VIEW_SIZES:
         sums: dict[str, Tensor] = {}
         for part in views.split(8):
@@ -262,7 +262,7 @@ def save(net: AlexNetFeatures, path: Path, metadata: dict[str, str]) -> None:
         file.write(to_bytes(tensors, metadata))
 
 
-def distill(args: argparse.Namespace) -> None:
+def distill(args: argparse.Namespace) -> None:  # noqa: PLR0915  one training loop, in the order of time
     started = time.monotonic()
     torch.manual_seed(args.seed)
     teacher = backbone(args.teacher).requires_grad_(False)
@@ -279,7 +279,7 @@ def distill(args: argparse.Namespace) -> None:
     matrices = [nn.Parameter(conv.weight.detach().flatten(1)) for conv in convolutions]
     assert all(m.data_ptr() == conv.weight.data_ptr() for m, conv in zip(matrices, convolutions, strict=True))
     muon = torch.optim.Muon(matrices, weight_decay=0, adjust_lr_fn="match_rms_adamw")
-    adam = torch.optim.Adam([conv.bias for conv in convolutions], betas=(0.9, 0.99))
+    adam = torch.optim.Adam([conv.bias for conv in convolutions if conv.bias is not None], betas=(0.9, 0.99))
     budget, best, step, seen = args.minutes * 60, math.inf, 0, 0
     drawing, next_check = 0.0, time.monotonic() - started + args.check_seconds
     print(f"{pool.drawn} pictures drawn in {time.monotonic() - started:.0f} s", flush=True)
@@ -299,6 +299,7 @@ def distill(args: argparse.Namespace) -> None:
         student.zero_grad()
         loss.backward()
         for matrix, conv in zip(matrices, convolutions, strict=True):
+            assert conv.weight.grad is not None
             matrix.grad = conv.weight.grad.flatten(1)
         muon.step()
         adam.step()
@@ -313,10 +314,10 @@ def distill(args: argparse.Namespace) -> None:
             with torch.no_grad():
                 for kept, mean in zip(rounded.parameters(), average.parameters(), strict=True):
                     kept.copy_(mean.half())
-                losses = {
-                    size: sum(float(loss_of(rounded, part)) for part in dict(at_scales(held_out))[size].split(8)) / 6
-                    for size in VIEW_SIZES
-                }
+                losses: dict[int, float] = {}
+                for size in VIEW_SIZES:
+                    parts = dict(at_scales(held_out))[size].split(8)
+                    losses[size] = sum((float(loss_of(rounded, part)) for part in parts), start=0.0) / 6
             held_out_loss = sum(losses.values()) / 3
             print(
                 f"{elapsed / 60:6.1f} min  step {step}  views {seen}  pictures {pool.drawn}  "

@@ -224,8 +224,10 @@ class ImageMaker:
 
     def texture(self) -> Picture:
         """A field painted with two to four colours, sometimes bent, sometimes two textures under a third's mask."""
-        makers = (self.noise, self.grain, self.gradient, self.stripes, self.weave, self.wood, self.marble, self.metal)
-        makers += (self.cells, self.bricks, self.dots, self.hair)
+        makers: tuple[Callable[..., Picture], ...] = (
+            *(self.noise, self.grain, self.gradient, self.stripes, self.weave, self.wood, self.marble, self.metal),
+            *(self.cells, self.bricks, self.dots, self.hair),
+        )
         field = makers[self.rng.integers(len(makers))]()
         if self.chance(0.2):
             field = field * makers[self.rng.integers(len(makers))]()
@@ -267,7 +269,7 @@ class ImageMaker:
         aspect, turn = (self.log_uniform(0.15, 1) if self.chance(0.6) else 1.0), self.uniform(0, 2 * np.pi)
         if kind == 0:
             angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
-            r = np.ones(64)
+            r: ndarray = np.ones(64)
         elif kind == 1:
             angle = np.sort(self.rng.uniform(0, 2 * np.pi, self.rng.integers(3, 8)))
             r = np.ones(len(angle))
@@ -275,9 +277,9 @@ class ImageMaker:
             angle = np.array([0.25, 0.75, 1.25, 1.75]) * np.pi
             r = np.full(4, 1.3)
         elif kind == 3:
-            points = 2 * int(self.rng.integers(3, 16))
-            angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
-            r = np.where(np.arange(points) % 2, 1.0, self.uniform(0.3, 0.9))
+            n_points = 2 * int(self.rng.integers(3, 16))
+            angle = np.linspace(0, 2 * np.pi, n_points, endpoint=False)
+            r = np.where(np.arange(n_points) % 2, 1.0, self.uniform(0.3, 0.9))
         else:
             angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
             r = 1 + sum(
@@ -426,7 +428,7 @@ class ImageMaker:
         size = self.size
         near, far = self.colour(), self.colour()
         depth = ((self.y + 1) / 2)[..., None]
-        scene = (near * depth + far * (1 - depth)).astype(np.float32)
+        scene: Picture = (near * depth + far * (1 - depth)).astype(np.float32)
         if self.chance(0.6):
             clouds = np.clip((self.noise(1.8, 2.0) - 0.45) * self.uniform(1, 4), 0, 1)[..., None]
             scene = scene * (1 - clouds) + self.uniform(0.6, 1) * clouds
@@ -571,7 +573,9 @@ class ImageMaker:
             coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(self.rng.integers(25, 95))])[
                 1
             ]
-            image = cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
+            decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+            assert decoded is not None
+            image = decoded[..., ::-1]
         return np.ascontiguousarray(image)
 
 

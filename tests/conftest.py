@@ -120,6 +120,27 @@ def image():
     return torch.stack([x * y, (1 - x) * y**2, 0.5 + 0.4 * torch.sin(9 * x + 4 * y)])
 
 
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """run(*arguments) -> (exit code, stdout, stderr) of the command line, in this process."""
+    from attentdiffernet import cli
+
+    monkeypatch.setattr(cli.console, "SECONDS_BETWEEN_LINES", float("inf"))  # nor on a slow machine
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["attentdiffernet", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        output, errors = capsys.readouterr()
+        return code, output, errors
+
+    return call
+
+
 @pytest.fixture(autouse=True)
 def _cache_elsewhere(monkeypatch, tmp_path):
     monkeypatch.setenv("ATTENTDIFFERNET_CACHE", str(tmp_path / "cache"))

@@ -32,26 +32,6 @@ FLIPS = ["--view-kind", "flips", "--resize", "squeeze"]  # only exposure and rea
 AS_GIVEN = [*FLIPS, "--exposure", "as_is", "--readout", "z2", "--attention-training", "untrained"]
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """run(*arguments) -> (exit code, stdout, stderr), through the installed entry point."""
-
-    monkeypatch.setattr(cli.console, "SECONDS_BETWEEN_LINES", float("inf"))  # nor on a slow machine
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["attentdiffernet", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        output, errors = capsys.readouterr()
-        return code, output, errors
-
-    return call
-
-
 CARD = ["--licence", "CC0", "--no-cache"]
 
 
@@ -127,7 +107,7 @@ def test_evaluate_images_of_one_kind(kind, n, run, model_dir, category, tmp_path
 def test_evaluate_into_a_results_folder_and_summarise(run, model_dir, category, tmp_path):
     assert run("evaluate", model_dir, category, "--results", tmp_path, "--run", "mine", "--views", "1")[0] == 0
     assert (tmp_path / "scores" / "sample" / "wafer" / "mine.csv").is_file()
-    (row,) = results.read_runs(tmp_path).itertuples()
+    (row,) = results.runs_of(tmp_path).values()
     assert (row.run, row.variant, row.seed, row.backbone, row.n_views) == ("mine", "cbam", 3, "random", 1)
     assert row.attention_training == "untrained"
     code, output, errors = run("summarise", tmp_path)

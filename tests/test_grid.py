@@ -389,10 +389,10 @@ def test_the_name_of_the_best_run_is_taken(file):
 
 
 @pytest.mark.process
-def test_a_pair_killed_between_its_rows_is_made_whole(file, tmp_path):
+def test_a_pair_killed_between_its_rows_is_made_whole(run, file, tmp_path):
     pytest.importorskip("fcntl")
     path = file(BEST.replace("[0, 1]", "[0]"), FIVE.replace('readout = "z2_of_mean"\n', ""))  # to be chosen
-    code, output, errors = call(path)
+    code, output, errors = run("grid", path)
     assert code == 0, errors
     rows = results.runs_of(tmp_path / "results")
     assert re.search(
@@ -408,11 +408,11 @@ def test_a_pair_killed_between_its_rows_is_made_whole(file, tmp_path):
     files = {file: file.read_bytes() for file in results.score_files(tmp_path / "results")}
     table = (tmp_path / "results" / "runs.csv").read_text().splitlines(keepends=True)
     (tmp_path / "results" / "runs.csv").write_text("".join(line for line in table if not line.startswith(best.run)))
-    code, output, errors = call(path)
+    code, output, errors = run("grid", path)
     assert code == 0 and output.startswith("0 of 1 runs are done, 1 to do"), errors
     assert {file: file.read_bytes() for file in results.score_files(tmp_path / "results")} == files
     assert list(results.runs_of(tmp_path / "results")) == [last.run, best.run]
-    assert call(path)[1].startswith("1 of 1 runs are done, 0 to do")
+    assert run("grid", path)[1].startswith("1 of 1 runs are done, 0 to do")
     assert made_by(path, tmp_path / "results") == {last.run, best.run}
     path.write_text(path.read_text().replace("epochs = 5", "epochs = 6"))
     assert made_by(path, tmp_path / "results") == set(), "made with other options"
@@ -464,7 +464,7 @@ def test_a_killed_run_costs_only_itself(tasks):
 
 
 @pytest.mark.process
-def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(file, tmp_path, category):
+def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(run, file, tmp_path, category):
     pytest.importorskip("fcntl")
     bad = tmp_path / "data" / "bad" / "few"
     for part in ("train/good", "test/good", "test/donut"):
@@ -474,7 +474,7 @@ def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(file, tmp_path
     (tmp_path / "data" / "sample").symlink_to(category.parent)
     head = HEAD.replace("[0]", "[0, 1, 2]") + 'data = "data"\n'
     path = file(head)
-    assert call(path, "--dry-run") == (
+    assert run("grid", path, "--dry-run") == (
         0,
         "0 of 3 runs are done, 3 to do\n" + "".join(f"sample-wafer-none-random-s{seed}\n" for seed in range(3)),
         "",
@@ -491,7 +491,7 @@ def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(file, tmp_path
     kept = {file: file.stat().st_mtime_ns for file in results.score_files(tmp_path / "results")}
     path = file(head.replace('"sample/wafer"', '"sample/wafer", "bad/few"').replace("[0, 1, 2]", "[0, 1]"))
     path.write_text(path.read_text() + "[[grid]]\n[[grid]]\ncategories = ['sample/wafer']\nseeds = [2]\n")
-    code, output, errors = call(path, "--jobs", "2")
+    code, output, errors = run("grid", path, "--jobs", "2")
     assert code == 1 and output.startswith(f"{len(done)} of 5 runs are done, {5 - len(done)} to do\n")
     for seed in (0, 1):
         assert f"bad-few-none-random-s{seed} failed: Training needs 5 normal images or more, got 1\n" in errors
@@ -505,7 +505,7 @@ def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(file, tmp_path
     detector = adn.load(task.model_dir)
     assert (detector.options, detector.data.dataset) == (task.options, "sample")
     path = file(head, TINY.replace("epochs = 1", "epochs = 2"))
-    code, output, errors = call(path)
+    code, output, errors = run("grid", path)
     assert code == 2 and "3 runs are in the results with other options" in errors and "--overwrite" in errors
 
 

@@ -174,9 +174,9 @@ def test_runs_are_added_and_replaced(tmp_path):
     other = replace(RUN, run="a-none-s1", category="carpet", variant="none", attention_training="", seed=1)
     for run in (other, RUN, replace(RUN, epochs=40)):
         results.append_run(tmp_path, run)
-    runs = results.read_runs(tmp_path)
-    assert runs.to_dict("records") == [vars(replace(RUN, epochs=40)), vars(other)]
-    assert list(runs.columns) == results.RUN_COLUMNS
+    assert list(results.runs_of(tmp_path).values()) == [replace(RUN, epochs=40), other]
+    header = (tmp_path / "runs.csv").read_text().splitlines()[0]
+    assert header.split(",") == results.RUN_COLUMNS
 
 
 APPEND = """
@@ -195,6 +195,17 @@ def test_processes_that_add_runs_at_once_lose_none(tmp_path):
     assert [process.wait(300) for process in adding] == [0, 0, 0]
     assert set(results.runs_of(tmp_path)) == {f"{name}-{n}" for name in "abc" for n in range(20)}
     assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]
+
+
+def test_columns_that_came_later_may_be_missing(tmp_path):
+    results.append_run(tmp_path, RUN)
+    path = tmp_path / "runs.csv"
+    first, row = path.read_text().splitlines()
+    put(path, f"{first.removesuffix(',blocks,recipe')}\n{row.removesuffix(',,fast')}\n")
+    assert results.runs_of(tmp_path) == {RUN.run: RUN}
+    put(path, f"{first.removesuffix(',source,views,readout,blocks,recipe')}\n")
+    with pytest.raises(ResultsError, match="line 1: the columns must be run,"):
+        results.runs_of(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "a b", ".hidden", "x" * 121, "é", "a\n"])
@@ -220,7 +231,7 @@ def test_a_bad_run_is_refused_with_its_place(tmp_path, old, new, message):
     path = tmp_path / "runs.csv"
     put(path, path.read_text().replace(old, new))
     with pytest.raises(ResultsError, match=message):
-        results.read_runs(tmp_path)
+        results.runs_of(tmp_path)
 
 
 def test_a_repeated_run_is_refused(tmp_path):
@@ -228,7 +239,7 @@ def test_a_repeated_run_is_refused(tmp_path):
     path = tmp_path / "runs.csv"
     put(path, path.read_text() + path.read_text().splitlines()[1] + "\n")
     with pytest.raises(ResultsError, match="line 3: each run may stand once"):
-        results.read_runs(tmp_path)
+        results.runs_of(tmp_path)
 
 
 def test_summary_is_a_function_of_the_score_files(tmp_path):
@@ -274,8 +285,8 @@ def test_a_bad_published_number_is_refused(tmp_path, row, message):
 
 
 def test_each_committed_score_file_has_its_run_and_each_run_its_file():
-    runs = results.read_runs(COMMITTED)
-    expected = [results.score_path(COMMITTED, row.dataset, row.category, row.run) for row in runs.itertuples()]
+    runs = results.runs_of(COMMITTED).values()
+    expected = [results.score_path(COMMITTED, run.dataset, run.category, run.run) for run in runs]
     assert sorted(results.score_files(COMMITTED)) == sorted(expected)
 
 

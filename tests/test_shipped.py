@@ -9,10 +9,10 @@ import pytest
 import attentdiffernet as adn
 from attentdiffernet.backbone import imagenet_at_hand
 from attentdiffernet.datasets.sample import CATEGORIES
-from attentdiffernet.study.records import read_runs, read_scores, score_path
+from attentdiffernet.study.records import read_scores, runs_of, score_path
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNS = list(read_runs(ROOT / "results").itertuples())
+RUNS = list(runs_of(ROOT / "results").values())
 SHIPPED = sorted(path.parent for path in (ROOT / "models").glob("*/*/*/config.json"))
 
 

@@ -34,12 +34,12 @@ seeds = [0, 1, 2]
 best_on_test = true
 [[grid]]
 variants = ["none", "se", "cbam"]
-[grid.model.attention]
+[grid.options.attention]
 training = "untrained"
 [[grid]]
 variants = ["se"]
 tag = "proxy"
-[grid.model.attention]
+[grid.options.attention]
 training = "proxy"
 """
 PUBLISHED = """dataset,category,method,auroc,source
@@ -78,7 +78,7 @@ def made(root, gain):
     rng = np.random.default_rng(1)
 
     def submit(task):
-        better = gain if (task.category, task.model.attention.kind) == ("bottle", "cbam") else 0
+        better = gain if (task.category, task.options.variant) == ("bottle", "cbam") else 0
         scores = [normal + LABELS * (better + more) + 0.3 * rng.normal(size=120) for more in (0, 0.3)]
         future = Future()
         best = {"best_epoch": int(rng.integers(1, 60)), "best_scores": rows_of(scores[1])}
@@ -118,8 +118,7 @@ def test_gates_left_at_one_are_told_wherever_a_conclusion_is(root, tmp_path):
     assert "left at 1" not in page_of(root, tmp_path / "results") + summary_text(fair(tmp_path))
     run = next(m.run for m in fair(root) if m.run.run == "mvtec_ad-bottle-se-imagenet-s1-proxy")
     options = results.read_options(root / "results", run) | {
-        "attention_strength": 0.0,
-        "attention_judged": [0.5, 0.625],
+        "findings": {"gates_kept": False, "gates_judged": [0.5, 0.625]},
     }
     frame = results.read_scores(results.score_path(root / "results", run.dataset, run.category, run.run))
     results.write_run(tmp_path / "results", run, frame, options)
@@ -267,7 +266,7 @@ def test_pages_label_what_is_best_on_test(root, monkeypatch, name):
     at.run()
     assert not at.exception
     shown = " ".join(element.proto.body for element in at.get("html"))
-    assert ("best on test (optimistic)" in shown) == (name != "failures")
+    assert ("best on test (optimistic)" in shown) == (name == "overview")
     if name == "roc":
         for asked in (False, True):
             (switch,) = [toggle for toggle in at.toggle if toggle.label == "Best on test"]
@@ -376,7 +375,7 @@ def test_the_page_tells_what_there_is_not_what_it_cost_and_how_to_repeat_it(root
     assert "- **Elsewhere**: nothing. Papers state only an average over it." in text
     assert f"Together {24 * 24 / 3600:.1f} hours: 24 runs on Abacus, 4 cores, 2 threads per run." in text
     assert "| `attentdiffernet grid grids/made.toml` | `abc1234` | 24 | mvtec_ad/bottle, sample/wafer |" in text
-    (root / "grids" / "made.toml").write_text(GRID + "[grid.training]\nepochs = 7\n")
+    (root / "grids" / "made.toml").write_text(GRID + "[grid.options]\nepochs = 7\n")
     try:
         text = page_of(root)
     finally:

@@ -76,7 +76,7 @@ def _execute(task: Task) -> Outcome:
     def rows(scores: list[float]) -> list[ScoreRow]:
         return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
 
-    outcome = Outcome(rows(scores), _seen(detector), findings=detector.findings.to_dict())
+    outcome = Outcome(rows(scores), _seen(detector), findings=detector.findings)
     if task.best_on_test:
         seconds["training_s"] -= best.seconds
         seconds["scoring_s"] += best.seconds

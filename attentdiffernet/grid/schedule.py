@@ -5,6 +5,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from typing import Any
 
 from ..errors import AttentDifferNetError
 from ..study.records import SCORE_COLUMNS, write_run
@@ -53,7 +54,8 @@ def _written(task: Task, outcome: Outcome, commit: str) -> Outcome:
     """The outcome, or the failure to write its scores."""
     import pandas as pd
 
-    record = {"options": task.options.to_dict(), "findings": outcome.findings, "cost": outcome.cost}
+    record: dict[str, Any] = {"options": task.options.to_dict(), "cost": outcome.cost}
+    record |= {"findings": outcome.findings.to_dict()} if outcome.findings else {}
     record |= {} if outcome.spread is None else {"features_spread": outcome.spread}
     try:  # the run itself first: the best epoch on test is only shown beside it
         for found, epoch in ((outcome.scores, None), (outcome.best_scores, outcome.best_epoch)):

@@ -3,8 +3,8 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from ..findings import Findings
 from ..options import Options
 from ..study.records import BEST
 
@@ -64,7 +64,7 @@ class Task:
 class Outcome:
     """The scores of a run, or why it failed. details: a traceback, if the failure is a fault of the program.
 
-    seen: how images were scored. findings: `Findings` as plain data. best_epoch, best_scores: of the best epoch on the
+    seen: how images were scored. best_epoch, best_scores: of the best epoch on the
     test images, if the task asks for it. cost: seconds, views and machine, as in RUN.json. spread: of the features, if
     attention was trained with the flow (`paper_recipe.spread`).
     """
@@ -76,7 +76,7 @@ class Outcome:
     best_epoch: int = 0
     best_scores: list[ScoreRow] | None = None
     cost: dict[str, float | int | str] = field(default_factory=dict)
-    findings: dict[str, Any] = field(default_factory=dict)
+    findings: Findings | None = None
     spread: float | None = None
 
     @classmethod
@@ -85,4 +85,5 @@ class Outcome:
         plain = json.loads(text)
         for name in ("scores", "best_scores"):
             plain[name] = plain[name] and [tuple(row) for row in plain[name]]
-        return cls(**plain | {"seen": tuple(plain["seen"])})
+        findings = plain["findings"] and Findings.from_dict(plain["findings"])
+        return cls(**plain | {"seen": tuple(plain["seen"]), "findings": findings})

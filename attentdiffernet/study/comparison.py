@@ -14,7 +14,7 @@ from ..errors import ResultsError
 from ..words import VARIANT_TITLES, variant_title
 from . import statistics
 from .formats import difference_text, interval_text, mean_points_text, mean_text, p_text
-from .records import Gates, gates_of, read_options, read_runs, read_scores, score_path
+from .records import Gates, gates_of, read_options, read_scores, runs_of, score_path
 from .runs import Recipe, Run, base_of, distinguishing_recipe, rank, recipe_of
 from .statistics import AurocInterval, Difference, OperatingPoint
 
@@ -145,8 +145,7 @@ def stamp(files: Iterable[Path]) -> Stamp:
 
 @lru_cache(maxsize=2)
 def _measured(results_dir: Path, _stamp: Stamp) -> tuple[Measured, ...]:
-    rows = read_runs(results_dir).to_dict("records")
-    runs = sorted((Run(**{str(name): value for name, value in row.items()}) for row in rows), key=rank)
+    runs = sorted(runs_of(results_dir).values(), key=rank)
     scores = {run.run: read_scores(score_path(results_dir, run.dataset, run.category, run.run)) for run in runs}
     first: dict[tuple[str, ...], Recipe] = {}  # by category, backbone and variant: the recipe that needs no name
     found = []

@@ -1,8 +1,8 @@
-"""Do maps look at the defect? Their energy and their maximum on a mask, against chance and against DifferNet's.
+"""Do maps lie on the defect? Their energy and their maximum on a mask, against chance and against DifferNet's maps.
 
-Chance is the share of the image that the mask covers: what a map without any preference gives, for energy and maximum
-alike. It is a low bar. Parts lie in the middle of their pictures, so that a map that always looks there beats it
-without having seen anything; the comparison with DifferNet's map of the same image has no such fault.
+Chance is the share of the image that the mask covers, which is what a map without preference gives for energy and for
+the maximum. It is a low bar: parts lie in the middle of their images, so a map that is always high there beats it
+without having detected anything. The comparison with DifferNet's map of the same image has no such weakness.
 """
 
 import itertools
@@ -37,7 +37,7 @@ class Localisation:
 
     chance: of the image that the mask covers. energy: of the map's sum that lies on the mask. hit: of the map's
     highest pixels that lie on the mask, mostly 0 or 1 (the pointing game); where all are equally high this is chance.
-    empty: the map is zero everywhere and points nowhere; energy and hit are then chance.
+    empty: the map is zero everywhere; energy and hit are then chance.
     """
 
     chance: float
@@ -55,7 +55,7 @@ def localise(heatmap: NDArray[np.floating], mask: NDArray[np.bool_]) -> Localisa
     if heatmap.ndim != 2 or not np.isfinite(heatmap).all() or heatmap.min() < 0:
         raise ValueError(f"A map must be (h, w) of finite numbers >= 0, got shape {heatmap.shape}")
     if mask.ndim != 2 or mask.dtype != bool or not mask.any():
-        raise ValueError(f"A mask must be (H, W) of bool with a place that is true, got {mask.dtype} {mask.shape}")
+        raise ValueError(f"A mask must be (H, W) of bool with at least one pixel set, got {mask.dtype} {mask.shape}")
     chance = float(mask.mean())
     if (top := float(heatmap.max())) == 0:
         return Localisation(chance, chance, chance, True)
@@ -68,12 +68,12 @@ def localise(heatmap: NDArray[np.floating], mask: NDArray[np.bool_]) -> Localisa
 
 
 def excess(heatmap: NDArray[np.floating], reference: float) -> NDArray[np.floating]:
-    """What of a map lies above what held-out normals reach (`Calibration.map_references`): also normal images have
-    high places, at edges for one, and a raw map contains them."""
+    """The part of a map above the reference of held-out normals (`Calibration.map_references`). A raw map also contains
+    places where normal images are high, for example at edges."""
     return np.maximum(heatmap - reference, 0)
 
 
-# -- what was measured, summed up
+# -- summary of what was measured
 
 
 def summary_of_maps(results_dir: str | Path, key: str | None = None) -> pd.DataFrame:
@@ -83,8 +83,8 @@ def summary_of_maps(results_dir: str | Path, key: str | None = None) -> pd.DataF
     map without preference puts there. hit_rate: share of images whose maximum lies on the mask; its chance is `chance`,
     the mean. Differences (ratio minus ratio, rate minus rate) to DifferNet with the same backbone and seed, `against`,
     are over the n_paired images that both have; nan where there is none (DifferNet has no spatial gates). Intervals
-    (95 %) and p values: bootstrap over images within each defect, Clopper-Pearson for the hit rate; they speak of other
-    images, not of other seeds.
+    (95 %) and p values: bootstrap over images within each defect, Clopper-Pearson for the hit rate; they cover
+    other images, not other seeds.
     key: only of this `DATASET/CATEGORY`. Raises ResultsError for damaged files.
     """
     paths = [path for path in map_files(results_dir) if key is None or "/".join(path.parts[-3:-1]) == key]

@@ -1,6 +1,6 @@
-"""How good a detector is, and how sure one may be: AUROC with intervals, paired tests, operating points, thresholds.
+"""How good a detector is, and how certain that is: AUROC, intervals, paired tests, operating points, thresholds.
 
-Everywhere: labels are 0 (normal) or 1 (anomalous), scores are finite and higher for more anomalous images, shape (n,);
+Labels are 0 (normal) or 1 (anomalous), scores are finite and higher for more anomalous images, shape (n,);
 an image is flagged when its score is *above* the threshold; rates and areas lie in [0, 1]. Bad input raises ValueError.
 """
 
@@ -224,8 +224,8 @@ def auroc_interval(labels: ArrayLike, scores: ArrayLike, level: float = 0.95) ->
 def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, level: float = 0.95) -> Difference:
     """AUROC of a minus AUROC of b on the same images: normal interval (clipped to [-1, 1]) and two-sided p value.
 
-    DeLong et al. 1988. Speaks about other images of the same kind, not about other seeds. Where no image is placed
-    differently the variance is 0, which is no proof of equality: the interval then allows for the share of pairs
+    DeLong et al. 1988. Covers other images of the same kind, not other seeds. Where no image is placed differently
+    the variance is 0, which does not prove equality: the interval then allows for the share of pairs
     (normal, anomalous) on which a and b may still disagree when none of min(n_normal, n_anomalous) independent ones
     showed it (Clopper-Pearson), and the p value is that of a sign test on those pairs.
     """
@@ -233,8 +233,8 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, lev
 
 
 def beats(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, p_value: float) -> bool:
-    """Whether the AUROC of a is the higher one with at most this p value (`delong_test`): what a rule asks before it
-    leaves its default. False where there are fewer than two images of a class."""
+    """Whether the AUROC of a is higher, with a p value (`delong_test`) below this one. A rule asks this before it
+    departs from its default. False with fewer than two images of a class."""
     anomalous = _is_anomalous(labels, _scores(scores_a), _scores(scores_b))
     if min(anomalous.sum(), (~anomalous).sum()) < 2 or auroc(labels, scores_a) <= auroc(labels, scores_b):
         return False
@@ -244,10 +244,10 @@ def beats(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, p_value: 
 def delong_test_of_means(
     labels: ArrayLike, scores_a: Sequence[ArrayLike], scores_b: Sequence[ArrayLike], level: float = 0.95
 ) -> Difference:
-    """As `delong_test`, of the mean AUROC of some detectors a, as of several seeds, minus that of some b.
+    """As `delong_test`, of the mean AUROC of detectors a, for example of several seeds, minus that of detectors b.
 
-    All score the same images: what they err on together is counted once, not as often as there are seeds. Speaks about
-    other images and these very detectors; how other seeds would fare is for `mean_interval` of their differences.
+    All score the same images, so an error that they share is counted once, not once per seed. Covers other images with
+    these same detectors; for other seeds see `mean_interval` of the seeds' differences.
     """
     if not (len(scores_a) and len(scores_b)):
         raise ValueError(f"Detectors are needed on both sides, got {len(scores_a)} and {len(scores_b)}")
@@ -338,11 +338,11 @@ def bootstrap_ratio(
 ) -> Estimate:
     """Sum of the numerators over that of the denominators, one of each per image, (n,): bootstrap, percentile interval.
 
-    Not the mean of ratios, which the few images with the smallest denominators would decide. With denominators of 1
-    it is a mean; with numerators that are differences of two detectors on the same images, a paired comparison.
-    Images are drawn with replacement within each stratum (a defect), so that the mix of defects stays as it is; from
-    all images where a stratum has a single one, which would never vary. One image says nothing of others: the
-    interval and the p value are then nan. Where all say the same the interval has no width, however few they are.
+    Not the mean of ratios, which would depend mostly on the few images with the smallest denominators. With
+    denominators of 1 it is a mean; with numerators that are differences of two detectors on the same images, it is a
+    paired comparison. Images are drawn with replacement within each stratum (a defect), so that the mix of defects
+    stays as it is, but from all images where a stratum has a single one, which would never vary. With one image the
+    interval and the p value are nan. Where all images agree the interval has no width, however few they are.
     """
     above, below = _scores(numerators, "numerators"), _scores(denominators, "denominators")
     if not above.size == below.size == len(strata):
@@ -377,8 +377,8 @@ def _drawn(strata: tuple[str, ...], n_resamples: int, seed: int) -> Floats:
 def rate_interval(hits: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
     """Mean of values in [0, 1], one per image, and its interval: (rate, low, high).
 
-    Clopper-Pearson, also for values between 0 and 1, which vary less than hits and misses of the same mean: wide rather
-    than narrow, and of some width even where all images say the same, where a bootstrap has none.
+    Clopper-Pearson, also for values between 0 and 1. These vary less than hits and misses of the same mean, so the
+    interval is rather too wide than too narrow. It has a width even where all images agree; a bootstrap has none there.
     """
     values = _scores(hits, "hits")
     if values.min() < 0 or values.max() > 1:
@@ -391,8 +391,11 @@ def rate_interval(hits: ArrayLike, level: float = 0.95) -> tuple[float, float, f
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Adjusted p values (k,) in the same order: those below a level are the differences to believe, with at most that
-    chance of one false claim among all k, however the tests depend on each other (Holm 1979)."""
+    """Adjusted p values (k,) in the same order (Holm 1979).
+
+    If those below a level are called differences, the chance of one false claim among all k is at most that level,
+    however the tests depend on each other.
+    """
     values = np.asarray(p_values, dtype=np.float64)
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"p values must be a list of numbers in [0, 1], got {p_values!r}")
@@ -404,8 +407,8 @@ def holm(p_values: ArrayLike) -> Floats:
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
-    """(mean, low, high) of what further values, as of other seeds, would average to: Student's t interval, from two
-    values or more."""
+    """(mean, low, high) of the mean that further values, for example of other seeds, would have: Student's t interval.
+    Needs two values or more."""
     array = _scores(values, "values")
     _share(level, "The level")
     if array.size < 2:
@@ -518,7 +521,7 @@ def fpr_at_tpr(labels: ArrayLike, scores: ArrayLike, true_positive_rate: float =
 
 
 def f1_max(labels: ArrayLike, scores: ArrayLike) -> OperatingPoint:
-    """The point of highest F1. Its threshold is chosen on the test images, so its F1 flatters."""
+    """The point of highest F1. Its threshold is chosen on the test images, so its F1 is optimistic."""
     anomalous, values = _checked(labels, scores)
     curve, m, n = roc_curve(anomalous, values), anomalous.sum(), (~anomalous).sum()
     f1 = 2 * curve.tpr * m / (curve.tpr * m + curve.fpr * n + m)
