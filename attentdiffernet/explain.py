@@ -34,7 +34,7 @@ def grad_cam(model: AttentDifferNet, view: Tensor, scale: int = 0, layer: str = 
     from . import _torchvision  # noqa: F401  before pytorch_grad_cam, which imports torchvision
     from pytorch_grad_cam import GradCAM  # and OpenCV: only where a map is asked for  # isort: skip
 
-    class RawGradCAM(GradCAM):
+    class RawGradCAM(GradCAM):  # type: ignore[misc]
         """The library's weights and activations, without its min-max scaling of every map on its own."""
 
         def compute_cam_per_layer(self, input_tensor, targets, eigen_smooth):  # type: ignore[no-untyped-def]

@@ -179,11 +179,18 @@ class Options(Checked):
     false_positive_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        for name, value in (RECIPES.get(self.recipe, {}) if isinstance(self.recipe, str) else {}).items():
+        for name, value in _set_by(self.recipe).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         super().__post_init__()
         check_network(self.image_size, self.n_scales, self.flow, self.views, self.resize, self.readout)
+        self._check_numbers()
+        if self.recipe == "paper" and (self.views, self.exposure, self.flow.whitening) != ("rotations", "as_is", False):
+            raise AttentDifferNetError(
+                "The recipe paper takes rotations of images as they are, and no whitening before the flow"
+            )
+
+    def _check_numbers(self) -> None:
         for name in ("epochs", "batch_size", "training_views"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise AttentDifferNetError(f"{name} must be 1 or more, got {getattr(self, name)}")
@@ -197,10 +204,6 @@ class Options(Checked):
         for name in ("calibration_fraction", "false_positive_rate"):
             if not 0 < getattr(self, name) < 1:
                 raise AttentDifferNetError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-        if self.recipe == "paper" and (self.views, self.exposure, self.flow.whitening) != ("rotations", "as_is", False):
-            raise AttentDifferNetError(
-                "The recipe paper takes rotations of images as they are, and no whitening before the flow"
-            )
 
     @property
     def leaves_a_choice(self) -> bool:
@@ -216,6 +219,11 @@ class Options(Checked):
         """Whether trained gates are kept only if they measurably help."""
         judged = self.attention.training == "separation" and self.attention.keep == "if_better"
         return self.trains_attention and judged and self.recipe == "fast"
+
+
+def _set_by(recipe: object) -> dict[str, Any]:
+    """What a recipe sets; nothing for one that does not exist, which the type check will reject."""
+    return next((values for name, values in RECIPES.items() if name == recipe), {})
 
 
 def least_side(n_scales: int) -> int:

@@ -60,7 +60,8 @@ def measure(name: str, variant: str, training: str, seed: int, half: bool) -> di
     features = torch.stack(list(extractor.of_tensors(test.inputs(model), model.views(VIEWS))))
     with torch.inference_mode():
         area = auroc(test.labels, model.score(features).tolist())
-    row = {"category": name, "detector": "half scale, Gaussian" if half else "whole", "variant": variant}
+    row: dict[str, object] = {"category": name, "variant": variant}
+    row |= {"detector": "half scale, Gaussian" if half else "whole"}
     row |= {"attention_training": "" if variant == "none" else training, "seed": seed, "auroc_synthetic": area}
     return row | {"steps": kept, "seconds": round(seconds, 1)}
 

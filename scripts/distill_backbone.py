@@ -246,7 +246,7 @@ def show(report: dict[int, dict[str, float]]) -> str:
 
 
 def backbone(weights: str | None = None) -> AlexNetFeatures:
-    net = AlexNetFeatures(AttentionConfig())
+    net = AlexNetFeatures("none", AttentionConfig())
     if weights:
         net.load_convolutions(load_weights(weights), weights)
     return net

@@ -126,10 +126,9 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
     import torch
 
     import attentdiffernet as adn
-    from attentdiffernet.explain import explain, methods_of
+    from attentdiffernet.differnet import DifferNetDetector
     from attentdiffernet.features import FeatureExtractor
     from attentdiffernet.images import read_image
-    from attentdiffernet.scoring import score_images
 
     worst: dict[str, float] = {}
 
@@ -141,16 +140,17 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
     for folder in folders:
         paths = sorted((ROOT / "demo" / "examples" / "sample" / folder.parent.name).iterdir())[:4]
         here, there = (adn.load(folder, device=place) for place in ("cpu", device))
-        image = here.model.prepare(read_image(paths[0]))
-        for method in methods_of(here.model.config) if maps else ():
-            differ(method, *(explain(d.model, image, method) for d in (here, there)))
+        pixels = read_image(paths[0])
+        for method in here.maps if maps else ():
+            differ(method, *(detector.raw_map(pixels, method) for detector in (here, there)))
         if maps:
             continue
-        n_views = here.calibration.n_views
-        for pair in zip(*(score_images(d.model, paths, n_views) for d in (here, there)), strict=True):
-            differ("scores", *(score.value for score in pair))
+        for one, other in zip(*(detector.inspect_all(paths) for detector in (here, there)), strict=True):
+            differ("scores", one.score, other.score)
+        assert isinstance(here, DifferNetDetector)
+        assert isinstance(there, DifferNetDetector)
+        image, views = here.model.prepare(pixels), here.model.views(4)
         with torch.inference_mode():
-            views = here.model.views(4)
             differ("features", *(FeatureExtractor(d.model).of_image(image, views).cpu() for d in (here, there)))
     passed = bool(worst) and max(worst.values()) < (10 if maps else 1) * SAME
     return {"models": len(folders), "largest": worst, "passed": passed}

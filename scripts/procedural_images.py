@@ -282,9 +282,8 @@ class ImageMaker:
             r = np.where(np.arange(n_points) % 2, 1.0, self.uniform(0.3, 0.9))
         else:
             angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
-            r = 1 + sum(
-                self.rng.normal(0, 0.5 / k) * np.sin(k * angle + self.uniform(0, 6.3)) for k in range(1, 7)
-            ) * self.uniform(0.2, 0.8)
+            waves = (self.rng.normal(0, 0.5 / k) * np.sin(k * angle + self.uniform(0, 6.3)) for k in range(1, 7))
+            r = 1 + sum(waves, start=np.zeros(96)) * self.uniform(0.2, 0.8)
         points = np.stack([r * np.cos(angle), r * np.sin(angle) * aspect], 1) * radius
         rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         return points @ rotation + centre

@@ -8,12 +8,12 @@ from ..words import attention_title, differs_from_default, input_title
 
 if TYPE_CHECKING:
     from ..detector import Detector
-    from ..study.records import Run
+    from ..study.runs import Run
 
 
 def run_of(detector: "Detector", category: str, name: str | None, n_views: int) -> "Run":
     """The row of a run that scores a category with this model. name: instead of the one made from its options."""
-    from ..study.records import LAST, Run
+    from ..study.runs import LAST, Run
 
     options, found, data = detector.options, detector.findings, detector.data
     parts = (data.dataset, category, options.variant, Path(options.weights).stem, f"s{options.seed}")

@@ -8,7 +8,8 @@ from typing import Any
 from .. import format2
 from ..errors import AttentDifferNetError
 from ..options import Options
-from ..study.records import BEST_ON_TEST, LAST, Run, read_options, runs_of, score_path
+from ..study.records import read_options, runs_of, score_path
+from ..study.runs import BEST_ON_TEST, LAST, Run
 from ..words import attention_title, differs_from_default
 from .file import read_grid
 from .task import Seen, Task

@@ -28,7 +28,8 @@ from typing import Any
 
 from ..errors import AttentDifferNetError
 from ..options import FLOW_SIZES, Options
-from ..study.records import BEST, score_path
+from ..study.records import score_path
+from ..study.runs import BEST
 from .task import Task
 
 DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..findings import Findings
 from ..options import Options
-from ..study.records import BEST
+from ..study.runs import BEST
 
 ScoreRow = tuple[str, str, int, float]  # image, defect, label, score
 Seen = tuple[int, str, str]  # number and kind of views, readout

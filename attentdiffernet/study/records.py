@@ -28,7 +28,7 @@ import pandas as pd
 from ..errors import ResultsError
 from ..files import locked, replace_file
 from ..words import METHOD_TITLES
-from .runs import BEST, BEST_ON_TEST, LAST, N_REQUIRED, RUN_COLUMNS, Run, check_name  # noqa: F401
+from .runs import N_REQUIRED, RUN_COLUMNS, Run, check_name
 from .statistics import auroc_interval
 
 SCORE_COLUMNS = ["image", "defect", "label", "score"]

@@ -2,6 +2,8 @@
 
 import io
 import math
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -188,7 +190,7 @@ def maps_against_masks(key: str) -> None:
     )
 
 
-def mask_row(row: dict) -> list[str]:
+def mask_row(row: Mapping[Hashable, Any]) -> list[str]:
     images = f"{row['n_images']}" + (f", {row['n_empty']} maps all zero" if row["n_empty"] else "")
     model = widgets.variant_name(row["variant"]) + text(f", {row['backbone']}, seed {row['seed']}")
     energy, hit, chance = energy_text(row), hit_text(row), f"{percent(row['chance'])} %"

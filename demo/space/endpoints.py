@@ -74,4 +74,4 @@ def add_endpoints() -> None:
         gr.Button("compare").click(
             compare, [images, category, method], [answer, maps], api_name="compare", concurrency_id="compute"
         )
-    gr.api(roc, api_name="roc")
+    gr.api(roc, api_name="roc")  # type: ignore[attr-defined]
