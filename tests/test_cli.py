@@ -89,16 +89,20 @@ def test_evaluate_by_another_readout_prints_its_auroc_and_no_threshold(run, mode
 
 @pytest.mark.parametrize(("kind", "n"), [("normal", 3), ("anomalous", 4)])
 def test_evaluate_images_of_one_kind(kind, n, run, model_dir, category, tmp_path):
-    data = shutil.copytree(category, tmp_path / "sample" / "wafer")
-    for folder in (data / "test").iterdir():
-        if (folder.name == "good") != (kind == "normal"):
-            shutil.rmtree(folder)
+    """In subfolders, whose names the score file keeps."""
+    data = tmp_path / "sample" / "wafer"
+    for folder in (category / "test").iterdir():
+        if (folder.name == "good") == (kind == "normal"):
+            shutil.copytree(folder, data / "test" / folder.name / "camera 1")
     code, output, errors = run("evaluate", model_dir, data, "--out", tmp_path / "scores.csv")
     assert (code, errors) == (0, "")
     first, second = output.splitlines()
     assert first.startswith("No AUROC: it needs normal and anomalous images. ") and f"{n} {kind}" in first
     assert re.fullmatch(rf"At the threshold \S+ from training normals: [\d.]+% of {kind} images flagged", second)
-    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1 + n
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "scores.csv").read_text())))
+    assert len(rows) == n and all(
+        row["image"] == f"{row['defect']}/camera 1/000.png" or kind == "normal" for row in rows
+    )
     code, _, errors = run("evaluate", model_dir, data, "--results", tmp_path / "results")
     assert code == 2 and "an AUROC needs normal and anomalous images" in errors
     assert not (tmp_path / "results").exists()

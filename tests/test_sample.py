@@ -17,8 +17,6 @@ from attentdiffernet.datasets import sample
 from attentdiffernet.datasets.sample import CATEGORIES, SIZE, insulator, write, writing
 from attentdiffernet.errors import DatasetError
 
-pytestmark = pytest.mark.quick
-
 DEFECTS = [(category, defect) for category, known in CATEGORIES.items() for defect in known.defects]
 PICTURES = DEFECTS + [(category, "good") for category in CATEGORIES]
 
