@@ -4,11 +4,11 @@ Fit a detector to normal images, inspect any image, and see where the detector l
 
 >>> import attentdiffernet as adn
 >>> detector = adn.fit("wafer/train/good", adn.Options(variant="se", weights="bundled"))
->>> verdict = detector.inspect("wafer/test/scratch/000.png")
->>> verdict.score > verdict.threshold
-True
+>>> verdict = detector.inspect("wafer/test/donut/000.png")
+>>> verdict.anomalous, verdict.score > verdict.threshold
+(True, True)
 >>> heat = verdict.map("grad-cam")  # (H, W), in units of what held-out normal images reach
->>> verdict.overlay("grad-cam").save("scratch-map.png")
+>>> verdict.overlay("grad-cam").save("donut-map.png")
 >>> for verdict in detector.inspect_all("wafer/test"):
 ...     assert not verdict.error
 >>> detector.save("runs/wafer-se")
