@@ -4,11 +4,11 @@ Fit a detector to normal images, inspect any image, and see where the detector l
 
 >>> import attentdiffernet as adn
 >>> detector = adn.fit("wafer/train/good", adn.Options(variant="se", weights="bundled"))
->>> verdict = detector.inspect("wafer/test/scratch/000.png")
->>> verdict.score > verdict.threshold
-True
+>>> verdict = detector.inspect("wafer/test/donut/000.png")
+>>> verdict.anomalous, verdict.score > verdict.threshold
+(True, True)
 >>> heat = verdict.map("grad-cam")  # (H, W), in units of what held-out normal images reach
->>> verdict.overlay("grad-cam").save("scratch-map.png")
+>>> verdict.overlay("grad-cam").save("donut-map.png")
 >>> for verdict in detector.inspect_all("wafer/test"):
 ...     assert not verdict.error
 >>> detector.save("runs/wafer-se")
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .methods import fit, load
     from .options import AttentionConfig, FlowConfig, Options
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Names are imported when first asked for: tables and statistics then work without waiting for torch.
 _MODULES = {

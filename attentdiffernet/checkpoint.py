@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from . import files, format2
 from .card import DataCard, model_card
@@ -22,6 +20,9 @@ from .errors import AttentDifferNetError, CheckpointError
 from .findings import Calibration, Findings
 from .hub import download
 from .options import Options, check_network, check_scoring_views
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 3  # 2: options and findings in one (format2.py); 3: apart
 FILES = ("config.json", "model.safetensors", "README.md")
@@ -59,8 +60,10 @@ def check_folder(folder: str | Path) -> None:
         raise CheckpointError(f"{folder} holds other files; a model needs a folder of its own")
 
 
-def write(folder: str | Path, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> Path:
+def write(folder: str | Path, checkpoint: Checkpoint, tensors: "dict[str, Tensor]") -> Path:
     """Writes the checkpoint; an older one there is replaced as a whole, or stays as it was if this fails."""
+    from safetensors.torch import save_file  # the rest of this module does without torch
+
     folder = Path(folder)
     check_folder(folder)
     with files.replace_folder(folder) as new:
@@ -106,7 +109,9 @@ def read(folder: Path) -> Checkpoint:
     return found
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_tensors(folder: Path) -> "dict[str, Tensor]":
+    from safetensors.torch import load_file  # the rest of this module does without torch
+
     path = folder / "model.safetensors"
     try:
         return load_file(path)

@@ -4,6 +4,7 @@ What runs where is said when a command runs and kept nowhere: a checkpoint is th
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -62,3 +63,9 @@ def _copied(tensor: Tensor) -> Callable[[], Tensor]:
         return copy
 
     return wait
+
+
+def in_float32(device: torch.device) -> AbstractContextManager[object]:
+    """Within it, convolutions of float32 and their gradients stay float32. On CUDA they would round to TF32 by default,
+    which changes Grad-CAM by some percent."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if device.type == "cuda" else nullcontext()

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from .devices import to_device
+from .devices import in_float32, to_device
 from .flow import negative_log_likelihood
 from .model import AttentDifferNet, ModelConfig
 from .views import even_angles, make_views
@@ -46,12 +46,12 @@ def grad_cam(model: AttentDifferNet, view: Tensor, scale: int = 0, layer: str = 
             return np.maximum(cam, 0)
 
     scales = model.scales(view[None])
-    with torch.no_grad():
+    with torch.no_grad(), in_float32(model.device):
         pooled = [model.backbone(x).mean((2, 3)) for x in scales]
     target_layer = model.backbone if layer == "features" else model.backbone.attention_blocks()[layer]
     cam = RawGradCAM(_ScoreThroughOneScale(model, pooled, scale), [target_layer])
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), in_float32(model.device):
             # The backbone is frozen: without a gradient at the input there would be none at the layer.
             return cam(scales[scale].detach().clone().requires_grad_(True), targets=[lambda score: score])[0]
     finally:
@@ -78,7 +78,7 @@ def gradient_map(model: AttentDifferNet, view: Tensor) -> np.ndarray:
     """
     turns = GRADIENT_TURNS if view.shape[1] == view.shape[2] else GRADIENT_TURNS[::2]
     turned = torch.stack([torch.rot90(view, k, dims=(1, 2)) for k in turns])
-    with torch.enable_grad():
+    with torch.enable_grad(), in_float32(model.device):
         turned = turned.contiguous(memory_format=torch.channels_last).requires_grad_(True)
         loss = negative_log_likelihood(*model(turned)).sum()
         (gradient,) = torch.autograd.grad(loss, turned)
@@ -107,7 +107,7 @@ def read_attention(model: AttentDifferNet, view: Tensor, block: str = "attention
     if block not in blocks:
         raise ValueError(f"block must be one of {', '.join(blocks)}, got {block!r}")
     attention = blocks[block]
-    with torch.inference_mode():
+    with torch.inference_mode(), in_float32(model.device):
         x = model.backbone.stem(model.scales(view[None])[scale])
         for name, layer in model.backbone.trunk.named_children():
             if name == block:

@@ -9,7 +9,7 @@ With `variant = "none"` this *is* DifferNet (Rudolph et al., WACV 2021); its flo
 import copy
 import dataclasses
 import math
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from .backbone import CHANNELS, AlexNetFeatures, load_weights
 from .checked import Checked
+from .devices import in_float32
 from .findings import Findings
 from .flow import Whitening, build_flow, negative_log_likelihood
 from .options import (
@@ -171,9 +172,7 @@ class AttentDifferNet(nn.Module):
     def _computed_in(self, precision: Precision) -> AbstractContextManager[object]:
         if precision == "bfloat16":
             return torch.autocast(self.device.type, torch.bfloat16)
-        if self.device.type == "cuda":  # there, convolutions of float32 would round to TF32
-            return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        return nullcontext()
+        return in_float32(self.device)
 
     def features(self, views: Tensor) -> Tensor:
         """(V, 3, S, S) -> (V, 768): globally averaged last feature maps, full scale first."""

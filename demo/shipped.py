@@ -3,24 +3,21 @@
 Each place can be named by an environment variable.
 """
 
-import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
+from attentdiffernet import checkpoint
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import AttentDifferNetError, ResultsError
-from attentdiffernet.findings import Findings
-from attentdiffernet.format2 import options_and_findings
-from attentdiffernet.options import Options
 from attentdiffernet.study import comparison, maps, records
 from attentdiffernet.study.comparison import Measured, Stamp, stamp
-from attentdiffernet.study.runs import LAST, Run
-from attentdiffernet.words import attention_title, differs_from_default, input_title
+from attentdiffernet.study.runs import Run
+from attentdiffernet.words import input_title
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path(os.environ.get("ATTENTDIFFERNET_MODELS") or ROOT / "models")
@@ -99,33 +96,16 @@ class ShippedThreshold:
 def shipped_threshold(found: Measured) -> ShippedThreshold | None:
     """Of the model that gave these scores; None where no model with the whole recipe of the run is shipped."""
     run = found.run
-    path = MODELS / run.dataset / run.category / run.variant / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        calibration = config["calibration"]
-        shipped = _row(run, *options_and_findings(config), calibration["n_views"])
-        threshold = calibration["threshold"], calibration["false_positive_rate"], tuple(calibration["scores"])
-    except (OSError, ValueError, KeyError, TypeError, AttentDifferNetError):
+        stored = checkpoint.read(MODELS / run.dataset / run.category / run.variant)
+    except AttentDifferNetError:
         return None
-    return ShippedThreshold(*threshold) if shipped == run else None
-
-
-def _row(run: Run, options: Options, found: Findings, n_views: int) -> Run:
-    """The row that a run of this model would have, under the name and source of another run."""
-    return replace(
-        run,
-        variant=options.variant,
-        seed=options.seed,
-        backbone=options.weights,
-        attention_training=attention_title(options.variant, options.attention),
-        epochs=options.epochs,
-        selection=LAST,
-        n_views=n_views,
-        views=input_title(found.views, found.resize, found.exposure),
-        readout=found.readout,
-        blocks=differs_from_default(options.variant, options.attention),
-        recipe=options.recipe,
-    )
+    found_by, calibration = stored.findings, stored.calibration
+    views = calibration.n_views, input_title(found_by.views, found_by.resize, found_by.exposure)
+    names = {name: getattr(run, name) for name in ("run", "dataset", "category", "commit", "source")}
+    if Run.of(stored.options, views, found_by.readout, **names) != run:
+        return None
+    return ShippedThreshold(calibration.threshold, calibration.false_positive_rate, calibration.scores)
 
 
 # -- images

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..words import attention_title, differs_from_default, input_title
+from ..words import input_title
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -13,28 +13,13 @@ if TYPE_CHECKING:
 
 def run_of(detector: "Detector", category: str, name: str | None, n_views: int) -> "Run":
     """The row of a run that scores a category with this model. name: instead of the one made from its options."""
-    from ..study.runs import LAST, Run
+    from ..study.runs import Run
 
     options, found, data = detector.options, detector.findings, detector.data
     parts = (data.dataset, category, options.variant, Path(options.weights).stem, f"s{options.seed}")
-    return Run(
-        run=name or "-".join(parts),
-        dataset=data.dataset,
-        category=category,
-        variant=options.variant,
-        seed=options.seed,
-        backbone=options.weights,
-        attention_training=attention_title(options.variant, options.attention),
-        epochs=options.epochs,
-        selection=LAST,
-        n_views=n_views,
-        commit=commit(),
-        source="measured by this project",
-        views=input_title(found.views, found.resize, found.exposure),
-        readout=found.readout,
-        blocks=differs_from_default(options.variant, options.attention),
-        recipe=options.recipe,
-    )
+    views = n_views, input_title(found.views, found.resize, found.exposure)
+    names = {"run": name or "-".join(parts), "dataset": data.dataset, "category": category}
+    return Run.of(options, views, found.readout, **names, commit=commit())
 
 
 def commit() -> str:

@@ -9,8 +9,7 @@ from .. import format2
 from ..errors import AttentDifferNetError
 from ..options import Options
 from ..study.records import read_options, runs_of, score_path
-from ..study.runs import BEST_ON_TEST, LAST, Run
-from ..words import attention_title, differs_from_default
+from ..study.runs import BEST_ON_TEST, Run
 from .file import read_grid
 from .task import Seen, Task
 
@@ -73,22 +72,7 @@ def _options_of(stored: dict[str, Any]) -> Options:
 def row_of(task: Task, seen: Seen, commit: str, best_epoch: int | None = None) -> Run:
     """The row of a task's run in runs.csv. best_epoch: of its second run, the best epoch on the test images."""
     n_views, views, readout = seen
-    options = task.options
-    return Run(
-        run=task.run if best_epoch is None else task.best_run,
-        dataset=task.dataset,
-        category=task.category,
-        variant=options.variant,
-        seed=options.seed,
-        backbone=options.weights,
-        attention_training=attention_title(options.variant, options.attention),
-        epochs=options.epochs if best_epoch is None else best_epoch,
-        selection=LAST if best_epoch is None else BEST_ON_TEST,
-        n_views=n_views,
-        commit=commit,
-        source="measured by this project",
-        views=views,
-        readout=readout,
-        blocks=differs_from_default(options.variant, options.attention),
-        recipe=options.recipe,
-    )
+    names: dict[str, Any] = {"run": task.run, "dataset": task.dataset, "category": task.category, "commit": commit}
+    if best_epoch is not None:
+        names |= {"run": task.best_run, "epochs": best_epoch, "selection": BEST_ON_TEST}
+    return Run.of(task.options, (n_views, views), readout, **names)

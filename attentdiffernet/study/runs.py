@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..errors import ResultsError
-from ..words import VARIANT_TITLES
+from ..options import Options
+from ..words import VARIANT_TITLES, attention_title, differs_from_default
 
 LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
 BEST = "-best"  # ends the name of the run that is the best on test of a training
@@ -45,6 +46,28 @@ class Run:
     readout: str = ""
     blocks: str = ""
     recipe: str = "fast"
+
+    @classmethod
+    def of(cls, options: Options, views: tuple[int, str], readout: str, **names: Any) -> Self:
+        """The row of a run with these options. views: number and kind of those that images are scored on. names: `run`,
+        `dataset`, `category`, `commit`, `source`, and what is not as usual."""
+        return cls(
+            **{
+                "variant": options.variant,
+                "seed": options.seed,
+                "backbone": options.weights,
+                "attention_training": attention_title(options.variant, options.attention),
+                "epochs": options.epochs,
+                "selection": LAST,
+                "n_views": views[0],
+                "views": views[1],
+                "readout": readout,
+                "blocks": differs_from_default(options.variant, options.attention),
+                "recipe": options.recipe,
+                "source": "measured by this project",
+                **names,
+            }
+        )
 
     def __post_init__(self) -> None:
         for name in ("run", "dataset", "category"):
