@@ -73,21 +73,23 @@ def _execute(task: Task) -> Outcome:
     with _timed(seconds, "scoring_s"):
         scores = as_published(detector.model) if as_published else _scores(detector, images, cache)
 
-    def rows(scores: list[float]) -> list[ScoreRow]:
-        return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
-
-    outcome = Outcome(rows(scores), _seen(detector), findings=detector.findings)
+    outcome = Outcome(_rows(images, scores), _seen(detector), findings=detector.findings)
     if task.best_on_test:
         seconds["training_s"] -= best.seconds
         seconds["scoring_s"] += best.seconds
         epoch, best_scores = best.best(scores)
-        outcome = dataclasses.replace(outcome, best_epoch=epoch, best_scores=rows(best_scores))
-    views = FeatureExtractor.views_computed - before
+        outcome = dataclasses.replace(outcome, best_epoch=epoch, best_scores=_rows(images, best_scores))
+    cost = {name: round(value, 2) for name, value in seconds.items()} | {
+        "views_computed": FeatureExtractor.views_computed - before
+    }
     if as_published and paper_recipe.trains_attention(detector.model.config):
         fitted, _ = split_normals(normals, options)
         outcome = dataclasses.replace(outcome, spread=paper_recipe.spread(detector.model, fitted))
-    cost = {name: round(value, 2) for name, value in seconds.items()}
-    return dataclasses.replace(outcome, cost=cost | {"views_computed": views} | _machine(device))
+    return dataclasses.replace(outcome, cost=cost | _machine(device))
+
+
+def _rows(images: "list[InspectionImage]", scores: list[float]) -> list[ScoreRow]:
+    return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
 
 
 def _scores(detector: "Detector", images: "list[InspectionImage]", cache: Path) -> list[float]:
