@@ -256,6 +256,17 @@ def picture(result: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+def paper_seconds(weights: str, paths: Sequence[Path]) -> float:
+    """Seconds per image and epoch of the recipe `paper`, from a slice of its training."""
+    model = paper_model(weights)
+    start = time.perf_counter()
+    steps = paper_recipe.fit(model, paths, PAPER, enough=lambda elapsed: elapsed > PAPER_SLICE_S)
+    images = steps * (PAPER.batch_size // (PAPER.training_views or 1))
+    seconds = (time.perf_counter() - start) / images
+    print(f"paper: {seconds:.3f} s per image and epoch ({steps} steps)", flush=True)
+    return seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="also how training grows with the images")
@@ -267,24 +278,16 @@ def main() -> None:
         name, weights, dataset = data(temporary)
         result |= {"data": name, "backbone": weights, "images": len(dataset.train)}
         paths = [image.path for image in dataset.train]
-        costs = []
+        costs: list[float] = []
         print(f"{name}, {len(paths)} images, backbone {weights}", flush=True)
 
-        def paper_slice() -> None:
-            model = paper_model(weights)
-            start = time.perf_counter()
-            steps = paper_recipe.fit(model, paths, PAPER, enough=lambda elapsed: elapsed > PAPER_SLICE_S)
-            images = steps * (PAPER.batch_size // (PAPER.training_views or 1))
-            costs.append((time.perf_counter() - start) / images)
-            print(f"paper: {costs[-1]:.3f} s per image and epoch ({steps} steps)", flush=True)
-
-        paper_slice()
+        costs.append(paper_seconds(weights, paths))
         start = time.perf_counter()
         detector, stages = train_fast(dataset.train, weights, temporary / "cache")
         result["train_seconds"] = time.perf_counter() - start
         result["train_stages_seconds"] = {stage: round(s, 2) for stage, s in stages.items()}
         print(f"fast: {result['train_seconds']:.0f} s, {detector.findings.views}", flush=True)
-        paper_slice()
+        costs.append(paper_seconds(weights, paths))
         result["paper_seconds_per_image_and_epoch"] = statistics.mean(costs)
         result["paper_train_seconds"] = statistics.mean(costs) * len(paths) * PAPER.epochs
         result["train_speedup"] = result["paper_train_seconds"] / result["train_seconds"]

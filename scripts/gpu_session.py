@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,10 +188,16 @@ def speed() -> None:
     told["machine"] = {"torch": torch.__version__, "device": _device_name(device), "threads": torch.get_num_threads()}
     told.tried("matrix_product_tflops", lambda: _products(device))
     for kind in ("none", "se", "cbam"):
-        told.tried(f"paper_{kind}", lambda kind=kind: _paper_speed(kind, device))
+        told.tried(f"paper_{kind}", partial(_paper_speed, kind, device))
     told.tried("fast", lambda: _fast_speed(device))
     told.tried("fast_on_the_cpu", lambda: _fast_speed(torch.device("cpu")))
     told.tried("paper_none_on_the_cpu", lambda: _paper_speed("none", torch.device("cpu")))
+
+
+def _score_all(model: Any, paths: list[Path], n_views: int) -> list[object]:
+    from attentdiffernet.scoring import score_images
+
+    return list(score_images(model, paths, n_views))
 
 
 def _seconds(do: Callable[[], object], device: Any, least: int = 3) -> float:
@@ -262,13 +269,12 @@ def _fast_speed(device: Any) -> dict[str, float]:
     """Images per second of `score_images`, decoding included, compact flow, on 4 and 8 views; bfloat16 as well."""
     from attentdiffernet.category import InspectionDataset
     from attentdiffernet.model import AttentDifferNet, ModelConfig
-    from attentdiffernet.scoring import score_images
 
     model, found = AttentDifferNet(ModelConfig(views="dihedral")).eval().to(device), {}
     paths = [image.path for image in InspectionDataset(PACK / "data" / CATEGORIES[-1]).test]
     paths = paths if device.type == "cuda" else paths[:16]
     for n_views in (4, 8):
-        taken = _seconds(lambda n_views=n_views: list(score_images(model, paths, n_views)), device, 2)
+        taken = _seconds(partial(_score_all, model, paths, n_views), device, 2)
         found[f"images_per_s_{n_views}_views"] = len(paths) / taken
     return found
 
