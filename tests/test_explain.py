@@ -7,7 +7,6 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from attentdiffernet.attention import ATTENTION
-from attentdiffernet.category import InspectionDataset
 from attentdiffernet.explain import (
     METHODS,
     attention_map,
@@ -20,10 +19,9 @@ from attentdiffernet.explain import (
     spatial_gate_map,
     what_it_shows,
 )
-from attentdiffernet.images import read_image
 from attentdiffernet.model import AttentDifferNet, ModelConfig
 from attentdiffernet.options import AttentionConfig
-from attentdiffernet.views import even_angles, make_views, to_tensor
+from attentdiffernet.views import even_angles, make_views
 from attentdiffernet.words import METHOD_TITLES
 
 KINDS = ["none", "se", "cbam"]
