@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from attentdiffernet.words import score_text
 
 if TYPE_CHECKING:
-    from .service.comparison import Verdict
+    from .service.verdict import Verdict
 
 TEMPLATE_SIGNS = {ord(sign): f"&#{ord(sign)};" for sign in "{}$`\\"}
 

@@ -467,7 +467,7 @@ def test_maps_against_masks_stand_below_the_maps(visit, maps):
 
 
 def test_a_map_that_cannot_be_seen_is_told_of():
-    from demo.service.comparison import Heat
+    from demo.service.verdict import Heat
 
     heights = {"none": 10.0, "se": 1.0, "cbam": -0.5}  # log2: 1,024 and 2 times what normals reach, and less than that
     heat = {variant: np.full((2, 2), height, np.float32) for variant, height in heights.items()}

@@ -17,7 +17,7 @@ from attentdiffernet.errors import DatasetError, ImageError
 from demo import shipped
 from demo.service import catalogue
 from demo.service.catalogue import CategoryInfo
-from demo.service.comparison import Comparison, Heat, Verdict
+from demo.service.verdict import Comparison, Heat, Verdict
 from demo.space import inspect
 from demo.space.choice import category_html
 from demo.space.inspect import Inspect

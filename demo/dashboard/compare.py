@@ -14,8 +14,9 @@ from attentdiffernet.words import VARIANT_TITLES, score_text
 from demo import markup
 from demo.dashboard import address, widgets
 from demo.service.catalogue import CategoryInfo
-from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, METHODS, Comparison, compare
+from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, compare
 from demo.service.downloads import numbers_csv
+from demo.service.verdict import MAPS, Comparison
 
 KEPT = 2 * MAX_IMAGES  # results of a session, without their pictures
 
@@ -207,7 +208,7 @@ with left:
     info = usable[address.category(list(usable), "Trained on")]
     st.caption(f"{info.description} Licence of the data: {info.licence}.")
     images = choose_images(info)
-    method = address.choice("Map", METHODS, "method", segments=True)
+    method = address.choice("Map", MAPS, "method", segments=True)
 with right:
     if images:
         inspect(images, method)

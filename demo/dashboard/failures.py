@@ -199,13 +199,13 @@ def card(m: Measured, failure: Failure) -> str:
 def pictures(key: str, failure: Failure, runs: Runs) -> None:
     """The image and the maps of all variants on one scale, or why there are no maps."""
     from demo.service.catalogue import categories
-    from demo.service.comparison import METHODS
+    from demo.service.verdict import MAPS
 
     if key not in {info.key for info in categories()}:
         widgets.empty("No maps: there is no model of this category.", widgets.HOW_TO_TRAIN)
         image_alone(key, failure)
         return
-    method = address.choice("Map", METHODS, "method", segments=True)
+    method = address.choice("Map", MAPS, "method", segments=True)
     try:
         with st.spinner("Drawing the maps …"):
             found = maps(key, failure.image, method)
@@ -221,7 +221,7 @@ def pictures(key: str, failure: Failure, runs: Runs) -> None:
     columns[0].image(image, caption="Image", width="stretch", alt=f"Test image {failure.image}")
     for column, (variant, picture) in zip(columns[1:], overlays.items(), strict=True):
         title = variant_title(variant)
-        column.image(picture, caption=title, width="stretch", alt=f"{METHODS[method]} by {title} on {failure.image}")
+        column.image(picture, caption=title, width="stretch", alt=f"{MAPS[method]} by {title} on {failure.image}")
     widgets.heat_scale(scale)
     widgets.notes(notes)
     if not any(shipped.shipped_threshold(m) for m in runs.values()):

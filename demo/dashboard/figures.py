@@ -12,8 +12,9 @@ from attentdiffernet.figures.print import FORMATS, figure_file
 from attentdiffernet.words import variant_title
 from demo.dashboard import address, widgets
 from demo.service.catalogue import detectors, images_to_choose
-from demo.service.comparison import IMAGE_TYPES, METHODS, Comparison
+from demo.service.comparison import IMAGE_TYPES
 from demo.service.downloads import paper_grid
+from demo.service.verdict import MAPS, Comparison
 
 MOST = 6  # rows of one figure
 KEPT = 2 * MOST
@@ -68,7 +69,7 @@ def preview(found: dict[str, Comparison], variants: list[str], method: str) -> N
     if st.session_state.get("preview", ("",))[0] != drawn:  # takes a second to draw
         st.session_state["preview"] = drawn, grid(list(found.values()), variants, "png", dpi=150)
     names = ", ".join(comparison.name for comparison in found.values())
-    figure = f"{METHODS[method]} of {names} by {', '.join(map(variant_title, variants))}"
+    figure = f"{MAPS[method]} of {names} by {', '.join(map(variant_title, variants))}"
     left, _ = st.columns([3, 1])
     left.image(st.session_state["preview"][1], width="stretch", alt=f"Preview of the figure: {figure}")
 
@@ -99,7 +100,7 @@ titles = {variant: variant_title(variant) for variant in detectors(key)}
 with two:
     variants = address.several("Variants", titles, "columns", list(titles))
 with three:
-    method = address.choice("Map", METHODS, "method", segments=True)
+    method = address.choice("Map", MAPS, "method", segments=True)
 images = choose_images(key)
 if not images or not variants:
     widgets.empty("Nothing to draw yet.", "Choose an image and a variant, or drop in images of your own.")

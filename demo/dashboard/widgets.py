@@ -16,7 +16,7 @@ from demo.markup import text
 
 if TYPE_CHECKING:
     from demo.service.catalogue import CategoryInfo
-    from demo.service.comparison import Comparison
+    from demo.service.verdict import Comparison
 
 HOW_TO_MEASURE = (
     "Each evaluation adds its scores: `attentdiffernet evaluate MODEL DATA/CATEGORY --results results --run NAME`. "
@@ -153,7 +153,7 @@ def comparing(file: bytes, key: str, method: str, name: str, k: int, n: int, pro
 
 def heat_scale(scale: tuple[float, float]) -> None:
     """The colour bar of maps shown together."""
-    from demo.service.comparison import heat_bar
+    from demo.service.verdict import heat_bar
 
     alt = "Colour scale: multiples of what 99 % of held-out normal images reach"
     st.image(heat_bar(scale, ink()), width=420, alt=alt)

@@ -13,7 +13,7 @@ from attentdiffernet.errors import DatasetError
 from attentdiffernet.figures.print import GridRow, qualitative_grid
 from attentdiffernet.words import VARIANT_TITLES
 
-from .comparison import Comparison, heat_bar
+from .verdict import Comparison, heat_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,8 @@ import gradio as gr
 from attentdiffernet.errors import AttentDifferNetError
 
 from ..service import catalogue, comparison
-from ..service.comparison import Comparison
 from ..service.roc import roc_page
+from ..service.verdict import Comparison
 from .files import picture_file
 
 NUMBERS = ("title", "score", "threshold", "anomalous", "percentile", "n_views", "n_views_wanted", "provisional")

@@ -3,8 +3,8 @@
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from ..service.comparison import Comparison
 from ..service.downloads import png, safe_stem
+from ..service.verdict import Comparison
 
 
 def kept(data: bytes, name: str) -> str:

@@ -10,8 +10,9 @@ from attentdiffernet.words import VARIANT_TITLES, score_text
 
 from ..markup import badge, text
 from ..service import catalogue
-from ..service.comparison import MAX_IMAGES, METHODS, Comparison, check_number, compare
+from ..service.comparison import MAX_IMAGES, check_number, compare
 from ..service.downloads import maps_zip, numbers_csv
+from ..service.verdict import MAPS, Comparison
 from .choice import CLICKED, category_html, clicked, examples_html, examples_of, is_example
 from .files import kept
 from .results import Results, Update
@@ -184,7 +185,7 @@ class Inspect:
                 now = now.with_result(k, comparison).showing(k)
                 yield {self.status: progress(0.5, f"{upload.name} …"), **self.results.filled(comparison, first)}
                 first = False
-            yield {**self._overview(now), self.status: finished(f"{METHODS[method]} of {upload.name}.")}
+            yield {**self._overview(now), self.status: finished(f"{MAPS[method]} of {upload.name}.")}
         except AttentDifferNetError as error:
             yield {self.status: alert(str(error))}
 

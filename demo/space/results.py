@@ -12,7 +12,7 @@ from attentdiffernet.words import VARIANT_TITLES
 
 from .. import markup
 from ..markup import text
-from ..service.comparison import METHODS, Comparison, Verdict, heat_bar
+from ..service.verdict import MAPS, Comparison, Verdict, heat_bar
 from .files import picture_file
 
 IMAGE_HEIGHT = 300  # px; fixed, so that nothing moves while results arrive
@@ -35,7 +35,7 @@ class Results:
             with gr.Row(elem_classes="legend"):
                 with gr.Column(min_width=320):
                     self.method = gr.Radio(
-                        [(title, name) for name, title in METHODS.items()], value="grad-cam", label="Map"
+                        [(title, name) for name, title in MAPS.items()], value="grad-cam", label="Map"
                     )
                 with gr.Column(min_width=320):
                     self.bar = gr.HTML(elem_id="bar")

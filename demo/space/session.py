@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..service.comparison import Comparison
+from ..service.verdict import Comparison
 
 KEPT_S = 3600  # how long uploads, pictures and sessions are kept
 MAX_SESSIONS = 200  # a session holds scores, no pictures
