@@ -51,8 +51,8 @@ def fit_attention(
 ) -> int:
     """Trains the attention blocks of a model in place, as its configuration says; returns the steps that were kept.
 
-    guard: whether `joint` stops where the features' spread has fallen below COLLAPSE, and takes back the steps since it
-    was last seen above. Deterministic in seed; leaves the global random state alone.
+    guard: whether `joint` stops when the features' spread has fallen below COLLAPSE, and undoes the steps since it was
+    last measured above. Deterministic in seed; leaves the global random state alone.
     """
     objective = {"joint": _joint, "proxy": _proxy, "separation": _separation}[model.config.attention.training]
     rng = torch.Generator().manual_seed(seed)
@@ -115,7 +115,7 @@ def _proxy(
     model: AttentDifferNet, blocks: nn.ModuleList, sources: Sequence[ImageSource], rng: torch.Generator,
     progress: Progress, watch: Watch, guard: bool,
 ) -> int:  # fmt: skip
-    """Runs at the half and quarter scale, where a step is cheap; the same blocks serve all scales."""
+    """Runs at the half and quarter scale, where a step is cheap; the blocks are the same at all scales."""
     size = model.config.image_size // 2
     normals = LazyImages(sources, size)
     head = nn.Linear(CHANNELS, 1).to(model.device)

@@ -1,4 +1,4 @@
-"""AlexNet features with attention blocks placed, and where their weights come from."""
+"""AlexNet features with attention blocks, and where their weights come from."""
 
 import hashlib
 import os
@@ -72,7 +72,7 @@ class AlexNetFeatures(nn.Module):
         return {name: getattr(self.trunk, name) for name in ("attention1", "attention2", "attention3")}
 
     def load_convolutions(self, tensors: dict[str, Tensor], origin: str) -> None:
-        """Copies the ten tensors `features.N.weight|bias`; other keys (a classifier) are left aside.
+        """Copies the ten tensors `features.N.weight|bias`; other keys (a classifier) are ignored.
 
         Raises WeightsError that names the first tensor missing, of another shape or not finite; nothing is copied then.
         """
@@ -89,13 +89,13 @@ class AlexNetFeatures(nn.Module):
                     f"{origin} has {key!r} of shape {tuple(tensors[key].shape)}, AlexNet's is {tuple(target.shape)}"
                 )
             if not bool(torch.isfinite(tensors[key]).all()):
-                raise WeightsError(f"{origin} holds values in {key!r} that are no numbers")
+                raise WeightsError(f"{origin} holds values in {key!r} that are not finite")
         with torch.no_grad():
             for key, target in targets.items():
                 target.copy_(tensors[key])
 
     def fingerprint(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 over the convolution weights, to tell backbones apart."""
+        """First 16 hexadecimal digits of the SHA-256 over the convolution weights; identifies the backbone."""
         digest = hashlib.sha256()
         for conv in self.convolutions().values():
             for parameter in conv.parameters():
@@ -127,7 +127,7 @@ def load_weights(name: str) -> dict[str, Tensor]:
 
 
 def imagenet_at_hand() -> bool:
-    """Whether `imagenet` can be read without a download."""
+    """Whether the weights `imagenet` can be read without a download."""
     if path := os.environ.get(IMAGENET_ENVIRONMENT):
         return Path(path).is_file()
     return (Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth").is_file()
@@ -147,7 +147,7 @@ def _read(path: Path, origin: str) -> dict[str, Tensor]:
             f"{origin} is not a plain weights file ({type(error).__name__}); safetensors is safest"
         ) from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise WeightsError(f"{origin} holds no plain mapping of names to tensors")
+        raise WeightsError(f"{origin} does not hold a plain mapping of names to tensors")
     return tensors
 
 

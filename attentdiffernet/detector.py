@@ -135,7 +135,7 @@ class Detector(ABC):
 
     @abstractmethod
     def what_it_shows(self, method: str) -> str:
-        """One sentence about a map, with what must be known not to read too much into it."""
+        """One sentence about a map, with the caveat that is needed to read it."""
 
     @abstractmethod
     def with_readout(self, readout: Readout) -> Self:

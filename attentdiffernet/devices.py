@@ -1,6 +1,6 @@
-"""Where tensors are computed, and copies to and from there that nobody waits for.
+"""Devices: finding one, and copying to and from it without waiting.
 
-What runs where is said when a command runs and kept nowhere: a checkpoint is the same from any device.
+The device is chosen when a command runs and is stored nowhere: a checkpoint is the same from any device.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,8 +16,8 @@ Work = TypeVar("Work")
 
 
 def find_device(name: str | torch.device) -> torch.device:
-    """`cpu`, `cuda`, `cuda:1`, `mps`..., or `auto`: a GPU where there is one. Raises AttentDifferNetError for a device
-    that is not here."""
+    """`cpu`, `cuda`, `cuda:1`, `mps`..., or `auto`: a GPU if there is one. Raises AttentDifferNetError for a device
+    that this machine lacks."""
     gpu = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if name == "auto":
         return gpu or torch.device("cpu")
@@ -28,18 +28,18 @@ def find_device(name: str | torch.device) -> torch.device:
 
 
 def pinned(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor, for a CUDA device in memory from which it is copied while the CPU goes on."""
+    """The tensor; for a CUDA device in pinned memory, from which it can be copied while the CPU continues."""
     return tensor.pin_memory() if device.type == "cuda" and tensor.is_cpu else tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device, which no other work waits for; only CUDA is trusted with that."""
+    """The tensor on the device. On CUDA the copy is asynchronous."""
     return pinned(tensor, device).to(device, non_blocking=device.type == "cuda")
 
 
 def read_behind(launched: Iterable[tuple[Tensor, Work]], behind: bool) -> Iterator[tuple[Tensor, Work]]:
-    """Each tensor on the CPU, with what came along, in order. behind: it is read after the next one has been launched,
-    so that the device has work while the CPU waits for the result and uses it."""
+    """Each tensor on the CPU with the work it came with, in order. behind: a tensor is read after the next one has been
+    launched, so that the device has work while the CPU waits for a result and uses it."""
     waiting: list[tuple[Callable[[], Tensor], Work]] = []
     for tensor, work in launched:
         waiting.append((_copied(tensor), work))
@@ -51,8 +51,8 @@ def read_behind(launched: Iterable[tuple[Tensor, Work]], behind: bool) -> Iterat
 
 
 def _copied(tensor: Tensor) -> Callable[[], Tensor]:
-    """What gives the tensor on the CPU. From CUDA the copy is under way at once, so that it waits for nothing that is
-    launched later; from other devices it is made when asked for."""
+    """A function that returns the tensor on the CPU. From CUDA the copy starts at once and so does not wait for work
+    launched later; from other devices it is made when the function is called."""
     if not tensor.is_cuda:
         return tensor.cpu
     copy = tensor.to("cpu", non_blocking=True)  # into pinned memory

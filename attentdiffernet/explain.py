@@ -125,8 +125,8 @@ def read_attention(model: AttentDifferNet, view: Tensor, block: str = "attention
 def attention_map(model: AttentDifferNet, view: Tensor) -> np.ndarray:
     """Activation that passes the last attention block, averaged over channels: (h, w).
 
-    The same quantity for SE (channel gates), CBAM (channel and spatial gates) and DifferNet (nothing gated), so that
-    the three can share one colour scale. CBAM's spatial gate alone: `spatial_gate_map`.
+    The same quantity for SE (channel gates), CBAM (channel and spatial gates) and DifferNet (no gates), so that the
+    three can share one colour scale. CBAM's spatial gate alone: `spatial_gate_map`.
     """
     return read_attention(model, view).after
 
@@ -153,7 +153,7 @@ def methods_of(config: ModelConfig) -> list[str]:
 
 
 def what_it_shows(method: str, config: ModelConfig) -> str:
-    """One plain sentence about a map, with what must be known not to read too much into it."""
+    """One sentence about a map, with the caveat that is needed to read it."""
     if method == "grad-cam":
         return "Grad-CAM: places whose features raise the anomaly score, at full scale."
     if method == "gradient":

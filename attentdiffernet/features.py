@@ -25,15 +25,15 @@ from .views import make_views, random_views
 
 CACHE_ENVIRONMENT = "ATTENTDIFFERNET_CACHE"
 CACHE_BYTES = 2_000_000_000  # the oldest features go when a run ends above this
-# Raised with each change of the code that changes features: decoding, squeezing to a square, rotation, scales, pooling.
-# What was kept by other versions is then not read again.
+# Increased with each change of the code that changes features (decoding, resizing, rotation, scales, pooling), so that
+# entries of other versions are not read.
 FEATURES_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How a device is kept busy. views: that the backbone is given at once. shared: whether several images make a
-    batch, and results are read one batch behind. threads: that decode, `ahead` images ahead."""
+    """How a device is kept busy. views: in one batch of the backbone. shared: whether a batch holds several images, and
+    results are read one batch behind. threads: that decode images, `ahead` images in advance."""
 
     views: int
     shared: bool
@@ -83,7 +83,7 @@ class FeatureExtractor:
 
     @cached_property
     def backbone_digest(self) -> str:
-        """Of all that makes features of views: equal for models whose features are equal."""
+        """Of all that decides the features of views: equal for models with equal features."""
         config = self.model.config
         digest = hashlib.sha256(str(FEATURES_VERSION).encode())
         if config.gated:  # how gates were trained is in their weights, except whether their range is 1 or 2
@@ -139,12 +139,12 @@ class FeatureExtractor:
             return torch.cat([self.model.features(make_views(image, batch)) for batch in batches])
 
     def of_tensors(self, images: Iterable[Tensor], views: Tensor) -> Iterator[Tensor]:
-        """As `of_image` of each, on the CPU and through the cache: for images that are made anew in the same way."""
+        """As `of_image` of each, on the CPU and through the cache: for images that are generated again identically."""
         work = (self._looked_up(hashlib.sha256(x.numpy().tobytes()).digest(), views, lambda: x) for x in images)  # noqa: B023  called at once
         return (kept.completed(features) for features, kept in self.stream(work))
 
     def stream(self, work: Iterable[Work[T]]) -> Iterator[tuple[Tensor, T]]:
-        """(features (V, 768) on the CPU, what came along) of each image under its views, in order, as they are ready.
+        """(features (V, 768) on the CPU, the value passed through) of each image, in order, as they are ready.
 
         On a GPU images share batches, and the next one is launched before the results of one are read.
         """
@@ -155,11 +155,11 @@ class FeatureExtractor:
                 yield part, came_along
 
     def _batches(self, work: Iterable[Work[T]]) -> Iterator[list[Work[T]]]:
-        """Each ends where another image with as many views as its last one would be too much."""
+        """A batch ends where another image with as many views as its last one would exceed the limit."""
         batch: list[Work[T]] = []
         size = 0
         for item in work:
-            cost = max(1, len(item[1]))  # what needs no run does not wait for ever either
+            cost = max(1, len(item[1]))  # images without views must not wait for ever
             batch, size = [*batch, item], size + cost
             if not self.pace.shared or size + cost > self.pace.views:
                 yield batch
@@ -209,8 +209,8 @@ class FeatureExtractor:
         self._trim()
 
     def _looked_up(self, content: bytes, views: Tensor, image: Callable[[], Tensor]) -> "Work[_Kept]":
-        """An image with those of its views that the cache lacks. There is an entry for each view, so that whoever asks
-        for some of them finds what others have computed."""
+        """An image with those of its views that the cache lacks. Each view has its own entry, so that other selections
+        of views find what was computed."""
         kept = _Kept([], [])
         if self.cache is not None:
             keys = [
@@ -243,13 +243,13 @@ class FeatureExtractor:
 
 @dataclass
 class _Kept:
-    """What the cache holds of the features of an image, by view; None where it lacks them. Empty without a cache."""
+    """The cached features of an image, by view; None where they are missing. Empty without a cache."""
 
     paths: list[Path]
     rows: list[Tensor | None]
 
     def completed(self, lacking: Tensor) -> Tensor:
-        """(V, 768) with what was lacking, which is kept from now on."""
+        """(V, 768), completed by the missing rows, which are added to the cache."""
         if not self.paths:
             return lacking
         computed, rows = iter(lacking), []
@@ -282,7 +282,7 @@ def _store(path: Path, row: Tensor) -> None:
 
 
 def ahead(do: Callable[[Item], Result], items: Iterable[Item], pace: Pace) -> Iterator[Result]:
-    """do(item) of each, in order, by threads that are a few items ahead."""
+    """do(item) for each item, in order, by threads that work a few items ahead."""
     upcoming: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(pace.threads) as pool:
         for item in items:

@@ -20,8 +20,8 @@ LEAST_SHRINKAGE = 1e-6  # of a covariance towards the sphere of the same trace
 def build_flow(n_features: int, config: FlowConfig) -> "SequenceINN":
     """n_blocks x (random permutation with seed = block index, affine coupling): x (B, D) -> z (B, D), log_det_jac (B,).
 
-    With `config.whitening` the couplings start as the identity (`Whitening` is apart). The sub-networks take PyTorch's
-    current random state for their weights; NumPy's is left as it was.
+    With `config.whitening` the couplings start as the identity (`Whitening` itself is separate). The sub-networks are
+    initialised from PyTorch's current random state; NumPy's is left as it was.
     """
 
     from FrEIA.framework import SequenceINN  # takes most of a second to import, so only where a flow is built
@@ -32,7 +32,7 @@ def build_flow(n_features: int, config: FlowConfig) -> "SequenceINN":
         for _ in range(config.hidden_layers - 1):
             layers += [nn.Linear(config.hidden_width, config.hidden_width), nn.ReLU()]
         last = nn.Linear(config.hidden_width, n_out)
-        if config.whitening:  # couplings that do nothing: the flow starts as the Gaussian of the whitening
+        if config.whitening:  # the couplings start as the identity, the flow as the Gaussian of the whitening
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         return nn.Sequential(*layers, last)

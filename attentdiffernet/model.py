@@ -87,8 +87,8 @@ class AttentDifferNet(nn.Module):
 
     weights: tensors to use instead of loading `config.weights`, so that several models share one reading.
     feature_scale: factor on the features before the flow. Fitted, as the whitening is (flow_fitting.fit_gaussian).
-    precision: of the backbone behind its stem; pooling and flow keep float32. How it runs here, not what it is: stored
-    nowhere. The stem keeps float32, too: pixels in bfloat16 would double the error of the scores.
+    precision: of the backbone behind its stem; pooling and flow stay in float32. It is not stored. The stem stays in
+    float32, too: pixels in bfloat16 would double the error of the scores.
     """
 
     precision: Precision = "float32"
@@ -133,7 +133,7 @@ class AttentDifferNet(nn.Module):
         return CHANNELS * self.config.n_scales
 
     def prepare(self, image: np.ndarray) -> Tensor:
-        """(H, W, 3) uint8 -> what the views are made of: (3, S, S), or (3, h, w) with `resize="keep_aspect"`."""
+        """(H, W, 3) uint8 -> the image that views are made of: (3, S, S), or (3, h, w) with `resize="keep_aspect"`."""
         keep = self.config.resize == "keep_aspect"
         return self.exposed(to_tensor(image, self.config.image_size, self.config.least_side if keep else None))
 
@@ -154,7 +154,7 @@ class AttentDifferNet(nn.Module):
         return [views] + [F.interpolate(views, size=(h >> k, w >> k)) for k in range(1, self.config.n_scales)]
 
     def stems(self, views: Tensor) -> list[Tensor]:
-        """What comes before the first attention block, per scale: the same for all variants of one `stem_key`."""
+        """The part before the first attention block, per scale: the same for all variants of one `stem_key`."""
         with self._computed_in("float32"):
             return [self.backbone.stem(x) for x in self.scales(views)]
 
@@ -208,7 +208,7 @@ class AttentDifferNet(nn.Module):
         return self.row_scores(features.flatten(0, 1)).view(features.shape[:2]).mean(1)
 
     def views(self, n_views: int) -> Tensor:
-        """The views that an image is scored on, (V, 2, 2): V is n_views, or all that there are of the kind."""
+        """The views that an image is scored on, (V, 2, 2): V is n_views, but at most as many as the kind has."""
         return even_views(self.config.views, n_views)
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:

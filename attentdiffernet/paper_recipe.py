@@ -1,4 +1,4 @@
-"""DifferNet's own procedure (Rudolph et al., WACV 2021; the recipe `paper`), for comparison and for those who want it.
+"""DifferNet's own procedure (Rudolph et al., WACV 2021), the recipe `paper`.
 
 In each epoch each image is turned by `training_views` new random angles (±180 degrees, nearest neighbour, black
 corners), and the flow takes a step of Adam per 24 images. A score is the mean z² over 64 such copies. AttentDifferNet

@@ -1,4 +1,4 @@
-"""Anomaly scores of images: read off the features of their views, all at once or view by view."""
+"""Anomaly scores of images from the features of their views: all at once, or progressively."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ MAX_VIEWS = 64  # as many as DifferNet's reference code takes
 
 @dataclass(frozen=True)
 class RunningScore:
-    """The anomaly score after some of the views. standard_error: of what the choice of views adds; nan after one."""
+    """The anomaly score after some of the views. standard_error: due to the choice of views; nan after one."""
 
     value: float
     n_views: int
@@ -88,8 +88,8 @@ def score_image(model: AttentDifferNet, image: Tensor, n_views: int) -> float:
 
 
 def faster_precision(model: AttentDifferNet) -> Precision:
-    """bfloat16 where it is clearly faster on this machine, by the clock: some CPUs have instructions for it, others
-    take hundreds of times as long. The model's own precision stays as it was."""
+    """bfloat16 if it is clearly faster on this machine, as measured: some CPUs have instructions for it, others take
+    hundreds of times as long. The model's own precision stays as it was."""
 
     def seconds(precision: Precision, stems: list[Tensor]) -> float:
         model.precision, start = precision, time.perf_counter()
@@ -114,7 +114,7 @@ def faster_precision(model: AttentDifferNet) -> Precision:
 
 
 def group_ends(n_views: int) -> list[int]:
-    """After how many views a score is worth a look: 1, 2, 4, ... and n_views. Groups stay small enough for the
+    """The numbers of views after which scores are reported: 1, 2, 4, ... and n_views. Groups stay small enough for the
     processor's cache."""
     ends = [2**k for k in range(n_views.bit_length()) if 2**k < n_views]
     return [*ends, n_views]

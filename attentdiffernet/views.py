@@ -1,4 +1,4 @@
-"""From a decoded image to what the network sees: size, exposure, and turned or mirrored copies, on tensors."""
+"""From a decoded image to the network's input: size, exposure, and rotated or mirrored copies."""
 
 import math
 
@@ -14,11 +14,11 @@ from .options import ViewKind
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 GREY_MEAN, GREY_STD = 0.449, 0.226  # means of the two above
-LEAST_CONTRAST = 0.02  # what varies less is noise: it is not raised to a full picture
+LEAST_CONTRAST = 0.02  # less variation is noise and is not amplified further
 
 
 def input_shape(height: int, width: int, image_size: int, least_side: int) -> tuple[int, int]:
-    """(h, w) of an area of about image_size² and of the aspect height / width, unless a side fell below least_side."""
+    """(h, w) with an area of about image_size² and the aspect height / width; no side is shorter than least_side."""
     side = min(round(image_size * math.sqrt(height / width)), image_size**2 // least_side)
     h = max(side, least_side)
     return h, max(round(image_size**2 / h), least_side)
@@ -37,15 +37,16 @@ def to_tensor(image: np.ndarray, image_size: int, least_side: int | None = None)
 
 def standardise_exposure(images: Tensor) -> Tensor:
     """Images (..., 3, H, W) in [0, 1] with the mean and the standard deviation over all pixels and channels that
-    ImageNet has. Colours keep their relations; values may leave [0, 1]. An image of one grey value becomes ImageNet's.
+    ImageNet has. Relations between colours are kept; values may leave [0, 1]. An image of one grey value gets
+    ImageNet's.
     """
     deviation, mean = torch.std_mean(images, (-3, -2, -1), keepdim=True)
     return (images - mean) * (GREY_STD / deviation.clamp(min=LEAST_CONTRAST)) + GREY_MEAN
 
 
 def even_angles(n_views: int) -> Tensor:
-    """n_views evenly spaced rotations in degrees, (n_views,), starting at 0 and ordered so that every beginning of the
-    list is itself spread over the circle (van der Corput): a score may stop after any number of views."""
+    """n_views evenly spaced rotations in degrees, (n_views,), starting at 0 and ordered so that every prefix is itself
+    spread over the circle (van der Corput): scoring may stop after any number of views."""
     bits = max(1, math.ceil(math.log2(n_views)))
     order = [int(f"{k:0{bits}b}"[::-1], 2) for k in range(2**bits)]
     return torch.tensor([360.0 * k / n_views for k in order if k < n_views])
@@ -66,7 +67,7 @@ def rotations(rotation_deg: Tensor) -> Tensor:
 
 _TURNS = rotations(torch.tensor([0.0, 180.0, 90.0, 270.0]))
 _MIRROR = torch.diag(torch.tensor([-1.0, 1.0]))
-# Kinds of views that are few: all of them, the image as it is first.
+# All views of the kinds that are few; the first is the image as it is.
 FEW_VIEWS = {
     "quarter_turns": _TURNS,
     "flips": torch.cat([_TURNS[:2], _TURNS[:2] @ _MIRROR]),
@@ -76,12 +77,12 @@ FEW_VIEWS = {
 
 
 def possible_views(kind: ViewKind, n_views: int) -> int:
-    """n_views, or as many as there are of this kind."""
+    """n_views, but at most as many as this kind has."""
     return min(n_views, len(FEW_VIEWS[kind])) if kind in FEW_VIEWS else n_views
 
 
 def even_views(kind: ViewKind, n_views: int) -> Tensor:
-    """The views that an image is scored on, (V, 2, 2): V is n_views, or all that there are of the kind."""
+    """The views that an image is scored on, (V, 2, 2): V is n_views, but at most as many as the kind has."""
     return FEW_VIEWS[kind][:n_views] if kind in FEW_VIEWS else rotations(even_angles(n_views))
 
 
@@ -95,7 +96,7 @@ def make_views(images: Tensor, views: Tensor) -> Tensor:
 
     images: (3, S, S) in [0, 1], or (B, 3, S, S) with one view each, on any device. views: on the CPU, orthogonal
     matrices (V, 2, 2) that act on (x right, y up), as of `even_views`, or rotations in degrees (V,), counter-clockwise.
-    Returns (V, 3, S, S) in channels-last memory. What turns in from outside the image is black, as in DifferNet.
+    Returns (V, 3, S, S) in channels-last memory. Pixels from outside the image are black, as in DifferNet.
     """
     if views.ndim == 1:
         views = rotations(views)

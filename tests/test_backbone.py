@@ -101,7 +101,7 @@ def test_the_fingerprint_tells_convolutions_apart_and_nothing_else():
         ({"features.10.bias": torch.zeros(1)}, r"shape \(1,\)"),
         (
             {"features.8.bias": torch.full((256,), torch.nan)},
-            r"^FILE holds values in 'features.8.bias' that are no numbers",
+            r"^FILE holds values in 'features.8.bias' that are not finite",
         ),
     ],
 )
@@ -167,9 +167,9 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
         ("empty.safetensors", b"", "could not be read as weights"),
         ("text.pth", b"no weights at all", "is not a plain weights file|could not be read as weights"),
         ("cut.safetensors", b"\xff" * 100, "could not be read as weights"),
-        ("list.pth", [1, 2], "holds no plain mapping of names to tensors"),
-        ("nested.pth", {"state_dict": {"features.0.weight": 1}}, "holds no plain mapping of names to tensors"),
-        ("old.pth", pickle.dumps({"a": 1}), "could not be read as weights|is not a plain|no plain mapping"),
+        ("list.pth", [1, 2], "does not hold a plain mapping of names to tensors"),
+        ("nested.pth", {"state_dict": {"features.0.weight": 1}}, "does not hold a plain mapping of names to tensors"),
+        ("old.pth", pickle.dumps({"a": 1}), "could not be read as weights|is not a plain|not hold a plain mapping"),
     ],
 )
 def test_a_file_that_is_no_weights(name, content, complaint, tmp_path):

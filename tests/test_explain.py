@@ -7,27 +7,21 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from attentdiffernet.attention import ATTENTION
-from attentdiffernet.category import InspectionDataset
-from attentdiffernet.errors import DatasetError
 from attentdiffernet.explain import (
     METHODS,
     attention_map,
     explain,
     grad_cam,
     gradient_map,
-    images_with_masks,
-    measure_maps,
     methods_of,
     read_attention,
     relative_heat,
     spatial_gate_map,
     what_it_shows,
 )
-from attentdiffernet.images import read_image, read_mask
 from attentdiffernet.model import AttentDifferNet, ModelConfig
 from attentdiffernet.options import AttentionConfig
-from attentdiffernet.study.maps import localise
-from attentdiffernet.views import even_angles, make_views, to_tensor
+from attentdiffernet.views import even_angles, make_views
 from attentdiffernet.words import METHOD_TITLES
 
 KINDS = ["none", "se", "cbam"]
@@ -244,48 +238,6 @@ def test_relative_heat_of_maps_that_are_zero():
         {"zero": np.zeros((2, 2), np.float32), "high": np.full((1, 1), 1e30, np.float32)}, {"zero": 0.0, "high": 0.0}
     )
     assert (heat["zero"] == -8).all() and np.isfinite(heat["high"]).all() and low == 0 and np.isfinite(high)
-
-
-# -- maps against masks
-
-
-def test_the_first_images_of_each_defect_are_measured(tmp_path):
-    for name in ("good/0.png", "crack/b.png", "crack/a.png", "crack/c.png", "rust/z.png", "rust/y.png"):
-        defect, stem = name[:-4].split("/")
-        for path in (tmp_path / "test" / name, tmp_path / "ground_truth" / defect / f"{stem}_mask.png"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-    (tmp_path / "ground_truth/crack/a_mask.png").unlink()
-    dataset = InspectionDataset(tmp_path)
-    assert [i.name for i in images_with_masks(dataset, 1)] == ["crack/b.png", "rust/y.png"]
-    assert [i.name for i in images_with_masks(dataset)] == ["crack/b.png", "crack/c.png", "rust/y.png", "rust/z.png"]
-    for path in tmp_path.glob("ground_truth/*/*"):
-        path.unlink()
-    with pytest.raises(DatasetError, match="has no masks"):
-        images_with_masks(dataset)
-
-
-def test_what_is_measured_is_the_map_of_explain(detector, category):
-    se, dataset = detector("se"), InspectionDataset(category)
-    image = images_with_masks(dataset)[1]
-    (rows,) = measure_maps(se, dataset, [image])
-    found = {(row["method"], row["map"], row["target"]): row for row in rows}
-    assert len(found) == len(rows) == 3 * 2 * 2
-    pixels = read_image(image.path)
-    heatmap = explain(se.model, to_tensor(pixels, se.model.config.image_size), "gradient")
-    whole = read_mask(dataset.object_path(image), pixels.shape[:2])
-    expected = localise(heatmap, whole)
-    row = found["gradient", "raw", "object"]
-    assert (row["energy"], row["hit"], row["chance"], row["empty"]) == (
-        expected.energy,
-        expected.hit,
-        expected.chance,
-        False,
-    )
-    above = localise(np.maximum(heatmap - 0.5, 0), whole)  # the fixture's references are 0.5
-    assert found["gradient", "excess", "object"]["empty"] == above.empty
-    assert found["gradient", "excess", "object"]["energy"] == above.energy
-    assert found["gradient", "raw", "defect"]["chance"] < row["chance"]
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "attention", "gradient"])

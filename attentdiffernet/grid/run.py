@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..category import InspectionImage
     from ..detector import Detector
+    from ..differnet import DifferNetDetector
 
 
 def execute(task: Task) -> Outcome:
@@ -34,7 +35,6 @@ def execute(task: Task) -> Outcome:
 def _execute(task: Task) -> Outcome:
     from .. import paper_recipe
     from ..best_on_test import BestOnTest
-    from ..calibration import split_normals
     from ..card import DataCard
     from ..category import InspectionDataset
     from ..checkpoint import check_folder
@@ -72,24 +72,17 @@ def _execute(task: Task) -> Outcome:
         detector.save(task.model_dir)
     with _timed(seconds, "scoring_s"):
         scores = as_published(detector.model) if as_published else _scores(detector, images, cache)
+    views = FeatureExtractor.views_computed - before
 
-    outcome = Outcome(_rows(images, scores), _seen(detector), findings=detector.findings)
+    spread = _spread(detector, normals)
+    outcome = Outcome(_rows(images, scores), _seen(detector), findings=detector.findings, spread=spread)
     if task.best_on_test:
         seconds["training_s"] -= best.seconds
         seconds["scoring_s"] += best.seconds
         epoch, best_scores = best.best(scores)
         outcome = dataclasses.replace(outcome, best_epoch=epoch, best_scores=_rows(images, best_scores))
-    cost = {name: round(value, 2) for name, value in seconds.items()} | {
-        "views_computed": FeatureExtractor.views_computed - before
-    }
-    if as_published and paper_recipe.trains_attention(detector.model.config):
-        fitted, _ = split_normals(normals, options)
-        outcome = dataclasses.replace(outcome, spread=paper_recipe.spread(detector.model, fitted))
-    return dataclasses.replace(outcome, cost=cost | _machine(device))
-
-
-def _rows(images: "list[InspectionImage]", scores: list[float]) -> list[ScoreRow]:
-    return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
+    cost = {name: round(value, 2) for name, value in seconds.items()}
+    return dataclasses.replace(outcome, cost=cost | {"views_computed": views} | _machine(device))
 
 
 def _scores(detector: "Detector", images: "list[InspectionImage]", cache: Path) -> list[float]:
@@ -98,6 +91,22 @@ def _scores(detector: "Detector", images: "list[InspectionImage]", cache: Path) 
     if unreadable := [verdict.error for verdict in verdicts if verdict.error]:
         raise ImageError(unreadable[0])
     return [verdict.score for verdict in verdicts]
+
+
+def _rows(images: "list[InspectionImage]", scores: list[float]) -> list[ScoreRow]:
+    return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
+
+
+def _spread(detector: "DifferNetDetector", normals: list[Path]) -> float | None:
+    """Of the features, where attention was trained together with the flow."""
+    from .. import paper_recipe
+    from ..calibration import split_normals
+
+    options = detector.options
+    if options.recipe != "paper" or not paper_recipe.trains_attention(detector.model.config):
+        return None
+    fitted, _ = split_normals(normals, options)
+    return paper_recipe.spread(detector.model, fitted)
 
 
 def _seen(detector: "Detector") -> Seen:
