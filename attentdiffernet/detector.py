@@ -56,8 +56,9 @@ class Verdict:
         """None where the image could not be read."""
         return None if self.error else self.score > self.threshold
 
-    def map(self, method: str = "grad-cam") -> np.ndarray:
-        """Where the detector looks: (H, W) float32 of the image's own size, ≥ 0, computed when asked for.
+    def map(self, method: str | None = None) -> np.ndarray:
+        """Where the detector looks: (H, W) float32 of the image's own size, ≥ 0, computed when asked for. Without
+        a method, the first map that the detector has.
 
         In units of the 99th percentile of the same map over held-out normals: values above 1 are unusual. Raises
         AttentDifferNetError for a map that the detector does not have (`Detector.maps`).
@@ -66,14 +67,15 @@ class Verdict:
         size = pixels.shape[1], pixels.shape[0]
         return np.asarray(Image.fromarray(raw / np.float32(reference)).resize(size, Image.Resampling.BILINEAR))
 
-    def overlay(self, method: str = "grad-cam") -> Image.Image:
+    def overlay(self, method: str | None = None) -> Image.Image:
         """The photograph with the map on it. Places below the 99th percentile of held-out normals stay uncoloured."""
         return drawn_over(*self._mapped(method))
 
-    def _mapped(self, method: str) -> tuple[np.ndarray, np.ndarray, float]:
+    def _mapped(self, method: str | None) -> tuple[np.ndarray, np.ndarray, float]:
         """(image (H, W, 3), raw map (h, w), its unit)."""
         if self._detector is None or self._source is None:
             raise ImageError(self.error or f"The image {self.name} is not at hand any more")
+        method = method or self._detector.maps[0]
         pixels = pixels_of(self._source)
         if method not in self._raw:
             self._raw[method] = self._detector.raw_map(pixels, method)

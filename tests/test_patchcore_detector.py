@@ -73,7 +73,7 @@ def test_a_defect_is_found_where_it_is(detector):
     assert verdict.anomalous and verdict.percentile == 100
     assert math.isnan(verdict.standard_error) and verdict.n_views == 1
     assert detector.inspect(normal).score < verdict.score
-    heat = verdict.map("distance")
+    heat = verdict.map()
     assert heat.shape == (120, 160)
     row, column = np.unravel_index(heat.argmax(), heat.shape)
     assert 36 <= row < 64 and 86 <= column < 119
