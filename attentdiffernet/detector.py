@@ -82,6 +82,19 @@ class Verdict:
         return pixels, self._raw[method], self._detector.map_reference(method)
 
 
+@dataclass(frozen=True)
+class FitContext:
+    """How and where a detector is fitted, which changes nothing of what was asked; fields as of `methods.fit`."""
+
+    findings: Findings | None
+    data: DataCard
+    cache: Path | None
+    progress: Progress
+    after_epoch: Look
+    calibrated: bool
+    device: torch.device
+
+
 class Detector(ABC):
     """A fitted detector. A method implements `fit`, `from_checkpoint`, `scores`, `raw_map` and what is stored.
 
@@ -98,19 +111,8 @@ class Detector(ABC):
 
     @classmethod
     @abstractmethod
-    def fit(
-        cls,
-        images: Sequence[ImageSource],
-        options: Options,
-        findings: Findings | None,
-        data: DataCard,
-        cache: Path | None,
-        progress: Progress,
-        after_epoch: Look,
-        calibrated: bool,
-        device: torch.device,
-    ) -> Self:
-        """As `methods.fit`."""
+    def fit(cls, images: Sequence[ImageSource], options: Options, run: FitContext) -> Self:
+        """As `methods.fit`, after the images are listed."""
 
     @classmethod
     @abstractmethod

@@ -18,10 +18,10 @@ from .attention_training import fit_attention
 from .calibration import calibrate, split_normals
 from .card import DataCard
 from .checkpoint import Checkpoint, read_tensors
-from .detector import Arithmetic, Detector, Look
+from .detector import Arithmetic, Detector, FitContext
 from .errors import ImageError, WeightsError
 from .explain import explain, methods_of, what_it_shows
-from .features import FEATURES_VERSION, FeatureExtractor, Progress
+from .features import FEATURES_VERSION, FeatureExtractor
 from .findings import Calibration, Findings
 from .flow_fitting import fit_flow, fit_gaussian
 from .gate_decision import keep_gates_if_better
@@ -46,36 +46,24 @@ class DifferNetDetector(Detector):
     # -- fitting
 
     @classmethod
-    def fit(
-        cls,
-        images: Sequence[ImageSource],
-        options: Options,
-        findings: Findings | None,
-        data: DataCard,
-        cache: Path | None,
-        progress: Progress,
-        after_epoch: Look,
-        calibrated: bool,
-        device: torch.device,
-    ) -> Self:
-        if findings is None:
-            findings = choose(images, options, cache, progress, device)
+    def fit(cls, images: Sequence[ImageSource], options: Options, run: FitContext) -> Self:
+        findings = run.findings or choose(images, options, run.cache, run.progress, run.device)
         fitted, held_out = split_normals(images, options)
-        model = AttentDifferNet(ModelConfig.of(options, findings), options.seed).eval().to(device)
+        model = AttentDifferNet(ModelConfig.of(options, findings), options.seed).eval().to(run.device)
         together = options.recipe == "paper" and paper_recipe.trains_attention(model.config)  # with the flow
         if options.trains_attention and not together:
-            fit_attention(model, fitted, options.seed, progress)
+            fit_attention(model, fitted, options.seed, run.progress)
         if options.recipe == "paper":
-            paper_recipe.fit(model, fitted, options, progress, after_epoch=partial(after_epoch, model))
+            paper_recipe.fit(model, fitted, options, run.progress, after_epoch=partial(run.after_epoch, model))
         else:
-            model, findings = _fit_to_cached(model, fitted, held_out, options, findings, cache, progress, after_epoch)
+            model, findings = _fit_to_cached(model, fitted, held_out, options, findings, run)
         round_as_stored(model).requires_grad_(False)  # calibrated as a reloaded checkpoint scores
         calibration = Calibration.none()
-        if calibrated:
+        if run.calibrated:
             n_views, rate = findings.scoring_views, options.false_positive_rate
-            calibration = calibrate(model, held_out, n_views, rate, cache, progress)
+            calibration = calibrate(model, held_out, n_views, rate, run.cache, run.progress)
         findings = dataclasses.replace(findings, feature_scale=model.feature_scale)
-        return cls(model, options, findings, calibration, dataclasses.replace(data, n_fitted=len(fitted)))
+        return cls(model, options, findings, calibration, dataclasses.replace(run.data, n_fitted=len(fitted)))
 
     # -- inspecting
 
@@ -167,25 +155,23 @@ def _fit_to_cached(
     held_out: Sequence[ImageSource],
     options: Options,
     findings: Findings,
-    cache: Path | None,
-    progress: Progress,
-    after_epoch: Look,
+    run: FitContext,
 ) -> tuple[AttentDifferNet, Findings]:
     """Recipe `fast`: the flow, fitted to features computed once. Returns the model to go on with, which is another one
     where its gates do not help."""
 
     def features_of(model: AttentDifferNet) -> Tensor:
-        extractor = FeatureExtractor(model, cache)
-        return extractor.random_views(fitted, findings.training_views, options.data_seed, progress)
+        extractor = FeatureExtractor(model, run.cache)
+        return extractor.random_views(fitted, findings.training_views, options.data_seed, run.progress)
 
     if options.judges_gates:
         n_views = findings.scoring_views
-        decision = keep_gates_if_better(model, held_out, options, n_views, features_of, cache, progress)
+        decision = keep_gates_if_better(model, held_out, options, n_views, features_of, run.cache, run.progress)
         model, features = decision.model, decision.features
         kept = model.config.gates_kept
         findings = dataclasses.replace(findings, gates_kept=kept, gates_judged=decision.aurocs)
     else:
         features = features_of(model)
     gaussian = fit_gaussian(model, features.flatten(0, 1))
-    fit_flow(model.flow, gaussian, options, progress, partial(after_epoch, model))
+    fit_flow(model.flow, gaussian, options, run.progress, partial(run.after_epoch, model))
     return model, findings

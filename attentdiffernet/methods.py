@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import checkpoint
 from .card import DataCard
-from .detector import Detector, Look
+from .detector import Detector, FitContext, Look
 from .devices import find_device
 from .differnet import DifferNetDetector
 from .features import Progress, no_progress
@@ -53,7 +53,7 @@ def fit(
     options, device = options or Options(), find_device(device)
     data, sources = data or DataCard(), list(each_source(images))
     method = METHODS[options.method]
-    return method.fit(sources, options, findings, data, cache, progress, after_epoch, calibrated, device)
+    return method.fit(sources, options, FitContext(findings, data, cache, progress, after_epoch, calibrated, device))
 
 
 def load(

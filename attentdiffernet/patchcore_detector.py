@@ -17,10 +17,10 @@ from torch import Tensor
 from . import patchcore
 from .card import DataCard
 from .checkpoint import Checkpoint, read_tensors
-from .detector import Arithmetic, Detector, Look
+from .detector import Arithmetic, Detector, FitContext
 from .devices import to_device
 from .errors import CheckpointError, DatasetError, ImageError, WeightsError
-from .features import ON_CPU, ON_GPU, Progress, ahead
+from .features import ON_CPU, ON_GPU, ahead
 from .findings import Calibration, Findings
 from .input_choice import choose_exposure
 from .model import Precision
@@ -64,29 +64,18 @@ class PatchCoreDetector(Detector):
     # -- fitting
 
     @classmethod
-    def fit(
-        cls,
-        images: Sequence[ImageSource],
-        options: Options,
-        findings: Findings | None,
-        data: DataCard,
-        cache: Path | None,
-        progress: Progress,
-        after_epoch: Look,
-        calibrated: bool,
-        device: torch.device,
-    ) -> Self:
+    def fit(cls, images: Sequence[ImageSource], options: Options, run: FitContext) -> Self:
         if len(images) < 2:
             raise DatasetError(f"PatchCore needs 2 normal images or more, got {len(images)}")
-        findings = findings or choose(images, options)
-        network, sizes = _network(options).to(device), options.patchcore
-        if not calibrated:
+        findings = run.findings or choose(images, options)
+        network, sizes = _network(options).to(run.device), options.patchcore
+        if not run.calibrated:
             sizes = dataclasses.replace(sizes, n_calibrated=0)
         inputs = _Inputs(images, options, findings)
-        fitted = patchcore.fit(network, inputs, sizes, findings.readout, options.seed, progress)
+        fitted = patchcore.fit(network, inputs, sizes, findings.readout, options.seed, run.progress)
         model = PatchCore(network, fitted.bank, findings.readout, sizes.highest)
-        calibration = _calibration(fitted, network, options) if calibrated else Calibration.none()
-        return cls(model, options, findings, calibration, dataclasses.replace(data, n_fitted=len(images)))
+        calibration = _calibration(fitted, network, options) if run.calibrated else Calibration.none()
+        return cls(model, options, findings, calibration, dataclasses.replace(run.data, n_fitted=len(images)))
 
     # -- inspecting
 
