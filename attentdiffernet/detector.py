@@ -178,6 +178,12 @@ class Detector(ABC):
     def variant(self) -> str:
         return self.options.variant
 
+    @property
+    def key(self) -> str:
+        """What tells it apart among the detectors of a category: of DifferNet the variant, else the method
+        (`words.DETECTOR_TITLES`). Shipped models lie in folders of this name, and runs.csv calls it the variant."""
+        return self.variant if self.options.method == "differnet" else self.options.method
+
     def inspect(
         self, image: ImageSource | BinaryIO, n_views: int | None = None, until_settled: bool = False
     ) -> Verdict:

@@ -10,6 +10,8 @@ VARIANT_TITLES: dict[str, str] = {
     "cbam": "AttentDifferNet (CBAM)",
 }
 METHOD_NAMES: dict[str, str] = {"differnet": "DifferNet", "patchcore": "PatchCore"}
+# By `Detector.key`, in the order of every table and page: the variants of DifferNet, then the other methods.
+DETECTOR_TITLES: dict[str, str] = VARIANT_TITLES | {"patchcore": METHOD_NAMES["patchcore"]}
 METHOD_TITLES: dict[str, str] = {
     "grad-cam": "Grad-CAM",
     "attention": "Attention",
@@ -87,8 +89,8 @@ def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool
 
 
 def variant_title(variant: str) -> str:
-    """`AttentDifferNet (SE)`; a baseline's own name."""
-    return VARIANT_TITLES.get(variant, variant)
+    """`AttentDifferNet (SE)`, `PatchCore`; a baseline's own name."""
+    return DETECTOR_TITLES.get(variant, variant)
 
 
 def score_text(score: float, digits: int = 4) -> str:

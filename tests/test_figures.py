@@ -57,7 +57,7 @@ def test_runs_of_one_variant_differ_by_a_dash_per_style_in_print_too():
     assert [line.dash for line in lines] == ["solid", "dash", "dot"] * 2
     _, *printed = roc_paper_figure(curves).axes[0].get_lines()
     assert len({(line.get_color(), str(line._dash_pattern)) for line in printed}) == 6
-    one = [Curve(variant, variant, LABELS, SCORES, style="imagenet") for variant in ("none", "se", "cbam")]
+    one = [Curve(variant, variant, LABELS, SCORES, style="imagenet") for variant in VARIANT_DASHES]
     assert [trace.line.dash for trace in roc_figure(one).data[1:]] == list(VARIANT_DASHES.values())
 
 
