@@ -38,7 +38,7 @@ def explain(
     detector = load(model_dir, device=device)
     values, reference = detector.raw_map(pixels, method), detector.map_reference(method)
     out.parent.mkdir(parents=True, exist_ok=True)
-    drawn_over(pixels, values, reference).save(out)
+    drawn_over(pixels, values, reference, method).save(out)
     if raw is not None:
         np.save(raw, values)
     typer.echo(detector.what_it_shows(method))
