@@ -155,5 +155,7 @@ def _choice_text(found: Findings) -> str:
         lines[0] += f"; exposure varies by {found.exposure_varies:.0%} from image to image"
     if found.mirror_auroc is not None:
         lines[0] += f"; AUROC of mirrored normal images {100 * found.mirror_auroc:.1f}"
+    if found.turn_auroc is not None:
+        lines[0] += f"; AUROC of normal images turned by 45° {100 * found.turn_auroc:.1f}"
     lines.append(f"Readout: {found.readout}" + (f" ({table(found.by_readout)})" if found.by_readout else ""))
     return "\n".join(lines)
