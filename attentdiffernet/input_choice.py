@@ -137,8 +137,14 @@ def _as_given(options: Options) -> Findings:
 
 def _plain(options: Options, exposure: Exposure) -> AttentDifferNet:
     """DifferNet with the compact flow, whatever the variant."""
-    sizes = {"image_size": options.image_size, "n_scales": options.n_scales}
-    config = ModelConfig(weights=options.weights, exposure=exposure, readout="gaussian_of_mean", **sizes)  # type: ignore[arg-type]
+    config = ModelConfig(
+        backbone=options.backbone,
+        weights=options.weights,
+        image_size=options.image_size,
+        n_scales=options.n_scales,
+        exposure=exposure,
+        readout="gaussian_of_mean",
+    )
     return AttentDifferNet(config, options.data_seed).eval()
 
 

@@ -128,9 +128,9 @@ def test_sizes_out_of_bounds_are_refused(wrong, complaint):
 
 def test_configurations_survive_json():
     config = ModelConfig(
-        "cbam", AttentionConfig("before_pool", 2, 49, "proxy"), False, FlowConfig(8, 64, 3, 1.9, False), "random", 300
+        "cbam", AttentionConfig("before_pool", 2, 49, "proxy"), False, FlowConfig(8, 64, 3, 1.9, False), "random"
     )
-    config = dataclasses.replace(config, views="flips", readout="likelihood")
+    config = dataclasses.replace(config, image_size=300, views="flips", readout="likelihood")
     assert ModelConfig.from_dict(config.to_dict()) == config
     with pytest.raises(AttentDifferNetError, match="AttentionConfig has no option reducton; it has placement"):
         ModelConfig.from_dict({"attention": {"reducton": 2}})

@@ -10,7 +10,7 @@ from ..study.runs import BEST
 
 ScoreRow = tuple[str, str, int, float]  # image, defect, label, score
 Seen = tuple[int, str, str]  # number and kind of views, readout
-FEATURES = ("attention", "weights", "image_size", "n_scales", "views", "resize", "exposure")  # options that decide them
+FEATURES = ("backbone", "attention", "weights", "image_size", "n_scales", "views", "resize", "exposure")  # options that decide them
 
 
 @dataclass(frozen=True)
