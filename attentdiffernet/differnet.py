@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import format2, paper_recipe
+from . import format2, input_choice, paper_recipe
 from .attention_training import fit_attention
 from .calibration import calibrate, split_normals
 from .card import DataCard
@@ -21,11 +21,10 @@ from .checkpoint import Checkpoint, read_tensors
 from .detector import Arithmetic, Detector, FitContext
 from .errors import ImageError, WeightsError
 from .explain import explain, methods_of, what_it_shows
-from .features import FEATURES_VERSION, FeatureExtractor
+from .features import FEATURES_VERSION, FeatureExtractor, Progress, no_progress
 from .findings import Calibration, Findings
 from .flow_fitting import fit_flow, fit_gaussian
 from .gate_decision import keep_gates_if_better
-from .input_choice import choose
 from .model import AttentDifferNet, ModelConfig, Precision
 from .options import ALEXNET, Options, Readout
 from .packing import packed, round_as_stored, unpack
@@ -46,8 +45,19 @@ class DifferNetDetector(Detector):
     # -- fitting
 
     @classmethod
+    def choose(
+        cls,
+        images: Sequence[ImageSource],
+        options: Options,
+        cache: Path | None = None,
+        progress: Progress = no_progress,
+        device: torch.device | str = "cpu",
+    ) -> Findings:
+        return input_choice.choose(images, options, cache, progress, device)
+
+    @classmethod
     def fit(cls, images: Sequence[ImageSource], options: Options, run: FitContext) -> Self:
-        findings = run.findings or choose(images, options, run.cache, run.progress, run.device)
+        findings = run.findings or cls.choose(images, options, run.cache, run.progress, run.device)
         fitted, held_out = split_normals(images, options)
         model = AttentDifferNet(ModelConfig.of(options, findings), options.seed).eval().to(run.device)
         together = options.recipe == "paper" and paper_recipe.trains_attention(model.config)  # with the flow

@@ -275,6 +275,12 @@ class Options(Checked):
             )
 
     @property
+    def key(self) -> str:
+        """What tells a detector apart among those of a category: of DifferNet the variant, else the method
+        (`words.DETECTOR_TITLES`). Shipped models lie in folders of this name, and runs.csv calls it the variant."""
+        return self.variant if self.method == "differnet" else self.method
+
+    @property
     def leaves_a_choice(self) -> bool:
         """Whether anything about the input or the readout is left to the rule."""
         return any(getattr(self, name) is None for name in CHOSEN)

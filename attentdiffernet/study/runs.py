@@ -4,11 +4,12 @@ import dataclasses
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from ..errors import ResultsError
 from ..options import Options
-from ..words import VARIANT_TITLES, attention_title, differs_from_default
+from ..words import DETECTOR_TITLES, attention_title, differs_from_default
 
 LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
 BEST = "-best"  # ends the name of the run that is the best on test of a training
@@ -23,8 +24,9 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 class Run:
     """One row of runs.csv.
 
-    variant: `none`, `se` or `cbam`, or the name of a baseline. attention_training: as in the options; empty without
-    attention. selection: how the number of epochs was chosen: `last` means in advance, `best-on-test` on the images
+    variant: `none`, `se`, `cbam` or another method, as `Options.key`, or the name of a baseline. backbone: as
+    `backbone_of`. attention_training: as in the options; empty without attention. epochs: 0 for a method that has none.
+    selection: how the number of epochs was chosen: `last` means in advance, `best-on-test` on the images
     that are scored, which is optimistic. commit: of the code. source: who measured, where. views, readout: as in the
     options. blocks: how the attention blocks differ from the default ones. recipe: `fast`, or `paper` for the published
     procedure.
@@ -53,11 +55,11 @@ class Run:
         `dataset`, `category`, `commit`, `source`, and what is not as usual."""
         return cls(
             **{
-                "variant": options.variant,
+                "variant": options.key,
                 "seed": options.seed,
-                "backbone": options.weights,
+                "backbone": backbone_of(options),
                 "attention_training": attention_title(options.variant, options.attention),
-                "epochs": options.epochs,
+                "epochs": options.epochs if options.method == "differnet" else 0,
                 "selection": LAST,
                 "n_views": views[0],
                 "views": views[1],
@@ -100,6 +102,22 @@ class Run:
             values[name] = int(row[name])
         training = values["attention_training"]
         return cls(**values | {"attention_training": FORMER_TRAININGS.get(training, training)})
+
+
+def backbone_of(options: Options) -> str:
+    """The weights of DifferNet's AlexNet; of another method the network, and its weights if not ImageNet's."""
+    if options.method == "differnet":
+        return options.weights
+    return options.backbone if options.weights == "imagenet" else f"{options.backbone} {options.weights}"
+
+
+def run_name(options: Options, dataset: str, category: str, tag: str = "") -> str:
+    """The name of a run with these options: `mvtec_ad-bottle-se-imagenet-s0`, and the tag."""
+    weights = Path(options.weights).stem
+    parts = [weights]
+    if options.method != "differnet":
+        parts = [options.backbone] + [weights] * (options.weights != "imagenet")
+    return "-".join(filter(None, [dataset, category, options.key, *parts, f"s{options.seed}", tag]))
 
 
 RUN_COLUMNS = [field.name for field in dataclasses.fields(Run)]
@@ -182,8 +200,8 @@ def distinguishing_recipe(run: Run, runs: Iterable[Run]) -> Recipe:
 
 
 def rank(run: Run) -> tuple[Any, ...]:
-    """Sorts by category, backbone (those of shipped models first), selection, seed and variant (baselines last)."""
-    variants = list(VARIANT_TITLES)
+    """Sorts by category, backbone (those of shipped models first), selection, seed and detector (baselines last)."""
+    variants = list(DETECTOR_TITLES)
     variant = variants.index(run.variant) if run.variant in variants else len(variants)
     backbone = BACKBONES.index(run.backbone) if run.backbone in BACKBONES else len(BACKBONES)
     return run.dataset, run.category, backbone, run.backbone, run.best_on_test, run.seed, variant
