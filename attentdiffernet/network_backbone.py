@@ -30,7 +30,7 @@ class NetworkBackbone(nn.Module):
         block, ends = ATTENTION[variant], [k for k, (_, _, channels) in enumerate(layers) if channels]
         blocks = {end: (f"attention{k}", block(layers[end][2], attention)) for k, end in enumerate(ends, 1)}
         stem = [("input", _Renormalise(maps.mean, maps.std)), *(layer[:2] for layer in layers[: ends[0] + 1])]
-        trunk = [blocks[ends[0]]]
+        trunk: list[tuple[str, nn.Module]] = [blocks[ends[0]]]
         for k, layer in enumerate(layers[ends[0] + 1 : ends[-1] + 1], ends[0] + 1):
             trunk += [layer[:2], *([blocks[k]] if k in blocks else [])]
         self.channels = layers[ends[-1]][2]

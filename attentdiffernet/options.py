@@ -262,11 +262,11 @@ class Options(Checked):
         if self.readout and (self.readout in PATCHCORE_READOUTS) != (self.method == "patchcore"):
             raise AttentDifferNetError(f"{self.method} has no readout {self.readout}")
         if self.method == "patchcore" and self.backbone == ALEXNET:
-            raise AttentDifferNetError("PatchCore needs a network of timm: AlexNet's feature maps are too coarse for it")
+            raise AttentDifferNetError("PatchCore needs a network of timm: AlexNet's feature maps are too coarse")
         if self.attention.placement != "after_pool" and self.variant != "none" and self.backbone != ALEXNET:
             raise AttentDifferNetError(
-                f"Only AlexNet has attention blocks {self.attention.placement}; in {self.backbone} they stand after the "
-                "levels of stride 8, 16 and 32"
+                f"Only AlexNet has attention blocks {self.attention.placement}; in {self.backbone} they stand after "
+                "the levels of stride 8, 16 and 32"
             )
         if self.method == "patchcore" and (self.variant, self.recipe, self.views or "none") != ("none", "fast", "none"):
             raise AttentDifferNetError(
@@ -333,6 +333,6 @@ def check_network(
         )
     if image_size < least_side(n_scales, backbone):
         raise AttentDifferNetError(
-            f"{'AlexNet' if backbone == ALEXNET else backbone} needs {least_side(1, backbone)} px at its smallest scale: "
+            f"{'AlexNet' if backbone == ALEXNET else backbone} needs {least_side(1, backbone)} px at its last scale: "
             f"{image_size} px at {n_scales} scales leave {image_size >> (n_scales - 1)} px"
         )

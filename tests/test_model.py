@@ -105,7 +105,7 @@ def test_the_smallest_sizes_work(image_size, n_scales):
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"image_size": 251}, "AlexNet needs 63 px at its smallest scale: 251 px at 3 scales leave 62 px"),
+        ({"image_size": 251}, "AlexNet needs 63 px at its last scale: 251 px at 3 scales leave 62 px"),
         ({"n_scales": 0}, "n_scales must lie in"),
         ({"n_scales": -3}, "n_scales must lie in"),
         ({"image_size": "448"}, "image_size must be a whole number, got '448'"),

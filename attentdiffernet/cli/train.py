@@ -45,7 +45,10 @@ def train(
     ] = "fast",
     backbone: Annotated[
         str | None,
-        typer.Option(help="alexnet or a network of timm, by name. Default: alexnet, for patchcore tf_efficientnet_lite0.", show_default=False),
+        typer.Option(
+            help="alexnet or a network of timm, by name. Default: alexnet, for patchcore tf_efficientnet_lite0.",
+            show_default=False,
+        ),
     ] = None,
     weights: Annotated[
         str, typer.Option(help="Of the backbone: imagenet, bundled, random, or a .safetensors or .pth file.")
