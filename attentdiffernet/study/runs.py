@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from ..errors import ResultsError
 from ..options import ALEXNET, Options
-from ..words import DETECTOR_TITLES, attention_title, differs_from_default
+from ..options import BACKBONES as OPTIONS_BACKBONES
+from ..words import DETECTOR_TITLES, OTHER_METHODS, attention_title, differs_from_default
 
 LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
 BEST = "-best"  # ends the name of the run that is the best on test of a training
@@ -200,25 +201,31 @@ def distinguishing_recipe(run: Run, runs: Iterable[Run]) -> Recipe:
 
 
 def rank(run: Run) -> tuple[Any, ...]:
-    """Sorts by category, backbone (those of shipped models first), selection, seed and detector (baselines last)."""
-    variants = list(DETECTOR_TITLES)
-    variant = variants.index(run.variant) if run.variant in variants else len(variants)
-    backbone = BACKBONES.index(run.backbone) if run.backbone in BACKBONES else len(BACKBONES)
-    return run.dataset, run.category, backbone, run.backbone, run.best_on_test, run.seed, variant
+    """Sorts by category, method, backbone (those of shipped models first), selection, seed and detector (baselines
+    last)."""
+    detectors, usual = list(DETECTOR_TITLES), (*BACKBONES, *OPTIONS_BACKBONES.values())
+    detector = detectors.index(run.variant) if run.variant in detectors else len(detectors)
+    backbone = usual.index(run.backbone) if run.backbone in usual else len(usual)
+    method = run.variant in OTHER_METHODS
+    return run.dataset, run.category, method, backbone, run.backbone, run.best_on_test, run.seed, detector
 
 
 def base_of(run: Run, runs: Iterable[Run]) -> Run | None:
     """The run of DifferNet to compare with; None for DifferNet itself and where there is none.
 
-    It has the same backbone and seed, and both or neither are best on test. Of several, the one with the most similar
-    recipe.
+    It has the same backbone and seed, and both or neither are best on test. Another method has a backbone of its own:
+    it is compared with DifferNet as it is shipped, on the first of `BACKBONES` that was measured. Of several, the one
+    with the most similar recipe.
     """
     if run.variant == "none":
         return None
-    place = (run.key, run.backbone, run.seed, run.best_on_test)
-    bases = [r for r in runs if r.variant == "none" and (r.key, r.backbone, r.seed, r.best_on_test) == place]
+    place = (run.key, run.seed, run.best_on_test)
+    bases = [r for r in runs if r.variant == "none" and (r.key, r.seed, r.best_on_test) == place]
 
     def alike(other: Run) -> int:
         return sum(getattr(other, name) == getattr(run, name) for name in RECIPE_COLUMNS)
 
-    return max(bases, key=alike, default=None)
+    for backbone in BACKBONES if run.variant in OTHER_METHODS else (run.backbone,):
+        if on_it := [r for r in bases if r.backbone == backbone]:
+            return max(on_it, key=alike)
+    return None
