@@ -216,7 +216,6 @@ def test_categories_may_be_given_instead_of_those_of_the_file(file):
         ("epochs = 1", "seed = 1", r"seed is given by the list seeds at the top, not in \[options\]"),
         ("image_size = 63", "method = 'patchcore'", "method is given by the list methods"),
         ('variants = ["none"]', 'methods = ["padim"]', "method must be one of differnet, patchcore, got 'padim'"),
-        ('variants = ["none"]', 'backbones = ["resnet18"]', "DifferNet has the backbone alexnet, got 'resnet18'"),
         ("image_size = 63", "variant = 'se'", "variant is given by the list variants"),
         ("image_size = 63", "attention = {kind = 'se'}", "AttentionConfig has no option kind"),
         ("[options]", "[training]", "a grid has no training; it has results"),

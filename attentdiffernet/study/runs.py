@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import ResultsError
+from ..options import ALEXNET, Options
 from ..options import BACKBONES as OPTIONS_BACKBONES
-from ..options import Options
 from ..words import DETECTOR_TITLES, OTHER_METHODS, attention_title, differs_from_default
 
 LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
@@ -106,8 +106,8 @@ class Run:
 
 
 def backbone_of(options: Options) -> str:
-    """The weights of DifferNet's AlexNet; of another method the network, and its weights if not ImageNet's."""
-    if options.method == "differnet":
+    """The weights of AlexNet; another network by name, with its weights if not ImageNet's."""
+    if options.backbone == ALEXNET:
         return options.weights
     return options.backbone if options.weights == "imagenet" else f"{options.backbone} {options.weights}"
 
@@ -116,7 +116,7 @@ def run_name(options: Options, dataset: str, category: str, tag: str = "") -> st
     """The name of a run with these options: `mvtec_ad-bottle-se-imagenet-s0`, and the tag."""
     weights = Path(options.weights).stem
     parts = [weights]
-    if options.method != "differnet":
+    if options.backbone != ALEXNET:
         parts = [options.backbone] + [weights] * (options.weights != "imagenet")
     return "-".join(filter(None, [dataset, category, options.key, *parts, f"s{options.seed}", tag]))
 
