@@ -111,6 +111,19 @@ class Detector(ABC):
 
     @classmethod
     @abstractmethod
+    def choose(
+        cls,
+        images: Sequence[ImageSource],
+        options: Options,
+        cache: Path | None = None,
+        progress: Progress = no_progress,
+        device: torch.device | str = "cpu",
+    ) -> Findings:
+        """What suits a category, from its training normals; what the options give stays as it is. Deterministic in
+        the seeds. Raises DatasetError for too few images and ImageError for one that cannot be read."""
+
+    @classmethod
+    @abstractmethod
     def fit(cls, images: Sequence[ImageSource], options: Options, run: FitContext) -> Self:
         """As `methods.fit`, after the images are listed."""
 
@@ -180,9 +193,8 @@ class Detector(ABC):
 
     @property
     def key(self) -> str:
-        """What tells it apart among the detectors of a category: of DifferNet the variant, else the method
-        (`words.DETECTOR_TITLES`). Shipped models lie in folders of this name, and runs.csv calls it the variant."""
-        return self.variant if self.options.method == "differnet" else self.options.method
+        """As of `Options`."""
+        return self.options.key
 
     def inspect(
         self, image: ImageSource | BinaryIO, n_views: int | None = None, until_settled: bool = False

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import format2, paper_recipe
+from . import format2, input_choice, paper_recipe
 from .attention_training import fit_attention
 from .calibration import calibrate, split_normals
 from .card import DataCard
@@ -21,13 +21,12 @@ from .checkpoint import Checkpoint, read_tensors
 from .detector import Arithmetic, Detector, FitContext
 from .errors import ImageError, WeightsError
 from .explain import explain, methods_of, what_it_shows
-from .features import FEATURES_VERSION, FeatureExtractor
+from .features import FEATURES_VERSION, FeatureExtractor, Progress, no_progress
 from .findings import Calibration, Findings
 from .flow_fitting import fit_flow, fit_gaussian
 from .gate_decision import keep_gates_if_better
-from .input_choice import choose
 from .model import AttentDifferNet, ModelConfig, Precision
-from .options import Options, Readout
+from .options import ALEXNET, Options, Readout
 from .packing import packed, round_as_stored, unpack
 from .scoring import RunningScore, faster_precision, score_images, score_images_until_settled
 from .sources import ImageSource
@@ -46,8 +45,19 @@ class DifferNetDetector(Detector):
     # -- fitting
 
     @classmethod
+    def choose(
+        cls,
+        images: Sequence[ImageSource],
+        options: Options,
+        cache: Path | None = None,
+        progress: Progress = no_progress,
+        device: torch.device | str = "cpu",
+    ) -> Findings:
+        return input_choice.choose(images, options, cache, progress, device)
+
+    @classmethod
     def fit(cls, images: Sequence[ImageSource], options: Options, run: FitContext) -> Self:
-        findings = run.findings or choose(images, options, run.cache, run.progress, run.device)
+        findings = run.findings or cls.choose(images, options, run.cache, run.progress, run.device)
         fitted, held_out = split_normals(images, options)
         model = AttentDifferNet(ModelConfig.of(options, findings), options.seed).eval().to(run.device)
         together = options.recipe == "paper" and paper_recipe.trains_attention(model.config)  # with the flow
@@ -136,7 +146,7 @@ class DifferNetDetector(Detector):
         device: torch.device,
     ) -> Self:
         options, findings = stored.options, stored.findings
-        if weights is None and load_weights is not None:
+        if weights is None and load_weights is not None and options.backbone == ALEXNET:
             weights = load_weights(options.weights)
         model = AttentDifferNet(ModelConfig.of(options, findings), weights=weights).eval()
         model.feature_scale = findings.feature_scale

@@ -43,7 +43,7 @@ def fit(
     options: by default DifferNet by the recipe `fast`.
     data: what the images show, for the model card. cache: folder to keep features in, to fit other variants faster.
     device: where it runs, as of `devices.find_device`; the detector stays there.
-    findings: of `input_choice.choose` with the same images and options, if it has been asked before.
+    findings: of `Detector.choose` with the same images and options, if it has been asked before.
     after_epoch: called with the model and the number of epochs after each; it must change nothing. calibrated: false
     leaves out the threshold and the unit of maps, which a detector that is only scored and thrown away does not need.
 

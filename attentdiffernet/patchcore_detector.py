@@ -20,7 +20,7 @@ from .checkpoint import Checkpoint, read_tensors
 from .detector import Arithmetic, Detector, FitContext
 from .devices import to_device
 from .errors import CheckpointError, DatasetError, ImageError, WeightsError
-from .features import ON_CPU, ON_GPU, ahead
+from .features import ON_CPU, ON_GPU, Progress, ahead, no_progress
 from .findings import Calibration, Findings
 from .input_choice import choose_exposure
 from .model import Precision
@@ -64,10 +64,27 @@ class PatchCoreDetector(Detector):
     # -- fitting
 
     @classmethod
+    def choose(
+        cls,
+        images: Sequence[ImageSource],
+        options: Options,
+        cache: Path | None = None,
+        progress: Progress = no_progress,
+        device: torch.device | str = "cpu",
+    ) -> Findings:
+        """Exposure by the rule that holds for DifferNet, from some of the images; the rest is fixed. cache, device: not
+        used."""
+        rng = torch.Generator().manual_seed(options.data_seed)
+        some = [images[i] for i in sorted(torch.randperm(len(images), generator=rng)[:EXPOSURES].tolist())]
+        exposure, varies = choose_exposure(some, options)
+        resize, readout = options.resize or "keep_aspect", options.readout or "mean_of_highest"
+        return Findings("none", resize, exposure, readout, training_views=1, scoring_views=1, exposure_varies=varies)
+
+    @classmethod
     def fit(cls, images: Sequence[ImageSource], options: Options, run: FitContext) -> Self:
         if len(images) < 2:
             raise DatasetError(f"PatchCore needs 2 normal images or more, got {len(images)}")
-        findings = run.findings or choose(images, options)
+        findings = run.findings or cls.choose(images, options)
         network, sizes = _network(options).to(run.device), options.patchcore
         if not run.calibrated:
             sizes = dataclasses.replace(sizes, n_calibrated=0)
@@ -184,15 +201,6 @@ class PatchCoreDetector(Detector):
 
 
 # -- input
-
-
-def choose(images: Sequence[ImageSource], options: Options) -> Findings:
-    """What is left to choose. Exposure by the rule that holds for DifferNet, from some of the images."""
-    rng = torch.Generator().manual_seed(options.data_seed)
-    some = [images[i] for i in sorted(torch.randperm(len(images), generator=rng)[:EXPOSURES].tolist())]
-    exposure, varies = choose_exposure(some, options)
-    resize, readout = options.resize or "keep_aspect", options.readout or "mean_of_highest"
-    return Findings("none", resize, exposure, readout, training_views=1, scoring_views=1, exposure_varies=varies)
 
 
 def prepare(image: np.ndarray, options: Options, findings: Findings) -> Tensor:

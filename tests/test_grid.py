@@ -35,6 +35,7 @@ from attentdiffernet.grid import (
     share_cores,
     split_done,
 )
+from attentdiffernet.study import comparison
 from attentdiffernet.study import records as results
 from attentdiffernet.study.statistics import auroc
 
@@ -141,6 +142,52 @@ def test_parts_take_from_the_top_what_they_do_not_say(file):
     assert two == replace(one, run=two.run, model_dir=two.model_dir, options=two.options)
 
 
+def test_methods_have_their_own_backbones_and_only_differnet_has_variants_and_epochs(file):
+    head = HEAD.replace("[0]", "[0]\nbest_on_test = true").replace("{run}", "{variant}")
+    lists = 'methods = ["differnet", "patchcore"]\nvariants = ["none", "se"]'
+    tasks = read_grid(file(head.replace('variants = ["none"]', lists), ""))
+    assert {task.run: (Path(task.model_dir).name, task.best_on_test) for task in tasks} == {
+        "sample-wafer-none-random-s0": ("none", True),
+        "sample-wafer-patchcore-tf_efficientnet_lite0-random-s0": ("patchcore", False),
+        "sample-wafer-se-random-s0": ("se", True),
+    }
+    head = head.replace('variants = ["none"]', 'methods = ["patchcore"]\nbackbones = ["resnet18", "mobilenetv2_100"]')
+    head = head.replace("random", "imagenet").replace("{variant}", "{run}")
+    tasks = read_grid(file(head, ""))
+    assert [task.options.backbone for task in tasks] == ["mobilenetv2_100", "resnet18"]
+
+
+PATCHCORE = """
+[options]
+image_size = 128
+n_scales = 1
+patchcore = {bank_size = 100}
+"""
+
+
+def test_a_run_of_patchcore_is_written_as_what_it_is_and_found_again(file, tmp_path, monkeypatch):
+    head = HEAD.replace('variants = ["none"]', 'methods = ["patchcore"]').replace("{run}", "{variant}")
+    path = file(head, PATCHCORE)
+    (task,) = read_grid(path)
+    assert run_grid([task], Engine(lambda task: answered(execute(task)), 1)) == {}
+    (row,) = results.runs_of(tmp_path / "results").values()
+    assert (row.variant, row.backbone, row.epochs, row.n_views) == ("patchcore", "tf_efficientnet_lite0 random", 0, 1)
+    assert (row.views, row.readout, row.attention_training) == ("none, aspect kept", "mean_of_highest", "")
+    assert names(*split_done([task])) == [[task.run], [], []] and made_by(path, tmp_path / "results") == {task.run}
+    cost = results.read_options(tmp_path / "results", row)["cost"]
+    assert cost["views_computed"] == 15 and set(cost) >= {"choosing_s", "training_s", "scoring_s"}
+
+    from demo import shipped
+
+    folder = tmp_path / "models" / "sample" / "wafer" / "patchcore"
+    folder.parent.mkdir(parents=True)
+    Path(task.model_dir).rename(folder)
+    monkeypatch.setattr(shipped, "MODELS", tmp_path / "models")
+    (measured,) = comparison.measured(tmp_path / "results")
+    assert shipped.shipped_threshold(measured).threshold == adn.load(folder).calibration.threshold
+    assert measured.title == "PatchCore"
+
+
 def test_categories_may_be_given_instead_of_those_of_the_file(file):
     path = file(HEAD.replace('["sample/wafer"]', '["nowhere/gone"]'))
     with pytest.raises(AttentDifferNetError, match="no category nowhere/gone"):
@@ -167,6 +214,8 @@ def test_categories_may_be_given_instead_of_those_of_the_file(file):
         ("/{run}", '"\nseeds = [0, 1]\nx = "', "is not valid TOML: "),
         ("epochs", "epoch", "Options has no option epoch; it has variant, recipe"),
         ("epochs = 1", "seed = 1", r"seed is given by the list seeds at the top, not in \[options\]"),
+        ("image_size = 63", "method = 'patchcore'", "method is given by the list methods"),
+        ('variants = ["none"]', 'methods = ["padim"]', "method must be one of differnet, patchcore, got 'padim'"),
         ("image_size = 63", "variant = 'se'", "variant is given by the list variants"),
         ("image_size = 63", "attention = {kind = 'se'}", "AttentionConfig has no option kind"),
         ("[options]", "[training]", "a grid has no training; it has results"),

@@ -52,7 +52,7 @@ def test_the_default_backbone_is_a_choice_of_the_method():
         {"method": "patchcore", "views": "flips"},
         {"method": "patchcore", "readout": "z2"},
         {"readout": "maximum"},
-        {"backbone": "resnet18"},
+        {"method": "patchcore", "backbone": "alexnet"},
         {"patchcore": PatchCoreConfig(strides=(8,)), "method": "padim"},
     ],
 )

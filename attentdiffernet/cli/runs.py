@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 
 def run_of(detector: "Detector", category: str, name: str | None, n_views: int) -> "Run":
     """The row of a run that scores a category with this model. name: instead of the one made from its options."""
-    from ..study.runs import Run
+    from ..study.runs import Run, run_name
 
     options, found, data = detector.options, detector.findings, detector.data
-    parts = (data.dataset, category, options.variant, Path(options.weights).stem, f"s{options.seed}")
     views = n_views, input_title(found.views, found.resize, found.exposure)
-    names = {"run": name or "-".join(parts), "dataset": data.dataset, "category": category}
+    names = {"run": name or run_name(options, data.dataset, category), "dataset": data.dataset, "category": category}
     return Run.of(options, views, found.readout, **names, commit=commit())
 
 

@@ -4,11 +4,13 @@
     data = "data"                                # or the environment variable ATTENTDIFFERNET_DATA
     models = "models/{dataset}/{category}/{run}" # optional: where models are saved
     categories = ["sample/*", "mvtec_ad/bottle"] # DATASET/CATEGORY below data; globs
-    variants = ["none", "se", "cbam"]
+    methods = ["differnet", "patchcore"]         # optional: DifferNet alone
+    backbones = ["tf_efficientnet_lite0"]        # optional: the method's own; of PatchCore, any network of timm
+    variants = ["none", "se", "cbam"]            # of DifferNet, which alone has them
     weights = ["imagenet"]
     seeds = [0, 1, 2]
     tag = "long"                                 # optional: added to the runs' names, to keep other options apart
-    best_on_test = true                          # optional: also write the best epoch on test images, as RUN-best
+    best_on_test = true                          # optional: also the best epoch on test, as RUN-best; not of PatchCore
     [options]                                    # optional: of `options.py`, flow also by its size, "paper"
     epochs = 90
     [options.attention]
@@ -29,16 +31,18 @@ from typing import Any
 from ..errors import AttentDifferNetError
 from ..options import FLOW_SIZES, Options
 from ..study.records import score_path
-from ..study.runs import BEST
+from ..study.runs import BEST, run_name
 from .task import Task
 
+Table = dict[str, Any]
+
 DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"
-LISTS = {"categories": str, "variants": str, "weights": str, "seeds": int}
+LISTS = {"categories": str, "methods": str, "backbones": str, "variants": str, "weights": str, "seeds": int}
+OPTIONAL: Table = {"methods": ["differnet"], "backbones": [None], "variants": ["none"]}  # lists that may be left out
 TEXTS = ("results", "data", "models", "tag")
 KEYS = (*TEXTS, *LISTS, "best_on_test", "options")
-AXES = {"variant": "variants", "weights": "weights", "seed": "seeds"}  # options that lists give
-
-Table = dict[str, Any]
+# Options that lists give.
+AXES = {"method": "methods", "backbone": "backbones", "variant": "variants", "weights": "weights", "seed": "seeds"}
 
 
 def read_grid(file: str | Path, among: Collection[str] | None = None, categories: Sequence[str] = ()) -> list[Task]:
@@ -92,17 +96,18 @@ def _check_unique(what: str, names: Iterable[str]) -> None:
 
 
 def _tasks(table: Table, base: Path, among: Collection[str] | None) -> Iterator[Task]:
+    table = {**OPTIONAL, **table}
     _check_values(table)
     given = _given_options(table)
     folders = _folders(table, base, among)
-    axes = (table[name] for name in ("variants", "weights", "seeds"))
-    for folder, variant, weights, seed in itertools.product(folders, *axes):
-        options = Options.from_dict(given | {"variant": variant, "weights": weights, "seed": seed})
+    axes = (table[name] for name in ("backbones", "weights", "seeds"))
+    for folder, (method, variant), backbone, weights, seed in itertools.product(folders, _detectors(table), *axes):
+        of_lists = {"method": method, "backbone": backbone, "variant": variant, "weights": weights, "seed": seed}
+        options = Options.from_dict(given | of_lists)
         dataset, category = folder.parent.name, folder.name
-        parts = [dataset, category, variant, Path(weights).stem, f"s{seed}", table.get("tag", "")]
-        run = "-".join(part for part in parts if part)
+        run = run_name(options, dataset, category, table.get("tag", ""))
         score_path(base, dataset, category, run + BEST)  # raises for names that are not file names
-        names = {"dataset": dataset, "category": category, "variant": variant, "run": run, "seed": seed}
+        names = {"dataset": dataset, "category": category, "variant": options.key, "run": run, "seed": seed}
         yield Task(
             run=run,
             dataset=dataset,
@@ -111,8 +116,13 @@ def _tasks(table: Table, base: Path, among: Collection[str] | None) -> Iterator[
             model_dir=_model_dir(table.get("models", ""), base, names),
             options=options,
             results=base / Path(table["results"]).expanduser(),
-            best_on_test=table.get("best_on_test", False),
+            best_on_test=table.get("best_on_test", False) and method == "differnet",  # others have no epochs
         )
+
+
+def _detectors(table: Table) -> list[tuple[str, str]]:
+    """(method, variant) of each."""
+    return [(m, v) for m in table["methods"] for v in (table["variants"] if m == "differnet" else ["none"])]
 
 
 def _check_values(table: Table) -> None:
@@ -121,6 +131,8 @@ def _check_values(table: Table) -> None:
         raise AttentDifferNetError(f"a grid has no {', '.join(unknown)}; it has {', '.join(KEYS)}")
     for name, kind in LISTS.items():
         values = table.get(name)
+        if values == OPTIONAL.get(name):
+            continue
         if not isinstance(values, list) or not values or not all(type(value) is kind for value in values):
             kinds = "whole numbers" if kind is int else "texts"
             raise AttentDifferNetError(f"{name} must be a list of {kinds}, got {values!r}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..category import InspectionImage
     from ..detector import Detector
-    from ..differnet import DifferNetDetector
+    from ..model import AttentDifferNet
 
 
 def execute(task: Task) -> Outcome:
@@ -39,10 +39,8 @@ def _execute(task: Task) -> Outcome:
     from ..category import InspectionDataset
     from ..checkpoint import check_folder
     from ..devices import find_device
-    from ..differnet import DifferNetDetector
     from ..features import FeatureExtractor, default_cache
-    from ..input_choice import choose
-    from ..methods import fit, no_look
+    from ..methods import METHODS, fit, no_look
 
     dataset, options, seconds = InspectionDataset(task.folder), task.options, dict[str, float]()
     images, device = dataset.test_of_both_kinds(), find_device(task.device)  # raise before hours of training
@@ -51,7 +49,7 @@ def _execute(task: Task) -> Outcome:
     cache, before = default_cache(), FeatureExtractor.views_computed
     normals, paths = [image.path for image in dataset.train], [image.path for image in images]
     with _timed(seconds, "choosing_s"):
-        findings = choose(normals, options, cache, device=device)
+        findings = METHODS[options.method].choose(normals, options, cache, device=device)
     as_published = None
     if options.recipe == "paper":
         as_published = paper_recipe.Scores(paths, options.image_size, options.data_seed, findings.scoring_views)
@@ -67,12 +65,13 @@ def _execute(task: Task) -> Outcome:
             calibrated=bool(task.model_dir) or not as_published,
             device=device,
         )
-    assert isinstance(detector, DifferNetDetector)
     if task.model_dir:
         detector.save(task.model_dir)
     with _timed(seconds, "scoring_s"):
-        scores = as_published(detector.model) if as_published else _scores(detector, images, cache)
+        scores = as_published(_model(detector)) if as_published else _scores(detector, images, cache)
     views = FeatureExtractor.views_computed - before
+    if options.method != "differnet":  # no cache, one view of each
+        views = len(normals) + len(images)
 
     spread = _spread(detector, normals)
     outcome = Outcome(_rows(images, scores), _seen(detector), findings=detector.findings, spread=spread)
@@ -97,16 +96,24 @@ def _rows(images: "list[InspectionImage]", scores: list[float]) -> list[ScoreRow
     return [(i.name, i.defect, i.label, score) for i, score in zip(images, scores, strict=True)]
 
 
-def _spread(detector: "DifferNetDetector", normals: list[Path]) -> float | None:
+def _model(detector: "Detector") -> "AttentDifferNet":
+    """Of the recipe `paper`, which DifferNet alone has."""
+    from ..differnet import DifferNetDetector
+
+    assert isinstance(detector, DifferNetDetector)
+    return detector.model
+
+
+def _spread(detector: "Detector", normals: list[Path]) -> float | None:
     """Of the features, where attention was trained together with the flow."""
     from .. import paper_recipe
     from ..calibration import split_normals
 
     options = detector.options
-    if options.recipe != "paper" or not paper_recipe.trains_attention(detector.model.config):
+    if options.recipe != "paper" or not paper_recipe.trains_attention(_model(detector).config):
         return None
     fitted, _ = split_normals(normals, options)
-    return paper_recipe.spread(detector.model, fitted)
+    return paper_recipe.spread(_model(detector), fitted)
 
 
 def _seen(detector: "Detector") -> Seen:

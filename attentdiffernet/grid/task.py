@@ -10,7 +10,8 @@ from ..study.runs import BEST
 
 ScoreRow = tuple[str, str, int, float]  # image, defect, label, score
 Seen = tuple[int, str, str]  # number and kind of views, readout
-FEATURES = ("attention", "weights", "image_size", "n_scales", "views", "resize", "exposure")  # options that decide them
+# options that decide the features
+FEATURES = ("backbone", "attention", "weights", "image_size", "n_scales", "views", "resize", "exposure")
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Task:
     @property
     def features(self) -> tuple[str, str]:
         """Equal for runs that share cached features. Only attention blocks depend on the seed, convolutions do not.
-        The recipe `paper` caches nothing."""
+        The recipe `paper` and PatchCore cache nothing."""
         options = self.options
-        if options.recipe == "paper":
+        if options.recipe == "paper" or options.method != "differnet":
             return self.folder, self.run
         seed = "" if options.variant == "none" else f"{options.variant} {options.seed}"
         return self.folder, " ".join([*(str(getattr(options, name)) for name in FEATURES), seed])

@@ -4,11 +4,13 @@ import dataclasses
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from ..errors import ResultsError
-from ..options import Options
-from ..words import VARIANT_TITLES, attention_title, differs_from_default
+from ..options import ALEXNET, Options
+from ..options import BACKBONES as OPTIONS_BACKBONES
+from ..words import DETECTOR_TITLES, OTHER_METHODS, attention_title, differs_from_default
 
 LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
 BEST = "-best"  # ends the name of the run that is the best on test of a training
@@ -23,8 +25,9 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 class Run:
     """One row of runs.csv.
 
-    variant: `none`, `se` or `cbam`, or the name of a baseline. attention_training: as in the options; empty without
-    attention. selection: how the number of epochs was chosen: `last` means in advance, `best-on-test` on the images
+    variant: `none`, `se`, `cbam` or another method, as `Options.key`, or the name of a baseline. backbone: as
+    `backbone_of`. attention_training: as in the options; empty without attention. epochs: 0 for a method that has none.
+    selection: how the number of epochs was chosen: `last` means in advance, `best-on-test` on the images
     that are scored, which is optimistic. commit: of the code. source: who measured, where. views, readout: as in the
     options. blocks: how the attention blocks differ from the default ones. recipe: `fast`, or `paper` for the published
     procedure.
@@ -53,11 +56,11 @@ class Run:
         `dataset`, `category`, `commit`, `source`, and what is not as usual."""
         return cls(
             **{
-                "variant": options.variant,
+                "variant": options.key,
                 "seed": options.seed,
-                "backbone": options.weights,
+                "backbone": backbone_of(options),
                 "attention_training": attention_title(options.variant, options.attention),
-                "epochs": options.epochs,
+                "epochs": options.epochs if options.method == "differnet" else 0,
                 "selection": LAST,
                 "n_views": views[0],
                 "views": views[1],
@@ -100,6 +103,22 @@ class Run:
             values[name] = int(row[name])
         training = values["attention_training"]
         return cls(**values | {"attention_training": FORMER_TRAININGS.get(training, training)})
+
+
+def backbone_of(options: Options) -> str:
+    """The weights of AlexNet; another network by name, with its weights if not ImageNet's."""
+    if options.backbone == ALEXNET:
+        return options.weights
+    return options.backbone if options.weights == "imagenet" else f"{options.backbone} {options.weights}"
+
+
+def run_name(options: Options, dataset: str, category: str, tag: str = "") -> str:
+    """The name of a run with these options: `mvtec_ad-bottle-se-imagenet-s0`, and the tag."""
+    weights = Path(options.weights).stem
+    parts = [weights]
+    if options.backbone != ALEXNET:
+        parts = [options.backbone] + [weights] * (options.weights != "imagenet")
+    return "-".join(filter(None, [dataset, category, options.key, *parts, f"s{options.seed}", tag]))
 
 
 RUN_COLUMNS = [field.name for field in dataclasses.fields(Run)]
@@ -182,25 +201,31 @@ def distinguishing_recipe(run: Run, runs: Iterable[Run]) -> Recipe:
 
 
 def rank(run: Run) -> tuple[Any, ...]:
-    """Sorts by category, backbone (those of shipped models first), selection, seed and variant (baselines last)."""
-    variants = list(VARIANT_TITLES)
-    variant = variants.index(run.variant) if run.variant in variants else len(variants)
-    backbone = BACKBONES.index(run.backbone) if run.backbone in BACKBONES else len(BACKBONES)
-    return run.dataset, run.category, backbone, run.backbone, run.best_on_test, run.seed, variant
+    """Sorts by category, method, backbone (those of shipped models first), selection, seed and detector (baselines
+    last)."""
+    detectors, usual = list(DETECTOR_TITLES), (*BACKBONES, *OPTIONS_BACKBONES.values())
+    detector = detectors.index(run.variant) if run.variant in detectors else len(detectors)
+    backbone = usual.index(run.backbone) if run.backbone in usual else len(usual)
+    method = run.variant in OTHER_METHODS
+    return run.dataset, run.category, method, backbone, run.backbone, run.best_on_test, run.seed, detector
 
 
 def base_of(run: Run, runs: Iterable[Run]) -> Run | None:
     """The run of DifferNet to compare with; None for DifferNet itself and where there is none.
 
-    It has the same backbone and seed, and both or neither are best on test. Of several, the one with the most similar
-    recipe.
+    It has the same backbone and seed, and both or neither are best on test. Another method has a backbone of its own:
+    it is compared with DifferNet as it is shipped, on the first of `BACKBONES` that was measured. Of several, the one
+    with the most similar recipe.
     """
     if run.variant == "none":
         return None
-    place = (run.key, run.backbone, run.seed, run.best_on_test)
-    bases = [r for r in runs if r.variant == "none" and (r.key, r.backbone, r.seed, r.best_on_test) == place]
+    place = (run.key, run.seed, run.best_on_test)
+    bases = [r for r in runs if r.variant == "none" and (r.key, r.seed, r.best_on_test) == place]
 
     def alike(other: Run) -> int:
         return sum(getattr(other, name) == getattr(run, name) for name in RECIPE_COLUMNS)
 
-    return max(bases, key=alike, default=None)
+    for backbone in BACKBONES if run.variant in OTHER_METHODS else (run.backbone,):
+        if on_it := [r for r in bases if r.backbone == backbone]:
+            return max(on_it, key=alike)
+    return None
