@@ -37,13 +37,13 @@ def explain(
         raise AttentDifferNetError(f"The map is written as PNG; --out must end in .png, got {out}")
     pixels = read_image(image)
     detector = load(model_dir, device=device)
-    method = method or detector.maps[0]
-    values, reference = detector.raw_map(pixels, method), detector.map_reference(method)
+    shown = method or detector.maps[0]
+    values, reference = detector.raw_map(pixels, shown), detector.map_reference(shown)
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn_over(pixels, values, reference).save(out)
     if raw is not None:
         np.save(raw, values)
-    typer.echo(detector.what_it_shows(method))
+    typer.echo(detector.what_it_shows(shown))
     if nearest := detector.nearest_normal(pixels):
         typer.echo(str(nearest))
     typer.echo(
