@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .backbone import CHANNELS
 from .devices import to_device
 from .features import Progress, no_progress
 from .flow import Whitening, build_flow, negative_log_likelihood
@@ -118,7 +117,7 @@ def _proxy(
     """Runs at the half and quarter scale, where a step is cheap; the blocks are the same at all scales."""
     size = model.config.image_size // 2
     normals = LazyImages(sources, size)
-    head = nn.Linear(CHANNELS, 1).to(model.device)
+    head = nn.Linear(model.backbone.channels, 1).to(model.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     steps, step = _descend([*blocks.parameters(), *head.parameters()], "proxy")
@@ -144,7 +143,7 @@ def _separation(
     order = [sources[i] for i in torch.randperm(len(sources), generator=rng).tolist()]
     half = len(order) // 2
     bank, normals = LazyImages(order[:half][:BANK_IMAGES], size), LazyImages(order[half:], size)
-    whitening = Whitening(2 * CHANNELS).to(model.device)
+    whitening = Whitening(2 * model.backbone.channels).to(model.device)
 
     def features(images: Tensor) -> Tensor:
         views = _viewed(model, images, rng)

@@ -27,6 +27,8 @@ class AlexNetFeatures(nn.Module):
     convolution weights and the placement; `trunk` is the rest. With `NoAttention` both together equal torchvision's.
     """
 
+    channels = CHANNELS
+
     def __init__(self, variant: Variant, attention: AttentionConfig) -> None:
         super().__init__()
         block = ATTENTION[variant]

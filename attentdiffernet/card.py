@@ -7,7 +7,7 @@ from .category import InspectionDataset
 from .checked import Checked
 from .datasets import CARDS, DatasetCard
 from .findings import Calibration, Findings
-from .options import Options
+from .options import ALEXNET, Options
 from .words import (
     METHOD_NAMES,
     PATCHCORE_READOUTS,
@@ -87,13 +87,20 @@ def _differnet_rows(
     whitened = "features whitened, " if flow.whitening else ""
     return [
         f"| Normal images | {data.n_fitted} fitted, {len(calibration.scores)} held out for the threshold |",
-        f"| Backbone | AlexNet features, weights `{options.weights}`, frozen, fingerprint `{backbone_fingerprint}` |",
+        f"| Backbone | {_network(options)}, weights `{options.weights}`, frozen, "
+        f"fingerprint `{backbone_fingerprint}` |",
         f"| Attention | {attention_choices(options, findings.gates_kept, findings.gates_judged)} |",
         f"| Flow | {whitened}{flow.n_blocks} coupling blocks, {flow.hidden_layers} hidden layers of "
         f"{flow.hidden_width}, stored in half precision |",
         f"| Training | {options.epochs} epochs, fixed in advance, on {findings.training_views} {views} views per "
         f"image, seed {options.seed} |",
     ]
+
+
+def _network(options: Options) -> str:
+    if options.backbone == ALEXNET:
+        return "AlexNet features"
+    return f"`{options.backbone}`, feature map of stride 32 px"
 
 
 def _patchcore_rows(

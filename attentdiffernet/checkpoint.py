@@ -101,9 +101,8 @@ def read(folder: Path) -> Checkpoint:
         found = Checkpoint(
             options, findings, calibration, DataCard.from_dict(config["data"]), config["backbone_fingerprint"]
         )
-        check_network(
-            options.image_size, options.n_scales, options.flow, findings.views, findings.resize, findings.readout
-        )
+        seen = findings.views, findings.resize, findings.readout
+        check_network(options.image_size, options.n_scales, options.flow, *seen, options.backbone)
         _check_size(path, options)
         _check_calibration(path, calibration)
     return found

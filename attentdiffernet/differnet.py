@@ -26,7 +26,7 @@ from .findings import Calibration, Findings
 from .flow_fitting import fit_flow, fit_gaussian
 from .gate_decision import keep_gates_if_better
 from .model import AttentDifferNet, ModelConfig, Precision
-from .options import Options, Readout
+from .options import ALEXNET, Options, Readout
 from .packing import packed, round_as_stored, unpack
 from .scoring import RunningScore, faster_precision, score_images, score_images_until_settled
 from .sources import ImageSource
@@ -145,7 +145,7 @@ class DifferNetDetector(Detector):
         device: torch.device,
     ) -> Self:
         options, findings = stored.options, stored.findings
-        if weights is None and load_weights is not None:
+        if weights is None and load_weights is not None and options.backbone == ALEXNET:
             weights = load_weights(options.weights)
         model = AttentDifferNet(ModelConfig.of(options, findings), weights=weights).eval()
         model.feature_scale = findings.feature_scale

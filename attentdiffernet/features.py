@@ -20,6 +20,7 @@ from .devices import pinned, read_behind, to_device
 from .errors import ImageError
 from .files import replace_file, sweep_folder
 from .model import AttentDifferNet
+from .options import ALEXNET
 from .sources import ImageSource, digest_of, pixels_of
 from .views import make_views, random_views
 
@@ -94,6 +95,8 @@ class FeatureExtractor:
             digest.update(start.encode())
         if self.model.precision != "float32":
             digest.update(self.model.precision.encode())
+        if config.backbone != ALEXNET:
+            digest.update(config.backbone.encode())
         digest.update(f"{config.image_size} {config.n_scales} {config.resize} {config.exposure}".encode())
         for name, tensor in self.model.backbone.state_dict().items():
             if ".attention" in name and not config.gated:

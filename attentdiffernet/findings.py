@@ -19,9 +19,9 @@ class Findings(Checked):
     gates_judged: AUROC on synthetic defects with the gates and without, which decided that; empty where nothing was
         decided.
     exposure_varies: how much brightness and contrast vary together from image to image (input_choice.py).
-    mirror_auroc: how well mirrored normals are told from the others.
+    mirror_auroc, turn_auroc: how well mirrored normals, and normals turned by 45°, are told from the others.
     by_input, by_readout: AUROC on synthetic defects of what was compared.
-    The last four are None or empty where the rule did not have to ask.
+    The last five are None or empty where the rule did not have to ask.
     """
 
     views: ViewKind
@@ -35,6 +35,7 @@ class Findings(Checked):
     gates_judged: tuple[float, ...] = ()
     exposure_varies: float | None = None
     mirror_auroc: float | None = None
+    turn_auroc: float | None = None
     by_input: dict[str, float] = field(default_factory=dict)
     by_readout: dict[str, float] = field(default_factory=dict)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import AttentDifferNetError
 from .findings import Findings
-from .options import AttentionConfig, Options
+from .options import ALEXNET, AttentionConfig, Options
 
 MODEL: dict[str, Any] = {
     "attention": {},
@@ -108,8 +108,9 @@ def _with_defaults(name: str, part: Any, defaults: dict[str, Any]) -> dict[str, 
 
 
 def model_of(options: Options, findings: Findings) -> dict[str, Any]:
-    """What format 2 stored as `model`."""
-    return {
+    """What format 2 stored as `model`; the backbone where it is not AlexNet, which format 2 did not have."""
+    other_backbone = {} if options.backbone == ALEXNET else {"backbone": options.backbone}
+    return other_backbone | {
         "attention": {
             "kind": options.variant,
             "placement": options.attention.placement,

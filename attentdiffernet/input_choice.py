@@ -18,10 +18,13 @@ category are scored alike and compared in pairs.
 3. `choose_readout`: `z2_of_mean`, unless another that the flow allows is better on the same images by more than the
    standard error of the difference (DeLong, p < 0.32).
 4. `choose_view_numbers`: of rotations, the fewest of 16, 32, 64 for which the variance that the choice of views adds to
-   a score is at most a twentieth of the variance between held-out normals. Of the other kinds, all.
+   a score is at most a twentieth of the variance between held-out normals. Of the other kinds, all. Where all quarter
+   turns (or `dihedral`) leave more variance than that, and a density of normals as they lie hardly separates them from
+   the same turned by 45° (AUROC of TURN_AUROC at most; the corners masked, which a turned square fills with black),
+   parts lie at any angle: turns cost nothing then, and quarter turns become rotations, with the readout chosen anew.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,7 +53,7 @@ from .scoring import running_score
 from .sources import ImageSource, pixels_of
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
 from .synthetic_defects import DefectTest
-from .views import FEW_VIEWS, possible_views
+from .views import FEW_VIEWS, even_angles, possible_views, rotations, to_tensor
 from .words import input_title
 
 FITTED_IMAGES, HELD_OUT_IMAGES = 64, 32  # at most: the rule must cost little beside the training
@@ -58,7 +61,8 @@ DEFECTS = 2  # synthetic, of each normal held out
 # The first six dihedral views hold all quarter turns and all flips. Four even rotations would be quarter turns, without
 # the black corners of the random ones that they are measured against.
 FITTED_VIEWS, COMPARED_VIEWS = {"rotations": 4, "dihedral": 6}, {"rotations": 8, "dihedral": 6}
-MIRROR_AUROC = 2 / 3  # a mirrored part is told from a right one twice out of three times
+MIRROR_AUROC = TURN_AUROC = 2 / 3  # a mirrored or turned part is told from a right one twice out of three times
+AS_THEY_LIE_DEG = 5.0  # a turn up to this leaves a part as it lies, and blurs as a turn by 45° does
 SQUARE = 1.05  # aspects up to this, or its inverse, count as square
 TRAINING_ROTATIONS = {16: 8, 32: 24, 64: 48}  # by rotations in scoring
 VIEW_VARIANCE = 0.05
@@ -98,6 +102,12 @@ def choose(
     views, resize = best
     if mirror_auroc is not None and mirror_auroc <= MIRROR_AUROC:
         views = "dihedral"
+    turn_auroc = None
+    if _wants_more_views(trial, views, best, readout):
+        turn_auroc = _turn_auroc(trial)
+        if turn_auroc <= TURN_AUROC:
+            best = views, resize = "rotations", "squeeze"
+            readout, by_readout = choose_readout(trial, best)
     training_views, scoring_views = choose_view_numbers(trial, views, best, readout)
     return Findings(
         views,
@@ -108,6 +118,7 @@ def choose(
         possible_views(views, options.scoring_views or scoring_views),
         exposure_varies=exposure_varies,
         mirror_auroc=mirror_auroc,
+        turn_auroc=turn_auroc,
         by_input=by_input,
         by_readout=by_readout,
     )
@@ -126,8 +137,14 @@ def _as_given(options: Options) -> Findings:
 
 def _plain(options: Options, exposure: Exposure) -> AttentDifferNet:
     """DifferNet with the compact flow, whatever the variant."""
-    sizes = {"image_size": options.image_size, "n_scales": options.n_scales}
-    config = ModelConfig(weights=options.weights, exposure=exposure, readout="gaussian_of_mean", **sizes)  # type: ignore[arg-type]
+    config = ModelConfig(
+        backbone=options.backbone,
+        weights=options.weights,
+        image_size=options.image_size,
+        n_scales=options.n_scales,
+        exposure=exposure,
+        readout="gaussian_of_mean",
+    )
     return AttentDifferNet(config, options.data_seed).eval()
 
 
@@ -147,7 +164,7 @@ class _Trial:
         cache: Path | None,
         progress: Progress,
     ) -> None:
-        self.model, self.test, self.options = model, test, options
+        self.model, self.fit, self.test, self.options, self.cache = model, fit, test, options, cache
         self.asked = _inputs(options, any(max(h / w, w / h) > SQUARE for h, w in test.shapes))
         self.fitted: dict[Input, Tensor] = {}
         self.scored: dict[Input, Tensor] = {}
@@ -291,13 +308,48 @@ def choose_view_numbers(trial: _Trial, views: ViewKind, best: Input, readout: Re
     """(in training, in scoring), by the flow fitted before."""
     if views != "rotations":
         return len(FEW_VIEWS[views]), len(FEW_VIEWS[views])
+    variance = _variance_of_a_view(trial, best, readout)
+    n = next((n for n in TRAINING_ROTATIONS if variance / n <= VIEW_VARIANCE), max(TRAINING_ROTATIONS))
+    return TRAINING_ROTATIONS[n], n
+
+
+def _variance_of_a_view(trial: _Trial, best: Input, readout: Readout) -> float:
+    """Of the score of one view of a held-out normal, as a share of the variance between normals."""
     model = trial.model.with_options(readout=readout)
     normals = to_device(trial.scored[best][: trial.test.n_normals], model.device)
     running = [running_score(model, features) for features in normals]
-    noise = float(np.mean([score.standard_error**2 for score in running])) * COMPARED_VIEWS[views]
-    spread = float(np.var([score.value for score in running]))
-    n = next((n for n in TRAINING_ROTATIONS if noise / n <= VIEW_VARIANCE * spread), max(TRAINING_ROTATIONS))
-    return TRAINING_ROTATIONS[n], n
+    noise = float(np.mean([score.standard_error**2 for score in running])) * normals.shape[1]
+    return noise / max(float(np.var([score.value for score in running])), np.finfo(float).tiny)
+
+
+def _wants_more_views(trial: _Trial, views: ViewKind, best: Input, readout: Readout) -> bool:
+    """Whether all copies of a kind that has few leave too much to chance, and rotations were among what is asked."""
+    if best[0] != "quarter_turns" or ("rotations", "squeeze") not in trial.asked:
+        return False
+    return _variance_of_a_view(trial, best, readout) / len(FEW_VIEWS[views]) > VIEW_VARIANCE
+
+
+def _turn_auroc(trial: _Trial) -> float:
+    """How well a density of normals as they lie, in any quarter turn, separates them from the same turned by 45°."""
+    quarters, rng = even_angles(4), torch.Generator().manual_seed(trial.options.data_seed)
+    as_they_lie = quarters + AS_THEY_LIE_DEG * (2 * torch.rand(4, generator=rng) - 1)
+    extractor = FeatureExtractor(trial.model.with_options(views="rotations", resize="squeeze"), trial.cache)
+    normals = trial.test.squares[: trial.test.n_normals]
+    fitted = (to_tensor(pixels_of(image), trial.options.image_size) for image in trial.fit)
+
+    def features(images: Iterable[Tensor], angles: Tensor) -> Tensor:
+        discs = (_disc(extractor.model.exposed(image)) for image in images)
+        return torch.stack(list(extractor.of_tensors(discs, rotations(angles))))
+
+    fit_gaussian(trial.model, features(fitted, as_they_lie).flatten(0, 1))
+    both = torch.cat([features(normals, angles) for angles in (as_they_lie, quarters + 45)])
+    return auroc(np.repeat([0, 1], len(normals)), trial.scores(both, "gaussian_of_mean"))
+
+
+def _disc(image: Tensor) -> Tensor:
+    """An image (3, S, S), black outside of the largest disc in it: no turn brings black corners into that."""
+    y, x = torch.meshgrid(*[torch.linspace(-1, 1, side) for side in image.shape[1:]], indexing="ij")
+    return image * (x.square() + y.square() < 1)
 
 
 def _some(images: Sequence[T], most: int, rng: torch.Generator) -> list[T]:

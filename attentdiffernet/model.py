@@ -18,12 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .backbone import CHANNELS, AlexNetFeatures, load_weights
+from .backbone import AlexNetFeatures, load_weights
 from .checked import Checked
 from .devices import in_float32
 from .findings import Findings
 from .flow import Whitening, build_flow, negative_log_likelihood
+from .network_backbone import NetworkBackbone
 from .options import (
+    ALEXNET,
     FLOW_SIZES,
     AttentionConfig,
     Exposure,
@@ -53,6 +55,7 @@ class ModelConfig(Checked):
     gates_kept: bool = True
     flow: FlowConfig = FLOW_SIZES["compact"]
     weights: str = "imagenet"
+    backbone: str = ALEXNET
     image_size: int = 448
     n_scales: int = 3
     resize: Resize = "squeeze"
@@ -62,13 +65,13 @@ class ModelConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_network(self.image_size, self.n_scales, self.flow, self.views, self.resize, self.readout)
+        check_network(self.image_size, self.n_scales, self.flow, self.views, self.resize, self.readout, self.backbone)
 
     @classmethod
     def of(cls, options: Options, findings: Findings) -> Self:
         """The network for what was asked, with what the training normals answered."""
         answered = {name: getattr(findings, name) for name in ("resize", "exposure", "views", "readout", "gates_kept")}
-        asked = ("variant", "attention", "flow", "weights", "image_size", "n_scales")
+        asked = ("variant", "backbone", "attention", "flow", "weights", "image_size", "n_scales")
         return cls(**{name: getattr(options, name) for name in asked}, **answered)
 
     @property
@@ -79,13 +82,13 @@ class ModelConfig(Checked):
     @property
     def least_side(self) -> int:
         """px that no side of the network input may fall below."""
-        return least_side(self.n_scales)
+        return least_side(self.n_scales, self.backbone)
 
 
 class AttentDifferNet(nn.Module):
     """Initialised reproducibly from `seed` (flow and attention) and `config.weights` (convolutions, frozen).
 
-    weights: tensors to use instead of loading `config.weights`, so that several models share one reading.
+    weights: AlexNet's tensors, instead of loading `config.weights`, so that several models share one reading.
     feature_scale: factor on the features before the flow. Fitted, as the whitening is (flow_fitting.fit_gaussian).
     precision: of the backbone behind its stem; pooling and flow stay in float32. It is not stored. The stem stays in
     float32, too: pixels in bfloat16 would double the error of the scores.
@@ -99,13 +102,20 @@ class AttentDifferNet(nn.Module):
         self._config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.backbone = AlexNetFeatures(config.variant, config.attention)
+            self.backbone = self._built_backbone(weights)
             self.flow = build_flow(self.n_features, config.flow)
         self.whitening = Whitening(self.n_features) if config.flow.whitening else None
-        self.backbone.load_convolutions(load_weights(config.weights) if weights is None else weights, config.weights)
         self.backbone.requires_grad_(False)
         self.weights_fingerprint = self.backbone.fingerprint()
         self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+
+    def _built_backbone(self, weights: dict[str, Tensor] | None) -> AlexNetFeatures | NetworkBackbone:
+        config = self.config
+        if config.backbone != ALEXNET:
+            return NetworkBackbone(config.backbone, config.variant, config.attention, config.weights)
+        backbone = AlexNetFeatures(config.variant, config.attention)
+        backbone.load_convolutions(load_weights(config.weights) if weights is None else weights, config.weights)
+        return backbone
 
     @property
     def config(self) -> ModelConfig:
@@ -130,7 +140,7 @@ class AttentDifferNet(nn.Module):
 
     @property
     def n_features(self) -> int:
-        return CHANNELS * self.config.n_scales
+        return self.backbone.channels * self.config.n_scales
 
     def prepare(self, image: np.ndarray) -> Tensor:
         """(H, W, 3) uint8 -> the image that views are made of: (3, S, S), or (3, h, w) with `resize="keep_aspect"`."""
@@ -199,7 +209,7 @@ class AttentDifferNet(nn.Module):
         if readout == "likelihood":
             return negative_log_likelihood(*self.latent(features))
         z, _ = self.gaussian_latent(features) if readout.startswith("gaussian") else self.latent(features)
-        return (z[:, :CHANNELS] if readout == "gaussian_full_scale" else z).square().mean(1)
+        return (z[:, : self.backbone.channels] if readout == "gaussian_full_scale" else z).square().mean(1)
 
     def score(self, features: Tensor) -> Tensor:
         """The anomaly score of images by the configured readout: features of V views each, (B, V, 768) -> (B,)."""

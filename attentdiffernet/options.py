@@ -29,7 +29,8 @@ Readout = Literal[
 
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
 PATCHCORE_READOUTS: tuple[Readout, ...] = ("maximum", "reweighted", "mean_of_highest")  # all others are DifferNet's
-BACKBONES: dict[MethodName, str] = {"differnet": "alexnet", "patchcore": "tf_efficientnet_lite0"}  # by default
+ALEXNET = "alexnet"
+BACKBONES: dict[MethodName, str] = {"differnet": ALEXNET, "patchcore": "tf_efficientnet_lite0"}  # by default
 CHOSEN = ("views", "resize", "exposure", "readout")  # options that None leaves to the rule (input_choice.py)
 MOST_VIEWS = 256  # of one image
 TRAINING_VIEWS, SCORING_VIEWS = 8, 16  # of rotations, where all else was given and the rule is not asked
@@ -168,7 +169,7 @@ class Options(Checked):
     variant: `none` is DifferNet, `se` and `cbam` add attention blocks.
     method: `differnet` scores the image as a whole, `patchcore` its places. PatchCore has no attention, flow, recipe,
         views or epochs: what is said of those does not apply to it.
-    backbone: `alexnet` for DifferNet; for PatchCore any convolutional network of timm.
+    backbone: any convolutional network of timm, by name; `alexnet` is DifferNet's own, and is not for PatchCore.
     patchcore: sizes of PatchCore.
     recipe: `fast` fits to features computed once; `paper` is DifferNet's own procedure (paper_recipe.py). It sets what
         is not given of flow, epochs, learning_rate and feature_noise, `paper` also the views. To change the recipe,
@@ -234,7 +235,7 @@ class Options(Checked):
             object.__setattr__(self, "backbone", BACKBONES.get(self.method))
         super().__post_init__()
         self._check_method()
-        check_network(self.image_size, self.n_scales, self.flow, self.views, self.resize, self.readout)
+        check_network(self.image_size, self.n_scales, self.flow, self.views, self.resize, self.readout, self.backbone)
         self._check_numbers()
         if self.recipe == "paper" and (self.views, self.exposure, self.flow.whitening) != ("rotations", "as_is", False):
             raise AttentDifferNetError(
@@ -260,8 +261,13 @@ class Options(Checked):
         """Raises AttentDifferNetError for options that the method does not have."""
         if self.readout and (self.readout in PATCHCORE_READOUTS) != (self.method == "patchcore"):
             raise AttentDifferNetError(f"{self.method} has no readout {self.readout}")
-        if self.method == "differnet" and self.backbone != "alexnet":
-            raise AttentDifferNetError(f"DifferNet has the backbone alexnet, got {self.backbone!r}")
+        if self.method == "patchcore" and self.backbone == ALEXNET:
+            raise AttentDifferNetError("PatchCore needs a network of timm: AlexNet's feature maps are too coarse")
+        if self.attention.placement != "after_pool" and self.variant != "none" and self.backbone != ALEXNET:
+            raise AttentDifferNetError(
+                f"Only AlexNet has attention blocks {self.attention.placement}; in {self.backbone} they stand after "
+                "the levels of stride 8, 16 and 32"
+            )
         if self.method == "patchcore" and (self.variant, self.recipe, self.views or "none") != ("none", "fast", "none"):
             raise AttentDifferNetError(
                 f"PatchCore has no attention, recipe or views, got variant {self.variant}, recipe {self.recipe}, "
@@ -295,9 +301,9 @@ def _set_by(recipe: object) -> dict[str, Any]:
     return next((values for name, values in RECIPES.items() if name == recipe), {})
 
 
-def least_side(n_scales: int) -> int:
-    """px that no side of the network input may fall below: AlexNet needs 63 at the smallest scale."""
-    return 63 << (n_scales - 1)
+def least_side(n_scales: int, backbone: str = ALEXNET) -> int:
+    """px that no side of the network input may fall below: at the smallest scale AlexNet needs 63, others 32."""
+    return (63 if backbone == ALEXNET else 32) << (n_scales - 1)
 
 
 def check_scoring_views(n_views: int) -> int:
@@ -314,6 +320,7 @@ def check_network(
     views: ViewKind | None,
     resize: Resize | None,
     readout: Readout | None,
+    backbone: str = ALEXNET,
 ) -> None:
     """Raises AttentDifferNetError for values that exclude each other; None goes with everything."""
     if not 1 <= n_scales <= 8:
@@ -324,8 +331,8 @@ def check_network(
         raise AttentDifferNetError(
             f"keep_aspect needs views that leave a rectangle upright ({', '.join(UPRIGHT)}), got {views}"
         )
-    if image_size < least_side(n_scales):
+    if image_size < least_side(n_scales, backbone):
         raise AttentDifferNetError(
-            f"AlexNet needs 63 px at its smallest scale: {image_size} px at {n_scales} scales leave "
-            f"{image_size >> (n_scales - 1)} px"
+            f"{'AlexNet' if backbone == ALEXNET else backbone} needs {least_side(1, backbone)} px at its last scale: "
+            f"{image_size} px at {n_scales} scales leave {image_size >> (n_scales - 1)} px"
         )

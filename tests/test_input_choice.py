@@ -64,11 +64,40 @@ def test_unsteady_light_is_taken_out_and_steady_light_kept(parts):
     assert choose(parts(light=0.5), exposure="as_is", views="none").exposure == "as_is"
 
 
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory):
+    """turned(at_any_angle) -> images of a bar with one thick end on black, all alike but for its angle."""
+
+    def make(at_any_angle, n=30):
+        folder, rng = tmp_path_factory.mktemp("turned"), np.random.default_rng(5)
+        bar = Image.new("RGB", (96, 96))
+        bar.paste((200, 180, 160), (18, 42, 78, 54))
+        bar.paste((200, 180, 160), (62, 34, 78, 62))
+        for k in range(n):
+            angle = rng.uniform(0, 360) if at_any_angle else 90 * rng.integers(4) + rng.normal()
+            image = np.asarray(bar.rotate(angle, Image.Resampling.BICUBIC)) + rng.normal(0, 3, (96, 96, 3))
+            Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"{k:02d}.png")
+        return sorted(folder.iterdir())
+
+    return make
+
+
+@pytest.mark.parametrize("at_any_angle", [True, False])
+def test_parts_that_lie_at_any_angle_are_turned_by_any_angle(at_any_angle, turned, monkeypatch):
+    monkeypatch.setattr(choice, "MUST_WIN", {"rotations": 0.0, "flips": 0.0})  # leaves it to the test of turns
+    monkeypatch.setattr(choice, "VIEW_VARIANCE", 0.0)
+    found = choose(turned(at_any_angle), readout="z2_of_mean", image_size=63)
+    assert (found.turn_auroc <= choice.TURN_AUROC) == at_any_angle
+    assert (found.views == "rotations") == at_any_angle
+    assert (found.training_views, found.scoring_views) == ((48, 64) if at_any_angle else (found.scoring_views,) * 2)
+
+
 @pytest.mark.parametrize(("mirror_auroc", "views"), [(0.66, "dihedral"), (0.68, "quarter_turns")])
 def test_mirrored_copies_join_where_they_are_hardly_told(mirror_auroc, views, parts, monkeypatch):
     areas = iter([0.8, 0.9, 0.7, 0.5, mirror_auroc])
     monkeypatch.setattr(choice, "auroc", lambda labels, values: next(areas))
     monkeypatch.setattr(choice, "beats", lambda *_: False)
+    monkeypatch.setattr(choice, "_wants_more_views", lambda *_: False)
     found = choose(parts(), readout="z2_of_mean")
     assert (found.views, found.mirror_auroc) == (views, mirror_auroc)
     assert found.scoring_views == found.training_views == len(FEW_VIEWS[views])
@@ -105,6 +134,7 @@ def test_what_costs_more_must_win_by_more(better, views, parts, monkeypatch):
     areas = iter([0.8, 0.7, 0.9, 0.5, 1.0])
     monkeypatch.setattr(choice, "auroc", lambda labels, values: next(areas))
     monkeypatch.setattr(choice, "beats", lambda labels, one, other, p_value: p_value in better)
+    monkeypatch.setattr(choice, "_wants_more_views", lambda *_: False)
     found = choose(parts(), readout="z2_of_mean")
     assert found.views == views and found.by_input["flips"] == 0.9
 

@@ -105,7 +105,7 @@ def test_the_smallest_sizes_work(image_size, n_scales):
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"image_size": 251}, "AlexNet needs 63 px at its smallest scale: 251 px at 3 scales leave 62 px"),
+        ({"image_size": 251}, "AlexNet needs 63 px at its last scale: 251 px at 3 scales leave 62 px"),
         ({"n_scales": 0}, "n_scales must lie in"),
         ({"n_scales": -3}, "n_scales must lie in"),
         ({"image_size": "448"}, "image_size must be a whole number, got '448'"),
@@ -128,9 +128,9 @@ def test_sizes_out_of_bounds_are_refused(wrong, complaint):
 
 def test_configurations_survive_json():
     config = ModelConfig(
-        "cbam", AttentionConfig("before_pool", 2, 49, "proxy"), False, FlowConfig(8, 64, 3, 1.9, False), "random", 300
+        "cbam", AttentionConfig("before_pool", 2, 49, "proxy"), False, FlowConfig(8, 64, 3, 1.9, False), "random"
     )
-    config = dataclasses.replace(config, views="flips", readout="likelihood")
+    config = dataclasses.replace(config, image_size=300, views="flips", readout="likelihood")
     assert ModelConfig.from_dict(config.to_dict()) == config
     with pytest.raises(AttentDifferNetError, match="AttentionConfig has no option reducton; it has placement"):
         ModelConfig.from_dict({"attention": {"reducton": 2}})

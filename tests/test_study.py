@@ -11,11 +11,12 @@ import pytest
 
 from attentdiffernet.grid import Engine, Outcome, read_grid, run_grid
 from attentdiffernet.study import records as results
-from attentdiffernet.study.answer import kind_of, means_text, summary_text
+from attentdiffernet.study.answer import all_contrasts, answer, kind_of, means_text, summary_text
 from attentdiffernet.study.comparison import Group, contrasts, grouped, measured
 from attentdiffernet.study.formats import p_text
+from attentdiffernet.study.methods import method_contrasts, methods_text
 from attentdiffernet.study.page import page
-from attentdiffernet.study.readme import between
+from attentdiffernet.study.readme import between, results_table
 from attentdiffernet.study.runs import Run, base_of, distinguishing_recipe
 from attentdiffernet.study.statistics import delong_test, holm, mean_interval
 from demo import shipped
@@ -173,6 +174,47 @@ def test_the_base_has_the_same_backbone_seed_and_selection_and_the_most_similar_
     assert base_of(run_of("a"), runs) == fast and base_of(run_of("b", epochs=192, recipe="paper"), runs) == paper
     assert base_of(run_of("c", selection="best-on-test"), runs).run == "best"
     assert base_of(run_of("d", seed=2), runs) is None and base_of(fast, runs) is None
+
+
+# -- another method
+
+
+def with_patchcore(root, tmp_path):
+    """A copy of the results with PatchCore on two networks: better than DifferNet on bottle, worse on wafers."""
+    folder = tmp_path / "results"
+    shutil.copytree(root / "results", folder)
+    for m in fair(root):
+        if m.run.variant == "none":
+            for backbone, bonus in (("tf_efficientnet_lite0", 1.0), ("resnet18", 1.1)):
+                better = bonus if m.run.category == "bottle" else -bonus
+                run = m.run.run.replace("none-imagenet", f"patchcore-{backbone}")
+                row = replace(m.run, run=run, variant="patchcore", backbone=backbone, epochs=0, readout="maximum")
+                results.write_run(folder, row, m.scores.assign(score=m.values + better * m.labels), {})
+    return folder
+
+
+def test_another_method_stands_beside_differnet_and_is_no_comparison_of_attention(root, tmp_path):
+    found = [m for m in measured(with_patchcore(root, tmp_path)) if not m.best_on_test]
+    assert answer(all_contrasts(found)) == answer(all_contrasts(fair(root)))
+    here = [m for m in found if m.run.variant == "patchcore" and m.run.seed == 0 and m.run.category == "bottle"]
+    assert [m.name for m in here] == ["patchcore", "patchcore, resnet18"]
+    assert [m.title for m in here] == ["PatchCore", "PatchCore, resnet18"], "the default network first"
+    assert {m.setting for m in here} == {"imagenet-0"}, "beside the DifferNet that it is compared with"
+    compared = method_contrasts(grouped(found))
+    assert [(c.group.first.run.category, c.helps, c.harms) for c in compared] == [
+        *[("bottle", True, False)] * 2,
+        *[("wafer", False, True)] * 2,
+    ]
+    assert "better than DifferNet on Bottle (MVTec AD) (+" in methods_text(compared)
+    assert "; worse on Wafer map (synthetic) (-" in methods_text(compared)
+
+
+def test_pages_show_another_method_in_its_own_table_and_column(root, tmp_path):
+    folder = with_patchcore(root, tmp_path)
+    text = page_of(root, folder)
+    assert text.count("## PatchCore beside DifferNet") == 1
+    assert len(re.findall(r"^\| Bottle \(MVTec AD\) \| PatchCore \| 3 \|", text, re.M)) == 1
+    assert results_table(tmp_path, tmp_path).splitlines()[0].endswith("| AttentDifferNet (CBAM) | PatchCore |")
 
 
 def test_kinds_of_recipes_are_not_averaged_together(root):

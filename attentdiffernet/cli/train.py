@@ -45,7 +45,10 @@ def train(
     ] = "fast",
     backbone: Annotated[
         str | None,
-        typer.Option(help="alexnet, or for patchcore a network of timm. Default: the method's.", show_default=False),
+        typer.Option(
+            help="alexnet or a network of timm, by name. Default: alexnet, for patchcore tf_efficientnet_lite0.",
+            show_default=False,
+        ),
     ] = None,
     weights: Annotated[
         str, typer.Option(help="Of the backbone: imagenet, bundled, random, or a .safetensors or .pth file.")
@@ -155,5 +158,7 @@ def _choice_text(found: Findings) -> str:
         lines[0] += f"; exposure varies by {found.exposure_varies:.0%} from image to image"
     if found.mirror_auroc is not None:
         lines[0] += f"; AUROC of mirrored normal images {100 * found.mirror_auroc:.1f}"
+    if found.turn_auroc is not None:
+        lines[0] += f"; AUROC of normal images turned by 45° {100 * found.turn_auroc:.1f}"
     lines.append(f"Readout: {found.readout}" + (f" ({table(found.by_readout)})" if found.by_readout else ""))
     return "\n".join(lines)

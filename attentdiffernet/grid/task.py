@@ -10,7 +10,8 @@ from ..study.runs import BEST
 
 ScoreRow = tuple[str, str, int, float]  # image, defect, label, score
 Seen = tuple[int, str, str]  # number and kind of views, readout
-FEATURES = ("attention", "weights", "image_size", "n_scales", "views", "resize", "exposure")  # options that decide them
+# options that decide the features
+FEATURES = ("backbone", "attention", "weights", "image_size", "n_scales", "views", "resize", "exposure")
 
 
 @dataclass(frozen=True)

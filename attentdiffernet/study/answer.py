@@ -40,7 +40,7 @@ def training_text(m: Measured) -> str:
 
 def method_text(m: Measured) -> str:
     """`AttentDifferNet (SE), proxy`"""
-    return ", ".join(filter(None, (variant_title(m.run.variant), training_text(m))))
+    return ", ".join(filter(None, (variant_title(m.run.variant), m.network, training_text(m))))
 
 
 @dataclass(frozen=True)

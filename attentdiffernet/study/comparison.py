@@ -1,7 +1,7 @@
 """Runs beside each other: each with its scores and AUROC, seeds grouped, attention tested against DifferNet."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ResultsError
-from ..words import VARIANT_TITLES, variant_title
+from ..words import OTHER_METHODS, VARIANT_TITLES, variant_title
 from . import statistics
 from .formats import difference_text, interval_text, mean_points_text, mean_text, p_text
 from .records import Gates, gates_of, read_options, read_scores, runs_of, score_path
@@ -26,10 +26,12 @@ GATES_LEFT_AT_1 = "gates left at 1"
 class Measured:
     """One run: its row of runs.csv, its scores, and what follows from them.
 
-    name: unique among the runs of a category, backbone and seed, and the same for all seeds: the variant, with the
-    recipe unless it is the first one. recipe: what tells the run from others of its variant (`distinguishing_recipe`).
-    delong: AUROC minus DifferNet's (`base_of`), on the same images; base: the scores of that DifferNet. Both are None
-    for DifferNet itself and where it was not measured. cost: seconds, views and machine; empty where it was not kept.
+    name: unique among the runs of a setting, and the same for all seeds: the variant, with the recipe unless it is the
+    first one, and the network of another method unless it is the first one. recipe: what tells the run from others of
+    its variant (`distinguishing_recipe`). network: of another method, where it is not the first one.
+    base_run: the DifferNet that the run is compared with (`base_of`). delong: AUROC minus DifferNet's, on the same
+    images; base: the scores of that DifferNet. All three are None for DifferNet itself and where it was not measured.
+    cost: seconds, views and machine; empty where it was not kept.
     """
 
     run: Run
@@ -41,6 +43,8 @@ class Measured:
     base: pd.DataFrame | None = field(compare=False, repr=False)
     gates: Gates
     cost: dict[str, Any] = field(compare=False, repr=False)
+    base_run: Run | None = None
+    network: str = ""
 
     @property
     def key(self) -> str:
@@ -49,7 +53,7 @@ class Measured:
     @property
     def title(self) -> str:
         """`AttentDifferNet (SE), attention proxy`"""
-        return ", ".join(filter(None, (variant_title(self.run.variant), str(self.recipe))))
+        return ", ".join(filter(None, (variant_title(self.run.variant), self.network, str(self.recipe))))
 
     @property
     def best_on_test(self) -> bool:
@@ -57,12 +61,17 @@ class Measured:
 
     @property
     def setting(self) -> str:
-        """Backbone and seed: what runs that may be compared in pairs have in common."""
-        return f"{self.run.backbone}-{self.run.seed}"
+        """Backbone and seed: what runs that may be compared in pairs have in common. Another method stands in the
+        setting of the DifferNet that it is compared with."""
+        return f"{self._setting_backbone}-{self.run.seed}"
 
     @property
     def setting_title(self) -> str:
-        return f"{self.run.backbone} backbone, seed {self.run.seed}"
+        return f"{self._setting_backbone} backbone, seed {self.run.seed}"
+
+    @property
+    def _setting_backbone(self) -> str:
+        return self.base_run.backbone if self.base_run else self.run.backbone
 
     @property
     def detail(self) -> str:
@@ -148,16 +157,23 @@ def _measured(results_dir: Path, _stamp: Stamp) -> tuple[Measured, ...]:
     runs = sorted(runs_of(results_dir).values(), key=rank)
     scores = {run.run: read_scores(score_path(results_dir, run.dataset, run.category, run.run)) for run in runs}
     first: dict[tuple[str, ...], Recipe] = {}  # by category, backbone and variant: the recipe that needs no name
+    network: dict[tuple[str, str], str] = {}  # by category and method: the network that needs none
     found = []
     for run in runs:
         own, recipe, base = scores[run.run], distinguishing_recipe(run, runs), base_of(run, runs)
         usual = first.setdefault((run.key, run.backbone, run.variant), recipe)
-        name = run.variant if recipe == usual and not run.best_on_test else f"{run.variant}, {recipe}"
+        other_network = run.variant in OTHER_METHODS and run.backbone != network.setdefault(
+            (run.key, run.variant), run.backbone
+        )
+        parts = [run.variant, run.backbone if other_network else ""]
+        parts.append("" if recipe == usual and not run.best_on_test else str(recipe))
+        name = ", ".join(filter(None, parts))
         other = scores[base.run] if base else None
         delong = _delong(run, own, base, other) if base is not None and other is not None else None
         options = read_options(results_dir, run) or {}
         interval, gates = statistics.auroc_interval(own["label"], own["score"]), gates_of(options)
-        found.append(Measured(run, name, recipe, own, interval, delong, other, gates, options.get("cost", {})))
+        rest = options.get("cost", {}), base, run.backbone if other_network else ""
+        found.append(Measured(run, name, recipe, own, interval, delong, other, gates, *rest))
     return tuple(found)
 
 
@@ -254,12 +270,12 @@ def grouped(found: Iterable[Measured]) -> list[Group]:
     return [Group(tuple(runs)) for runs in groups.values()]
 
 
-# -- attention against DifferNet
+# -- attention, or another method, against DifferNet
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """An attention variant against DifferNet, over the seeds that both have.
+    """An attention variant or another method against DifferNet, over the seeds that both have.
 
     test: of the mean over these seeds, on the same test images (DeLong). over_seeds: mean and 95 % interval of the
     seeds' differences, None for one seed. p_holm: of `test`, corrected for all contrasts that were made together.
@@ -292,8 +308,9 @@ class Contrast:
         return self.real and self.test.difference < 0
 
 
-def contrasts(groups: Iterable[Group]) -> list[Contrast]:
-    """Every attention variant that was measured beside DifferNet, in the order of the groups.
+def contrasts(groups: Iterable[Group], detectors: Container[str] = VARIANT_TITLES) -> list[Contrast]:
+    """Every attention variant that was measured beside DifferNet, in the order of the groups; other methods with
+    `OTHER_METHODS`. The two are never counted together.
 
     Left out are runs that are best on test, and groups whose gates were all left at 1: those would compare DifferNet
     with itself. Errors as `Group.test`.
@@ -301,7 +318,7 @@ def contrasts(groups: Iterable[Group]) -> list[Contrast]:
     found = []
     for group in groups:
         variant = group.first.run.variant
-        if group.first.best_on_test or group.left_at_one or variant not in VARIANT_TITLES or group.test is None:
+        if group.first.best_on_test or group.left_at_one or variant not in detectors or group.test is None:
             continue
         over_seeds = statistics.mean_interval(group.differences) if len(group.differences) > 1 else None
         found.append((group, group.test, over_seeds))

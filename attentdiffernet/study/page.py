@@ -1,4 +1,4 @@
-"""The generated part of results/README.md: does attention help, by category and run, what it cost, how to repeat it."""
+"""The generated part of results/README.md: does attention help, other methods, by category and run, cost, commands."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,8 @@ from .formats import (
     points_range,
     points_text,
 )
-from .maps import summary_of_maps
+from .maps import summary_of_maps, summary_of_pixels
+from .methods import compared_text, method_contrasts, methods_table, methods_text
 from .records import read_published
 from .runs import BEST
 from .statistics import holm
@@ -56,6 +57,7 @@ def page(results_dir: Path, commands: Mapping[str, str], benchmarks: Path) -> st
     best = {m.run.run: m for m in everything if m.best_on_test}
     fair = [m for m in everything if not m.best_on_test]
     groups, found = grouped(fair), all_contrasts(fair)
+    others = method_contrasts(groups)
     published, maps = read_published(results_dir), summary_of_maps(results_dir)
     costs: Costs = {m.run.run: m.cost for m in fair}
     lines = [
@@ -64,16 +66,18 @@ def page(results_dir: Path, commands: Mapping[str, str], benchmarks: Path) -> st
         *in_short(found, fair, best),
         *paragraph(claim_text(found, published)),
         *paragraph(maps_in_short(maps)),
+        *other_methods(groups, others),
         "## By category",
         "",
         *LEGEND,
     ]
     for key in sorted({m.key for m in fair}, key=lambda key: (key.startswith("sample/"), key)):
         here = [group for group in groups if group.first.key == key]
-        lines += category(key, here, found, best)
+        lines += category(key, here, [*found, *others], best)
         lines += published_here(key, published)
         lines += each_run([m for group in here for m in group.runs], best, costs)
     lines += where_maps_look(maps)
+    lines += pixels_told_apart(summary_of_pixels(results_dir))
     lines += on_training_normals(benchmarks)
     lines += never_measured(published, {(m.run.dataset, m.run.category) for m in fair})
     lines += cost(groups, costs)
@@ -85,7 +89,8 @@ LEGEND = [
     "One table per category. **AUROC** in percent: mean ± standard deviation over seeds, or one seed with its 95 % "
     "interval. **Δ**: points of AUROC above DifferNet with the same backbone and seeds on the same images, with the "
     "95 % interval over test images (DeLong, of the mean over the seeds) and the one over seeds (Student). **p**: of "
-    "that DeLong test. **Holm**: corrected for all comparisons on this page. Epochs are fixed in advance (`last`), "
+    "that DeLong test. **Holm**: corrected for all comparisons of attention on this page, or for those of other "
+    "methods, which are compared with DifferNet on its own backbone. Epochs are fixed in advance (`last`), "
     "except in columns named *best on test*: there the epoch was chosen on the test images, as DifferNet's code does. "
     "That is optimistic. Only such numbers are comparable with published ones, and they are never tested.",
     "",
@@ -161,6 +166,17 @@ def best_on_test_text(fair: Sequence[Measured], best: Mapping[str, Measured]) ->
     )
 
 
+# -- other methods
+
+
+def other_methods(groups: Sequence[Group], found: Sequence[Contrast]) -> Lines:
+    if not found:
+        return []
+    title = " and ".join(dict.fromkeys(variant_title(c.group.first.run.variant) for c in found))
+    table = lines_of(methods_table(groups, found))
+    return [f"## {title} beside DifferNet", "", f"**{methods_text(found)}**", "", compared_text(), "", *table]
+
+
 # -- by category
 
 
@@ -222,7 +238,9 @@ def each_run(runs: list[Measured], best: Mapping[str, Measured], costs: Costs) -
 def made_text(m: Measured) -> str:
     """`60, 8 dihedral, z2_of_mean; gates kept ...`"""
     how = ", ".join(
-        filter(None, (str(m.run.epochs), f"{m.run.n_views} {m.run.views.replace('_', ' ')}".rstrip(), m.run.readout))
+        filter(
+            None, (str(m.run.epochs or ""), f"{m.run.n_views} {m.run.views.replace('_', ' ')}".rstrip(), m.run.readout)
+        )
     )
     return "; ".join(filter(None, (how, str(m.gates))))
 
@@ -295,6 +313,35 @@ def maps_table(rows: pd.DataFrame, target: str) -> Table:
             row, row, row, row["chance"], row,
         ])  # fmt: skip
     return Table(columns, body)
+
+
+def pixels_told_apart(pixels: pd.DataFrame) -> Lines:
+    """Pixel AUROC and AUPRO of every map, PatchCore's beside Grad-CAM's; nothing where none was measured."""
+    if pixels.empty:
+        return []
+    columns = [
+        Column("Category", category_title),
+        Column("Detector", variant_title),
+        Column("Map", METHOD_TITLES.__getitem__),
+        Column("Defects"),
+        Column("Pixel AUROC, %", percent),
+        Column("AUPRO, %", percent),
+    ]
+    rows = [
+        [f"{row.dataset}/{row.category}", row.variant, row.method, row.n_regions, row.pixel_auroc, row.aupro]
+        for row in pixels.sort_values(["dataset", "category"], kind="stable").itertuples()
+    ]
+    return [
+        "## How well maps tell pixels apart",
+        "",
+        "Over all test images that are normal or have a mask. Pixel AUROC: probability that a pixel on a defect has a "
+        "higher value than a normal pixel; 50 % is chance, and large defects count most. AUPRO: mean share of a defect "
+        "above a threshold, averaged over thresholds up to 30 % false positive pixels (Bergmann et al.); each defect "
+        "counts the same, 15 % is chance. Values are counted in classes 2.3 % wide (`results/pixels/`), so that memory "
+        "does not grow with the images.",
+        "",
+        *lines_of(Table(columns, rows)),
+    ]
 
 
 def beside_differnet(maps: pd.DataFrame, target: str) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 | part | from |
 | --- | --- |
-| answer, results, evidence | results/ |
+| answer, methods, results, evidence | results/ |
 | benchmark | benchmarks/latest.json |
 | readouts | benchmarks/accuracy.csv |
 """
@@ -17,10 +17,11 @@ from typing import Any
 import pandas as pd
 
 from ..datasets import category_title
-from ..words import VARIANT_TITLES, input_title
+from ..words import DETECTOR_TITLES, OTHER_METHODS, VARIANT_TITLES, input_title
 from .answer import all_contrasts, answer, training_text
 from .comparison import GATES_LEFT_AT_1, Contrast, Group, contrasts, grouped, measured
 from .formats import percent, percent_range, points
+from .methods import method_contrasts, methods_text
 from .page import page
 from .tables import Column, Table, group_auroc_text
 
@@ -34,6 +35,7 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
     latest, accuracy = benchmarks / "latest.json", benchmarks / "accuracy.csv"
     parts: dict[str, tuple[Path, Callable[[Path], str]]] = {  # source, and the text for a page in this folder
         "answer": (results / "runs.csv", lambda _: f"**{answer(all_contrasts(measured(results)))}**"),
+        "methods": (results / "runs.csv", lambda _: f"**{methods_sentence(results)}**"),
         "results": (results / "runs.csv", lambda folder: results_table(root, folder)),
         "evidence": (results / "runs.csv", lambda _: page(results, commands, benchmarks)),
         "benchmark": (latest, lambda _: benchmark_table(json.loads(latest.read_text(encoding="utf-8")))),
@@ -72,13 +74,19 @@ def between(text: str, part: str, new: str) -> str:
 # -- results
 
 
+def methods_sentence(results: Path) -> str:
+    fair = [m for m in measured(results) if not m.best_on_test]
+    return methods_text(method_contrasts(grouped(fair))) or "No other method was compared with DifferNet."
+
+
 def results_table(root: Path, folder: Path) -> str:
-    """A row per category, backbone and training of attention, mean AUROC over seeds in percent; those with shipped
-    models first. folder: of the page, for its links."""
+    """A row per category, backbone and training of attention, mean AUROC over seeds in percent, with other methods in
+    the first row of a category; those with shipped models first. folder: of the page, for its links."""
     groups = grouped(m for m in measured(root / "results") if not m.best_on_test)
-    tested = {c.group.first.run.run: c for c in contrasts(groups)}
+    tested = {c.group.first.run.run: c for c in [*contrasts(groups), *method_contrasts(groups)]}
     shipped = {"/".join(path.parts[-4:-2]) for path in root.glob("models/*/*/*/config.json")}
     base: dict[tuple[str, str], Group] = {}
+    others: dict[tuple[str, str], Group] = {}  # by category and method, on its first network
     rows: dict[tuple[str, str], dict[str, dict[str, Group]]] = {}  # by category and backbone, by training, by variant
     for group in sorted(groups, key=lambda group: group.first.key not in shipped):
         m = group.first
@@ -86,6 +94,8 @@ def results_table(root: Path, folder: Path) -> str:
         if m.run.variant == "none":
             base.setdefault(place, group)
             rows.setdefault(place, {})
+        elif m.run.variant in OTHER_METHODS:
+            others.setdefault((m.key, m.run.variant), group)
         elif m.run.variant in VARIANT_TITLES:
             rows.setdefault(place, {}).setdefault(training_text(m), {})[m.run.variant] = group
 
@@ -95,10 +105,16 @@ def results_table(root: Path, folder: Path) -> str:
     attention = [name for name in VARIANT_TITLES if name != "none"]
     columns = [Column("Category", category_title), Column("Backbone"), Column("DifferNet", group_auroc_text)]
     columns += [Column("Attention"), *(Column(VARIANT_TITLES[name], area) for name in attention)]
+    shown = [name for name in OTHER_METHODS if any(method == name for _, method in others)]
+    columns += [Column(DETECTOR_TITLES[name], area) for name in shown]
+    for key, _ in others:
+        if not any(place == key for place, _ in rows):
+            rows[key, ""] = {}
     table = Table(
         columns,
         [
             [key, backbone, base.get((key, backbone)), training, *(found.get(name) for name in attention)]
+            + [others.pop((key, name), None) for name in shown]
             for (key, backbone), trainings in rows.items()
             for training, found in (trainings or {"": {}}).items()
         ],
@@ -108,7 +124,8 @@ def results_table(root: Path, folder: Path) -> str:
         f"{table.markdown()}\n"
         "AUROC in percent: mean ± standard deviation over seeds, or one seed with its 95 % interval. Then points above "
         "DifferNet of the same seeds, bold where p < 0.05 after Holm's correction and the interval over seeds excludes "
-        "0. Gates left at 1 are DifferNet: they did not help on training normals. Epochs were fixed in advance. "
+        "0. PatchCore has a backbone of its own and does not count as attention. Gates left at 1 are DifferNet: they "
+        "did not help on training normals. Epochs were fixed in advance. "
         f"Intervals, tests, cost, and what choosing epochs on the test images adds: [results]({link})."
     )
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import ResultsError
-from ..options import Options
-from ..words import DETECTOR_TITLES, attention_title, differs_from_default
+from ..options import ALEXNET, Options
+from ..options import BACKBONES as OPTIONS_BACKBONES
+from ..words import DETECTOR_TITLES, OTHER_METHODS, attention_title, differs_from_default
 
 LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
 BEST = "-best"  # ends the name of the run that is the best on test of a training
@@ -105,8 +106,8 @@ class Run:
 
 
 def backbone_of(options: Options) -> str:
-    """The weights of DifferNet's AlexNet; of another method the network, and its weights if not ImageNet's."""
-    if options.method == "differnet":
+    """The weights of AlexNet; another network by name, with its weights if not ImageNet's."""
+    if options.backbone == ALEXNET:
         return options.weights
     return options.backbone if options.weights == "imagenet" else f"{options.backbone} {options.weights}"
 
@@ -115,7 +116,7 @@ def run_name(options: Options, dataset: str, category: str, tag: str = "") -> st
     """The name of a run with these options: `mvtec_ad-bottle-se-imagenet-s0`, and the tag."""
     weights = Path(options.weights).stem
     parts = [weights]
-    if options.method != "differnet":
+    if options.backbone != ALEXNET:
         parts = [options.backbone] + [weights] * (options.weights != "imagenet")
     return "-".join(filter(None, [dataset, category, options.key, *parts, f"s{options.seed}", tag]))
 
@@ -200,25 +201,31 @@ def distinguishing_recipe(run: Run, runs: Iterable[Run]) -> Recipe:
 
 
 def rank(run: Run) -> tuple[Any, ...]:
-    """Sorts by category, backbone (those of shipped models first), selection, seed and detector (baselines last)."""
-    variants = list(DETECTOR_TITLES)
-    variant = variants.index(run.variant) if run.variant in variants else len(variants)
-    backbone = BACKBONES.index(run.backbone) if run.backbone in BACKBONES else len(BACKBONES)
-    return run.dataset, run.category, backbone, run.backbone, run.best_on_test, run.seed, variant
+    """Sorts by category, method, backbone (those of shipped models first), selection, seed and detector (baselines
+    last)."""
+    detectors, usual = list(DETECTOR_TITLES), (*BACKBONES, *OPTIONS_BACKBONES.values())
+    detector = detectors.index(run.variant) if run.variant in detectors else len(detectors)
+    backbone = usual.index(run.backbone) if run.backbone in usual else len(usual)
+    method = run.variant in OTHER_METHODS
+    return run.dataset, run.category, method, backbone, run.backbone, run.best_on_test, run.seed, detector
 
 
 def base_of(run: Run, runs: Iterable[Run]) -> Run | None:
     """The run of DifferNet to compare with; None for DifferNet itself and where there is none.
 
-    It has the same backbone and seed, and both or neither are best on test. Of several, the one with the most similar
-    recipe.
+    It has the same backbone and seed, and both or neither are best on test. Another method has a backbone of its own:
+    it is compared with DifferNet on the first of `BACKBONES` that was measured, else on the same network. Of
+    several, the one with the most similar recipe.
     """
     if run.variant == "none":
         return None
-    place = (run.key, run.backbone, run.seed, run.best_on_test)
-    bases = [r for r in runs if r.variant == "none" and (r.key, r.backbone, r.seed, r.best_on_test) == place]
+    place = (run.key, run.seed, run.best_on_test)
+    bases = [r for r in runs if r.variant == "none" and (r.key, r.seed, r.best_on_test) == place]
 
     def alike(other: Run) -> int:
         return sum(getattr(other, name) == getattr(run, name) for name in RECIPE_COLUMNS)
 
-    return max(bases, key=alike, default=None)
+    for backbone in (*BACKBONES, run.backbone) if run.variant in OTHER_METHODS else (run.backbone,):
+        if on_it := [r for r in bases if r.backbone == backbone]:
+            return max(on_it, key=alike)
+    return None

@@ -1,0 +1,76 @@
+"""Other methods beside DifferNet, on the same images: never counted among the comparisons of attention."""
+
+from collections.abc import Sequence
+
+from ..datasets import category_title
+from ..words import OTHER_METHODS, variant_title
+from .comparison import Contrast, Group, contrasts
+from .formats import p_text, points, points_range, points_text
+from .runs import RECIPES, Run
+from .tables import Column, Table, group_auroc_text
+
+
+def method_contrasts(groups: Sequence[Group]) -> list[Contrast]:
+    """Every other method that was measured beside DifferNet; Holm corrects for these alone."""
+    return contrasts(groups, OTHER_METHODS)
+
+
+def methods_text(found: Sequence[Contrast]) -> str:
+    """Where each method is better than DifferNet and where worse, in one sentence each; empty without any."""
+    by_title: dict[str, list[Contrast]] = {}
+    for c in found:
+        by_title.setdefault(c.group.first.title, []).append(c)
+    return " ".join(_sentence(title, some) for title, some in by_title.items())
+
+
+def _sentence(title: str, found: Sequence[Contrast]) -> str:
+    kinds = {
+        "better than DifferNet on {}": [c for c in found if c.helps],
+        "worse on {}": [c for c in found if c.harms],
+        "not told from it beyond chance on {}": [c for c in found if not c.real],
+    }
+    parts = [text.format(", ".join(map(_place, some))) for text, some in kinds.items() if some]
+    return f"{title} is {'; '.join(parts)} (points of AUROC on the same images, mean over seeds)."
+
+
+def _place(c: Contrast) -> str:
+    return f"{category_title(c.group.first.key)} ({points(c.test.difference)})"
+
+
+def methods_table(groups: Sequence[Group], found: Sequence[Contrast]) -> Table:
+    """A row per category and method: both areas, their difference and its tests."""
+    by_run = {m.run.run: group for group in groups for m in group.runs}
+
+    def row(c: Contrast) -> list[object]:
+        first = c.group.first
+        assert first.base_run
+        base = by_run[first.base_run.run]
+        return [first.key, first.title, len(c.group.runs), c.group, first.base_run, base, c, c, c, c]
+
+    columns = [
+        Column("Category", category_title),
+        Column("Method"),
+        Column("Seeds"),
+        Column("AUROC, %", group_auroc_text),
+        Column("DifferNet", _base_text),
+        Column("AUROC, %", group_auroc_text),
+        Column("Δ (over test images)", lambda c: points_text(c.test)),
+        Column("Δ over seeds", lambda c: points_range(*c.over_seeds[1:]) if c.over_seeds else "one seed"),
+        Column("p", lambda c: p_text(c.test.p_value)),
+        Column("Holm", lambda c: f"**{p_text(c.p_holm)}**" if c.real else p_text(c.p_holm)),
+    ]
+    return Table(columns, [row(c) for c in found])
+
+
+def _base_text(run: Run) -> str:
+    """`imagenet backbone, published procedure`"""
+    return ", ".join(filter(None, (f"{run.backbone} backbone", RECIPES[run.recipe])))
+
+
+def compared_text() -> str:
+    names = " and ".join(variant_title(name) for name in OTHER_METHODS)
+    return (
+        f"{names}: another method with a backbone of its own, against DifferNet with the same seeds on the same images "
+        "(DeLong, paired, of the mean over the seeds both have; Holm's correction for the rows of this table). It is "
+        "not counted among the comparisons of attention."
+    )
