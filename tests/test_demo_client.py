@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_said_and_stops_nothing(client, files):
 
 
 @pytest.mark.parametrize(
-    ("n", "category", "method", "sentence"),
+    ("n", "key", "method", "sentence"),
     [
         (1, "sample/teapot", "grad-cam", "There is no category 'sample/teapot'; there are "),
         (1, "../../etc", "grad-cam", "There is no category '../../etc'"),
@@ -131,9 +131,9 @@ def test_what_cannot_be_read_is_said_and_stops_nothing(client, files):
         (0, CATEGORY, "grad-cam", "No image was given"),
     ],
 )
-def test_a_request_that_cannot_be_served_is_answered_in_plain_words(client, files, n, category, method, sentence):
+def test_a_request_that_cannot_be_served_is_answered_in_plain_words(client, files, n, key, method, sentence):
     with pytest.raises(AppError, match=re.escape(sentence)):
-        compare(client, [files / "plain.png"] * n, category, method)
+        compare(client, [files / "plain.png"] * n, key, method)
     assert compare(client, [files / "plain.png"])[0]["images"][0]["verdicts"]
 
 
@@ -155,7 +155,7 @@ def test_files_of_the_machine_stay_there(page_url):
     # Without gradio_client, which would upload the file first: a path on the server in place of an upload.
     photograph = next((ROOT / "demo" / "examples" / CATEGORY).iterdir())
     stolen = {"path": str(photograph), "meta": {"_type": "gradio.FileData"}}
-    body = json.dumps({"data": [[stolen], CATEGORY, "grad-cam"]}).encode()
+    body = json.dumps({"data": [[stolen], CATEGORY, "grad-cam", ""]}).encode()
     request = urllib.request.Request(f"{page_url}/gradio_api/call/compare", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         event = json.load(answer)["event_id"]

@@ -7,7 +7,6 @@ import numpy as np
 from attentdiffernet.detector import Detector
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.images import read_image
-from attentdiffernet.patchcore_detector import MAP, PatchCoreDetector
 
 from .. import shipped
 from .verdict import Likeness
@@ -17,14 +16,13 @@ CROP = 0.25  # side, as a share of the image's shorter side
 
 def likeness(detector: Detector, image: np.ndarray, key: str) -> Likeness | None:
     """Of an image (H, W, 3) uint8; None for a detector that does not compare places."""
-    if not isinstance(detector, PatchCoreDetector):
+    if (near := detector.nearest_normal(image)) is None:
         return None
-    near = detector.nearest_normal(image)
     normal = _training_image(key, near.image, detector.data.n_fitted)
     return Likeness(
         found=_crop(image, near.position),
         normal=None if normal is None else _crop(normal, near.normal_position),
-        times=near.distance / detector.map_reference(MAP),
+        times=near.distance / detector.map_reference(detector.maps[0]),
     )
 
 
