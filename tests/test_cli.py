@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import io
 import json
 import re
@@ -21,6 +22,7 @@ from attentdiffernet import cli
 from attentdiffernet.backbone import load_weights
 from attentdiffernet.images import read_image
 from attentdiffernet.methods import load
+from attentdiffernet.options import Options
 from attentdiffernet.study import records as results
 from attentdiffernet.words import input_title
 
@@ -30,30 +32,33 @@ COMMANDS = ["train", "evaluate", "score", "explain", "localise", "summarise", "g
 QUICK = ["--weights", "random", "--epochs", "2", "--train-views", "1", "--views", "2"]
 FLIPS = ["--view-kind", "flips", "--resize", "squeeze"]  # only exposure and readout are chosen
 AS_GIVEN = [*FLIPS, "--exposure", "as_is", "--readout", "z2", "--attention-training", "untrained"]
-
-
+N_FILES = 200  # too many to be scored before the process is killed
 CARD = ["--licence", "CC0", "--no-cache"]
 
 
-@pytest.fixture(scope="session")
-def model_dir(category, tmp_path_factory):
-    """A model trained by a real process on real files."""
-    out = tmp_path_factory.mktemp("models") / "wafer-cbam"
-    command = [sys.executable, "-W", "error", "-m", "attentdiffernet.cli", "train", category, *QUICK, *FLIPS]
-    done = subprocess.run(
-        [*command, "--variant", "cbam", "--attention-training", "untrained", "--seed", "3", "--out", out, *CARD],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
+@pytest.fixture(scope="module")
+def tiny_by_default():
+    """What the command line trains: it has no option for the size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli.train, "Options", functools.partial(Options, image_size=63, n_scales=1))
+        yield
+
+
+@pytest.fixture(scope="module")
+def model_dir(category, tiny_by_default, tmp_path_factory):
+    """A model trained on real files."""
+    out, errors = tmp_path_factory.mktemp("models") / "wafer-cbam", io.StringIO()
+    asked = ["train", category, *QUICK, *FLIPS, "--variant", "cbam", "--attention-training", "untrained"]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
+        patch.setattr(cli.console, "SECONDS_BETWEEN_LINES", float("inf"))
+        patch.setattr(sys, "argv", ["attentdiffernet", *map(str, asked), "--seed", "3", "--out", str(out), *CARD])
+        with pytest.raises(SystemExit):
+            cli.main()
+    said = (
+        r"^AttentDifferNet \(CBAM\) of wafer: 6 normal images fitted, 2 held out\. Threshold [\d.e+]+, "
+        rf"flags at most 33\.3% of normal images on average\. Written to {re.escape(str(out))}\n\Z"
     )
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    assert re.search(  # a slow machine has lines of progress in front
-        r"^AttentDifferNet \(CBAM\) of wafer: 6 normal images fitted, 2 held out\. Threshold [\d.e+]+, flags at most "
-        rf"33\.3% of normal images on average\. Written to {re.escape(str(out))}\n\Z",
-        done.stderr,
-        re.MULTILINE,
-    )
+    assert re.search(said, errors.getvalue(), re.MULTILINE)
     return out
 
 
@@ -162,12 +167,12 @@ def test_score_as_json_lines_from_globs_into_a_file(run, model_dir, photographs,
 
 
 @pytest.mark.process
-def test_score_killed_and_started_again_scores_each_image_once(run, detector, category, tmp_path):
-    model = detector("none").save(tmp_path / "model")
+def test_score_killed_and_started_again_scores_each_image_once(run, detector, small, category, tmp_path):
+    model = detector(model=small("none")).save(tmp_path / "model")
     folder = tmp_path / "photographs"
     folder.mkdir()
     originals = sorted((category / "train" / "good").iterdir())
-    for n in range(120):
+    for n in range(N_FILES):
         (folder / f"{n:03}.png").hardlink_to(originals[n % len(originals)])
     arguments = ["score", model, folder, "--views", "1", "--out"]
     command = [sys.executable, "-m", "attentdiffernet.cli", *arguments, tmp_path / "killed.csv"]
@@ -181,12 +186,12 @@ def test_score_killed_and_started_again_scores_each_image_once(run, detector, ca
         process.kill()
         process.wait()
         rows = (tmp_path / "killed.csv").read_bytes().count(b"\n") - 1
-        assert wanted <= rows < 120, "killed in the middle"
+        assert wanted <= rows < N_FILES, "killed in the middle"
     code, _, errors = run(*arguments, tmp_path / "killed.csv")
-    assert code == 0 and f"has the scores of {rows} of 120 images already; {120 - rows} to go\n" in errors
+    assert code == 0 and f"has the scores of {rows} of {N_FILES} images already; {N_FILES - rows} to go\n" in errors
     assert run(*arguments, tmp_path / "whole.csv")[0] == 0
     assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert len(set((tmp_path / "whole.csv").read_text().splitlines())) == 121
+    assert len(set((tmp_path / "whole.csv").read_text().splitlines())) == 1 + N_FILES
 
 
 def test_score_continues_with_the_same_settings_only(run, model_dir, detector, photographs, tmp_path):
@@ -265,7 +270,7 @@ def test_explain(method, run, model_dir, category, tmp_path):
 
 @pytest.fixture(scope="session")
 def small_dir(detector, tmp_path_factory):
-    """A model that looks at 256 px."""
+    """A model whose maps are not one pixel."""
     return detector("cbam").save(tmp_path_factory.mktemp("models") / "small")
 
 
@@ -467,6 +472,7 @@ def test_the_page_of_a_data_set(name, run):
     )
 
 
+@pytest.mark.usefixtures("tiny_by_default")
 def test_a_new_category_takes_one_line_and_no_code(run, category, tmp_path, monkeypatch):
     """A folder of photographs, prepared and trained on."""
     monkeypatch.chdir(tmp_path)
