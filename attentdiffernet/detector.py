@@ -87,6 +87,32 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class NearestNormal:
+    """The place of an image that is farthest from all normal places, and the normal place nearest to it.
+
+    position, normal_position: centres (y, x) as shares of height and width. image: number of the training image, from
+    0, in their order.
+    """
+
+    position: tuple[float, float]
+    image: int
+    normal_position: tuple[float, float]
+    distance: float
+
+    def __str__(self) -> str:
+        return (
+            f"The place farthest from all normal ones is {_place(self.position)} (distance {self.distance:.3g}). It "
+            f"looks most like the place {_place(self.normal_position)} of training image {self.image + 1}."
+        )
+
+
+def _place(position: tuple[float, float]) -> str:
+    """`at 25 % of the width and 60 % of the height`"""
+    y, x = position
+    return f"at {x:.0%} of the width and {y:.0%} of the height"
+
+
+@dataclass(frozen=True)
 class FitContext:
     """How and where a detector is fitted, which changes nothing of what was asked; fields as of `methods.fit`."""
 
@@ -188,6 +214,11 @@ class Detector(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """16 hexadecimal digits over all that decides the score of an image: tells models apart."""
+
+    def nearest_normal(self, image: np.ndarray) -> NearestNormal | None:
+        """What the farthest place of an image (H, W, 3) uint8 looks like most among normal places; None of a method
+        that keeps no normal places."""
+        return None
 
     # -- what all methods share
 
