@@ -4,8 +4,8 @@
     python -m benchmarks.method_choice --summary                      the table, with the measured AUROC beside it
 
 The rule (attentdiffernet/method_choice.py) sees training normals only. Test figures are read from results/summary.csv
-afterwards: the mean over seeds of each method, with every default. Writes benchmarks/method_choice.csv, each row as soon
-as it is known; a category that it holds is not examined again.
+afterwards: the mean over seeds of each method, with every default. Writes benchmarks/method_choice.csv, each row as
+soon as it is known; a category that it holds is not examined again.
 """
 
 import argparse
