@@ -31,6 +31,10 @@ Look = Callable[[AttentDifferNet, int], None]
 """Called with the model and the number of epochs it has been fitted for; may look, and must change nothing."""
 
 
+def no_look(model: AttentDifferNet, epoch: int) -> None:
+    """The default: does nothing."""
+
+
 @dataclass(frozen=True, eq=False)
 class Verdict:
     """What a detector says about one image.
@@ -80,6 +84,32 @@ class Verdict:
         if method not in self._raw:
             self._raw[method] = self._detector.raw_map(pixels, method)
         return pixels, self._raw[method], self._detector.map_reference(method)
+
+
+@dataclass(frozen=True)
+class NearestNormal:
+    """The place of an image that is farthest from all normal places, and the normal place nearest to it.
+
+    position, normal_position: centres (y, x) as shares of height and width. image: number of the training image, from
+    0, in their order.
+    """
+
+    position: tuple[float, float]
+    image: int
+    normal_position: tuple[float, float]
+    distance: float
+
+    def __str__(self) -> str:
+        return (
+            f"The place farthest from all normal ones is {_place(self.position)} (distance {self.distance:.3g}). It "
+            f"looks most like the place {_place(self.normal_position)} of training image {self.image + 1}."
+        )
+
+
+def _place(position: tuple[float, float]) -> str:
+    """`at 25 % of the width and 60 % of the height`"""
+    y, x = position
+    return f"at {x:.0%} of the width and {y:.0%} of the height"
 
 
 @dataclass(frozen=True)
@@ -185,6 +215,11 @@ class Detector(ABC):
     def fingerprint(self) -> str:
         """16 hexadecimal digits over all that decides the score of an image: tells models apart."""
 
+    def nearest_normal(self, image: np.ndarray) -> NearestNormal | None:
+        """What the farthest place of an image (H, W, 3) uint8 looks like most among normal places; None of a method
+        that keeps no normal places."""
+        return None
+
     # -- what all methods share
 
     @property
@@ -236,7 +271,8 @@ class Detector(ABC):
         if isinstance(score, ImageError):
             nan = float("nan")
             return Verdict(name, nan, threshold, nan, nan, 0, str(score))
-        percentile = percentile_among(self.calibration.scores, score.value)
+        held_out = self.calibration.scores  # none of a detector that was fitted to be scored and thrown away
+        percentile = percentile_among(held_out, score.value) if held_out else float("nan")
         return Verdict(name, score.value, threshold, percentile, score.standard_error, score.n_views, "", self, source)
 
     def is_anomalous(self, score: float) -> bool:

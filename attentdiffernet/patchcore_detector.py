@@ -17,7 +17,7 @@ from torch import Tensor
 from . import patchcore
 from .card import DataCard
 from .checkpoint import Checkpoint, read_tensors
-from .detector import Arithmetic, Detector, FitContext
+from .detector import Arithmetic, Detector, FitContext, NearestNormal
 from .devices import to_device
 from .errors import CheckpointError, DatasetError, ImageError, WeightsError
 from .features import ON_CPU, ON_GPU, Progress, ahead, no_progress
@@ -37,19 +37,6 @@ EXPOSURES = 64  # training images, at most, whose exposure is compared
 REFERENCE_IMAGES = 32  # training images, at most, whose maps set the unit of the colour scale
 REFERENCE_QUANTILE = 0.99
 MAP = "distance"
-
-
-@dataclass(frozen=True)
-class NearestNormal:
-    """The place of an image that is farthest from all normal places, and the normal place nearest to it.
-
-    position, normal_position: centres (y, x) as shares of height and width. image: number of the training image.
-    """
-
-    position: tuple[float, float]
-    image: int
-    normal_position: tuple[float, float]
-    distance: float
 
 
 class PatchCoreDetector(Detector):
@@ -124,7 +111,7 @@ class PatchCoreDetector(Detector):
         return anomaly_maps(self._places(prepared).distance, (height, width))[0].cpu().numpy()
 
     def nearest_normal(self, image: np.ndarray) -> NearestNormal:
-        """What the farthest place of an image (H, W, 3) uint8 looks like most among normal places."""
+        """As of `Detector`."""
         places, bank = self._places(self._prepared(image)), self.model.bank
         _, height, width = places.distance.shape
         where = int(places.distance.argmax())

@@ -1,6 +1,7 @@
 """Titles and phrases that the commands, both faces and the results page share."""
 
 import math
+from typing import Literal
 
 from .options import AttentionConfig, Options, Variant
 
@@ -13,6 +14,7 @@ METHOD_NAMES: dict[str, str] = {"differnet": "DifferNet", "patchcore": "PatchCor
 # By `Detector.key`, in the order of every table and page: the variants of DifferNet, then the other methods.
 DETECTOR_TITLES: dict[str, str] = VARIANT_TITLES | {"patchcore": METHOD_NAMES["patchcore"]}
 OTHER_METHODS: tuple[str, ...] = tuple(name for name in DETECTOR_TITLES if name not in VARIANT_TITLES)
+MapName = Literal["grad-cam", "attention", "gradient", "spatial-gate", "distance"]
 METHOD_TITLES: dict[str, str] = {
     "grad-cam": "Grad-CAM",
     "attention": "Attention",

@@ -24,6 +24,7 @@ from attentdiffernet.images import read_image
 from attentdiffernet.methods import load
 from attentdiffernet.options import Options
 from attentdiffernet.study import records as results
+from attentdiffernet.study.localisation import pixel_auroc
 from attentdiffernet.words import input_title
 
 ROOT = Path(__file__).parents[1]
@@ -290,9 +291,11 @@ def test_localise(run, small_dir, category, tmp_path):
     masks = {target: set(part) for target, part in frame.groupby("target")["chance"]}
     assert len(masks["object"]) == 1 and len(masks["defect"]) == 4 and min(masks["object"]) > max(masks["defect"])
     lines = output.splitlines()
-    assert len(lines) == 4 * 2 * 2 + 1
+    assert len(lines) == 4 * 2 * 2 + 4 + 1
     assert re.match(r"grad-cam \(raw\) on the defect: energy \S+ \(\S+ to \S+\) times chance, maximum ", lines[0])
-    assert lines[-1].startswith("4 images, ")
+    _, counts = results.read_pixels(tmp_path / "pixels/sample/wafer/cbam.csv")
+    assert f"grad-cam: pixel AUROC {pixel_auroc(counts['grad-cam']):.1%}, AUPRO " in output
+    assert lines[-1].startswith("4 images with masks and 3 normal ones, ")
 
 
 def test_localise_compares_with_differnet_and_says_what_was_left_out(run, small_dir, category, tmp_path):

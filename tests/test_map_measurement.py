@@ -6,7 +6,7 @@ import pytest
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.images import read_image, read_mask
-from attentdiffernet.map_measurement import images_with_masks, measure_maps
+from attentdiffernet.map_measurement import images_with_masks, measure_maps, normal_images
 from attentdiffernet.study.maps import localise
 
 
@@ -29,7 +29,8 @@ def test_the_first_images_of_each_defect_are_measured(tmp_path):
 def test_what_is_measured_is_the_map_of_explain(detector, category):
     se, dataset = detector("se"), InspectionDataset(category)
     image = images_with_masks(dataset)[1]
-    (rows,) = measure_maps(se, dataset, [image])
+    normal = normal_images(dataset, 1)
+    (rows, counts), (none, of_normal) = measure_maps(se, dataset, [image, *normal])
     found = {(row["method"], row["map"], row["target"]): row for row in rows}
     assert len(found) == len(rows) == 3 * 2 * 2
     pixels = read_image(image.path)
@@ -43,6 +44,10 @@ def test_what_is_measured_is_the_map_of_explain(detector, category):
         expected.chance,
         False,
     )
+    assert none == [] and set(counts) == set(of_normal) == set(se.maps)
+    on_defect = read_mask(dataset.mask_path(image), pixels.shape[:2]).sum()
+    assert counts["gradient"].anomalous.sum() == on_defect and not of_normal["gradient"].anomalous.any()
+    assert counts["gradient"].normal.sum() == pixels.shape[0] * pixels.shape[1] - on_defect
     above = localise(np.maximum(heatmap - 0.5, 0), whole)  # the fixture's references are 0.5
     assert found["gradient", "excess", "object"]["empty"] == above.empty
     assert found["gradient", "excess", "object"]["energy"] == above.energy

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from typer.testing import CliRunner
 
 import attentdiffernet as adn
 from attentdiffernet.cli import app
+from attentdiffernet.detector import NearestNormal
 from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError, WeightsError
 from attentdiffernet.options import PatchCoreConfig
 from attentdiffernet.patchcore_detector import PatchCoreDetector
+from attentdiffernet.words import METHOD_TITLES, MapName
 
 OPTIONS = adn.Options(method="patchcore", image_size=256, patchcore=PatchCoreConfig(bank_size=300))
 
@@ -170,3 +173,27 @@ def test_the_command_trains_it(tmp_path):
     assert result.exit_code == 0, result.output
     assert "PatchCore of stripes" in result.output
     assert adn.load(tmp_path / "model").data.n_fitted == 4
+
+
+def test_explain_shows_the_first_map_and_the_nearest_normal_place_in_words(detector, tmp_path):
+    model, picture, out = detector.save(tmp_path / "model"), tmp_path / "part.png", tmp_path / "map.png"
+    Image.fromarray(with_defect(stripes(51))).save(picture)
+    result = CliRunner().invoke(app, ["explain", str(model), str(picture), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    shows, nearest, highest = result.output.splitlines()
+    assert shows == detector.what_it_shows("distance") and highest.startswith("Highest value: ")
+    assert nearest == str(detector.nearest_normal(with_defect(stripes(51))))
+    told = NearestNormal((0.25, 0.6), 2, (0.5, 0.75), 3.14159)
+    assert str(told) == (
+        "The place farthest from all normal ones is at 60% of the width and 25% of the height (distance 3.14). It "
+        "looks most like the place at 75% of the width and 50% of the height of training image 3."
+    )
+    asked = ["explain", str(model), str(picture), "--out", str(out), "--method", "grad-cam"]
+    refused = CliRunner().invoke(app, asked)
+    assert isinstance(refused.exception, AttentDifferNetError) and "PatchCore has no grad-cam map" in str(
+        refused.exception
+    )
+
+
+def test_every_map_has_a_title_and_can_be_asked_for():
+    assert set(get_args(MapName)) == set(METHOD_TITLES)

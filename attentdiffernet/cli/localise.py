@@ -22,42 +22,55 @@ def localise(
     ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Measure how well maps locate defects: their energy and their maximum inside the masks, against chance.
+    """Measure how well maps locate defects: their energy and their maximum inside the masks, pixel AUROC and AUPRO.
 
     Uses the anomalous images with a mask CATEGORY/ground_truth/DEFECT/NAME_mask.png (or NAME_GT.png, NAME.png) and, if
-    present, a mask of the whole part CATEGORY/objects/DEFECT/NAME_mask.png. Writes
-    RESULTS/maps/DATASET/CATEGORY/RUN.csv and compares with DifferNet if it is there.
+    present, a mask of the whole part CATEGORY/objects/DEFECT/NAME_mask.png; pixel AUROC and AUPRO also use the normal
+    ones. Writes RESULTS/maps/DATASET/CATEGORY/RUN.csv, and RESULTS/pixels/... with the pixels of all images by the
+    value of each map; compares with DifferNet if it is there.
 
     Example: attentdiffernet localise models/bottle-se data/mvtec_ad/bottle
     """
     import pandas as pd
 
     from ..category import InspectionDataset
-    from ..map_measurement import images_with_masks, measure_maps
+    from ..map_measurement import images_with_masks, measure_maps, normal_images
     from ..methods import load
+    from ..study.localisation import PixelCounts, aupro, pixel_auroc
     from ..study.maps import summary_of_maps
-    from ..study.records import map_path, write_maps
+    from ..study.records import map_path, write_maps, write_pixels
 
     dataset = InspectionDataset(category)
-    images = images_with_masks(dataset, limit)
+    masked = images_with_masks(dataset, limit)
+    images = masked + normal_images(dataset, limit)
     detector = load(model_dir, device=device)
     row = run_of(detector, dataset.category, run, detector.calibration.n_views)
     map_path(results, row.dataset, row.category, row.run)  # rejects a bad name before the work
     rows: list[dict[str, object]] = []
+    counts = {method: PixelCounts.none() for method in detector.maps}
     with bars() as progress:
         progress("maps", 0, len(images))
-        for done, found in enumerate(measure_maps(detector, dataset, images), 1):
+        for done, (found, more) in enumerate(measure_maps(detector, dataset, images), 1):
             rows += found
+            counts = {method: counts[method] + more[method] for method in counts}
             progress("maps", done, len(images))
     frame = pd.DataFrame(rows, dtype=object)  # write_maps rejects file names that are not valid text
     out = write_maps(results, row, frame.assign(empty=frame["empty"].astype(int)))
+    write_pixels(results, row, counts)
     without = sum(image.label for image in dataset.test) - len(images_with_masks(dataset))
     if without:
         say(f"{without} anomalous images have no mask and were left out")
     summary = summary_of_maps(results, f"{row.dataset}/{row.category}")
     for line in summary[summary["run"] == row.run].to_dict("records"):
         typer.echo(_line(line))
-    typer.echo(f"{len(images)} images, 95 % intervals over images. Written to {out}")
+    for method, of_map in counts.items():
+        typer.echo(
+            f"{method}: pixel AUROC {pixel_auroc(of_map):.1%}, AUPRO {aupro(of_map):.1%}, {of_map.n_regions} defects"
+        )
+    typer.echo(
+        f"{len(masked)} images with masks and {len(images) - len(masked)} normal ones, 95 % intervals over images. "
+        f"Written to {out}"
+    )
 
 
 def _line(line: Mapping[Hashable, Any]) -> str:

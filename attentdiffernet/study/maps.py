@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..words import METHOD_TITLES
-from .records import MAP_KINDS, TARGETS, map_files, read_maps
+from .localisation import aupro, pixel_auroc
+from .records import MAP_KINDS, TARGETS, map_files, pixel_files, read_maps, read_pixels
 from .runs import Run, base_of, rank
 from .statistics import Estimate, bootstrap_ratio, rate_interval
 
@@ -29,6 +30,8 @@ SUMMARY_COLUMNS = [
     *("energy_difference", "energy_difference_low", "energy_difference_high", "energy_difference_p"),
     *("hit_difference", "hit_difference_low", "hit_difference_high", "hit_difference_p"),
 ]
+
+PIXEL_COLUMNS = [*SUMMARY_COLUMNS[:7], "method", "n_regions", "pixel_auroc", "aupro"]
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,16 @@ def localise(heatmap: NDArray[np.floating], mask: NDArray[np.bool_]) -> Localisa
     chance = float(mask.mean())
     if (top := float(heatmap.max())) == 0:
         return Localisation(chance, chance, chance, True)
-    height, width = mask.shape
-    relative = Image.fromarray((heatmap / top).astype(np.float32))  # gradients may be too small for sums of float32
-    brought = np.asarray(relative.resize((width, height), Image.Resampling.BILINEAR))
+    brought = brought_to(heatmap / top, mask.shape)  # gradients may be too small for sums of float32
     highest = brought >= brought.max() * (1 - TIE)
     energy = float(brought[mask].sum(dtype=np.float64) / brought.sum(dtype=np.float64))
     return Localisation(chance, min(energy, 1.0), float(mask[highest].mean()), False)
+
+
+def brought_to(heatmap: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """A map (h, w) at an image's size (H, W), bilinearly, as it is drawn over it."""
+    image = Image.fromarray(heatmap.astype(np.float32))
+    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def excess(heatmap: NDArray[np.floating], reference: float) -> NDArray[np.floating]:
@@ -126,3 +133,15 @@ def _figures(frame: pd.DataFrame, other: pd.DataFrame | None) -> dict[str, objec
 
 def _cells(name: str, estimate: Estimate) -> dict[str, object]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def summary_of_pixels(results_dir: str | Path) -> pd.DataFrame:
+    """PIXEL_COLUMNS from the files in results/pixels alone; a row per run and map. Raises ResultsError for damaged
+    files."""
+    rows = []
+    for run, counts in sorted(map(read_pixels, pixel_files(results_dir)), key=lambda found: rank(found[0])):
+        for method in (method for method in METHOD_TITLES if method in counts):
+            found, described = counts[method], _described(run, None)
+            described |= {"method": method, "n_regions": found.n_regions}
+            rows.append(described | {"pixel_auroc": pixel_auroc(found), "aupro": aupro(found)})
+    return pd.DataFrame(rows, columns=PIXEL_COLUMNS)

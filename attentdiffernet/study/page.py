@@ -36,7 +36,7 @@ from .formats import (
     points_range,
     points_text,
 )
-from .maps import summary_of_maps
+from .maps import summary_of_maps, summary_of_pixels
 from .methods import compared_text, method_contrasts, methods_table, methods_text
 from .records import read_published
 from .runs import BEST
@@ -77,6 +77,7 @@ def page(results_dir: Path, commands: Mapping[str, str], benchmarks: Path) -> st
         lines += published_here(key, published)
         lines += each_run([m for group in here for m in group.runs], best, costs)
     lines += where_maps_look(maps)
+    lines += pixels_told_apart(summary_of_pixels(results_dir))
     lines += on_training_normals(benchmarks)
     lines += never_measured(published, {(m.run.dataset, m.run.category) for m in fair})
     lines += cost(groups, costs)
@@ -312,6 +313,35 @@ def maps_table(rows: pd.DataFrame, target: str) -> Table:
             row, row, row, row["chance"], row,
         ])  # fmt: skip
     return Table(columns, body)
+
+
+def pixels_told_apart(pixels: pd.DataFrame) -> Lines:
+    """Pixel AUROC and AUPRO of every map, PatchCore's beside Grad-CAM's; nothing where none was measured."""
+    if pixels.empty:
+        return []
+    columns = [
+        Column("Category", category_title),
+        Column("Detector", variant_title),
+        Column("Map", METHOD_TITLES.__getitem__),
+        Column("Defects"),
+        Column("Pixel AUROC, %", percent),
+        Column("AUPRO, %", percent),
+    ]
+    rows = [
+        [f"{row.dataset}/{row.category}", row.variant, row.method, row.n_regions, row.pixel_auroc, row.aupro]
+        for row in pixels.sort_values(["dataset", "category"], kind="stable").itertuples()
+    ]
+    return [
+        "## How well maps tell pixels apart",
+        "",
+        "Over all test images that are normal or have a mask. Pixel AUROC: probability that a pixel on a defect has a "
+        "higher value than a normal pixel; 50 % is chance, and large defects count most. AUPRO: mean share of a defect "
+        "above a threshold, averaged over thresholds up to 30 % false positive pixels (Bergmann et al.); each defect "
+        "counts the same, 15 % is chance. Values are counted in classes 2.3 % wide (`results/pixels/`), so that memory "
+        "does not grow with the images.",
+        "",
+        *lines_of(Table(columns, rows)),
+    ]
 
 
 def beside_differnet(maps: pd.DataFrame, target: str) -> pd.DataFrame:

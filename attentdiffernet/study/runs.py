@@ -214,8 +214,8 @@ def base_of(run: Run, runs: Iterable[Run]) -> Run | None:
     """The run of DifferNet to compare with; None for DifferNet itself and where there is none.
 
     It has the same backbone and seed, and both or neither are best on test. Another method has a backbone of its own:
-    it is compared with DifferNet as it is shipped, on the first of `BACKBONES` that was measured. Of several, the one
-    with the most similar recipe.
+    it is compared with DifferNet on the first of `BACKBONES` that was measured, else on the same network. Of
+    several, the one with the most similar recipe.
     """
     if run.variant == "none":
         return None
@@ -225,7 +225,7 @@ def base_of(run: Run, runs: Iterable[Run]) -> Run | None:
     def alike(other: Run) -> int:
         return sum(getattr(other, name) == getattr(run, name) for name in RECIPE_COLUMNS)
 
-    for backbone in BACKBONES if run.variant in OTHER_METHODS else (run.backbone,):
+    for backbone in (*BACKBONES, run.backbone) if run.variant in OTHER_METHODS else (run.backbone,):
         if on_it := [r for r in bases if r.backbone == backbone]:
             return max(on_it, key=alike)
     return None
