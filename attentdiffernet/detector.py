@@ -31,6 +31,10 @@ Look = Callable[[AttentDifferNet, int], None]
 """Called with the model and the number of epochs it has been fitted for; may look, and must change nothing."""
 
 
+def no_look(model: AttentDifferNet, epoch: int) -> None:
+    """The default: does nothing."""
+
+
 @dataclass(frozen=True, eq=False)
 class Verdict:
     """What a detector says about one image.
@@ -272,7 +276,8 @@ class Detector(ABC):
         if isinstance(score, ImageError):
             nan = float("nan")
             return Verdict(name, nan, threshold, nan, nan, 0, str(score))
-        percentile = percentile_among(self.calibration.scores, score.value)
+        held_out = self.calibration.scores  # none of a detector that was fitted to be scored and thrown away
+        percentile = percentile_among(held_out, score.value) if held_out else float("nan")
         return Verdict(name, score.value, threshold, percentile, score.standard_error, score.n_views, "", self, source)
 
     def is_anomalous(self, score: float) -> bool:

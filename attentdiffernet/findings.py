@@ -20,8 +20,8 @@ class Findings(Checked):
         decided.
     exposure_varies: how much brightness and contrast vary together from image to image (input_choice.py).
     mirror_auroc, turn_auroc: how well mirrored normals, and normals turned by 45°, are told from the others.
-    by_input, by_readout: AUROC on synthetic defects of what was compared.
-    The last five are None or empty where the rule did not have to ask.
+    by_input, by_readout, by_method: AUROC on synthetic defects of what was compared.
+    The last six are None or empty where the rule did not have to ask.
     """
 
     views: ViewKind
@@ -38,6 +38,7 @@ class Findings(Checked):
     turn_auroc: float | None = None
     by_input: dict[str, float] = field(default_factory=dict)
     by_readout: dict[str, float] = field(default_factory=dict)
+    by_method: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,6 +25,7 @@ category are scored alike and compared in pairs.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,9 +88,31 @@ def choose(
     device: where it runs, as of `devices.find_device`. Raises DatasetError for too few images and ImageError for one
     that cannot be read.
     """
-    device = find_device(device)
     if not options.leaves_a_choice:
         return _as_given(options)
+    return examine(images, options, cache, progress, device).findings
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found, and what it rests on. fit: the normals that everything was fitted to. test: those held out, with
+    and without synthetic defects. scores: DifferNet's of the test's images, with all that was found."""
+
+    findings: Findings
+    fit: Sequence[ImageSource]
+    test: DefectTest
+    scores: np.ndarray
+
+
+def examine(
+    images: Sequence[ImageSource],
+    options: Options,
+    cache: Path | None = None,
+    progress: Progress = no_progress,
+    device: str | torch.device = "cpu",
+) -> Examined:
+    """As `choose`, whether or not the options leave a choice."""
+    device = find_device(device)
     rng = torch.Generator().manual_seed(options.data_seed)
     parts = zip(split_normals(images, options), (FITTED_IMAGES, HELD_OUT_IMAGES), strict=True)
     fit, held_out = (_some(part, most, rng) for part, most in parts)
@@ -109,7 +132,9 @@ def choose(
             best = views, resize = "rotations", "squeeze"
             readout, by_readout = choose_readout(trial, best)
     training_views, scoring_views = choose_view_numbers(trial, views, best, readout)
-    return Findings(
+    trial.fit_gaussian(best)  # which the test of turns has moved
+    scores = trial.scores(trial.scored[best], readout)
+    findings = Findings(
         views,
         resize,
         exposure,
@@ -122,6 +147,7 @@ def choose(
         by_input=by_input,
         by_readout=by_readout,
     )
+    return Examined(findings, fit, test, scores)
 
 
 def _as_given(options: Options) -> Findings:

@@ -8,21 +8,17 @@ from torch import Tensor
 
 from . import checkpoint
 from .card import DataCard
-from .detector import Detector, FitContext, Look
+from .detector import Detector, FitContext, Look, no_look
 from .devices import find_device
 from .differnet import DifferNetDetector
 from .features import Progress, no_progress
 from .findings import Findings
-from .model import AttentDifferNet
+from .method_choice import choose_method
 from .options import MethodName, Options
 from .patchcore_detector import PatchCoreDetector
 from .sources import Images, each_source
 
 METHODS: dict[MethodName, type[Detector]] = {"differnet": DifferNetDetector, "patchcore": PatchCoreDetector}
-
-
-def no_look(model: AttentDifferNet, epoch: int) -> None:
-    """What `fit` does after an epoch by default: nothing."""
 
 
 def fit(
@@ -40,7 +36,7 @@ def fit(
     """A calibrated detector from normal images. Epochs are fixed in advance; no test image is ever looked at.
 
     images: a folder or glob; or files, arrays (H, W, 3) uint8 or images of a data set, one by one.
-    options: by default DifferNet by the recipe `fast`.
+    options: by default the method that the rule chooses (method_choice.py), with every default.
     data: what the images show, for the model card. cache: folder to keep features in, to fit other variants faster.
     device: where it runs, as of `devices.find_device`; the detector stays there.
     findings: of `Detector.choose` with the same images and options, if it has been asked before.
@@ -50,8 +46,9 @@ def fit(
     Raises DatasetError for too few images, ImageError for one that cannot be read, AttentDifferNetError for a device
     that is not here.
     """
-    options, device = options or Options(), find_device(device)
-    data, sources = data or DataCard(), list(each_source(images))
+    device, data, sources = find_device(device), data or DataCard(), list(each_source(images))
+    if options is None:
+        options, findings = choose_method(sources, None, cache, progress, device)
     method = METHODS[options.method]
     return method.fit(sources, options, FitContext(findings, data, cache, progress, after_epoch, calibrated, device))
 

@@ -235,7 +235,8 @@ class Options(Checked):
             object.__setattr__(self, "backbone", BACKBONES.get(self.method))
         super().__post_init__()
         self._check_method()
-        check_network(self.image_size, self.n_scales, self.flow, self.views, self.resize, self.readout, self.backbone)
+        n_scales = self.n_scales if self.method == "differnet" else 1
+        check_network(self.image_size, n_scales, self.flow, self.views, self.resize, self.readout, self.backbone)
         self._check_numbers()
         if self.recipe == "paper" and (self.views, self.exposure, self.flow.whitening) != ("rotations", "as_is", False):
             raise AttentDifferNetError(

@@ -60,12 +60,12 @@ class PatchCoreDetector(Detector):
         progress: Progress = no_progress,
         device: torch.device | str = "cpu",
     ) -> Findings:
-        """Exposure by the rule that holds for DifferNet, from some of the images; the rest is fixed. cache, device: not
-        used."""
+        """Exposure by the rule that holds for DifferNet, from some of the images; the rest is fixed, and was chosen on
+        synthetic defects (benchmarks/patchcore.py). cache, device: not used."""
         rng = torch.Generator().manual_seed(options.data_seed)
         some = [images[i] for i in sorted(torch.randperm(len(images), generator=rng)[:EXPOSURES].tolist())]
         exposure, varies = choose_exposure(some, options)
-        resize, readout = options.resize or "keep_aspect", options.readout or "mean_of_highest"
+        resize, readout = options.resize or "squeeze", options.readout or "mean_of_highest"
         return Findings("none", resize, exposure, readout, training_views=1, scoring_views=1, exposure_varies=varies)
 
     @classmethod

@@ -50,13 +50,21 @@ class DefectTest:
         self.squares = torch.stack([*squares, *defective])
         self.labels = np.repeat([0, 1], [len(squares), len(defective)])
 
+    def photographs(self, keep_aspect: bool) -> Iterator[np.ndarray]:
+        """Each image as a file would give it, (h, w, 3) uint8: at its own aspect, or squeezed to the square."""
+        for k, square in enumerate(self.squares):
+            image = self._at_own_aspect(k) if keep_aspect else square
+            yield image.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
+
+    def _at_own_aspect(self, k: int) -> Tensor:
+        shape = self.shapes[k % self.n_normals]
+        image = self.squares[k, None]
+        return F.interpolate(image, shape, mode="bilinear", antialias=True, align_corners=False)[0]
+
     def inputs(self, model: AttentDifferNet) -> Iterator[Tensor]:
         """Each image as `model.prepare` gives it."""
         for k, square in enumerate(self.squares):
-            if model.config.resize == "keep_aspect":
-                shape = self.shapes[k % self.n_normals]
-                square = F.interpolate(square[None], shape, mode="bilinear", antialias=True, align_corners=False)[0]
-            yield model.exposed(square)
+            yield model.exposed(self._at_own_aspect(k) if model.config.resize == "keep_aspect" else square)
 
 
 def add_defect(image: Tensor, normals: Normals, rng: torch.Generator, area: tuple[float, float] = AREA) -> Tensor:

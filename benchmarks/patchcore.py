@@ -5,6 +5,7 @@
     python -m benchmarks.patchcore cplid/insulator --setups 0 2   some of SETUPS, by their place there
     python -m benchmarks.patchcore --summary                      the table by configuration, from the file
     python -m benchmarks.patchcore --cost mvtec_ad/bottle         seconds, memory and size, in a process of its own
+    python -m benchmarks.patchcore --memory 1000                  the same for so many drawn images of 1 megapixel
 
 Configurations are those of SETUPS: one change at a time; all scores are read from each. Defaults are chosen by
 `auroc_synthetic` alone, over all categories: normal images held out of training against the same images with synthetic
@@ -162,10 +163,12 @@ def scores_left_out(fitted: Fitted) -> dict[str, np.ndarray]:
     }
 
 
-def measure(name: str, setups: Sequence[Setup], network: FeatureMaps, on_test: bool) -> Iterator[dict[str, Any]]:
-    """Rows of a category for setups of one input. on_test: also on the test images."""
+def measure(
+    name: str, setups: Sequence[Setup], network: FeatureMaps, on_test: bool, most: int | None
+) -> Iterator[dict[str, Any]]:
+    """Rows of a category for setups of one input. on_test: also on the test images. most: training images."""
     dataset = InspectionDataset(folder_of(name))
-    order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0)).tolist()
+    order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0)).tolist()[:most]
     start = time.process_time()
     train = [places(network, image) for image in each(Inputs([dataset.train[i] for i in order], setups[0]))]
     seconds_of_one = (time.process_time() - start) / len(train)
@@ -269,16 +272,44 @@ def cost(name: str) -> None:
     print(json.dumps(told))
 
 
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """Images (1000, 1000, 3) of blurred noise, each made when it is asked for: none is kept."""
+
+    n: int
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> Tensor:
+        coarse = np.random.default_rng(i).integers(0, 256, (125, 125, 3), np.uint8)
+        return to_tensor(np.kron(coarse, np.ones((8, 8, 1), np.uint8)), Setup().image_size, None)
+
+
+def memory(n: int) -> None:
+    """Of training on n images of 1 megapixel, calibrated."""
+    network, start = load_network("tf_efficientnet_lite0"), time.process_time()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    fitted = fit(network, Drawn(n), PatchCoreConfig(), "mean_of_highest", 0)
+    told = {"n_train": n, "calibrated": len(fitted.score), "megabytes_before": before}
+    told |= {"peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    print(json.dumps(told | {"cpu_seconds": time.process_time() - start}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("categories", nargs="*", default=CATEGORIES)
     parser.add_argument("--setups", nargs="+", type=int, choices=range(len(SETUPS)), default=range(len(SETUPS)))
     parser.add_argument("--synthetic", action="store_true", help="leave the test images out")
+    parser.add_argument("--most", type=int, help="random training images, at most; all by default")
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--memory", type=int, help="number of drawn images")
     asked = parser.parse_args()
     if asked.summary:
         return summary()
+    if asked.memory:
+        return memory(asked.memory)
     if asked.cost:
         return cost(*asked.categories)
     network = load_network("tf_efficientnet_lite0")
@@ -286,7 +317,7 @@ def main() -> None:
         for name in asked.categories:
             pending = [setup for setup in together if not is_known(name, setup)]
             if pending and (name in RECTANGULAR or pending[0].resize == "squeeze"):
-                for row in measure(name, pending, network, not asked.synthetic):
+                for row in measure(name, pending, network, not asked.synthetic, asked.most):
                     add(row)
     return None
 

@@ -42,6 +42,18 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: rank[item.path])
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A worker takes a whole file, so that its fixtures are made once; the files that need `page_url` go together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return "demo" if nodeid.startswith("tests/test_demo_") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def stirred(model):
     """The model, ready to score, with a whitening and couplings that do something, in place: they start as identity."""
     rng = torch.Generator().manual_seed(1)

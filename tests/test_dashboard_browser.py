@@ -61,12 +61,13 @@ SIZES = {"desk": (1440, 900), "phone": (390, 844)}
 # Streamlit looks for its server below a page's address first, which fails; this is harmless.
 PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
 # For a loaded machine; the goals on an idle one are 3 and 1. `pytest -rP` shows the measured times.
-FIRST_PAGE_S, SWITCH_S = 15, 6
+FIRST_PAGE_S, SWITCH_S = 30, 6
 
 
-@contextlib.contextmanager
-def serving(log):
-    """(address, seconds until it answered) of the dashboard in a process of its own; fails on errors in its log."""
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    """The address of the dashboard in a process of its own. Errors in its log fail the last test."""
+    log = tmp_path_factory.mktemp("dashboard") / "log.txt"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -81,20 +82,14 @@ def serving(log):
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/_stcore/health", timeout=5):
                 break
             time.sleep(0.1)
-        yield url, time.perf_counter() - begun
+        print(f"server {time.perf_counter() - begun:.2f} s")
+        yield url
         assert process.poll() is None, f"the dashboard went down:\n{log.read_text()}"
     finally:
         process.terminate()
         process.wait(60)
     said = log.read_text()
     assert not re.search(r"Traceback|Error|Exception|[Ww]arning|WARN", said), said
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    """Errors in the server's log fail the last test."""
-    with serving(tmp_path_factory.mktemp("dashboard") / "log.txt") as (address, _):
-        yield address
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +102,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser, url):
-    """visit(path, size, scheme) -> a page of a visitor of its own."""
+    """visit(path, size, scheme, ready) -> a page of a visitor of its own, when `ready` has returned."""
     complaints, contexts = [], []
 
     def watch(request):
@@ -124,7 +119,7 @@ def visit(browser, url):
 
     here = urlsplit(url).netloc
 
-    def build(path="", size="desk", scheme="light"):
+    def build(path="", size="desk", scheme="light", ready=settled):
         width, height = SIZES[size]
         permissions = ["clipboard-read", "clipboard-write"]
         context = browser.new_context(
@@ -139,7 +134,7 @@ def visit(browser, url):
         page.on("console", hear)
         page.on("dialog", dismiss)
         page.goto(f"{url}/{path}")
-        settled(page)
+        ready(page)
         return page
 
     yield build
@@ -220,56 +215,51 @@ def runs():
 # -- all pages
 
 
-def test_the_first_page_and_every_switch_are_quick(browser, tmp_path):
-    with serving(tmp_path / "log.txt") as (url, started):
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        begun = time.perf_counter()
-        page.goto(url)
-        page.locator(CONTENT["Overview"]).first.wait_for()
-        first = time.perf_counter() - begun
-        page.goto(f"{url}/figures?category={KEY}&image={IMAGE}")  # one image: the session keeps what it has scored
-        page.locator(CONTENT["Figures"]).wait_for()
-        for name in PAGES:  # once for what is loaded and computed once
-            follow(page, name)
-        took = {name: follow(page, name) for name in PAGES}
-        page.close()
-    print(f"server {started:.2f} s, first page {first:.2f} s, from page to page:", end=" ")
+def looks_right(page, name, dark):
+    """Fits, draws its charts, has words for every picture and the visitor's colours."""
+    assert fits(page), name
+    for chart in page.get_by_test_id("stPlotlyChart").all():
+        expect(chart.locator(".main-svg").first).to_be_visible()
+    silent = page.locator("[data-testid=stMain] img:not([alt]), [data-testid=stMain] img[alt='']")
+    expect(silent).to_have_count(0)
+    ground = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) == dark
+
+
+def test_every_page_fits_a_dark_desk_and_every_switch_is_quick(visit, url):
+    """The first test of this file: the server has just started."""
+    begun = time.perf_counter()
+    page = visit(scheme="dark", ready=lambda page: page.locator(CONTENT["Overview"]).first.wait_for())
+    first = time.perf_counter() - begun
+    page.goto(f"{url}/figures?category={KEY}&image={IMAGE}")  # one image: the session keeps what it has scored
+    page.locator(CONTENT["Figures"]).wait_for()
+    for name in PAGES:  # once for what is loaded and computed once
+        follow(page, name)
+        looks_right(page, name, dark=True)
+    took = {name: follow(page, name) for name in PAGES}
+    print(f"first page {first:.2f} s, from page to page:", end=" ")
     print(", ".join(f"{name} {seconds:.2f} s" for name, seconds in took.items()))
     assert first < FIRST_PAGE_S
     assert max(took.values()) < SWITCH_S
 
 
-@pytest.mark.parametrize(("size", "scheme"), [("desk", "dark"), ("phone", "light")])
-def test_every_page_fits_and_has_words_for_every_picture(visit, size, scheme):
-    page = visit(f"roc?category={KEY}", size, scheme)
-    for name in [*PAGES[2:], *PAGES[:2]]:
-        follow(page, name, size)
-        assert fits(page), name
-        for chart in page.get_by_test_id("stPlotlyChart").all():
-            expect(chart.locator(".main-svg").first).to_be_visible()
-        silent = page.locator("[data-testid=stMain] img:not([alt]), [data-testid=stMain] img[alt='']")
-        expect(silent).to_have_count(0)
-        dark = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
-        assert (sum(map(int, re.findall(r"\d+", dark)[:3])) < 200) == (scheme == "dark")
-
-
-def test_a_legend_is_not_cut_on_a_phone(visit):
-    keys = shipped.measured_categories()
-    page = visit(f"roc?category={keys[0]}", "phone")
+def test_every_page_fits_a_phone(visit):
+    page = visit(f"roc?category={KEY}", "phone")
     legend = page.get_by_test_id("stPlotlyChart").first.locator(".legend .legendtext")
-    shown = shipped.of_setting(keys[0], next(iter(shipped.settings(keys[0])))).values()
-    expect(legend).to_have_count(1 + len(without_best_on_test(list(shown))))
+    expect(legend).to_have_count(1 + len(runs()))
     edges = legend.evaluate_all("texts => texts.map(text => text.getBoundingClientRect().right)")
-    assert max(edges) <= SIZES["phone"][0]
-
-
-def test_the_first_page_has_an_address_by_its_name_too(visit):
-    page = visit("overview?order=auroc")
-    expect(page.locator(".forest .row").first).to_be_visible()
-    expect(page.get_by_text("Page not found")).to_have_count(0)
-    expect(page.get_by_role("combobox", name="Order")).to_have_value("AUROC")
-    assert urlsplit(page.url).path == "/" and address(page) == {"order": "auroc"}
+    assert max(edges) <= SIZES["phone"][0], "the legend is not cut"
+    for name in [*PAGES[2:], *PAGES[:2]]:
+        follow(page, name, "phone")
+        looks_right(page, name, dark=False)
+        if name == "Method":
+            drawings = page.locator(".pipeline img")
+            expect(drawings).to_have_count(6)
+            loaded = "images => images.map(image => image.complete && image.naturalWidth > 0)"
+            assert all(drawings.evaluate_all(loaded))
+            expect(page.locator(".katex-display")).to_have_count(7)
+            expect(page.locator(".katex-error")).to_have_count(0)
+            expect(page.get_by_role("row", name=re.compile("^Training of attention"))).to_be_visible()
 
 
 def test_a_page_keeps_what_was_chosen_on_another(visit):
@@ -286,7 +276,9 @@ def test_a_page_keeps_what_was_chosen_on_another(visit):
 
 
 def test_the_overview_is_sorted_copied_and_downloaded(visit):
-    page = visit()
+    page = visit("overview?order=difference")
+    expect(page.get_by_text("Page not found")).to_have_count(0)
+    assert urlsplit(page.url).path == "/" and address(page) == {"order": "difference"}, "an address by its name, too"
     groups = grouped(shipped.measured())
     lines = sum(1 if len(group.runs) == 1 else 1 + len(group.runs) for group in groups)
     expect(page.locator(".forest .row:not(.published)")).to_have_count(lines)
@@ -448,13 +440,3 @@ def test_the_figure_comes_as_pdf_svg_and_png(visit):
     with Image.open(io.BytesIO(file)) as picture:
         picture.load()
         assert name.endswith(".png") and picture.format == "PNG" and picture.width > 1500
-
-
-def test_the_method_is_drawn_and_written(visit):
-    page = visit("method", "phone")
-    drawings = page.locator(".pipeline img")
-    expect(drawings).to_have_count(6)
-    assert all(drawings.evaluate_all("images => images.map(image => image.complete && image.naturalWidth > 0)"))
-    expect(page.locator(".katex-display")).to_have_count(7)
-    expect(page.locator(".katex-error")).to_have_count(0)
-    expect(page.get_by_role("row", name=re.compile("^Training of attention"))).to_be_visible()

@@ -197,10 +197,16 @@ def test_an_example_by_keyboard_on_a_phone_and_a_reload_brings_it_back(visit, fi
     expect(page.locator("#notice")).to_contain_text("detector 'yolo'")
     page.get_by_role("tab", name="ROC curves").click()
     expect(page.locator("#answer")).to_contain_text("attention helped in")
+    if shipped.measured_categories():
+        expect(page.locator("#roc-plot .main-svg").first).to_be_visible()
+        expect(page.locator("#roc-tables tbody tr").first).to_contain_text("DifferNet")
+        expect(page.locator("#roc-tables")).to_contain_text("Published elsewhere")
+    else:
+        expect(page.get_by_text("No results yet")).to_be_visible()
     assert fits(page)
 
 
-def test_what_cannot_be_read_is_said_and_the_rest_goes_on(visit, files):
+def test_what_cannot_be_read_is_said_the_rest_goes_on_and_another_visitor_sees_none_of_it(visit, files):
     page = visit()
     upload(page, files / "no picture.png")
     alert = page.locator("#status [role=alert]")
@@ -220,21 +226,6 @@ def test_what_cannot_be_read_is_said_and_the_rest_goes_on(visit, files):
     expect(rows.nth(2)).to_have_attribute("aria-current", "true")
     expect(page.locator("#results")).to_contain_text("1024 × 1024 px")
 
-
-def test_roc_curves_are_drawn(visit):
-    page = visit()
-    page.get_by_role("tab", name="ROC curves").click()
-    if shipped.measured_categories():
-        expect(page.locator("#roc-plot .main-svg").first).to_be_visible()
-        expect(page.locator("#roc-tables tbody tr").first).to_contain_text("DifferNet")
-        expect(page.locator("#roc-tables")).to_contain_text("Published elsewhere")
-    else:
-        expect(page.get_by_text("No results yet")).to_be_visible()
-
-
-def test_two_visitors_do_not_see_each_other(visit, files):
-    one, other = visit(), visit()
-    upload(one, files / "good.png")
-    settled(one, "^Done. good.png")
+    other = visit()
     expect(other.locator("#status")).to_contain_text("Drop photographs in")
     expect(other.locator("#results")).to_be_hidden()

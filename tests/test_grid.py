@@ -174,7 +174,7 @@ def test_a_run_of_patchcore_is_written_as_what_it_is_and_found_again(file, tmp_p
     assert run_grid([task], Engine(lambda task: answered(execute(task)), 1)) == {}
     (row,) = results.runs_of(tmp_path / "results").values()
     assert (row.variant, row.backbone, row.epochs, row.n_views) == ("patchcore", "tf_efficientnet_lite0 random", 0, 1)
-    assert (row.views, row.readout, row.attention_training) == ("none, aspect kept", "mean_of_highest", "")
+    assert (row.views, row.readout, row.attention_training) == ("none", "mean_of_highest", "")
     assert names(*split_done([task])) == [[task.run], [], []] and made_by(path, tmp_path / "results") == {task.run}
     cost = results.read_options(tmp_path / "results", row)["cost"]
     assert cost["views_computed"] == 15 and set(cost) >= {"choosing_s", "training_s", "scoring_s"}

@@ -94,7 +94,7 @@ def test_the_nearest_normal_place_is_named(detector):
 def test_every_training_image_calibrates(detector):
     assert len(detector.calibration.scores) == 12 and detector.data.n_fitted == 12
     assert detector.calibration.false_positive_rate == pytest.approx(1 / 13)
-    assert detector.findings.views == "none" and detector.findings.resize == "keep_aspect"
+    assert detector.findings.views == "none" and detector.findings.resize == "squeeze"
 
 
 def test_a_bad_file_gives_an_error_and_the_next_image_goes_on(detector, tmp_path):

@@ -9,6 +9,7 @@ import typer
 from ..findings import Findings
 from ..options import (
     FLOW_SIZES,
+    PATCHCORE_READOUTS,
     AttentionConfig,
     AttentionTraining,
     Exposure,
@@ -27,14 +28,21 @@ from .console import bars, say
 from .options import Cache, Category, Device
 
 CHOSEN = "Default: chosen on synthetic defects."
+# Whoever gives one of these means a certain method.
+OF_ONE_METHOD = ("views", "readout", "training_views", "scoring_views", "epochs", "backbone", "flow")
 
 
 def train(
     category: Category,
     out: Annotated[Path, typer.Option(help="Folder to write the model to.", show_default=False)],
     method: Annotated[
-        MethodName, typer.Option(help="differnet scores an image as a whole, patchcore its places.")
-    ] = "differnet",
+        Literal[MethodName, "auto"],
+        typer.Option(
+            help="differnet scores an image as a whole, patchcore its places. Default: chosen on synthetic defects, "
+            "unless another option belongs to one of them.",
+            show_default=False,
+        ),
+    ] = "auto",
     variant: Annotated[Variant, typer.Option(help="Attention block; none is DifferNet.")] = "none",
     recipe: Annotated[
         Recipe,
@@ -115,26 +123,36 @@ def train(
     from ..category import InspectionDataset
     from ..checkpoint import check_folder
     from ..features import default_cache
+    from ..method_choice import choose_method
     from ..methods import fit
 
     dataset = InspectionDataset(category)
     attention = AttentionConfig(placement, reduction, kernel_size, attention_training, keep_gates)
-    by_rule = {"views": view_kind, "resize": resize, "exposure": exposure, "readout": readout}
+    inputs = {"views": view_kind, "resize": resize, "exposure": exposure, "readout": readout}
     numbers = {"training_views": train_views, "scoring_views": views, "epochs": epochs}
-    given: dict[str, Any] = {name: value for name, value in by_rule.items() if value != "auto"} | numbers
+    given: dict[str, Any] = {name: value for name, value in inputs.items() if value != "auto"} | numbers
     given["backbone"] = backbone
     if false_positive_rate is not None:
         given["false_positive_rate"] = false_positive_rate
     if flow is not None:  # sets the size only; whether features are whitened first is part of the recipe
         given["flow"] = dataclasses.replace(FLOW_SIZES[flow], whitening=recipe == "fast")
+    usual = (variant, recipe, weights) == ("none", "fast", "imagenet")
+    by_rule = method == "auto" and usual and not any(given.get(name) for name in OF_ONE_METHOD)
+    if method == "auto":
+        method = "patchcore" if given.get("readout") in PATCHCORE_READOUTS else "differnet"
     options = Options(variant, recipe, method, attention=attention, weights=weights, seed=seed, **given)
     data = DataCard.of(dataset, description, licence, source)
     check_folder(out)
     with bars() as progress:
         kept = default_cache() if cache else None
-        detector = fit(dataset.train, options, data=data, cache=kept, progress=progress, device=device)
+        findings = None
+        if by_rule:
+            options, findings = choose_method(dataset.train, options, kept, progress, device)
+        detector = fit(
+            dataset.train, options, data=data, cache=kept, progress=progress, device=device, findings=findings
+        )
     detector.save(out)
-    if options.leaves_a_choice:
+    if by_rule or options.leaves_a_choice:
         say(_choice_text(detector.findings))
     calibration = detector.calibration
     say(
@@ -151,14 +169,15 @@ def _choice_text(found: Findings) -> str:
         return ", ".join(f"{name} {100 * rate:.1f}" for name, rate in sorted(rates.items(), key=lambda x: -x[1]))
 
     seen = input_title(found.views, found.resize, found.exposure)
-    lines = [f"Views: {seen}; {found.scoring_views} in scoring, {found.training_views} in training"]
+    views = f"Views: {seen}; {found.scoring_views} in scoring, {found.training_views} in training"
     if found.by_input:
-        lines[0] += f" (AUROC of synthetic defects: {table(found.by_input)})"
+        views += f" (AUROC of synthetic defects: {table(found.by_input)})"
     if found.exposure_varies is not None:
-        lines[0] += f"; exposure varies by {found.exposure_varies:.0%} from image to image"
+        views += f"; exposure varies by {found.exposure_varies:.0%} from image to image"
     if found.mirror_auroc is not None:
-        lines[0] += f"; AUROC of mirrored normal images {100 * found.mirror_auroc:.1f}"
+        views += f"; AUROC of mirrored normal images {100 * found.mirror_auroc:.1f}"
     if found.turn_auroc is not None:
-        lines[0] += f"; AUROC of normal images turned by 45° {100 * found.turn_auroc:.1f}"
+        views += f"; AUROC of normal images turned by 45° {100 * found.turn_auroc:.1f}"
+    lines = [f"Method: AUROC of synthetic defects {table(found.by_method)}"] * bool(found.by_method) + [views]
     lines.append(f"Readout: {found.readout}" + (f" ({table(found.by_readout)})" if found.by_readout else ""))
     return "\n".join(lines)

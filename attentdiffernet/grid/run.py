@@ -38,9 +38,10 @@ def _execute(task: Task) -> Outcome:
     from ..card import DataCard
     from ..category import InspectionDataset
     from ..checkpoint import check_folder
+    from ..detector import no_look
     from ..devices import find_device
     from ..features import FeatureExtractor, default_cache
-    from ..methods import METHODS, fit, no_look
+    from ..methods import METHODS, fit
 
     dataset, options, seconds = InspectionDataset(task.folder), task.options, dict[str, float]()
     images, device = dataset.test_of_both_kinds(), find_device(task.device)  # raise before hours of training

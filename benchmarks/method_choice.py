@@ -1,0 +1,67 @@
+"""Which method the rule takes for each category, and whether the test images agree.
+
+    python -m benchmarks.method_choice mvtec_ad/bottle sample/gear    below $ATTENTDIFFERNET_DATA; samples in data/
+    python -m benchmarks.method_choice --summary                      the table, with the measured AUROC beside it
+
+The rule (attentdiffernet/method_choice.py) sees training normals only. Test figures are read from results/summary.csv
+afterwards: the mean over seeds of each method, with every default. Writes benchmarks/method_choice.csv, each row as
+soon as it is known; a category that it holds is not examined again.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from attentdiffernet.category import InspectionDataset
+from attentdiffernet.features import default_cache
+from attentdiffernet.method_choice import choose_method
+from attentdiffernet.options import Options
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "benchmarks" / "method_choice.csv"
+COLUMNS = ["category", "n_train", "differnet", "patchcore", "chosen", "views", "readout", "turn_auroc", "cpu_s"]
+
+
+def examine(name: str) -> dict[str, object]:
+    sample = name.startswith("sample/")
+    folder = ROOT / "data" / name if sample else Path(os.environ["ATTENTDIFFERNET_DATA"]) / name
+    images, start = InspectionDataset(folder).train, time.process_time()
+    options, found = choose_method(images, Options(), default_cache())
+    row = {"category": name, "n_train": len(images), "chosen": options.method, "cpu_s": time.process_time() - start}
+    return row | found.by_method | {"views": found.views, "readout": found.readout, "turn_auroc": found.turn_auroc}
+
+
+def summary() -> pd.DataFrame:
+    """The file, with AUROC on test images in percent: the mean over seeds, runs with every default only."""
+    found = pd.read_csv(OUT).set_index("category")
+    runs = pd.read_csv(ROOT / "results" / "runs.csv", keep_default_na=False)
+    runs = runs.merge(pd.read_csv(ROOT / "results" / "summary.csv"), on="run")
+    runs = runs[(runs["recipe"] == "fast") & (runs["selection"] == "last")]
+    runs = runs[runs["backbone"].isin(["imagenet", "tf_efficientnet_lite0"])]
+    runs["category"] = runs["dataset"] + "/" + runs["category"]
+    for method, variant in (("differnet", "none"), ("patchcore", "patchcore")):
+        of_method = runs[runs["variant"] == variant].groupby("category")["auroc"].mean()
+        found[f"{method}_test"] = 100 * of_method
+        found[method] = 100 * found[method]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("categories", nargs="*")
+    parser.add_argument("--summary", action="store_true")
+    asked = parser.parse_args()
+    known = set(pd.read_csv(OUT)["category"]) if OUT.is_file() else set()
+    for name in asked.categories:
+        if name not in known:
+            row = pd.DataFrame([examine(name)]).reindex(columns=COLUMNS)
+            row.to_csv(OUT, mode="a", header=not OUT.is_file(), index=False, float_format="%.4g", lineterminator="\n")
+    if asked.summary:
+        print(summary().round(1).to_string())
+
+
+if __name__ == "__main__":
+    main()
