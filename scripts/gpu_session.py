@@ -139,7 +139,7 @@ def _shipped_models(device: Any, maps: bool) -> dict[str, Any]:
 
     folders = sorted(path.parent for path in (ROOT / "models" / "sample" / "wafer").glob("*/config.json"))
     for folder in folders:
-        paths = sorted((ROOT / "demo" / "examples" / "sample" / folder.parent.name).iterdir())[:4]
+        paths = sorted((ROOT / "demo" / "examples" / "sample" / folder.parent.name).glob("*.*"))[:4]
         here, there = (adn.load(folder, device=place) for place in ("cpu", device))
         pixels = read_image(paths[0])
         for method in here.maps if maps else ():

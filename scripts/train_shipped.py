@@ -9,8 +9,11 @@ Finished runs are skipped.
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import cycle
 from pathlib import Path
 
+from attentdiffernet.datasets.sample import CATEGORIES, Level
 from attentdiffernet.grid import read_grid
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,13 +24,26 @@ def attentdiffernet(*arguments: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "attentdiffernet.cli", *map(str, arguments)], check=True)
 
 
+def gallery(defects: Iterable[str]) -> list[tuple[Level, str]]:
+    """Level and defect of each example: obvious and moderate in turn, by name, and the last defect once more, hard."""
+    names = sorted(defects)
+    levels: Iterator[Level] = cycle(("obvious", "moderate"))
+    return [*zip(levels, names, strict=False), ("hard", names[-1])]
+
+
 def copy_examples(folder: Path) -> None:
-    """One test image per defect for the demo's page: the first, neither the best nor the worst."""
+    """A good test image, and of each level and defect of the gallery the first one with its mask: neither the best nor
+    the worst. Replaces the examples that were there."""
     examples = ROOT / "demo" / "examples" / folder.parent.name / folder.name
-    examples.mkdir(parents=True, exist_ok=True)
-    for defect in (folder / "test").iterdir():
-        first = min(defect.iterdir())
-        shutil.copyfile(first, examples / f"{defect.name}{first.suffix}")
+    shutil.rmtree(examples, ignore_errors=True)
+    (examples / "masks").mkdir(parents=True)
+    good = min((folder / "test" / "good").iterdir())
+    shutil.copyfile(good, examples / f"good{good.suffix}")
+    for level, defect in gallery(CATEGORIES[folder.name].defects):
+        first = min((folder / "test" / defect).glob(f"{level}_*"))
+        shutil.copyfile(first, examples / f"{level}-{defect}{first.suffix}")
+        mask = folder / "ground_truth" / defect / f"{first.stem}_mask.png"
+        shutil.copyfile(mask, examples / "masks" / f"{level}-{defect}.png")
 
 
 def main(names: list[str]) -> None:

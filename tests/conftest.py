@@ -123,7 +123,7 @@ def detector(tiny):
 def category(tmp_path_factory):
     """A folder in the MVTec layout with real files: 8 normal wafer maps to train on, 3 + 4 to test."""
     root = tmp_path_factory.mktemp("data") / "sample"
-    return write(root, ["wafer"], n_train=8, n_test_good=3, n_per_defect=1) / "wafer"
+    return write(root, ["wafer"], n_train=8, n_test_good=3, n_per_level=1, levels=["moderate"]) / "wafer"
 
 
 @pytest.fixture

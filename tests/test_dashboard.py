@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["overview", "roc", "failures", "compare", "attention", "figures", "method"]
 KEY = "sample/wafer"
 PATIENCE_S = 240  # for a loaded machine
-IMAGE = "scratch/001.png"
+IMAGE = "scratch/obvious_001.png"
 
 
 @pytest.fixture
@@ -374,7 +374,7 @@ def test_images_of_other_data_sets_are_looked_up_below_the_folder_named(monkeypa
     assert shipped.image_file("mvtec_ad/bottle", "good/001.png") is None
 
 
-@pytest.mark.parametrize("name", ["scratch/000.png", "good/002.png"])
+@pytest.mark.parametrize("name", ["scratch/hard_000.png", "good/002.png"])
 def test_a_sample_image_is_drawn_again_as_it_was_written(category, name):
     written = category / "test" / name  # 8 images to train on and other counts: other seeds, so another image
     assert written.is_file() and file_of("wafer", name) != written.read_bytes()
@@ -382,7 +382,7 @@ def test_a_sample_image_is_drawn_again_as_it_was_written(category, name):
 
 
 def test_a_sample_image_that_is_not_in_the_set_is_refused():
-    for name in ("scratch/020.png", "good/000.jpg", "../x.png", ""):
+    for name in ("scratch/hard_020.png", "good/000.jpg", "../x.png", ""):
         with pytest.raises(DatasetError, match="no image"):
             file_of("wafer", name)
 
@@ -408,7 +408,7 @@ def test_two_visitors_do_not_see_each_others_images(visit):
 def test_a_broken_file_spoils_no_figure(visit):
     at = visit("figures", category=KEY, image=IMAGE, columns="none")
     at.file_uploader[0].set_value(
-        [("no.png", b"hello", "image/png"), ("mine.png", file_of("wafer", "donut/003.png"), "image/png")]
+        [("no.png", b"hello", "image/png"), ("mine.png", file_of("wafer", "donut/obvious_003.png"), "image/png")]
     )
     whole(at.run())
     assert [widgets.literal("no.png is not an image")[:8]] == [error.value[:8] for error in at.error]

@@ -55,7 +55,7 @@ CONTENT = {  # what a visitor came for
     "Method": ".pipeline img",
 }
 PAGES = list(CONTENT)
-KEY, IMAGE = "sample/wafer", "donut/003.png"
+KEY, IMAGE = "sample/wafer", "donut/obvious_003.png"
 SETTING = next(iter(shipped.settings(KEY)))
 SIZES = {"desk": (1440, 900), "phone": (390, 844)}
 # Streamlit looks for its server below a page's address first, which fails; this is harmless.

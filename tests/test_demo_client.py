@@ -134,7 +134,7 @@ def test_files_of_the_machine_stay_there(page_url):
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{page_url}/gradio_api/file={ROOT / 'pyproject.toml'}", timeout=10)
     # Without gradio_client, which would upload the file first: a path on the server in place of an upload.
-    photograph = next((ROOT / "demo" / "examples" / CATEGORY).iterdir())
+    photograph = next((ROOT / "demo" / "examples" / CATEGORY).glob("*.*"))
     stolen = {"path": str(photograph), "meta": {"_type": "gradio.FileData"}}
     body = json.dumps({"data": [[stolen], CATEGORY, "grad-cam", ""]}).encode()
     request = urllib.request.Request(f"{page_url}/gradio_api/call/compare", body, {"Content-Type": "application/json"})

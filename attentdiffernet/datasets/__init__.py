@@ -50,11 +50,11 @@ CARDS = {
         description="Synthetic images, drawn by this project's own code; no photographs",
         licence="CC0-1.0 (drawn by this project)",
         source="`attentdiffernet datasets sample`",
-        shows="An insulator string outdoors, a gear wheel and a wafer map, with four defects each and true masks.",
+        shows="An insulator string outdoors, a gear wheel and a wafer map: four defects each, in three levels, masks.",
         archive="Nothing to download: `attentdiffernet datasets sample --out data/sample` draws it.",
         split="Every image has a scene of its own; no scene is in both training and test.",
         caveat="No benchmark: results on it say nothing about real images.",
-        categories={name: Counts(160, 40, 80) for name in ("insulator", "gear", "wafer")},
+        categories={name: Counts(160, 40, 96) for name in ("insulator", "gear", "wafer")},
     ),
     "mvtec_ad": DatasetCard(
         title="MVTec AD",

@@ -23,11 +23,11 @@ CATEGORIES: dict[str, SampleCategory] = {
         SampleCategory(
             "insulator",
             "Insulator string",
-            "A string of glass insulators on a power line, seen outdoors from changing angles, in changing light and "
-            "weather. Discs may be missing, broken or burnt, and metal may rust.",
+            "A string of glass insulators on a power line, seen outdoors from close by, before changing landscapes, in "
+            "changing light and weather. Discs may be missing, broken or burnt, and metal may rust.",
             "InsPLAD-fault",
             {
-                "missing_cap": "one glass disc has shattered; only its iron cap and pin are left",
+                "missing_cap": "one glass disc has shattered, down to its iron cap and pin or to a jagged stump",
                 "broken_cap": "a piece is broken out of the rim of one disc",
                 "corrosion": "rust on the iron cap and pin of one disc",
                 "flashover": "an arc has left soot on one disc",
@@ -40,9 +40,9 @@ CATEGORIES: dict[str, SampleCategory] = {
             "may be broken, a face dented, scratched or stained.",
             "MVTec AD",
             {
-                "broken_tooth": "one tooth is broken off, wholly or in part",
+                "broken_tooth": "one to three teeth are broken off, wholly or in part",
                 "dent": "a dent in a turned face",
-                "scratch": "a fine scratch across the metal",
+                "scratch": "a scratch across the metal",
                 "stain": "a brownish stain, from faint to plain",
             },
         ),

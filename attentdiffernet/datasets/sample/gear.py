@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from .drawing import SIZE, Array, Rendered, develop, fractal_noise, mix, photograph, rgb, rotated, smoothstep
+from .levels import Defect, LevelTable
 
 TEETH, HOLES = 24, 6
 GEAR_RADIUS, TOOTH, WEB_OUT, WEB_IN, BORE, HOLE_AT, HOLE_RADIUS = 212.0, 32.0, 150.0, 74.0, 34.0, 112.0, 21.0  # px
@@ -34,6 +35,30 @@ def _steps() -> tuple[Array, Array, Array]:
     return slope.astype(np.float32), machined.astype(np.float32), corner.astype(np.float32)
 
 
+# fmt: off
+LEVELS: LevelTable = {
+    #                             obvious        moderate       hard
+    "broken_tooth": {
+        "teeth":                ((2.0, 3.0),    (1.0, 1.0),    (1.0, 1.0)),    # side by side
+        "lost":                 ((0.9, 1.0),    (0.75, 0.9),   (0.3, 0.4)),    # of their height
+    },
+    "dent": {
+        "radius_px":            ((28, 34),      (18, 22),      (7, 9)),
+        "depth":                ((3.0, 3.8),    (1.9, 2.4),    (0.8, 1.1)),
+    },
+    "scratch": {
+        "length_px":            ((240, 300),    (120, 160),    (60, 80)),
+        "width_px":             ((8.0, 10.0),   (3.5, 4.5),    (1.8, 2.4)),
+        "depth":                ((0.95, 1.0),   (0.8, 0.95),   (0.4, 0.55)),
+    },
+    "stain": {
+        "radius_px":            ((60, 75),      (44, 54),      (30, 38)),
+        "strength":             ((0.8, 0.95),   (0.6, 0.75),   (0.35, 0.45)),
+    },
+}
+# fmt: on
+
+
 @dataclass(frozen=True)
 class Flaw:
     """What a defect does to a gear: radius of the outline (ANGLES), extra slope, stain and scratch (h, w)."""
@@ -47,23 +72,28 @@ class Flaw:
 # -- defects
 
 
-def _flaw(flaw: Generator, defect: str, x: Array, y: Array) -> Flaw:
+def _flaw(defect: Defect, x: Array, y: Array) -> Flaw:
     """x, y: px from the gear's middle."""
-    return FLAWS[defect](flaw, flaw.uniform(0, 2 * math.pi), x, y)
+    return FLAWS[defect.name](defect, defect.random.uniform(0, 2 * math.pi), x, y)
 
 
-def _broken_tooth(flaw: Generator, where: float, x: Array, y: Array) -> Flaw:
-    phase = np.linspace(0, TEETH, ANGLES, endpoint=False) - flaw.integers(1, TEETH - 1)  # teeth from the broken one
-    rough = 0.25 * ndimage.gaussian_filter1d(flaw.standard_normal(ANGLES), 12)
-    left = flaw.uniform(0, 0.75) + 2 * flaw.uniform(-0.35, 0.35) * phase + rough  # of its height
-    stump = GEAR_RADIUS - TOOTH * np.clip(1 - left, 0, 1)
-    return Flaw(outline=np.where(np.abs(phase) < 0.5, np.minimum(_outline(), stump), _outline()).astype(np.float32))
+def _broken_tooth(defect: Defect, where: float, x: Array, y: Array) -> Flaw:
+    random = defect.random
+    phase = np.linspace(0, TEETH, ANGLES, endpoint=False) - random.integers(2, TEETH - 2)  # teeth from the broken one
+    rough = 0.25 * ndimage.gaussian_filter1d(random.standard_normal(ANGLES), 12)
+    slant, teeth = random.uniform(-0.35, 0.35), round(defect.draw("teeth"))
+    across = phase - (teeth - 1) / 2  # from the middle of the gap
+    lost = defect.draw("lost") + 2 * slant / teeth * across + rough
+    stump = GEAR_RADIUS - TOOTH * np.clip(lost, 0, 1)
+    outline = np.where(np.abs(across) < teeth / 2, np.minimum(_outline(), stump), _outline())
+    return Flaw(outline=outline.astype(np.float32))
 
 
-def _dent(flaw: Generator, where: float, x: Array, y: Array) -> Flaw:
-    far = flaw.choice([flaw.uniform(165, 176), flaw.uniform(52, 68)])
-    radius, depth = flaw.uniform(4, 12), flaw.uniform(0.5, 2.2)
-    longer, spin = flaw.uniform(1, 1.8), flaw.uniform(0, 3)
+def _dent(defect: Defect, where: float, x: Array, y: Array) -> Flaw:
+    random = defect.random
+    far = random.choice([random.uniform(165, 176), random.uniform(52, 68)])
+    radius, depth = defect.draw("radius_px"), defect.draw("depth")
+    longer, spin = random.uniform(1, 1.5), random.uniform(0, 3)
     dx, dy = x - far * math.cos(where), y - far * math.sin(where)
     c, s = math.cos(spin), math.sin(spin)
     q = np.hypot((dx * c + dy * s) / longer, dy * c - dx * s) / radius
@@ -71,31 +101,34 @@ def _dent(flaw: Generator, where: float, x: Array, y: Array) -> Flaw:
     return Flaw(slope=(inward * dx, inward * dy))
 
 
-def _stain(flaw: Generator, where: float, x: Array, y: Array) -> Flaw:
-    far, radius, strength = flaw.uniform(45, 175), flaw.uniform(16, 48), flaw.uniform(0.12, 0.6)
+def _stain(defect: Defect, where: float, x: Array, y: Array) -> Flaw:
+    far, radius, strength = defect.random.uniform(70, 150), defect.draw("radius_px"), defect.draw("strength")
     distance = np.hypot(x - far * math.cos(where), y - far * math.sin(where))
-    blot = 1 - (distance / radius) ** 2 + 0.5 * fractal_noise(flaw, SIZE, 1.5, 4)
+    blot = 1 - (distance / radius) ** 2 + 0.5 * fractal_noise(defect.random, SIZE, 1.5, 4)
     return Flaw(stain=strength * smoothstep(blot, 0, 0.7) * (1 - 0.45 * smoothstep(blot, 0.5, 1.3)))  # dark rim
 
 
-def _scratch(flaw: Generator, where: float, x: Array, y: Array) -> Flaw:
-    """A fine, slightly bent line of changing depth, with a light and a dark flank."""
-    far = flaw.choice([flaw.uniform(164, 175), flaw.uniform(85, 140)])
-    length, heading, bend = flaw.uniform(25, 130), flaw.uniform(0, math.pi), flaw.normal(0, 0.12)
-    strength, width = flaw.uniform(0.2, 0.9), int(flaw.integers(3, 8))
+def _scratch(defect: Defect, where: float, x: Array, y: Array) -> Flaw:
+    """A slightly bent line of changing depth, with a light and a dark flank."""
+    random = defect.random
+    far = random.uniform(85, 140)
+    heading, bend = random.uniform(0, math.pi), random.normal(0, 0.12)
+    length, width, depth = defect.draw("length_px"), round(4 * defect.draw("width_px")), defect.draw("depth")
     t = np.linspace(-0.5, 0.5, 40)
     start = np.array([far * math.cos(where) - x[0, 0], far * math.sin(where) - y[0, 0]])
     path = 4 * (start[:, None] + rotated(t * length, bend * length * (4 * t * t - 0.5), heading)).T
-    ink = 255 * strength * np.clip(2 - 8 * t * t, 0, 1) * (0.75 + 0.25 * np.sin(9 * t + where))
+    ink = 255 * depth * np.clip(2 - 8 * t * t, 0, 1) * (0.75 + 0.25 * np.sin(9 * t + where))
     mask = Image.new("L", (4 * SIZE, 4 * SIZE))
     pen = ImageDraw.Draw(mask)
     for a, b, fill in zip(path[:-1], path[1:], ink[:-1], strict=True):
         pen.line((*a, *b), fill=int(fill), width=width)
     cut = np.asarray(mask.reduce(4), np.float32) / 255
-    return Flaw(scratch=cut - 0.8 * np.roll(cut, (1, 1), (0, 1)))
+    aside = max(1.0, width / 4 * 0.6) * rotated(0, 1, heading)  # px, from the light flank to the dark one
+    down, right = np.rint(aside[::-1] * (1 if aside.sum() >= 0 else -1)).astype(int).tolist()
+    return Flaw(scratch=cut - 0.8 * np.roll(cut, (down, right), (0, 1)))
 
 
-FLAWS: dict[str, Callable[[Generator, float, Array, Array], Flaw]] = {
+FLAWS: dict[str, Callable[[Defect, float, Array, Array], Flaw]] = {
     "broken_tooth": _broken_tooth,
     "dent": _dent,
     "stain": _stain,
@@ -188,7 +221,7 @@ class _Part:
         if flaw.stain is not None:
             metal = mix(metal, metal * rgb(0.42, 0.27, 0.13), flaw.stain)
         if flaw.scratch is not None:
-            metal = metal * (1 - 0.55 * np.abs(flaw.scratch))[..., None] + 0.38 * np.maximum(flaw.scratch, 0)[..., None]
+            metal = metal * (1 - 0.65 * np.abs(flaw.scratch))[..., None] + 0.45 * np.maximum(flaw.scratch, 0)[..., None]
         # the mat below, with the part's shadow; in the holes it lies in the dark
         shadow = ndimage.shift(ndimage.gaussian_filter(solid[::4, ::4], 2.5), (3, 2.5), order=1, mode="nearest")
         floor = (0.060 + 0.010 * self.mat + 0.004 * self.uneven) * (1 - 0.8 * ndimage.zoom(shadow, 4, order=1))
@@ -210,10 +243,10 @@ class _Part:
         return light
 
 
-def gear(rng: Generator, defect: str, flaw: Generator) -> Rendered:
+def gear(rng: Generator, defect: Defect | None) -> Rendered:
     part = _Part.laid_down(rng)
     twin, metal = part.render(Flaw())
     flawed = twin
-    if defect != "good":
-        flawed, _ = part.render(_flaw(flaw, defect, part.x, part.y))
+    if defect:
+        flawed, _ = part.render(_flaw(defect, part.x, part.y))
     return *photograph(rng, twin, flawed, grain=0.006), metal

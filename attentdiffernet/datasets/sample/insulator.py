@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +24,11 @@ from .drawing import (
     smoothstep,
     wrapped_angle,
 )
+from .levels import Defect, LevelTable
 from .outdoors import outdoor_view
 from .solids import Light, Profile, Surface, glass_light, metal_light, revolve
 
-DETAIL = 1.5  # solids are drawn this much larger than they come to lie in the image
+DETAIL = 1.0  # solids are drawn this much larger than they come to lie in the image
 PITCH = 0.575  # from disc to disc
 # fmt: off
 CAP = ((-0.005, 0.0), (0.0, 0.085), (0.012, 0.112), (0.06, 0.12), (0.085, 0.15), (0.13, 0.172), (0.21, 0.186),
@@ -41,6 +43,27 @@ SOCKET = ((0.0, 0.05), (0.06, 0.05), (0.075, 0.1), (0.13, 0.115), (0.22, 0.1), (
 CLAMP = ((-0.62, 0.03), (-0.6, 0.055), (-0.42, 0.075), (-0.2, 0.115), (-0.17, 0.14), (-0.11, 0.14), (-0.08, 0.12),
          (0.08, 0.12), (0.11, 0.14), (0.17, 0.14), (0.2, 0.115), (0.42, 0.075), (0.6, 0.055), (0.62, 0.03))
 CABLE = ((-1.0, 0.038), (1.0, 0.038))
+# fmt: on
+# fmt: off
+LEVELS: LevelTable = {
+    #                       obvious        moderate       hard
+    # lengths in disc diameters, angles (half of what is hit) in rad around the axis
+    "missing_cap": {
+        "lost":           ((0.5, 0.5),    (0.13, 0.17),  (0.03, 0.045)),  # of the glass, from the rim inwards
+    },
+    "broken_cap": {
+        "half_angle":     ((1.7, 2.0),    (1.2, 1.4),    (0.4, 0.5)),
+        "depth":          ((0.33, 0.37),  (0.27, 0.31),  (0.12, 0.15)),
+    },
+    "corrosion": {
+        "spread":         ((0.9, 1.2),    (0.1, 0.5),    (-0.5, -0.2)),  # of the rust over the cap, 0 = half
+        "strength":       ((0.9, 1.0),    (0.7, 0.85),   (0.5, 0.6)),
+    },
+    "flashover": {
+        "half_angle":     ((1.3, 1.6),    (0.9, 1.1),    (0.4, 0.5)),
+        "soot":           ((0.95, 1.0),   (0.85, 0.92),  (0.5, 0.6)),    # share of the light that it takes
+    },
+}
 # fmt: on
 RUST, SOOT, DUST = (np.array(c, np.float32) for c in ((0.20, 0.075, 0.024), (0.018, 0.015, 0.013), (0.30, 0.27, 0.22)))
 
@@ -149,7 +172,7 @@ class Disc:
         )  # fmt: skip
 
     def layers(
-        self, grain: Array, speck: Array, rust: float, dirt: float, defect: str, flaw: Generator
+        self, grain: Array, speck: Array, rust: float, dirt: float, defect: Defect | None = None
     ) -> list[tuple[Array, Array]]:
         """Light (h, w, 3) and opacity (h, w) of pin, glass and cap, back to front. grain, speck: noise (h, w)."""
         cap, core, shell, near = self.cap, self.core, self.shell, self.near
@@ -159,18 +182,18 @@ class Disc:
         dusty *= 0.25 + 0.75 * np.clip(shell.normal @ self.light.up * 2, 0, 1)
         glass, opacity = mix(self.glass, DUST * self.on_shell, 0.6 * dusty), self.opacity + 0.3 * dusty * shell.hit
         opacity = np.minimum(opacity, 0.98)
-        if defect == "corrosion":
-            patch = fractal_noise(flaw, 512, 1.1, 4)[: len(self.v), : len(self.u)]
-            bloom = patch[:, near] + 0.25 * speck[:, near] + flaw.uniform(-0.9, 1.0)
-            strength = flaw.uniform(0.55, 1)
+        if defect and defect.name == "corrosion":
+            patch = fractal_noise(defect.random, 512, 1.1, 4)[: len(self.v), : len(self.u)]
+            bloom = patch[:, near] + 0.25 * speck[:, near] + defect.draw("spread")
+            strength = defect.draw("strength")
             cap_rust = np.maximum(cap_rust, strength * smoothstep(bloom + 2 * (cap.s - 0.15), -0.2, 0.5))
             pin_rust = np.maximum(pin_rust, strength * smoothstep(bloom, -1.4, 0))
             run_off = strength * smoothstep(patch, 0.2, 1.6) * smoothstep(-shell.r, -0.36, -0.2)
             glass = mix(glass, RUST * self.on_shell, 0.6 * run_off)
-        if defect == "flashover":
-            off = wrapped_angle(shell.theta - flaw.uniform(-1.3, 1.3)) / flaw.uniform(0.25, 0.8)
-            cloud = fractal_noise(flaw, 512, 1.3, 4)[: len(self.v), : len(self.u)]
-            soot = flaw.uniform(0.35, 0.95) * smoothstep(1.3 - off**2 + 0.35 * cloud - 1.5 * shell.r, -0.2, 0.9)
+        if defect and defect.name == "flashover":
+            off = wrapped_angle(shell.theta - defect.random.uniform(-1.3, 1.3)) / defect.draw("half_angle")
+            cloud = fractal_noise(defect.random, 512, 1.3, 4)[: len(self.v), : len(self.u)]
+            soot = defect.draw("soot") * smoothstep(1.3 - off**2 + 0.35 * cloud - 1.5 * shell.r, -0.2, 0.7)
             glass, opacity = mix(glass, SOOT * self.on_shell, soot), np.maximum(opacity, soot * shell.hit)
         zinc = rgb(0.30, 0.31, 0.32) * (1 + 0.10 * grain[:, near] + 0.07 * speck[:, near])[..., None]
         cement = core.s < 0.35
@@ -178,35 +201,47 @@ class Disc:
         iron = _coat(zinc, cap_rust, self.iron)
         before_glass = (cap.z > shell.z[:, near]) | ~shell.hit[:, near]
         parts = [(pin, opaque(core.hit)), (glass, opacity), (iron, opaque(cap.hit & before_glass))]
-        if defect == "missing_cap":
-            parts = [parts[0], (iron, opaque(cap.hit))]
-        if defect == "broken_cap":
-            parts[1:2] = self._broken(glass, opacity, flaw)
+        if defect and defect.name == "missing_cap":
+            parts[1:] = [*self._shattered(glass, opacity, defect), (iron, opaque(cap.hit))]
+        if defect and defect.name == "broken_cap":
+            parts[1:2] = self._broken(glass, opacity, defect)
         return parts
 
-    def _broken(self, glass: Array, opacity: Array, flaw: Generator) -> list[tuple[Array, Array]]:
-        """The far side of the disc, now seen through the gap, and its front with a piece out of the rim."""
-        where, width, depth = flaw.uniform(-1.9, 1.9), flaw.uniform(0.2, 0.75), flaw.uniform(0.07, 0.28)
-        phase = flaw.uniform(0, 2 * math.pi, 3).tolist()
+    def _shattered(self, glass: Array, opacity: Array, defect: Defect) -> list[tuple[Array, Array]]:
+        """What is left of the glass where its rim has gone all around: nothing, or a jagged stump."""
+        jag, lost = _jag(defect.random), defect.draw("lost")
+        if lost > 0.3:  # the cap hides what is left
+            return []
+        return self._without(lambda s: s.r - 0.5 + lost * (1 + 0.15 * jag(4 * s.theta)), glass, opacity)
+
+    def _broken(self, glass: Array, opacity: Array, defect: Defect) -> list[tuple[Array, Array]]:
+        """A piece out of the rim."""
+        where, jag = defect.random.uniform(-1.0, 1.0), _jag(defect.random)
+        half_angle, depth = defect.draw("half_angle"), defect.draw("depth")
 
         def lost(surface: Surface) -> Array:
-            """> 0 where glass is missing, 0 at the fracture."""
-            off = wrapped_angle(surface.theta - where) / width
-            jag = (
-                0.10 * np.sin(4 * off + phase[0])
-                + 0.05 * np.sin(9 * off + phase[1])
-                + 0.03 * np.sin(17 * off + phase[2])
-            )
-            return surface.r - 0.5 + depth * (1 - off**2 + jag)
+            off = wrapped_angle(surface.theta - where) / half_angle
+            return surface.r - 0.5 + depth * (1 - off**2 + 0.1 * jag(4 * off))
 
+        return self._without(lost, glass, opacity)
+
+    def _without(self, lost: Callable[[Surface], Array], glass: Array, opacity: Array) -> list[tuple[Array, Array]]:
+        """The far side of the disc, now seen through the gap, and its front. lost: > 0 where glass is missing, 0 at the
+        fracture."""
         front = lost(self.shell)
         fracture = smoothstep(front, -0.016, -0.004)
-        glass = mix(glass, 1.2 * self.on_shell * rgb(0.75, 0.95, 0.9), 0.75 * fracture)
+        glass = mix(glass, self.on_shell * rgb(0.75, 0.95, 0.9), 0.6 * fracture)
         opacity = np.maximum(opacity, 0.9 * fracture * self.shell.hit) * (front < 0)
         facing = self.inside.normal * np.sign(self.inside.normal[..., 2:])
         far = dataclasses.replace(self.inside, normal=facing)
         deep, deep_opacity = glass_light(far, far, self.light, self.tint, np.full_like(far.r, 0.4))
         return [(0.8 * deep, 0.85 * deep_opacity * (far.hit & (front >= 0) & (lost(far) < 0))), (glass, opacity)]
+
+
+def _jag(random: Generator) -> Callable[[Array], Array]:
+    """How a fracture strays over an angle, about -1.8 to 1.8."""
+    a, b, c = random.uniform(0, 2 * math.pi, 3).tolist()
+    return lambda x: np.sin(x + a) + 0.5 * np.sin(2.25 * x + b) + 0.3 * np.sin(4.25 * x + c)
 
 
 def _disc_shadow(surface: Surface, light: Light, tilt: float) -> Array:
@@ -252,13 +287,13 @@ def _conductor(px: float, light: Light) -> tuple[Layer, int]:
     return layer, middle
 
 
-def insulator(rng: Generator, defect: str, flaw: Generator) -> Rendered:
+def insulator(rng: Generator, defect: Defect | None) -> Rendered:
     tilt, light, exposure, image = outdoor_view(rng)
-    angle, diameter, n_discs = rng.uniform(-0.6, 0.6), rng.uniform(118, 152), int(rng.integers(5, 8))
-    center = 256 + rotated(rng.uniform(-30, 30), rng.uniform(-45, 45), angle)
+    angle, diameter, n_discs = rng.uniform(-0.12, 0.12), rng.uniform(270, 290), 5
+    center = 256 + rotated(rng.uniform(-10, 10), rng.uniform(-20, 20), angle)
     cable_angle = rng.uniform(-0.3, 0.3) - math.pi / 2
-    tint = rgb(rng.uniform(0.42, 0.6), rng.uniform(0.84, 0.90), rng.uniform(0.76, 0.86))
-    dirt, rust = rng.uniform(0.0, 0.45), rng.uniform(0, 0.4)
+    tint = rgb(rng.uniform(0.30, 0.36), rng.uniform(0.82, 0.86), rng.uniform(0.74, 0.79))
+    dirt, rust = rng.uniform(0.0, 0.25), rng.uniform(0, 0.15)
     grain, speck = fractal_noise(rng, 256, 1.0, 2), fractal_noise(rng, 256, 0.3, 20)
     shifts = rng.integers(0, 256, (n_discs, 2))
 
@@ -277,9 +312,9 @@ def insulator(rng: Generator, defect: str, flaw: Generator) -> Rendered:
         cable, middle = _conductor(px, light.turned(cable_angle))
         image = cable.onto(image, exposure, middle, foot, cable_angle)
 
-    def layers(i: int, defect: str) -> list[tuple[Array, Array]]:
+    def layers(i: int, defect: Defect | None = None) -> list[tuple[Array, Array]]:
         box = np.ix_((shifts[i, 0] + np.arange(len(disc.v))) % 256, (shifts[i, 1] + np.arange(len(disc.u))) % 256)
-        return disc.layers(grain[box], speck[box], rust, dirt, defect, flaw)
+        return disc.layers(grain[box], speck[box], rust, dirt, defect)
 
     def hang(discs: list[list[tuple[Array, Array]]]) -> Layer:
         layer = Layer.empty(top + math.ceil(length + 0.6 * px), len(disc.u))
@@ -292,12 +327,12 @@ def insulator(rng: Generator, defect: str, flaw: Generator) -> Rendered:
         return layer
 
     place = top + length / 2, center, angle
-    discs = [layers(i, "good") for i in range(n_discs)]
+    discs = [layers(i) for i in range(n_discs)]
     string = hang(discs)  # the object: without the cable, which is not inspected
     twin = flawed = string.onto(image, exposure, *place)
-    if defect != "good":
+    if defect:
         middles = [center + rotated(0, ((i + 0.55) * pitch - length / 2) / DETAIL, angle) for i in range(n_discs)]
-        i = flaw.choice([i for i, at in enumerate(middles) if np.hypot(*(at - 256)) < 185])
+        i = defect.random.choice([i for i, at in enumerate(middles) if np.hypot(*(at - 256)) < 185])
         discs[i] = layers(i, defect)
         flawed = hang(discs).onto(image, exposure, *place)
     return *photograph(rng, twin, flawed, grain=0.008), string.silhouette(*place)

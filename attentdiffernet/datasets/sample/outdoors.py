@@ -90,9 +90,9 @@ def _steelwork(rng: Generator) -> Array:
 
 def outdoor_view(rng: Generator) -> tuple[float, Light, float, Array]:
     """Tilt of what hangs upright, by the camera's pitch; light; exposure; background, developed (SIZE, SIZE, 3)."""
-    tilt = rng.uniform(-0.60, 0.22)
-    sunny, warm = float(rng.beta(1.5, 1.1)), rng.uniform(0, 1)
-    azimuth, height = rng.uniform(-1.7, 1.7), rng.uniform(0.25, 0.95)
+    tilt = rng.uniform(-0.42, -0.18)
+    sunny, warm = rng.uniform(0.35, 0.9), rng.uniform(0, 1)
+    azimuth, height = rng.uniform(-1.2, 1.2), rng.uniform(0.4, 0.9)
     sun = unit_vector(
         math.sin(azimuth) * math.cos(height), -math.sin(height), 0.25 + math.cos(azimuth) * math.cos(height)
     )
@@ -103,9 +103,9 @@ def outdoor_view(rng: Generator) -> tuple[float, Light, float, Array]:
         sun_color=rgb(2.1, 1.92 - 0.12 * warm, 1.75 - 0.45 * warm) * sunny,
         sky=sky,
     )
-    exposure = rng.uniform(0.85, 1.15) * (1.35 - 0.35 * sunny)
+    exposure = rng.uniform(0.92, 1.08) * (1.35 - 0.35 * sunny)
     scene = mix(scene, (0.10 + 0.20 * sunny) * rgb(1, 1, 1.03), 0.85 * _steelwork(rng))
-    blur = rng.uniform(0.9, 2.8)  # out of focus; half as many px as in the image
+    blur = rng.uniform(2.0, 3.5)  # out of focus; half as many px as in the image
     scene = ndimage.gaussian_filter(scene, (blur, blur, 0), truncate=2.5)
     planes = [Image.fromarray(scene[..., k]).resize((SIZE, SIZE), Image.Resampling.BICUBIC) for k in range(3)]
     return tilt, light, exposure, develop(np.stack([np.asarray(plane) for plane in planes], -1), exposure)

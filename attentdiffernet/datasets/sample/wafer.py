@@ -9,9 +9,34 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from .drawing import SIZE, Array, Rendered, mix, smoothstep, wrapped_angle
+from .levels import Defect, LevelTable
 
 DIE = (13, 11)  # px, width and height with the street
 WAFER_RADIUS = 238.0  # px
+FAILURE_RATE = (0.03, 0.08)  # share of dies that fail at random on a sound wafer
+# fmt: off
+LEVELS: LevelTable = {
+    #                   obvious        moderate       hard
+    # density: share of the dies on the pattern that fail; lengths in wafer radii
+    "centre": {
+        "radius":     ((0.24, 0.30),  (0.17, 0.21),  (0.12, 0.15)),
+        "density":    ((0.85, 1.0),   (0.5, 0.7),    (0.3, 0.4)),
+    },
+    "edge_ring": {
+        "width":      ((0.12, 0.15),  (0.09, 0.11),  (0.07, 0.08)),
+        "half_angle": ((2.4, 3.6),    (1.4, 2.2),    (0.9, 1.3)),
+        "density":    ((0.85, 1.0),   (0.5, 0.65),   (0.3, 0.4)),
+    },
+    "scratch": {
+        "length":     ((1.0, 1.2),    (0.7, 0.9),    (0.35, 0.45)),
+        "density":    ((0.95, 1.0),   (0.8, 0.9),    (0.55, 0.7)),
+    },
+    "donut": {
+        "width":      ((0.10, 0.13),  (0.08, 0.10),  (0.06, 0.07)),
+        "density":    ((0.7, 0.9),    (0.3, 0.4),    (0.12, 0.18)),
+    },
+}
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -48,37 +73,37 @@ def _dies() -> Dies:
     )  # fmt: skip
 
 
-def _failure_pattern(flaw: Generator, defect: str) -> Array:
+def _failure_pattern(defect: Defect) -> Array:
     """Probability of failing by the defect, for each die."""
-    dies = _dies()
+    dies, random = _dies(), defect.random
     rho, theta = np.hypot(dies.x, dies.y), np.arctan2(dies.y, dies.x)
-    strength = flaw.uniform(0.25, 0.95)
-    if defect == "centre":
-        spread, x, y = flaw.uniform(0.07, 0.24), *flaw.normal(0, 0.05, 2)
+    strength = defect.draw("density")
+    if defect.name == "centre":
+        spread, x, y = defect.draw("radius"), *random.normal(0, 0.05, 2)
         return strength * np.exp(-(((dies.x - x) ** 2 + (dies.y - y) ** 2) / spread**2))
-    if defect == "donut":
-        radius, width, x, y = flaw.uniform(0.3, 0.62), flaw.uniform(0.06, 0.13), *flaw.normal(0, 0.06, 2)
+    if defect.name == "donut":
+        radius, width, x, y = random.uniform(0.3, 0.62), defect.draw("width"), *random.normal(0, 0.06, 2)
         return strength * np.exp(-(((np.hypot(dies.x - x, dies.y - y) - radius) / width) ** 2))
-    if defect == "edge_ring":
-        inner, where, span = flaw.uniform(0.86, 0.93), flaw.uniform(0, 2 * math.pi), flaw.uniform(1.2, 3.6)
+    if defect.name == "edge_ring":
+        where, inner, span = random.uniform(0, 2 * math.pi), 1 - defect.draw("width"), defect.draw("half_angle")
         off = np.abs(wrapped_angle(theta - where))
         return strength * smoothstep(rho, inner - 0.02, inner + 0.02) * smoothstep(-off, -span - 0.15, -span + 0.15)
-    # scratch: a bent line, of which a few dies may have been spared
+    # scratch: a bent line, of which dies may have been spared
     t = np.linspace(-0.5, 0.5, 200)
-    length, heading, bend = flaw.uniform(0.25, 1.1), flaw.uniform(0, 2 * math.pi), flaw.normal(0, 0.18)
-    x0, y0 = flaw.uniform(-0.4, 0.4, 2)
+    heading, bend, x0, y0 = random.uniform(0, 2 * math.pi), random.normal(0, 0.18), *random.uniform(-0.4, 0.4, 2)
+    length = defect.draw("length")
     aside = bend * length * (4 * t * t - 0.5)
     x = x0 + t * length * math.cos(heading) - aside * math.sin(heading)
     y = y0 + t * length * math.sin(heading) + aside * math.cos(heading)
     hit = np.abs(dies.x - x[:, None]) * WAFER_RADIUS < DIE[0] / 2
     hit &= np.abs(dies.y - y[:, None]) * WAFER_RADIUS < DIE[1] / 2
-    return np.where(hit.any(0), 0.7 + 0.3 * strength, 0).astype(np.float32)
+    return np.where(hit.any(0), strength, 0).astype(np.float32)
 
 
-def wafer(rng: Generator, defect: str, flaw: Generator) -> Rendered:
+def wafer(rng: Generator, defect: Defect | None) -> Rendered:
     dies = _dies()
     rho = np.hypot(dies.x, dies.y)
-    rate = np.exp(rng.uniform(math.log(0.006), math.log(0.05))) * (1 + 1.2 * smoothstep(rho, 0.8, 0.97))
+    rate = np.exp(rng.uniform(*np.log(FAILURE_RATE))) * (1 + 1.2 * smoothstep(rho, 0.8, 0.97))
     failing = rng.random(len(rho)) < rate
     tilt, bow = rng.normal(0, 0.09, 2), rng.normal(0, 0.12)
     process = 1 + tilt[0] * dies.x + tilt[1] * dies.y + bow * (rho**2 - 0.5) + rng.normal(0, 0.018, len(rho))
@@ -94,9 +119,9 @@ def wafer(rng: Generator, defect: str, flaw: Generator) -> Rendered:
         return mix(np.full((SIZE, SIZE, 3), (0.055, 0.065, 0.08), np.float32), disc, dies.wafer)
 
     twin = flawed = render(failing)
-    if defect != "good":
-        pattern = _failure_pattern(flaw, defect) * dies.whole
-        worse = failing | (flaw.random(len(rho)) < pattern)
+    if defect:
+        pattern = _failure_pattern(defect) * dies.whole
+        worse = failing | (defect.random.random(len(rho)) < pattern)
         worse[np.argsort(pattern - 2 * failing)[-5:]] = True  # never fewer than five dies more
         flawed = render(worse)
     return twin, flawed, dies.wafer >= 0.5
