@@ -28,6 +28,7 @@ from ..service.training.photographs import LEAST, MOST, Remark, gather, look_ove
 from ..service.training.run import CHOICES, Step, Trained, train
 from ..service.verdict import Comparison
 from .files import kept
+from .inspect import LIVE
 from .results import Update
 from .session import KEPT_S, Turns
 from .status import alert, finished, progress
@@ -72,7 +73,10 @@ class Train:
         with gr.Row(elem_classes="controls"):
             with gr.Column(min_width=280):
                 self.parts = gr.File(
-                    file_count="multiple", label="Photographs of good parts, or a zip of them", elem_id="own-parts"
+                    file_count="multiple",
+                    label="Photographs of good parts, or a zip of them",
+                    height=220,
+                    elem_id="own-parts",
                 )
             with gr.Column(min_width=280):
                 self.name = gr.Textbox("my part", label="Name of the part", max_length=60, elem_id="own-name")
@@ -82,8 +86,8 @@ class Train:
                     self.start = gr.Button("Train", variant="primary", elem_id="own-train")
                     self.stop = gr.Button("Cancel", elem_id="own-cancel")
             with gr.Column(min_width=280):
-                self.model = gr.File(label="Or bring back a model (zip)", file_types=[".zip"], elem_id="own-model")
-        self.status = gr.HTML(finished(INVITATION), elem_id="own-status")
+                self.model = gr.File(label="Or bring back a model (zip)", file_types=[".zip"], height=220, elem_id="own-model")
+        self.status = gr.HTML(finished(INVITATION), elem_id="own-status", js_on_load=LIVE)
         self.report = gr.HTML(visible=False, elem_id="own-report")
         with gr.Column(visible=False) as self.use:
             self.download = gr.DownloadButton("Download the model (ZIP)", elem_id="own-download")
@@ -123,8 +127,8 @@ class Train:
             yield {self.status: progress(0, "Looking at the photographs …")}
             photographs = gather(uploads or (), fresh.folder)
             remarks = look_over(photographs)
-            title = name.strip() or "my part"
-            for step in train(photographs, fresh.folder, safe_stem(title), choice):
+            title = " ".join(name.split()) or "my part"
+            for step in train(photographs, fresh.folder, title, choice):
                 if self.turns.over(turn, request):
                     fresh.remove()
                     return
