@@ -73,7 +73,7 @@ class Verdict:
 
     def overlay(self, method: str | None = None) -> Image.Image:
         """The photograph with the map on it. Places below the 99th percentile of held-out normals stay uncoloured."""
-        return drawn_over(*self._mapped(method))
+        return drawn_over(*self._mapped(method), method or self._detector.maps[0] if self._detector else "")
 
     def _mapped(self, method: str | None) -> tuple[np.ndarray, np.ndarray, float]:
         """(image (H, W, 3), raw map (h, w), its unit)."""
@@ -205,6 +205,11 @@ class Detector(ABC):
     @property
     @abstractmethod
     def title(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def choices(self) -> str:
+        """What was chosen that the papers leave open, in a few words; shown with every map and result."""
 
     @property
     @abstractmethod

@@ -109,7 +109,6 @@ class DifferNetDetector(Detector):
 
     @property
     def choices(self) -> str:
-        """What the paper leaves open about attention, as chosen here; shown with every map and result."""
         return attention_choices(self.options, self.findings.gates_kept, self.findings.gates_judged)
 
     @property

@@ -21,6 +21,9 @@ from .views import even_angles, make_views
 from .words import training_note
 
 GRADIENT_TURNS = (0, 1, 2, 3)  # quarter turns: rotated back without interpolation
+# Octaves above what normals reach at which the colour scale of a map may end, at least and at most: so that a normal
+# image does not fill it, and one far maximum does not hide everything else. Distances are far from 0 for normals, too.
+SCALE_ENDS, SCALE_ENDS_OF_DISTANCE = (2.0, 4.0), (1.0, 2.0)
 GRADIENT_BLUR_SIGMA = 3.0  # px at the network's input size, as in DifferNet's reference code
 
 
@@ -173,25 +176,31 @@ def explain(model: AttentDifferNet, image: Tensor, method: str) -> np.ndarray:
 
 
 def relative_heat(
-    maps: dict[str, np.ndarray], references: dict[str, float]
+    maps: dict[str, np.ndarray], references: dict[str, float], ends: tuple[float, float] = SCALE_ENDS
 ) -> tuple[dict[str, np.ndarray], tuple[float, float]]:
     """Maps of several models on one colour scale: (heat by name, (vmin, vmax)).
 
     Heat is log2 of the value over the model's reference, the 99th percentile of the same map over held-out normals
     (`Calibration.map_references`): 0 is as high as normals get, 1 twice that, 2 four times. Models differ in the size
     of their gradients; measured against their own normals they can share a colour bar. vmin is 0, so that what normals
-    reach is not coloured; vmax is the highest value of all, at least 2, so that a normal image does not fill the scale.
+    reach is not coloured; vmax is the highest value of all, within `ends`: give `scale_ends` of the maps.
     """
     heat = {}
     for name, values in maps.items():
         ratio = values.astype(np.float64) / max(references[name], float(np.finfo(np.float32).tiny))
         heat[name] = np.log2(np.maximum(ratio, 2.0**-8)).astype(np.float32)
-    return heat, (0.0, max([2.0, *(float(h.max()) for h in heat.values())]))
+    least, most = ends
+    return heat, (0.0, min(most, max([least, *(float(h.max()) for h in heat.values())])))
 
 
-def drawn_over(image: np.ndarray, heatmap: np.ndarray, reference: float) -> Image.Image:
+def scale_ends(method: str) -> tuple[float, float]:
+    """Where the colour scale of a kind of map may end; only maps of the same kind share a scale."""
+    return SCALE_ENDS_OF_DISTANCE if method == "distance" else SCALE_ENDS
+
+
+def drawn_over(image: np.ndarray, heatmap: np.ndarray, reference: float, method: str) -> Image.Image:
     """The photograph (H, W, 3) uint8 with a raw map (h, w) on it, coloured where it exceeds the reference."""
     from .figures.overlay import overlay
 
-    heat, scale = relative_heat({"": heatmap}, {"": reference})
+    heat, scale = relative_heat({"": heatmap}, {"": reference}, scale_ends(method))
     return Image.fromarray(overlay(image, heat[""], *scale))

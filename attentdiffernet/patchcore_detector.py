@@ -31,6 +31,7 @@ from .scoring import RunningScore
 from .sources import ImageSource, pixels_of
 from .study.statistics import conformal_threshold
 from .views import standardise_exposure, to_tensor
+from .words import bank_choices
 
 LEAST_SIDE = 160  # px of the network input, where the image's aspect is kept
 EXPOSURES = 64  # training images, at most, whose exposure is compared
@@ -148,6 +149,10 @@ class PatchCoreDetector(Detector):
     @property
     def title(self) -> str:
         return "PatchCore"
+
+    @property
+    def choices(self) -> str:
+        return bank_choices(self.options, self.findings.readout, len(self.model.bank.vector))
 
     @property
     def backbone_fingerprint(self) -> str:

@@ -78,6 +78,13 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     return f"{options.variant.upper()} {place}, reduction {attention.reduction}{kernel}, {training}"
 
 
+def bank_choices(options: Options, readout: str, n_places: int) -> str:
+    """The same of PatchCore, whose bank holds n_places."""
+    whitened = ", whitened" if options.patchcore.whitening else ""
+    bank = f"{n_places:,} normal places{whitened}, {readout.replace('_', ' ')}"
+    return f"{options.backbone} at {options.image_size} px, {bank}"
+
+
 def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool = True) -> str:
     """One sentence on what the gates can show."""
     if variant == "none":
@@ -94,6 +101,31 @@ def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool
 def variant_title(variant: str) -> str:
     """`AttentDifferNet (SE)`, `PatchCore`; a baseline's own name."""
     return DETECTOR_TITLES.get(variant, variant)
+
+
+def short_title(key: str) -> str:
+    """`DifferNet`, `SE`, `CBAM`, `PatchCore`: where there is no room for more."""
+    return key.upper() if key in VARIANT_TITLES and key != "none" else variant_title(key)
+
+
+MOST_TIMES = 100  # of a threshold, as far as a multiple means anything to a reader
+
+
+def times_text(score: float, threshold: float) -> str:
+    """A score as a multiple of its threshold, on a bounded scale: `0.85 ×`, `3.2 ×`, `45 ×`, `over 100 ×`.
+
+    A threshold that is not positive (possible with the read-out `likelihood`) has no multiples: `above` or `below`.
+    """
+    if threshold <= 0 or math.isnan(score):
+        return "above" if score > threshold else "below"
+    times = score / threshold
+    if times > MOST_TIMES:
+        return f"over {MOST_TIMES} ×"
+    if times < 0.1:
+        return "under 0.1 ×"
+    if f"{times:.2f}" == "1.00":  # on which side it lies is the verdict
+        return "just over 1 ×" if score > threshold else "just under 1 ×"
+    return f"{float(f'{times:.2f}' if times < 2 else f'{times:.2g}'):g} ×"
 
 
 def score_text(score: float, digits: int = 4) -> str:

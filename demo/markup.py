@@ -24,12 +24,27 @@ def badge(anomalous: bool, provisional: bool = False) -> str:
 
 
 def numbers(verdict: "Verdict") -> str:
-    """Score, threshold and percentile of a verdict, as a list of definitions."""
-    error = verdict.standard_error
-    spread = "" if error != error else f' <small title="standard error over views">± {score_text(error, 2)}</small>'
-    normals = len(verdict.calibration_scores)
+    """Score and percentile of a verdict, as a list of definitions."""
+    normals, times = len(verdict.calibration_scores), verdict.times
     return (
-        f"<dl><div><dt>Anomaly score</dt><dd>{score_text(verdict.score)}{spread}</dd></div>"
-        f"<div><dt>Threshold</dt><dd>{score_text(verdict.threshold)}</dd></div>"
-        f"<div><dt>Higher than</dt><dd>{verdict.percentile:.0f} % of {normals} held-out normals</dd></div></dl>"
+        f"<dl><div><dt>Score</dt><dd><b>{times}</b> {'the ' if '×' in times else ''}threshold</dd></div>"
+        f"<div><dt>Higher than</dt><dd>{verdict.percentile:.0f} % of {normals} normal images</dd></div></dl>"
     )
+
+
+def raw_numbers(verdict: "Verdict") -> str:
+    """Score and threshold as they are, and how the detector was built: to unfold."""
+    return (
+        "<details><summary>Raw numbers</summary>"
+        f"<dl><div><dt>Anomaly score</dt><dd>{score_text(verdict.score)}{_spread(verdict)}</dd></div>"
+        f"<div><dt>Threshold</dt><dd>{score_text(verdict.threshold)}</dd></div></dl>"
+        f"<p class='choices'>{text(verdict.choices)}</p></details>"
+    )
+
+
+def _spread(verdict: "Verdict") -> str:
+    """The standard error, unless there is none or it is larger than the value and says nothing."""
+    error = verdict.standard_error
+    if error != error or error > abs(verdict.score):
+        return ""
+    return f' <small title="standard error over views">± {score_text(error, 2)}</small>'

@@ -11,17 +11,20 @@ from pathlib import Path
 import pandas as pd
 
 from attentdiffernet import checkpoint
+from attentdiffernet.category import InspectionDataset
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.datasets.sample import file_of
-from attentdiffernet.errors import AttentDifferNetError, ResultsError
+from attentdiffernet.datasets.sample.writing import N_TRAIN, SUFFIX
+from attentdiffernet.errors import AttentDifferNetError, DatasetError, ResultsError
 from attentdiffernet.study import comparison, maps, records
 from attentdiffernet.study.comparison import Measured, Stamp, stamp
-from attentdiffernet.study.runs import Run
+from attentdiffernet.study.runs import BEST_ON_TEST, Run
 from attentdiffernet.words import input_title
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path(os.environ.get("ATTENTDIFFERNET_MODELS") or ROOT / "models")
 RESULTS = Path(os.environ.get("ATTENTDIFFERNET_RESULTS") or ROOT / "results")
+MOSTLY = 0.5
 DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"  # folder of data sets, DATASET/CATEGORY/test/..., where images are looked up
 
 
@@ -66,6 +69,28 @@ def published_of(key: str) -> pd.DataFrame:
     """Published numbers of a category, and of the average over its data set."""
     everything, (dataset, name) = published(), key.split("/")
     return everything[(everything["dataset"] == dataset) & everything["category"].isin([name, "average"])]
+
+
+def best_auroc() -> dict[str, float]:
+    """The highest measured AUROC of each category, by `DATASET/CATEGORY`; none that is best on test."""
+    if not (RESULTS / "summary.csv").is_file():
+        return {}
+    summary = pd.read_csv(RESULTS / "summary.csv", usecols=["run", "auroc"])
+    known = pd.read_csv(RESULTS / "runs.csv", usecols=["run", "dataset", "category", "selection"])
+    both = summary.merge(known[known["selection"] != BEST_ON_TEST], on="run")
+    best = both.groupby(both["dataset"] + "/" + both["category"])["auroc"].max()
+    return {str(key): float(auroc) for key, auroc in best.items()}
+
+
+def empty_maps(key: str) -> frozenset[str]:
+    """The kinds of maps that were measured against masks and stay below what normals reach, in most images of every
+    model: they show nothing for this category."""
+    shares: dict[str, list[float]] = {}
+    for path in sorted((RESULTS / "maps" / key).glob("*.csv")):
+        _, found = records.read_maps(path)
+        for method, empty in found[found["map"] == "excess"].groupby("method")["empty"].mean().items():
+            shares.setdefault(str(method), []).append(float(empty))
+    return frozenset(method for method, empty in shares.items() if min(empty) > MOSTLY)
 
 
 def maps_of(key: str) -> pd.DataFrame:
@@ -124,6 +149,22 @@ def image_file(key: str, image: str) -> bytes | None:
 def images_at_hand(key: str) -> bool:
     folder = _test_folder(key)
     return _is_drawn(key) or (folder is not None and folder.is_dir())
+
+
+@lru_cache(maxsize=32)
+def training_image(key: str, number: int, n_images: int) -> bytes | None:
+    """The file of one of the n_images normal images, sorted by name, that a model was trained on; drawn again or read
+    as `image_file` does, None where it is not at hand."""
+    if _is_drawn(key):
+        category = key.split("/")[1]
+        name = f"good/{number:03d}{SUFFIX[category]}"
+        return file_of(category, name, split="train") if n_images == N_TRAIN else None
+    root = os.environ.get(DATA_ENVIRONMENT)
+    try:
+        train = InspectionDataset(Path(root, key)).train if root else []
+    except DatasetError:
+        return None
+    return train[number].path.read_bytes() if len(train) == n_images else None
 
 
 def _is_drawn(key: str) -> bool:

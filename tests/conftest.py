@@ -19,8 +19,9 @@ from attentdiffernet.datasets.sample import write
 from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.explain import methods_of
 from attentdiffernet.findings import Calibration, Findings
+from attentdiffernet.methods import fit
 from attentdiffernet.model import AttentDifferNet, ModelConfig
-from attentdiffernet.options import AttentionConfig, FlowConfig, Options
+from attentdiffernet.options import AttentionConfig, FlowConfig, Options, PatchCoreConfig
 from attentdiffernet.packing import round_as_stored
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,13 +171,29 @@ def global_state_kept():
 
 
 @pytest.fixture(scope="session")
-def page_url(tmp_path_factory):
+def models(tmp_path_factory, category):
+    """The shipped models, in a folder of their own; with a small PatchCore of wafer maps, whether one is shipped or
+    not."""
+    folder = tmp_path_factory.mktemp("models")
+    for path in (ROOT / "models").glob("*/*/*/config.json"):
+        if path.parts[-4:-1] != ("sample", "wafer", "patchcore"):
+            link = folder.joinpath(*path.parts[-4:-1])
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.parent)
+    options = Options(method="patchcore", image_size=256, patchcore=PatchCoreConfig(bank_size=200))
+    fit(category / "train" / "good", options).save(folder / "sample" / "wafer" / "patchcore")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def page_url(tmp_path_factory, models):
     """The demo as visitors meet it: app.py in a process of its own. What it did not expect fails the tests."""
     folder = tmp_path_factory.mktemp("page")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder / "uploads")}
+    environment |= {"ATTENTDIFFERNET_MODELS": str(models)}
     log = folder / "log.txt"
     with log.open("w") as stream:
         process = subprocess.Popen(

@@ -24,6 +24,7 @@ from attentdiffernet.study.tables import overview_frame, overview_text
 from attentdiffernet.words import VARIANT_TITLES, score_text
 from demo import shipped
 from demo.dashboard import widgets
+from demo.service.catalogue import detector_names
 from demo.service.roc import roc_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -398,7 +399,7 @@ def test_two_visitors_do_not_see_each_others_images(visit):
     table = at.dataframe[0].value
     assert list(table["Image"]) == ["mine.png", "no.png"]
     assert "anomalous by" in table["Verdict"][0] and "not an image" in table["Verdict"][1]
-    assert html(at).count("held-out normals") == len(VARIANT_TITLES)
+    assert html(at).count("Higher than") == len(detector_names(KEY))
     other = visit("compare", category=KEY)
     assert not other.dataframe and "Drop photographs" in other.info[0].value
     assert "mine.png" not in str(other.session_state)
@@ -471,9 +472,14 @@ def test_a_map_that_cannot_be_seen_is_told_of():
 
     heights = {"none": 10.0, "se": 1.0, "cbam": -0.5}  # log2: 1,024 and 2 times what normals reach, and less than that
     heat = {variant: np.full((2, 2), height, np.float32) for variant, height in heights.items()}
-    notes = Heat("grad-cam", heat, dict.fromkeys(heights, "A map."), (0.0, 10.0)).notes
-    assert notes == {
-        "none": "A map.",
-        "se": "A map. Hardly visible on this scale: its maximum is 2.0 × what held-out normals reach.",
-        "cbam": "A map. No place here exceeds what held-out normals reach.",
-    }
+    maps, scales = dict.fromkeys(heights, "grad-cam"), dict.fromkeys(heights, (0.0, 10.0))
+    found = Heat(maps, heat, dict.fromkeys(heights, "A map."), scales)
+    assert (
+        found.visibility("se")
+        == "Hardly visible on this scale: the highest place reaches 2 × what normal images reach."
+    )
+    assert found.visibility("cbam") == "No place of this map exceeds what normal images reach."
+    assert "beyond the end of the scale" in found.visibility("none")
+    assert "does not show why" in found.contradiction("cbam", anomalous=True)
+    assert "Normal all the same" in found.contradiction("none", anomalous=False)
+    assert not found.contradiction("none", anomalous=True) and not found.contradiction("cbam", anomalous=False)

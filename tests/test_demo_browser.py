@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import zipfile
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from PIL import Image
@@ -27,6 +27,7 @@ QUIET = [
 ]
 PATIENCE_MS = 90_000  # for a loaded machine
 WAFER = "Wafer map (synthetic)"
+DETECTORS = ["none", "se", "cbam", "patchcore"]  # tests/conftest.py adds the last
 expect.set_options(timeout=PATIENCE_MS)
 # Collects the texts of the status line: a provisional verdict may be gone before a test looks.
 LISTEN = """
@@ -102,7 +103,7 @@ def downloaded(page, press):
     return download.value.suggested_filename, download.value.path().read_bytes()
 
 
-def test_a_photograph_in_three_verdicts_and_three_maps_out(visit, files):
+def test_a_photograph_in_verdicts_and_maps_out(visit, files):
     page = visit()
     upload(page, files / "donut.png")
     settled(page, "^Done. donut.png: ")
@@ -111,49 +112,91 @@ def test_a_photograph_in_three_verdicts_and_three_maps_out(visit, files):
     provisional = [k for k, line in enumerate(said) if "provisional, 2 of " in line]
     assert provisional
     assert provisional[0] < len(said) - 1
-    expect(page.locator("#results .badge")).to_have_count(3)
-    expect(page.locator("#results .badge.provisional")).to_have_count(0)
-    expect(page.locator("#results .histogram svg")).to_have_count(3)
-    expect(page.get_by_alt_text(re.compile("^Colour scale"))).to_be_visible()
-    for variant in ("none", "se", "cbam"):
-        card = page.locator(f"#card-{variant}")
-        expect(card).to_contain_text(
-            re.compile(r"(normal|anomalous).*Anomaly score.*Threshold.*held-out normals", re.S)
-        )
-        picture = card.get_by_alt_text(re.compile("^Grad-CAM of .* over donut.png; verdict: "))
+    expect(page.locator("#view .badge")).to_have_count(4)
+    expect(page.locator("#view .badge.provisional")).to_have_count(0)
+    expect(page.locator("#view .histogram svg")).to_have_count(4)
+    expect(page.get_by_alt_text(re.compile("^Colour scale"))).to_have_count(2)
+    for detector in DETECTORS:
+        card = page.locator(f"#card-{detector}")
+        expect(card).to_contain_text(re.compile(r"(normal|anomalous).*× the threshold.*normal images", re.S))
+        kind = "Distance to normal places" if detector == "patchcore" else "Grad-CAM"
+        picture = card.get_by_alt_text(re.compile(f"^{kind} of .* over donut.png; verdict: "))
         picture.scroll_into_view_if_needed()
         expect(picture).to_have_js_property("naturalWidth", 1024)
+        expect(card.locator("img.heat")).to_have_js_property("naturalWidth", 512)
+    expect(page.locator("#card-photograph .likeness")).to_contain_text("looks like this")
 
-    before = page.locator("#card-se img").get_attribute("src")
+    heat, lines = page.locator("#card-none img.heat"), page.locator("#card-none path.line.outline")
+    page.locator("#opacity").fill("20")
+    expect(heat).to_have_css("opacity", "0.2")
+    expect(lines).to_be_visible()
+    page.get_by_label("Outline of what exceeds").uncheck()
+    expect(lines).to_be_hidden()
+
+    before = page.locator("#card-se img.heat").get_attribute("src")
     page.get_by_label("Gradient map").check()
     settled(page, "^Gradient map of donut.png")
     expect(page.locator("#card-se").get_by_alt_text(re.compile("^Gradient map of "))).to_be_visible()
-    assert page.locator("#card-se img").get_attribute("src") != before
+    assert page.locator("#card-se img.heat").get_attribute("src") != before
+    expect(heat).to_have_css("opacity", "0.2")
 
+    files_come_as_shown(page)
+
+
+def files_come_as_shown(page):
     _, table = downloaded(page, page.locator("#csv").click)
     rows = list(csv.DictReader(io.StringIO(table.decode())))
-    assert [(row["image"], row["variant"]) for row in rows] == [("donut.png", v) for v in ("none", "se", "cbam")]
+    assert [(row["image"], row["detector"]) for row in rows] == [("donut.png", name) for name in DETECTORS]
     name, packed = downloaded(page, page.locator("#zip").click)
     assert name.endswith("-gradient.zip")
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         assert archive.testzip() is None
         pictures = [file for file in archive.namelist() if file.endswith(".png")]
-        assert len(pictures) == 5
+        assert len(pictures) == 1 + len(DETECTORS) + 2, "photograph, maps, and a colour bar for each kind of map"
         assert all(Image.open(archive.open(file)).format == "PNG" for file in pictures)
-    name, picture = downloaded(page, page.locator("#card-cbam").get_by_label("Download").first.click)
+    name, picture = downloaded(page, page.locator("#card-cbam").get_by_label("Save as PNG").click)
     assert name == "donut-cbam-gradient.png"
-    assert Image.open(io.BytesIO(picture)).format == "PNG"
+    with Image.open(io.BytesIO(picture)) as saved:
+        assert (saved.format, saved.size) == ("PNG", (1024, 1024))
 
 
-def test_an_example_by_keyboard_and_roc_curves_on_a_phone(visit):
+def test_an_example_by_keyboard_on_a_phone_and_a_reload_brings_it_back(visit, files):
     page = visit(width=390)
     example = page.locator("#examples button").first
     example.focus()
     page.keyboard.press("Enter")
     settled(page, "^Done. ")
-    expect(page.locator("#results .badge")).to_have_count(3)
+    expect(page.locator("#verdicts li")).to_have_count(4)
+    expect(page.locator("#card-photograph")).to_contain_text("Expected: anomalous")
     assert fits(page)
+    cards = page.locator(".cards")
+    assert cards.evaluate("cards => cards.scrollWidth > 2 * cards.clientWidth"), "which are swiped"
+    page.get_by_role("checkbox", name="AttentDifferNet (SE)").uncheck()
+    expect(page.locator("#verdicts li")).to_have_count(3)
+    settled(page, "^Done. ")
+    page.get_by_label("One scale per map").check()
+    settled(page, "^Grad-CAM of ")
+    asked = parse_qs(urlsplit(page.url).query)
+    name = asked.pop("example")
+    assert asked == {
+        "category": ["sample/wafer"],
+        "detectors": ["none,cbam,patchcore"],
+        "map": ["grad-cam"],
+        "scale": ["own"],
+    }
+
+    page.reload()
+    settled(page, f"^Done. {name[0]}")
+    expect(page.locator("#verdicts li")).to_have_count(3)
+    expect(page.locator("#bar")).to_contain_text("Each map from its own lowest")
+    upload(page, files / "good.png")
+    settled(page, "^Done. good.png")
+    expect(page.locator("#overview")).to_be_hidden()
+    assert "example" not in parse_qs(urlsplit(page.url).query)
+    page.goto(page.url.replace("cbam", "yolo"))
+    expect(page.locator("#notice")).to_contain_text("detector 'yolo'")
     page.get_by_role("tab", name="ROC curves").click()
+    expect(page.locator("#answer")).to_contain_text("attention helped in")
     if shipped.measured_categories():
         expect(page.locator("#roc-plot .main-svg").first).to_be_visible()
         expect(page.locator("#roc-tables tbody tr").first).to_contain_text("DifferNet")
@@ -173,7 +216,7 @@ def test_what_cannot_be_read_is_said_the_rest_goes_on_and_another_visitor_sees_n
     page.locator("#upload").get_by_label("Clear").click()
     expect(alert).to_have_count(0)
     upload(page, files / "no picture.png", files / "good.png", files / "donut.png")
-    settled(page, "^Done: 2 of 3 images")
+    settled(page, "^Done: 2 of 3 images inspected, 1 could not be read")
     rows = page.locator("#overview tbody tr")
     expect(rows).to_have_count(3)
     expect(rows.nth(0).locator("[role=alert]")).to_contain_text("not an image that can be read")

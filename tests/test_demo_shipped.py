@@ -1,5 +1,6 @@
 """What `demo.shipped` finds: the threshold of the model that made a run's scores, and files of test images."""
 
+import functools
 import json
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ def config_of(m):
     return json.loads(path.read_text())
 
 
+@functools.cache
 def with_threshold():
     return [m for m in shipped.measured() if shipped.shipped_threshold(m)]
 

@@ -193,7 +193,8 @@ def test_the_example_of_the_package_runs(category, tmp_path, monkeypatch):
     """With quicker options than the default ones."""
     shutil.copytree(category, tmp_path / "wafer")
     monkeypatch.chdir(tmp_path)
-    quick = {"image_size": 256, "views": "flips", "readout": "z2_of_mean", "epochs": 2}
+    quick = {"image_size": 256, "n_scales": 1, "epochs": 2}
+    quick |= {"views": "flips", "resize": "squeeze", "readout": "z2_of_mean"}
     monkeypatch.setattr(adn, "Options", functools.partial(Options, **quick), raising=False)
     monkeypatch.setattr(attention_training, "STEPS", {"separation": 2})
     done = doctest.testmod(adn)

@@ -16,6 +16,7 @@ from attentdiffernet.explain import (
     methods_of,
     read_attention,
     relative_heat,
+    scale_ends,
     spatial_gate_map,
     what_it_shows,
 )
@@ -231,6 +232,8 @@ def test_relative_heat_by_hand():
     np.testing.assert_allclose(heat["b"], [[0, 2]])
     assert scale == (0, 3)
     assert relative_heat({"b": maps["b"]}, {"b": 39.0})[1] == (0, 2), "a normal image does not fill the scale"
+    assert relative_heat({"b": maps["b"]}, {"b": 0.01})[1] == (0, 4), "a far maximum does not hide the rest"
+    assert relative_heat(maps, {"a": 2.0, "b": 10.0}, scale_ends("distance"))[1] == (0, 2)
 
 
 def test_relative_heat_of_maps_that_are_zero():

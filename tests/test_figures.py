@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attentdiffernet.figures.curves import Curve
-from attentdiffernet.figures.overlay import colour_bar, overlay, pixels
+from attentdiffernet.figures.overlay import colour_bar, heat_layer, outline, overlay, pixels, with_outline
 from attentdiffernet.figures.palette import INK, VARIANT_COLOURS, VARIANT_DASHES
 from attentdiffernet.figures.print import FORMATS, GridRow, figure_file, qualitative_grid, roc_paper_figure
 from attentdiffernet.figures.screen import gate_figure, histogram_figure, percentile_svg, roc_figure
@@ -165,6 +165,27 @@ def test_overlay_at_vmax_is_the_top_colour_at_full_opacity():
     expected = np.round(0.25 * IMAGE + 0.75 * top).astype(np.uint8)
     assert (overlay(IMAGE, np.full((2, 2), 3.0), 0.0, 3.0) == expected).all()
     assert (overlay(IMAGE, np.full((2, 2), 9.0), 0.0, 3.0) == expected).all()
+
+
+def test_a_layer_laid_on_the_photograph_is_the_overlay():
+    heat = np.linspace(0, 1, 12).reshape(3, 4)
+    height, width = IMAGE.shape[:2]
+    layer = heat_layer(heat, 0.2, 0.9, width, height).astype(float)
+    alpha = 0.75 * layer[..., 3:] / 255
+    np.testing.assert_allclose(IMAGE * (1 - alpha) + layer[..., :3] * alpha, overlay(IMAGE, heat, 0.2, 0.9), atol=1.5)
+
+
+def test_an_outline_runs_where_the_level_is_crossed():
+    values = np.zeros((40, 80))
+    values[10:20, 40:60] = 1
+    (line,) = outline(values, 0.5)
+    np.testing.assert_allclose(line.min(axis=0), [40 / 80, 10 / 40], atol=0.5 / 40)
+    np.testing.assert_allclose(line.max(axis=0), [60 / 80, 20 / 40], atol=0.5 / 40)
+    assert outline(values, 2.0) == [] and outline(np.eye(1), 0.5) == []
+    black = np.zeros((400, 800, 3), np.uint8)
+    drawn = with_outline(black, [line])
+    y, x = np.nonzero(drawn.any(axis=2))
+    assert (black == 0).all() and abs(x.min() - 400) < 10 and abs(y.max() - 200) < 10
 
 
 def test_overlay_departs_more_from_a_black_image_the_hotter_it_is():

@@ -38,7 +38,6 @@ def test_the_library_never_imports_upward(path):
     assert not set(imported(path)) & {"gradio", "streamlit", "demo", "app", "tests", "scripts", "spaces"}
 
 
-@pytest.mark.process
 def module_name(path):
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -66,6 +65,7 @@ def test_nothing_changes_where_python_looks_for_modules():
     assert sources and not [path for path in sources if re.search(r"\bsys\.path\b", path.read_text(encoding="utf-8"))]
 
 
+@pytest.mark.process
 def test_right_of_the_bar_there_is_no_torch():
     modules = ["figures", "options", "findings", "format2", "card", "errors", "files", "words", "study"]
     modules += ["datasets", "images", "sources", "category"]
@@ -86,6 +86,7 @@ def test_importing_the_package_is_cheap():
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+@pytest.mark.process
 def test_help_does_not_wait_for_heavy_imports():
     done = python(
         "import sys, attentdiffernet.cli; print([m for m in ('torch', 'numpy', 'pandas', 'PIL') if m in sys.modules])"

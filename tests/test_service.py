@@ -1,18 +1,24 @@
 """One call per user action: scores, verdicts and maps as each model gives them alone."""
 
+import csv
 import io
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from attentdiffernet.datasets.sample import draw
+from attentdiffernet.errors import DatasetError
 from attentdiffernet.explain import explain, methods_of, relative_heat
 from attentdiffernet.findings import Calibration
 from attentdiffernet.scoring import score_image
 from attentdiffernet.study.statistics import percentile_among
 from demo import shipped
 from demo.service import catalogue
-from demo.service.comparison import compare, heat_of
+from demo.service import comparison as service
+from demo.service.comparison import compare, heat_of, maps_offered
+from demo.service.downloads import maps_zip, numbers_csv, paper_grid
 
 KEY = "sample/wafer"
 
@@ -21,6 +27,12 @@ KEY = "sample/wafer"
 def pixels():
     """A rectangle with no symmetry, darker than ImageNet's images, (90, 150, 3) uint8."""
     return (80 * np.random.default_rng(5).random((90, 150, 3)) ** 2).astype(np.uint8)
+
+
+@pytest.fixture
+def with_patchcore(monkeypatch, models):
+    monkeypatch.setattr(shipped, "MODELS", models)
+    return catalogue.detectors(KEY)
 
 
 @pytest.fixture
@@ -63,8 +75,8 @@ def test_variants_of_different_input_get_the_scores_and_maps_they_have_alone(shi
         maps[variant] = explain(found.model, alone, "gradient")
     expected, scale = relative_heat(maps, dict.fromkeys(maps, 0.5))
     _, heat = heat_of(png(pixels), KEY, "gradient")
-    assert comparison.heat.scale == heat.scale == pytest.approx(scale, rel=1e-4)
     for variant in models:
+        assert comparison.heat.scales[variant] == heat.scales[variant] == pytest.approx(scale, rel=1e-4)
         np.testing.assert_allclose(comparison.heat.heat[variant], expected[variant], rtol=1e-3)
         np.testing.assert_allclose(heat.heat[variant], expected[variant], rtol=1e-3)
 
@@ -79,3 +91,75 @@ def test_a_provisional_percentile_belongs_to_the_score_that_is_shown(ship, pixel
     for verdict in steps:
         assert verdict.percentile == pytest.approx(100 / 3) or not verdict.provisional
         assert verdict.percentile == percentile_among(verdict.calibration_scores, verdict.score)
+
+
+def test_patchcore_says_here_what_it_says_alone(with_patchcore):
+    pixels, alone = draw("wafer", "donut", seed=3).image, with_patchcore["patchcore"]
+    assert list(with_patchcore) == ["none", "se", "cbam", "patchcore"]
+    steps = list(compare(png(pixels), KEY, "gradient", "part.png", n_views=2, chosen=["patchcore"]))
+    expected = alone.inspect(pixels)
+    for step in steps:
+        assert list(step.verdicts) == ["patchcore"] and not step.verdicts["patchcore"].provisional
+        assert step.verdicts["patchcore"].score == pytest.approx(expected.score, rel=1e-6)
+        assert step.verdicts["patchcore"].anomalous == expected.anomalous
+    final = steps[-1]
+    assert final.heat.methods == {"patchcore": "distance"}, "it has no gradient map"
+    raw = alone.raw_map(pixels, "distance") / alone.map_reference("distance")
+    np.testing.assert_allclose(2 ** final.heat.heat["patchcore"], raw, rtol=1e-3)
+    near = alone.nearest_normal(pixels)
+    likeness = final.likenesses["patchcore"]
+    assert likeness.times == pytest.approx(near.distance / alone.map_reference("distance"))
+    side = pixels.shape[0] // 4
+    assert likeness.found.shape == (side, side, 3) and likeness.normal is None, "trained on 8 images of the test's own"
+    peak_x, peak_y = final.heat.peak("patchcore")
+    assert abs(peak_y - near.position[0]) < 0.1 and abs(peak_x - near.position[1]) < 0.1
+
+    (row,) = csv.DictReader(io.StringIO(numbers_csv([final])))
+    assert (row["detector"], float(row["score"])) == ("patchcore", pytest.approx(expected.score, rel=1e-6))
+    with zipfile.ZipFile(io.BytesIO(maps_zip([final]))) as archive:
+        assert {"01-part/patchcore-distance.png", "01-part/colour-bar-distance.png"} <= set(archive.namelist())
+    assert paper_grid([final], ["patchcore"]).axes
+    with pytest.raises(DatasetError, match="no detector 'yolo'"):
+        next(compare(png(pixels), KEY, chosen=["yolo"]))
+
+
+def test_scores_are_remembered_by_detector(ship, pixels, monkeypatch):
+    ship(none={}, se={})
+    *_, first = compare(png(pixels), KEY, "gradient", chosen=["se"])
+    asked = []
+    once = service.score_progressively
+
+    def counting(models, *rest):
+        asked.append(list(models))
+        return once(models, *rest)
+
+    monkeypatch.setattr(service, "score_progressively", counting)
+    *_, both = compare(png(pixels), KEY, "gradient")
+    assert asked == [["none"]] and list(both.verdicts) == ["none", "se"]
+    assert both.verdicts["se"] == first.verdicts["se"]
+
+
+def test_the_nearest_normal_image_is_drawn_again_where_the_model_knew_the_whole_sample():
+    file = shipped.training_image("sample/wafer", 5, 160)
+    assert (np.asarray(Image.open(io.BytesIO(file))) == draw("wafer", "good", seed=5).image).all()
+    assert shipped.training_image("sample/wafer", 5, 12) is None, "another set of images"
+    assert shipped.training_image("mvtec_ad/bottle", 5, 209) is None, "not on this machine"
+
+
+def test_a_map_that_is_empty_for_most_images_is_not_offered(monkeypatch):
+    assert "grad-cam" in maps_offered(KEY)
+    monkeypatch.setattr(shipped, "empty_maps", lambda key: frozenset({"grad-cam"}))
+    assert list(maps_offered(KEY)) == ["attention", "gradient"]
+
+
+def test_examples_say_what_they_show(tmp_path):
+    (tmp_path / "masks").mkdir()
+    for name in ("good.png", "hard-broken_tooth.png", "obvious-dent.jpg", "masks/obvious-dent.png", "stain.jpg"):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[10:20, 10:30] = 255
+        Image.fromarray(mask).save(tmp_path / name)
+    found = catalogue._examples(tmp_path)
+    assert [e.title for e in found] == ["stain", "dent, obvious", "broken tooth, hard", "good part"]
+    (line,) = found[1].outline
+    np.testing.assert_allclose(line.mean(axis=0), [0.5, 0.375], atol=0.02)
+    assert found[2].mask is None and found[2].outline == []

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +17,10 @@ import gradio as gr
 from attentdiffernet.errors import DatasetError, ImageError
 from demo import shipped
 from demo.service import catalogue
-from demo.service.catalogue import CategoryInfo
+from demo.service.catalogue import CategoryInfo, Example
 from demo.service.verdict import Comparison, Heat, Verdict
 from demo.space import inspect
+from demo.space.cards import expectation
 from demo.space.choice import category_html
 from demo.space.inspect import Inspect
 from demo.space.session import Session, Upload
@@ -31,7 +33,7 @@ def verdict(n_views):
     return Verdict("se", "AttentDifferNet (SE)", 2.0, 0.1, n_views, 4, 1.0, 0.05, 100.0, (0.5, 0.9), "SE after pool")
 
 
-def fake_compare(path, key, method):
+def fake_compare(path, key, method, chosen):
     """A provisional result, a final one, and the maps; a file called bad cannot be read."""
     name = os.path.basename(path)
     if "bad" in name:
@@ -40,7 +42,7 @@ def fake_compare(path, key, method):
     yield found
     final = dataclasses.replace(found, verdicts={"se": verdict(4)})
     yield final
-    heat = Heat(method, {"se": np.ones((3, 3), np.float32)}, {"se": "A map."}, (0.0, 2.0))
+    heat = Heat({"se": method}, {"se": np.ones((3, 3), np.float32)}, {"se": "A map."}, {"se": (0.0, 2.0)})
     yield dataclasses.replace(final, heat=heat)
 
 
@@ -62,7 +64,8 @@ def visitor(name):
 
 def run(tab, *names, request=None):
     request = request or visitor("one")
-    return list(tab.run(tab.turns.take(request), [f"/uploads/{name}" for name in names], KEY, "grad-cam", request))
+    paths = [f"/uploads/{name}" for name in names]
+    return list(tab.run(tab.turns.take(request), paths, KEY, ["se"], "grad-cam", False, request))
 
 
 def said(tab, updates):
@@ -75,9 +78,11 @@ def test_an_image_is_shown_as_it_is_scored(tab):
     assert "Reading part.png" in reading
     assert "provisional, 2 of 4 views" in first
     assert "drawing the maps" in final and "drawing the maps" in maps
-    assert done == "<p>Done. part.png: anomalous by all variants.</p>"
-    pictures = [tab.results.maps["se"] in update for update in updates]
-    assert pictures == [False, True, False, True, False], "sent with the first verdicts and with the maps"
+    assert done == "<p>Done. part.png: anomalous by AttentDifferNet (SE).</p>"
+    cards = [update.get(tab.results.view, "") for update in updates]
+    assert [card.count("class='photo'") for card in cards] == [0, 2, 2, 2, 0], "the photograph alone, and under the map"
+    assert [card.count("class='heat'") for card in cards] == [0, 0, 0, 1, 0]
+    assert "2 ×</b> the threshold" in cards[3] and "A map." in cards[3]
     session = updates[-1][tab.session]
     assert session.shown == 0 and [c.name for c in session.comparisons] == ["part.png"]
     assert session.comparisons[0].image.size == 0 and session.comparisons[0].heat is None, "a session keeps no pictures"
@@ -88,7 +93,7 @@ def test_a_file_that_cannot_be_read_stops_nothing(tab):
     session = updates[-1][tab.session]
     assert session.errors == ["bad.png is empty"] and session.shown == 1
     assert [c.name for c in session.comparisons] == ["one.png", "two.png"]
-    assert said(tab, updates)[-1] == "<p>Done: 2 of 3 images.</p>"
+    assert said(tab, updates)[-1] == "<p>Done: 2 of 3 images inspected, 1 could not be read.</p>"
     table = inspect.overview_html(session)
     assert table.count("<tr") == 4 and table.count('role="alert"') == 1 and table.count("aria-current") == 2
 
@@ -97,7 +102,9 @@ def test_only_files_that_cannot_be_read(tab):
     updates = run(tab, "bad.png")
     assert 'role="alert"' in said(tab, updates)[-1] and "bad.png is empty" in said(tab, updates)[-1]
     assert updates[-1][tab.results.section].visible is False
-    assert said(tab, run(tab, "bad.png", "bad2.png"))[-1] == "<p>Done: 0 of 2 images.</p>"
+    assert (
+        said(tab, run(tab, "bad.png", "bad2.png"))[-1] == "<p>Done: 0 of 2 images inspected, 2 could not be read.</p>"
+    )
 
 
 def test_no_image_and_too_many(tab):
@@ -107,7 +114,7 @@ def test_no_image_and_too_many(tab):
 
 def test_a_run_stops_when_its_visitor_has_started_another(tab):
     one, other = visitor("one"), visitor("other")
-    updates = tab.run(tab.turns.take(one), ["/uploads/part.png"], KEY, "grad-cam", one)
+    updates = tab.run(tab.turns.take(one), ["/uploads/part.png"], KEY, ["se"], "grad-cam", False, one)
     next(updates)
     tab.turns.take(other)
     next(updates)
@@ -117,16 +124,17 @@ def test_a_run_stops_when_its_visitor_has_started_another(tab):
 
 def test_another_image_and_another_map_are_shown(tab):
     session = run(tab, "bad.png", "one.png", "two.png")[-1][tab.session]
-    updates = list(tab.show(session, "gradient", pick=2))
+    updates = list(tab.show(session, "gradient", False, pick=2))
     assert said(tab, updates)[-1] == "<p>Gradient map of two.png.</p>"
     assert updates[-1][tab.session].shown == 2
-    assert tab.results.image in updates[0], "the photograph is another one"
-    updates = list(tab.show(updates[-1][tab.session], "grad-cam"))
+    assert "Gradient map of AttentDifferNet (SE) over two.png" in updates[-2][tab.results.view]
+    assert "Colour scale of Gradient map" in updates[-2][tab.results.bar]
+    updates = list(tab.show(updates[-1][tab.session], "grad-cam", True))
     assert said(tab, updates)[-1] == "<p>Grad-CAM of two.png.</p>"
-    assert not any(tab.results.image in update for update in updates), "the photograph is the same"
+    assert "Each map from its own lowest" in updates[-2][tab.results.bar]
     for pick in (-1, 0, 3):  # no button, a file that cannot be read, no image
-        assert said(tab, tab.show(session, "grad-cam", pick)) == [gr.skip()]
-    assert said(tab, tab.show(Session(KEY, (Upload("/uploads/part.png"),)), "grad-cam")) == [gr.skip()]
+        assert said(tab, tab.show(session, "grad-cam", False, pick)) == [gr.skip()]
+    assert said(tab, tab.show(Session(KEY, ("se",), (Upload("/uploads/part.png"),)), "grad-cam", False)) == [gr.skip()]
 
 
 def test_names_of_files_are_shown_as_they_are(tab):
@@ -152,15 +160,73 @@ def test_categories_that_cannot_be_used_are_named_with_the_reason(monkeypatch, t
         catalogue.category("mvtec_ad/bottle")
 
 
-def test_an_example_goes_with_its_category_and_an_upload_stays(tab, tmp_path):
+@pytest.fixture
+def copies(tmp_path):
+    """(an example as it is uploaded, a file of the visitor's own), and the example."""
     example = catalogue.category(KEY).examples[0]
-    copy, own = tmp_path / example.name, tmp_path / "own.png"
-    copy.write_bytes(example.read_bytes())
+    copy, own = tmp_path / example.path.name, tmp_path / "own.png"
+    copy.write_bytes(example.path.read_bytes())
     own.write_bytes(b"mine")
-    update = tab.choose_category("sample/gear", [str(copy)], visitor("one"))
+    return str(copy), str(own), example
+
+
+def test_an_example_goes_with_its_category_and_an_upload_stays(tab, copies):
+    copy, own, _ = copies
+    everything = catalogue.detector_names(KEY)
+    update = tab.choose_category("sample/gear", KEY, [copy], everything, visitor("one"))
     assert update[tab.files] is None
-    update = tab.choose_category("sample/gear", [str(copy), str(own)], visitor("one"))
-    assert update[tab.files] == [str(own)]
-    update = tab.choose_category("sample/gear", [str(own)], visitor("one"))
+    update = tab.choose_category("sample/gear", KEY, [copy, own], everything, visitor("one"))
+    assert update[tab.files] == [own]
+    assert update[tab.detectors].value == catalogue.detector_names("sample/gear")
+    update = tab.choose_category("sample/gear", KEY, [own], ["se"], visitor("one"))
     assert update[tab.turn] == 1, "which starts a run"
-    assert "gear" in update[tab.about]
+    assert "gear" in update[tab.about] and update[tab.detectors].value == ["se"]
+
+
+def test_an_upload_replaces_an_example(tab, copies):
+    copy, own, example = copies
+    one = visitor("one")
+    update = tab.choose_files([copy, own], KEY, one)
+    assert update[tab.files] == [own] and update[tab.turn] == gr.skip(), "the run starts when the example is gone"
+    update = tab.choose_files([own], KEY, one)
+    assert (update[tab.files], update[tab.example], update[tab.turn]) == (gr.skip(), "", 1)
+    update = tab.choose_files([copy], KEY, one)
+    assert (update[tab.example], update[tab.turn]) == (example.name, 2)
+
+
+def asking(**params):
+    return SimpleNamespace(session_hash="one", query_params=params)
+
+
+def test_the_address_brings_a_choice_back(tab):
+    example = catalogue.category("sample/gear").examples[1]
+    asked = {"category": "sample/gear", "detectors": "cbam,none", "map": "gradient", "scale": "own"}
+    update = tab.restore(asking(**asked, example=example.name))
+    assert update[tab.category] == "sample/gear" and update[tab.files] == [str(example.path)]
+    assert update[tab.detectors].value == ["none", "cbam"] and update[tab.results.method].value == "gradient"
+    assert update[tab.results.own_scale] is True and not update[tab.notice].visible
+    update = tab.restore(asking())
+    assert update[tab.category] == catalogue.start() and update[tab.files] == gr.skip()
+    assert update[tab.detectors].value == catalogue.detector_names(catalogue.start())
+
+
+def test_what_is_unknown_in_the_address_is_said(tab):
+    update = tab.restore(asking(category="<b>", detectors="se,yolo", map="tea", scale="x", example="teapot"))
+    said = update[tab.notice].value
+    assert update[tab.notice].visible and "<b>" not in said
+    for unknown in ("&lt;b&gt;", "yolo", "tea", "x", "teapot"):
+        assert unknown in said
+    assert update[tab.category] == catalogue.start() and update[tab.detectors].value == ["se"]
+    assert update[tab.results.method].value == "grad-cam" and update[tab.results.own_scale] is False
+
+
+def test_an_example_says_what_was_expected_and_who_missed_it():
+    found = Comparison("x.png", INFO, np.zeros((2, 2, 3), np.uint8), {"se": verdict(4), "cbam": verdict(4)})
+    normal = dataclasses.replace(verdict(4), key="cbam", title="CBAM", score=0.5)
+    torn = dataclasses.replace(found, verdicts={"se": verdict(4), "cbam": normal})
+    defect, good = Example(Path("hard-broken_tooth.png")), Example(Path("good.png"))
+    assert expectation(found, defect) == "Expected: anomalous (broken tooth, hard). Found by all detectors."
+    assert expectation(torn, defect) == "Expected: anomalous (broken tooth, hard). Missed by CBAM."
+    assert expectation(found, good) == "Expected: normal (good part). Called anomalous by all detectors."
+    provisional = dataclasses.replace(found, verdicts={"se": verdict(2)})
+    assert expectation(provisional, good) == "Expected: normal (good part)."

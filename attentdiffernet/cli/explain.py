@@ -40,7 +40,7 @@ def explain(
     shown = method or detector.maps[0]
     values, reference = detector.raw_map(pixels, shown), detector.map_reference(shown)
     out.parent.mkdir(parents=True, exist_ok=True)
-    drawn_over(pixels, values, reference).save(out)
+    drawn_over(pixels, values, reference, shown).save(out)
     if raw is not None:
         np.save(raw, values)
     typer.echo(detector.what_it_shows(shown))

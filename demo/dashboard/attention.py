@@ -211,7 +211,7 @@ one, two = st.columns(2)
 with one:
     key = address.category(list(usable))
 with two:
-    titles = {variant: variant_title(variant) for variant in catalogue.detectors(key)}
+    titles = {variant: variant_title(variant) for variant in catalogue.differnets(key)}
     variant = address.choice("Variant", titles, "variant", "cbam" if "cbam" in titles else None, segments=True)
 image = widgets.image_of(key)
 if image is None:

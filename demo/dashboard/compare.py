@@ -1,4 +1,4 @@
-"""Compare: a visitor's images by all variants of a category. Uploads stay in the session."""
+"""Compare: a visitor's images by the detectors of a category. Uploads stay in the session."""
 
 import hashlib
 import io
@@ -10,13 +10,13 @@ import pandas as pd
 import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.words import VARIANT_TITLES, score_text
+from attentdiffernet.words import DETECTOR_TITLES, short_title
 from demo import markup
 from demo.dashboard import address, widgets
 from demo.service.catalogue import CategoryInfo
-from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, compare
+from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, compare, maps_offered
 from demo.service.downloads import numbers_csv
-from demo.service.verdict import MAPS, Comparison
+from demo.service.verdict import Comparison
 
 KEPT = 2 * MAX_IMAGES  # results of a session, without their pictures
 
@@ -34,6 +34,15 @@ class Image:
         return hashlib.sha256(self.category.encode() + b"/" + self.file).hexdigest()
 
 
+@dataclass(frozen=True)
+class How:
+    """How maps are shown. method: of `verdict.MAPS`. own_scale: as of `Heat.scaled`."""
+
+    method: str
+    own_scale: bool
+    outlined: bool
+
+
 Results = dict[str, Comparison | str]  # by Image.id; text says why there is none
 
 
@@ -48,24 +57,24 @@ def choose_images(info: CategoryInfo) -> list[Image]:
         st.warning(f"Only the first {MAX_IMAGES} of {len(files)} images are inspected.", icon=":material/filter:")
     if files:
         return [Image(PurePath(file.name).name, file.getvalue(), info.key) for file in files[:MAX_IMAGES]]
-    examples = {path.stem: path for path in info.examples}
+    examples = {example.name: example for example in info.examples}
     if not examples:
         return []
-    titles = {"": "None"} | {stem: stem.replace("_", " ") for stem in examples}
-    stem = address.choice("Or take an example", titles, "example")
-    return [Image(examples[stem].name, examples[stem].read_bytes(), info.key)] if stem else []
+    titles = {"": "None"} | {name: example.title for name, example in examples.items()}
+    name = address.choice("Or take an example", titles, "example")
+    return [Image(examples[name].path.name, examples[name].path.read_bytes(), info.key)] if name else []
 
 
 # -- inspecting
 
 
-def inspect(images: list[Image], method: str) -> None:
+def inspect(images: list[Image], how: How) -> None:
     """Scores what is new, one image after the other, and shows one of them; provisional results first."""
     results: Results = st.session_state.setdefault("results", {})
     overview, status, place = st.container(), st.empty(), st.empty()
     for k, image in enumerate(images):
         if image.id not in results:
-            results[image.id] = score(image, method, k, len(images), status, place)
+            results[image.id] = score(image, how, k, len(images), status, place)
     forget(results, images)
     status.empty()
     chosen = images[0]
@@ -77,34 +86,34 @@ def inspect(images: list[Image], method: str) -> None:
         place.error(widgets.literal(found), icon=":material/error:")
         return
     with status:
-        whole = with_maps(chosen, method)
+        whole = with_maps(chosen, how)
     with place.container():
         if len(images) > 1:
             st.subheader(widgets.literal(chosen.name), anchor=False)
-        draw(whole)
+        draw(whole, how)
         download([r for image in images if isinstance(r := results.get(image.id), Comparison)])
 
 
-def score(image: Image, method: str, k: int, n: int, status: Any, place: Any) -> Comparison | str:
+def score(image: Image, how: How, k: int, n: int, status: Any, place: Any) -> Comparison | str:
     """The result of image k of n, without pictures, or why there is none. Shows in `place` what is known so far."""
     try:
-        for comparison in widgets.comparing(image.file, image.category, method, image.name, k, n, status):
+        for comparison in widgets.comparing(image.file, image.category, how.method, image.name, k, n, status):
             with place.container():
-                draw(comparison)
+                draw(comparison, how)
     except AttentDifferNetError as error:
         return str(error)
-    st.session_state["whole"] = (image.id, method, comparison)
+    st.session_state["whole"] = (image.id, how.method, comparison)
     return comparison.without_pictures()
 
 
-def with_maps(image: Image, method: str) -> Comparison:
+def with_maps(image: Image, how: How) -> Comparison:
     """The last comparison with pictures if it is the one asked for; else its maps are drawn again."""
     last = st.session_state.get("whole")
-    if last is not None and last[:2] == (image.id, method):
+    if last is not None and last[:2] == (image.id, how.method):
         return last[2]
     with st.spinner("Drawing the maps …"):
-        *_, whole = compare(io.BytesIO(image.file), image.category, method, image.name)
-    st.session_state["whole"] = (image.id, method, whole)
+        *_, whole = compare(io.BytesIO(image.file), image.category, how.method, image.name)
+    st.session_state["whole"] = (image.id, how.method, whole)
     return whole
 
 
@@ -118,48 +127,49 @@ def forget(results: Results, images: list[Image]) -> None:
 # -- showing
 
 
-def draw(comparison: Comparison) -> None:
-    """The variants side by side, with one colour bar."""
-    for column, variant in zip(st.columns(len(comparison.verdicts)), comparison.verdicts, strict=True):
+def draw(comparison: Comparison, how: How) -> None:
+    """The photograph and the detectors side by side, with a colour bar for each kind of map."""
+    columns = st.columns(1 + len(comparison.verdicts))
+    with columns[0]:
+        st.html("<h4 class='cardhead'>Photograph</h4>")
+        st.image(comparison.image, width="stretch", alt=f"Photograph: {comparison.name}")
+    for column, key in zip(columns[1:], comparison.verdicts, strict=True):
         with column:
-            card(comparison, variant)
+            card(comparison, key, how)
     if comparison.heat is not None:
-        widgets.heat_scale(comparison.heat.scale)
-        widgets.notes(comparison.heat.notes)
+        widgets.heat_scales(comparison.heat.kinds, how.own_scale)
+        widgets.notes({key: comparison.note(key, how.own_scale) for key in comparison.heat.heat})
 
 
-def card(comparison: Comparison, variant: str) -> None:
-    """One variant's result under its map."""
-    verdict = comparison.verdicts[variant]
-    drawn = comparison.heat is not None and variant in comparison.heat.heat
-    title = comparison.heat.title if comparison.heat and drawn else "Photograph, map to come"
-    st.html(f"<h4 class='variant-{variant} cardhead'>{widgets.variant_name(variant)}</h4>")
-    st.image(comparison.overlay(variant), width="stretch", alt=f"{title}: {verdict.title}, {comparison.name}")
-    place = (
-        f"Score {score_text(verdict.score)} among those of {len(verdict.calibration_scores)} held-out normal images, "
-        f"threshold {score_text(verdict.threshold)}"
-    )
+def card(comparison: Comparison, key: str, how: How) -> None:
+    """One detector's result under its map."""
+    verdict, heat = comparison.verdicts[key], comparison.heat
+    title = heat.title(key) if heat else "Photograph, map to come"
+    st.html(f"<h4 class='variant-{key} cardhead'>{widgets.variant_name(key)}</h4>")
+    picture = comparison.overlay(key, how.own_scale, how.outlined)
+    st.image(picture, width="stretch", alt=f"{title}: {verdict.title}, {comparison.name}")
+    normals = len(verdict.calibration_scores)
+    place = f"Score, {verdict.times} the threshold, among those of {normals} held-out normal images"
     st.html(
-        f"<div class='place variant-{variant}'><div class='plain'>"
+        f"<div class='place variant-{key}'><div class='plain'>"
         f"<p>{markup.badge(verdict.anomalous, verdict.provisional)} <span class='small'>{verdict.views_text}</span></p>"
         f"{markup.numbers(verdict)}{widgets.drawing(verdict.histogram_svg, place)}"
-        f"<p class='small'>{markup.text(verdict.choices)}</p></div></div>"
+        f"<div class='small'>{markup.raw_numbers(verdict)}</div></div></div>"
     )
 
 
 def table(images: list[Image], results: Results) -> int:
     """All images, sortable; returns the row chosen."""
     frame = pd.DataFrame([row(image.name, results.get(image.id)) for image in images])
-    styles: Any = {title: score_text for title in VARIANT_TITLES.values() if title in frame}
     state: Any = st.dataframe(
-        frame.style.format(styles, na_rep=""),
+        frame,
         hide_index=True,
         column_config=columns(),
         on_select="rerun",
         selection_mode="single-row",
         key="table",
         placeholder="",
-        alt="Verdict and anomaly score of every image",
+        alt="Verdict of every image, and its score as a multiple of the threshold",
     )
     st.caption("Choose a row to see its maps.")
     picked = state["selection"]["rows"]
@@ -172,19 +182,20 @@ def row(name: str, found: Comparison | str | None) -> dict[str, object]:
     flagged = sum(verdict.anomalous for verdict in found.verdicts.values())
     sign = "▲" if flagged else "✓"
     cells: dict[str, object] = {"Image": name, "Verdict": f"{sign} anomalous by {flagged} of {len(found.verdicts)}"}
-    for variant, verdict in found.verdicts.items():
-        cells |= {VARIANT_TITLES[variant]: verdict.score, f"above, {variant}": verdict.percentile}
+    for key, verdict in found.verdicts.items():
+        cells |= {DETECTOR_TITLES[key]: verdict.times, f"above, {key}": verdict.percentile}
     return cells
 
 
 def columns() -> dict[str, Any]:
     number, words = st.column_config.NumberColumn, st.column_config.TextColumn
     found: dict[str, Any] = {"Image": words(width=120), "Verdict": words(width=180)}
-    for variant, title in VARIANT_TITLES.items():
-        short = title if variant == "none" else variant.upper()
-        found[title] = number(short, help=f"Anomaly score by {title}", width=85)
+    for key, title in DETECTOR_TITLES.items():
+        found[title] = words(
+            short_title(key), help=f"Anomaly score by {title}, as a multiple of its threshold", width=85
+        )
         meaning = f"Share of held-out normal images that score lower by {title}"
-        found[f"above, {variant}"] = number("above %", format="%.0f", help=meaning, width=80)
+        found[f"above, {key}"] = number("above %", format="%.0f", help=meaning, width=80)
     return found
 
 
@@ -197,9 +208,10 @@ def download(comparisons: list[Comparison]) -> None:
 
 
 widgets.head(
-    "Compare the variants on your images",
-    "Each image is scored by all variants of a category, on the same views of it. First results come after two of the "
-    "views. Images stay in your session and are gone when you close the page.",
+    "Compare the detectors on your images",
+    "Each image is scored by all detectors of a category: DifferNet and its variants on the same views of it, with "
+    "first results after two of them, and PatchCore at once. Images stay in your session and are gone when you close "
+    "the page.",
 )
 usable = widgets.usable_categories()
 with st.container(key="beside"):
@@ -208,10 +220,14 @@ with left:
     info = usable[address.category(list(usable), "Trained on")]
     st.caption(f"{info.description} Licence of the data: {info.licence}.")
     images = choose_images(info)
-    method = address.choice("Map", MAPS, "method", segments=True)
+    how = How(
+        address.choice(widgets.MAP, maps_offered(info.key), "method", segments=True),
+        address.switch(widgets.OWN_SCALE, "own", False, help=widgets.OWN_SCALE_HELP),
+        address.switch("Outline of what exceeds normal images", "outline", True),
+    )
 with right:
     if images:
-        inspect(images, method)
+        inspect(images, how)
     else:
         widgets.empty(
             f"Drop photographs of a {info.title.split(' (')[0].lower()} in, or take an example.",

@@ -2,7 +2,7 @@
 
 import io
 from pathlib import PurePath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import streamlit as st
@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from attentdiffernet.datasets import category_title
 from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.figures.overlay import overlay
 from attentdiffernet.figures.screen import histogram_figure
 from attentdiffernet.study.comparison import Measured, without_best_on_test
 from attentdiffernet.study.failures import FAILURES, Failure, failures, images_of
@@ -17,6 +18,9 @@ from attentdiffernet.words import score_text, variant_title
 from demo import shipped
 from demo.dashboard import address, widgets
 from demo.markup import badge, text
+
+if TYPE_CHECKING:
+    from demo.service.verdict import Heat
 
 NUMBERS_SHOWN = {"8": "8", "24": "24", "48": "48"}
 THUMBNAIL = 146  # px: eight in a row on a wide page, two on a phone
@@ -199,13 +203,13 @@ def card(m: Measured, failure: Failure) -> str:
 def pictures(key: str, failure: Failure, runs: Runs) -> None:
     """The image and the maps of all variants on one scale, or why there are no maps."""
     from demo.service.catalogue import categories
-    from demo.service.verdict import MAPS
+    from demo.service.comparison import maps_offered
 
     if key not in {info.key for info in categories()}:
         widgets.empty("No maps: there is no model of this category.", widgets.HOW_TO_TRAIN)
         image_alone(key, failure)
         return
-    method = address.choice("Map", MAPS, "method", segments=True)
+    method = address.choice(widgets.MAP, maps_offered(key), "method", segments=True)
     try:
         with st.spinner("Drawing the maps …"):
             found = maps(key, failure.image, method)
@@ -215,15 +219,16 @@ def pictures(key: str, failure: Failure, runs: Runs) -> None:
         return
     if found is None:
         return
-    image, overlays, scale, notes = found
+    image, heat = found
     with st.container(key="pairs-maps"):
-        columns = st.columns(1 + len(overlays))
+        columns = st.columns(1 + len(heat.heat))
     columns[0].image(image, caption="Image", width="stretch", alt=f"Test image {failure.image}")
-    for column, (variant, picture) in zip(columns[1:], overlays.items(), strict=True):
-        title = variant_title(variant)
-        column.image(picture, caption=title, width="stretch", alt=f"{MAPS[method]} by {title} on {failure.image}")
-    widgets.heat_scale(scale)
-    widgets.notes(notes)
+    for column, detector in zip(columns[1:], heat.heat, strict=True):
+        title, picture = variant_title(detector), overlay(image, *heat.scaled(detector, False))
+        alt = f"{heat.title(detector)} by {title} on {failure.image}"
+        column.image(picture, caption=title, width="stretch", alt=alt)
+    widgets.heat_scales(heat.kinds)
+    widgets.notes({detector: f"{heat.shows[detector]} {heat.visibility(detector)}" for detector in heat.heat})
     if not any(shipped.shipped_threshold(m) for m in runs.values()):
         st.caption("These maps are those of the shipped models. The models of the runs chosen above are not shipped.")
 
@@ -234,20 +239,15 @@ def image_alone(key: str, failure: Failure) -> None:
         st.image(small, width=2 * THUMBNAIL, alt=f"Test image {failure.image}")
 
 
-@st.cache_data(max_entries=8, show_spinner=False)  # some 12 MB each
-def maps(
-    key: str, image: str, method: str
-) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[float, float], dict[str, str]] | None:
-    """(image, overlay by variant, their scale, notes) of a test image; None if it is not on this machine."""
-    from attentdiffernet.figures.overlay import overlay
+@st.cache_data(max_entries=8, show_spinner=False)  # some 5 MB each
+def maps(key: str, image: str, method: str) -> "tuple[np.ndarray, Heat] | None":
+    """(image, maps) of a test image; None if it is not on this machine."""
     from demo.service.comparison import heat_of
 
     file = shipped.image_file(key, image)
     if file is None:
         return None
-    picture, heat = heat_of(io.BytesIO(file), key, method, image)
-    overlays = {variant: overlay(picture, values, *heat.scale) for variant, values in heat.heat.items()}
-    return picture, overlays, heat.scale, heat.notes
+    return heat_of(io.BytesIO(file), key, method, image)
 
 
 # -- the page

@@ -12,7 +12,7 @@ from attentdiffernet.figures.print import FORMATS, figure_file
 from attentdiffernet.words import variant_title
 from demo.dashboard import address, widgets
 from demo.service.catalogue import detectors, images_to_choose
-from demo.service.comparison import IMAGE_TYPES
+from demo.service.comparison import IMAGE_TYPES, maps_offered
 from demo.service.downloads import paper_grid
 from demo.service.verdict import MAPS, Comparison
 
@@ -89,8 +89,8 @@ def downloads(comparisons: list[Comparison], variants: list[str], stem: str) -> 
 
 widgets.head(
     "A figure for the paper",
-    "Images in rows, variants in columns, one colour scale for all maps, the score under each. In PDF and SVG the text "
-    "stays text.",
+    "Images in rows, detectors in columns, one colour scale for each kind of map, the score under each. In PDF and SVG "
+    "the text stays text.",
 )
 usable = widgets.usable_categories()
 one, two, three = st.columns([3, 4, 3])
@@ -98,9 +98,9 @@ with one:
     key = address.category(list(usable))
 titles = {variant: variant_title(variant) for variant in detectors(key)}
 with two:
-    variants = address.several("Variants", titles, "columns", list(titles))
+    variants = address.several("Detectors", titles, "columns", list(titles))
 with three:
-    method = address.choice("Map", MAPS, "method", segments=True)
+    method = address.choice(widgets.MAP, maps_offered(key), "method", segments=True)
 images = choose_images(key)
 if not images or not variants:
     widgets.empty("Nothing to draw yet.", "Choose an image and a variant, or drop in images of your own.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
-from attentdiffernet.words import variant_title
+from attentdiffernet.words import METHOD_TITLES, variant_title
 from demo import shipped
 from demo.dashboard import address
 from demo.markup import text
@@ -151,16 +151,27 @@ def comparing(file: bytes, key: str, method: str, name: str, k: int, n: int, pro
         yield comparison
 
 
-def heat_scale(scale: tuple[float, float]) -> None:
-    """The colour bar of maps shown together."""
+MAP = "Map of DifferNet and its variants"  # other detectors have one of their own
+OWN_SCALE = "One scale per map"
+OWN_SCALE_HELP = "From its own lowest to its own highest value: even a normal image glows, and maps cannot be compared."
+
+
+def heat_scales(kinds: Mapping[str, tuple[float, float]], own_scale: bool = False) -> None:
+    """A colour bar for each kind of map shown (`Heat.kinds`)."""
     from demo.service.verdict import heat_bar
 
-    alt = "Colour scale: multiples of what 99 % of held-out normal images reach"
-    st.image(heat_bar(scale, ink()), width=420, alt=alt)
+    if own_scale:
+        st.caption(OWN_SCALE_HELP)
+        return
+    with st.container(horizontal=True):
+        for method, scale in kinds.items():
+            title = METHOD_TITLES[method]
+            alt = f"Colour scale of {title}: multiples of what 99 % of places in normal images reach"
+            st.image(heat_bar(scale, title, ink()), width=420, alt=alt)
 
 
-def notes(by_variant: Mapping[str, str]) -> None:
-    """What maps show; a note that holds for all variants is shown once."""
-    for note in dict.fromkeys(by_variant.values()):
-        whose = [variant_title(variant) for variant, other in by_variant.items() if other == note]
-        st.caption(note if len(whose) == len(by_variant) else f"{', '.join(whose)}: {note}")
+def notes(by_detector: Mapping[str, str]) -> None:
+    """What maps show; a note that holds for all detectors is shown once."""
+    for note in dict.fromkeys(by_detector.values()):
+        whose = [variant_title(key) for key, other in by_detector.items() if other == note]
+        st.caption(note if len(whose) == len(by_detector) else f"{', '.join(whose)}: {note}")

@@ -45,7 +45,7 @@ def attention_view(source: Source, key: str, variant: str, name: str | None = No
 
     Raises ImageError and DatasetError.
     """
-    detector = catalogue.detector(key, variant)
+    detector = catalogue.differnet(key, variant)
     model, config = detector.model, detector.model.config
     image = read_image(source, name)
     view = make_views(model.prepare(image), even_angles(1))[0]
@@ -73,7 +73,7 @@ def grad_cam_view(
 
     Raises ImageError and DatasetError.
     """
-    model = catalogue.detector(key, variant).model
+    model = catalogue.differnet(key, variant).model
     if layer not in layers(key, variant) or not 0 <= scale < model.config.n_scales:
         raise DatasetError(f"There is no layer {layer!r} at scale {scale} of {variant}")
     image = read_image(source, name)
@@ -84,7 +84,7 @@ def grad_cam_view(
 
 def layers(key: str, variant: str) -> list[str]:
     """Where Grad-CAM can look: the last features, and each attention block if the variant has any."""
-    return ["features", *_blocks(catalogue.detector(key, variant).model)]
+    return ["features", *_blocks(catalogue.differnet(key, variant).model)]
 
 
 def _blocks(model: AttentDifferNet) -> list[str]:

@@ -2,29 +2,87 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from attentdiffernet.backbone import imagenet_at_hand, load_weights
 from attentdiffernet.datasets import CARDS, category_title
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
+from attentdiffernet.detector import Detector
 from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.errors import DatasetError
+from attentdiffernet.figures.overlay import outline
 from attentdiffernet.images import IMAGE_SUFFIXES
 from attentdiffernet.methods import load
-from attentdiffernet.words import VARIANT_TITLES
+from attentdiffernet.words import DETECTOR_TITLES, VARIANT_TITLES
 
 from .. import shipped
 
 EXAMPLES = shipped.ROOT / "demo" / "examples"
 DOWNLOAD_ENVIRONMENT = "ATTENTDIFFERNET_DOWNLOAD"  # 1: the ImageNet weights may be downloaded when first needed
-MAX_MODELS = 18  # kept in memory, about 15 MB each
+MAX_MODELS = 24  # kept in memory, about 15 MB each
+LEVELS = ("obvious", "moderate", "hard")
+WHY_NOT = (
+    "needs AlexNet's ImageNet weights, which are not on this machine: set ATTENTDIFFERNET_IMAGENET_WEIGHTS to a "
+    f"local file, or {DOWNLOAD_ENVIRONMENT}=1 to let torchvision download them (244 MB)"
+)
 
 # Held while a model runs. torch uses all cores for one image, so that two at once would only slow each other down, and
 # the hooks of Grad-CAM are on the model that both would share.
 computing = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image to try a category on; its file is called `good`, `DEFECT` or `LEVEL-DEFECT`.
+
+    mask: where the defect is, if that is known. level: of `LEVELS`, empty where none is stated.
+    """
+
+    path: Path
+    mask: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def level(self) -> str:
+        level, dash, _ = self.name.partition("-")
+        return level if dash and level in LEVELS else ""
+
+    @property
+    def defect(self) -> str:
+        """In words; empty for a good part."""
+        return (
+            "" if self.name == "good" else self.name.removeprefix(f"{self.level}-").replace("_", " ").replace("-", " ")
+        )
+
+    @property
+    def outline(self) -> list[np.ndarray]:
+        """Of the mask, as of `figures.overlay.outline`; empty without one."""
+        return outline(np.asarray(Image.open(self.mask).convert("L")), 127.5) if self.mask else []
+
+    @property
+    def title(self) -> str:
+        """`broken tooth, moderate`"""
+        return ", ".join(filter(None, (self.defect or "good part", self.level)))
+
+
+def _examples(folder: Path) -> tuple[Example, ...]:
+    """Those of a folder, from obvious to hard, a good part last."""
+    found = [
+        Example(path, mask if (mask := folder / "masks" / f"{path.stem}.png").is_file() else None)
+        for path in folder.glob("*")
+        if path.suffix in IMAGE_SUFFIXES
+    ]
+    order = ["", *LEVELS]
+    return tuple(sorted(found, key=lambda example: (not example.defect, order.index(example.level), example.name)))
 
 
 @dataclass(frozen=True)
@@ -36,7 +94,7 @@ class CategoryInfo:
     description: str
     dataset_title: str
     licence: str
-    examples: tuple[Path, ...]
+    examples: tuple[Example, ...]
     why_not: str = ""
 
 
@@ -45,6 +103,14 @@ def categories() -> list[CategoryInfo]:
     folders = [folder for folder in shipped.MODELS.glob("*/*") if any(folder.glob("*/config.json"))]
     found = [_category_info(folder) for folder in folders]
     return sorted(found, key=lambda info: (bool(info.why_not), not info.key.startswith("sample/"), info.key))
+
+
+def start() -> str | None:
+    """The category to begin with: of those with examples, the one on which a detector was measured to be best."""
+    usable = usable_categories()
+    measured = shipped.best_auroc()
+    inviting = [key for key, info in usable.items() if info.examples] or list(usable)
+    return max(inviting, key=lambda key: measured.get(key, 0.0), default=None)
 
 
 def usable_categories() -> dict[str, CategoryInfo]:
@@ -56,26 +122,28 @@ def _category_info(folder: Path) -> CategoryInfo:
     dataset, name = folder.parent.name, folder.name
     key, card = f"{dataset}/{name}", CARDS.get(dataset)
     sample = SAMPLE_CATEGORIES.get(name) if dataset == "sample" else None
-    examples = EXAMPLES / dataset / name
     return CategoryInfo(
         key=key,
         title=category_title(key),
         description=sample.description if sample else card.description if card else "",
         dataset_title=card.title if card else dataset,
         licence=card.licence if card else "",
-        examples=tuple(sorted(p for p in examples.glob("*") if p.suffix in IMAGE_SUFFIXES)),
-        why_not=_why_not(folder),
+        examples=_examples(EXAMPLES / dataset / name),
+        why_not="" if _usable(key) else WHY_NOT,
     )
 
 
-def _why_not(folder: Path) -> str:
-    needs_imagenet = '"weights": "imagenet"' in next(folder.glob("*/config.json")).read_text(encoding="utf-8")
-    if not needs_imagenet or imagenet_at_hand() or os.environ.get(DOWNLOAD_ENVIRONMENT) == "1":
-        return ""
-    return (
-        "needs AlexNet's ImageNet weights, which are not on this machine: set ATTENTDIFFERNET_IMAGENET_WEIGHTS to a "
-        f"local file, or {DOWNLOAD_ENVIRONMENT}=1 to let torchvision download them (244 MB)"
-    )
+def _usable(key: str) -> dict[str, Path]:
+    """The configurations of the detectors of a category that can be used on this machine, by `Detector.key`, in their
+    usual order."""
+    configs = {name: shipped.MODELS / key / name / "config.json" for name in DETECTOR_TITLES}
+    found = {name: path for name, path in configs.items() if path.is_file()}
+    return {name: path for name, path in found.items() if name not in VARIANT_TITLES or not _lacks_alexnet(path)}
+
+
+def _lacks_alexnet(config: Path) -> bool:
+    needs_imagenet = '"weights": "imagenet"' in config.read_text(encoding="utf-8")
+    return needs_imagenet and not imagenet_at_hand() and os.environ.get(DOWNLOAD_ENVIRONMENT) != "1"
 
 
 def category(key: str) -> CategoryInfo:
@@ -96,25 +164,42 @@ _load_weights = lru_cache(maxsize=2)(load_weights)  # all variants share them
 
 
 @lru_cache(maxsize=MAX_MODELS)
-def _detector(folder: Path, _written_ns: int) -> DifferNetDetector:
-    found = load(folder, load_weights=_load_weights)
-    assert isinstance(found, DifferNetDetector)
-    return found
+def _detector(folder: Path, _written_ns: int) -> Detector:
+    return load(folder, load_weights=_load_weights)
 
 
-def detectors(key: str) -> dict[str, DifferNetDetector]:
-    """All variants of a category, in their usual order; kept in memory, loaded again when their files change.
-
-    Raises DatasetError as `category`.
-    """
+def detector_names(key: str) -> list[str]:
+    """`Detector.key` of what `detectors` gives, without loading it. Raises DatasetError as `category`."""
     category(key)
-    configs = {variant: shipped.MODELS / key / variant / "config.json" for variant in VARIANT_TITLES}
-    return {v: _detector(path.parent, path.stat().st_mtime_ns) for v, path in configs.items() if path.is_file()}
+    return list(_usable(key))
 
 
-def detector(key: str, variant: str) -> DifferNetDetector:
-    """Raises DatasetError if there is no such category or variant."""
-    found = detectors(key)
+def detectors(key: str, chosen: Collection[str] | None = None) -> dict[str, Detector]:
+    """Those of a category that can be used here, or those chosen, by `Detector.key` in their usual order; kept in
+    memory, loaded again when their files change.
+
+    Raises DatasetError as `category`, and for a detector that there is not.
+    """
+    names = detector_names(key)
+    wanted = names if chosen is None else [name for name in names if name in chosen]
+    if unknown := sorted(set(chosen or ()) - set(names)):
+        raise DatasetError(f"There is no detector {unknown[0]!r} of {key}; there are {', '.join(names)}")
+    if not wanted:
+        raise DatasetError("No detector was chosen; choose one or more")
+    paths = {name: path for name, path in _usable(key).items() if name in wanted}
+    return {name: _detector(path.parent, path.stat().st_mtime_ns) for name, path in paths.items()}
+
+
+def differnets(key: str) -> dict[str, DifferNetDetector]:
+    """DifferNet and its attention variants, of those of a category."""
+    chosen = [name for name in detector_names(key) if name in VARIANT_TITLES]
+    found = detectors(key, chosen) if chosen else {}
+    return {name: one for name, one in found.items() if isinstance(one, DifferNetDetector)}
+
+
+def differnet(key: str, variant: str) -> DifferNetDetector:
+    """Raises DatasetError if there is no such category or variant of DifferNet."""
+    found = differnets(key)
     if variant not in found:
         raise DatasetError(f"There is no variant {variant!r} of {key}; there are {', '.join(found)}")
     return found[variant]
@@ -137,7 +222,7 @@ def images_to_choose(key: str) -> dict[str, Callable[[], bytes]]:
     if shipped.images_at_hand(key) and key in shipped.measured_categories():
         names = shipped.of_category(key)[0].scores["image"]
         return {str(name): partial(_image_file, key, str(name)) for name in names}
-    return {path.name: path.read_bytes for path in category(key).examples}
+    return {example.path.name: example.path.read_bytes for example in category(key).examples}
 
 
 def _image_file(key: str, name: str) -> bytes:

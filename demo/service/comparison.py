@@ -1,35 +1,39 @@
-"""One image by all variants of a category: scores, verdicts and maps, as they become known."""
+"""One image by the detectors of a category: scores, verdicts and maps, as they become known."""
 
 import hashlib
 import io
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Generic, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from attentdiffernet.detector import Detector
 from attentdiffernet.differnet import DifferNetDetector
-from attentdiffernet.errors import AttentDifferNetError, DatasetError
-from attentdiffernet.explain import relative_heat
+from attentdiffernet.errors import AttentDifferNetError, DatasetError, ImageError
+from attentdiffernet.explain import relative_heat, scale_ends
 from attentdiffernet.images import IMAGE_SUFFIXES, read_image
 from attentdiffernet.options import check_scoring_views
 from attentdiffernet.scoring import RunningScore, expected_score, prepared, score_progressively
 from attentdiffernet.study.statistics import percentile_among
 
+from .. import shipped
 from . import catalogue
+from .likeness import likeness
 from .verdict import MAPS, Comparison, Heat, Verdict, heat_bar
 
 IMAGE_TYPES = sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 MAX_IMAGES = 12  # of one upload
 SHOWN_SIDE = 1024  # px: photographs are shown and downloaded no larger than this
-MAX_REMEMBERED = 16  # images whose scores are kept, so that another map needs no new ones
+MAX_REMEMBERED = 64  # scores and maps that are kept, so that another choice needs no new ones: 16 images, 4 detectors
 
 Source = str | Path | BinaryIO
-Detectors = Mapping[str, DifferNetDetector]  # by variant
+Detectors = Mapping[str, Detector]  # by `Detector.key`
 Scores = dict[str, RunningScore]
+T = TypeVar("T")
 
 
 def check_number(n_images: int) -> None:
@@ -46,49 +50,65 @@ def check_method(method: str) -> None:
         raise DatasetError(f"There is no map {method!r}; there are {', '.join(MAPS)}")
 
 
-def compare(
-    source: Source, key: str, method: str = "grad-cam", name: str | None = None, n_views: int | None = None
-) -> Iterator[Comparison]:
-    """Scores, verdicts and maps of one image by all variants; yields after each group of views, the maps last.
+def maps_offered(key: str) -> dict[str, str]:
+    """Titles of the maps of DifferNet and its variants that show something for a category; the first is the usual one.
+    Other detectors have one map of their own."""
+    empty = shipped.empty_maps(key)
+    return {name: title for name, title in MAPS.items() if name not in empty} or MAPS
 
-    n_views: as many as the thresholds were set for, unless stated. Raises ImageError and DatasetError.
+
+def compare(
+    source: Source,
+    key: str,
+    method: str = "grad-cam",
+    name: str | None = None,
+    n_views: int | None = None,
+    chosen: Collection[str] | None = None,
+) -> Iterator[Comparison]:
+    """Scores, verdicts and maps of one image; yields after each group of views, the maps last.
+
+    method: the map of DifferNet and its variants; other detectors show their own. n_views: as many as the thresholds
+    were set for, unless stated. chosen: `Detector.key` of those that are asked, all unless stated. Raises ImageError
+    and DatasetError.
     """
     check_method(method)
-    info, detectors = catalogue.category(key), catalogue.detectors(key)
+    info, detectors = catalogue.category(key), catalogue.detectors(key, chosen)
     name = name or (Path(source).name if isinstance(source, str | Path) else "image")
     image = read_image(source, name)
     wanted = check_scoring_views(n_views or max(d.calibration.n_views for d in detectors.values()))
-    found, entry = Comparison(name, info, shown(image), {}), (_digest(image), key, wanted)
-    with catalogue.computing:
-        scores = _recent.get(entry, detectors)
-    if scores is None:
-        for scores in _scored(detectors, image, wanted):
-            yield replace(found, verdicts=_verdicts(detectors, scores, wanted))
-    assert scores is not None, "there is one view at least"
-    with catalogue.computing:
-        _recent.put(entry, detectors, scores)
-        heat = _heat(detectors, image, method)
-    yield replace(found, verdicts=_verdicts(detectors, scores, wanted), heat=heat)
+    found, digest, scores = Comparison(name, info, shown(image), {}), _digest(image), {}
+    for scores in _scored(detectors, image, digest, wanted):
+        yield replace(found, verdicts=_verdicts(detectors, scores, wanted))
+    final = replace(found, verdicts=_verdicts(detectors, scores, wanted))
+    final = replace(final, heat=_heat(detectors, image, digest, method))
+    likenesses = {}
+    yield final
+    for one, detector in detectors.items():
+        with catalogue.computing:
+            near = likeness(detector, image, key)
+        if near is not None:
+            likenesses[one] = near
+            yield replace(final, likenesses=dict(likenesses))
 
 
 def heat_of(source: Source, key: str, method: str, name: str | None = None) -> tuple[np.ndarray, Heat]:
-    """The maps of all variants without scoring anything: (image as shown, maps). Raises as `compare`."""
+    """The maps of all detectors without scoring anything: (image as shown, maps). Raises as `compare`."""
     check_method(method)
     detectors = catalogue.detectors(key)
     image = read_image(source, name)
-    with catalogue.computing:
-        return shown(image), _heat(detectors, image, method)
+    return shown(image), _heat(detectors, image, _digest(image), method)
 
 
 def warm_up() -> None:
     """Does what the first comparison would wait for: imports for maps, first run of torch."""
-    for key in list(catalogue.usable_categories())[:1]:
+    key = catalogue.start()
+    if key is not None:
         black = io.BytesIO()
         Image.new("RGB", (64, 64)).save(black, "PNG")
         for found in compare(black, key, n_views=2):
             if found.heat is not None:
-                found.overlay(next(iter(found.heat.heat)))
-                heat_bar(found.heat.scale)
+                found.overlay(next(iter(found.heat.heat)), outlined=True)
+                heat_bar(next(iter(found.heat.scales.values())))
 
 
 def shown(image: np.ndarray) -> np.ndarray:
@@ -100,12 +120,66 @@ def shown(image: np.ndarray) -> np.ndarray:
     return np.asarray(smaller)
 
 
+# -- what was computed lately
+
+
+class _Recent(Generic[T]):
+    """The last results, by what they are of. A detector is its own key: one that was loaded again is another."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[tuple[object, ...], T] = OrderedDict()
+
+    def get(self, *key: object) -> T | None:
+        return self._found.get(key)
+
+    def put(self, value: T, *key: object) -> None:
+        self._found[key] = value
+        self._found.move_to_end(key)
+        while len(self._found) > MAX_REMEMBERED:
+            self._found.popitem(last=False)
+
+
+_recent_scores, _recent_maps = _Recent[RunningScore](), _Recent[np.ndarray]()
+
+
+def _digest(image: np.ndarray) -> str:
+    return hashlib.sha256(image.tobytes() + repr(image.shape).encode()).hexdigest()
+
+
 # -- scores
 
 
-def _scored(detectors: Detectors, image: np.ndarray, n_views: int) -> Iterator[Scores]:
+def _scored(detectors: Detectors, image: np.ndarray, digest: str, n_views: int) -> Iterator[Scores]:
+    """What is known is first; a detector without views follows at once, those of DifferNet view by view."""
+    known: Scores = {}
+    with catalogue.computing:
+        for name, detector in detectors.items():
+            if (score := _recent_scores.get(detector, digest, n_views)) is not None:
+                known[name] = score
+            elif not isinstance(detector, DifferNetDetector):
+                known[name] = _score(detector, image)
+                _recent_scores.put(known[name], detector, digest, n_views)
+    missing = {name: d for name, d in detectors.items() if name not in known and isinstance(d, DifferNetDetector)}
+    last: Scores = {}
+    for last in _scored_by_views(missing, image, n_views) if missing else ():
+        yield {name: (known | last)[name] for name in detectors}
+    with catalogue.computing:
+        for name, score in last.items():
+            _recent_scores.put(score, detectors[name], digest, n_views)
+    if not last:
+        yield {name: known[name] for name in detectors}
+
+
+def _score(detector: Detector, image: np.ndarray) -> RunningScore:
+    (score,) = detector.scores([image], 1, until_settled=False, cache=None)
+    if isinstance(score, ImageError):
+        raise score
+    return score
+
+
+def _scored_by_views(detectors: Mapping[str, DifferNetDetector], image: np.ndarray, n_views: int) -> Iterator[Scores]:
     """`score_progressively`, with the lock taken anew for each group of views: who leaves in between blocks nobody."""
-    models = {variant: detector.model for variant, detector in detectors.items()}
+    models = {name: detector.model for name, detector in detectors.items()}
     steps = score_progressively(models, prepared(models, image), n_views)
     while True:
         with catalogue.computing:
@@ -115,48 +189,24 @@ def _scored(detectors: Detectors, image: np.ndarray, n_views: int) -> Iterator[S
         yield step
 
 
-class _RecentScores:
-    """The scores of the last images and the detectors that gave them, so that another map needs no new scores."""
-
-    def __init__(self) -> None:
-        self._found: OrderedDict[tuple[object, ...], tuple[Detectors, Scores]] = OrderedDict()
-
-    def get(self, key: tuple[object, ...], detectors: Detectors) -> Scores | None:
-        by, scores = self._found.get(key, ({}, {}))
-        same = by.keys() == detectors.keys() and all(by[variant] is detectors[variant] for variant in detectors)
-        return scores if same else None
-
-    def put(self, key: tuple[object, ...], detectors: Detectors, scores: Scores) -> None:
-        self._found[key] = detectors, scores
-        self._found.move_to_end(key)
-        while len(self._found) > MAX_REMEMBERED:
-            self._found.popitem(last=False)
-
-
-_recent = _RecentScores()
-
-
-def _digest(image: np.ndarray) -> str:
-    return hashlib.sha256(image.tobytes() + repr(image.shape).encode()).hexdigest()
-
-
 # -- verdicts and maps
 
 
 def _verdicts(detectors: Detectors, scores: Scores, n_views: int) -> dict[str, Verdict]:
-    return {variant: _verdict(detectors[variant], score, n_views) for variant, score in scores.items()}
+    return {name: _verdict(detectors[name], score, n_views) for name, score in scores.items()}
 
 
-def _verdict(detector: DifferNetDetector, score: RunningScore, n_views: int) -> Verdict:
+def _verdict(detector: Detector, score: RunningScore, n_views: int) -> Verdict:
     calibration = detector.calibration
     expected = expected_score(calibration, score)  # an average of fewer views lies farther out
+    views = len(detector.model.views(n_views)) if isinstance(detector, DifferNetDetector) else 1  # some kinds are few
     return Verdict(
-        variant=detector.variant,
+        key=detector.key,
         title=detector.title,
         score=expected.value,
         standard_error=expected.standard_error,
         n_views=score.n_views,
-        n_views_wanted=len(detector.model.views(n_views)),  # some kinds of views are few
+        n_views_wanted=views,
         threshold=calibration.threshold,
         false_positive_rate=calibration.false_positive_rate,
         percentile=percentile_among(calibration.scores, expected.value),
@@ -165,9 +215,26 @@ def _verdict(detector: DifferNetDetector, score: RunningScore, n_views: int) -> 
     )
 
 
-def _heat(detectors: Detectors, image: np.ndarray, method: str) -> Heat:
-    having = {variant: detector for variant, detector in detectors.items() if method in detector.maps}
-    maps = {variant: detector.raw_map(image, method) for variant, detector in having.items()}
-    references = {variant: detector.map_reference(method) for variant, detector in having.items()}
-    heat, scale = relative_heat(maps, references)
-    return Heat(method, heat, {v: detector.what_it_shows(method) for v, detector in having.items()}, scale)
+def _heat(detectors: Detectors, image: np.ndarray, digest: str, method: str) -> Heat:
+    """By `method` where a detector has such a map, else by its own."""
+    methods = {name: method if method in detector.maps else detector.maps[0] for name, detector in detectors.items()}
+    maps = {name: _map(detector, image, digest, methods[name]) for name, detector in detectors.items()}
+    heat: dict[str, np.ndarray] = {}
+    scales: dict[str, tuple[float, float]] = {}
+    for kind in dict.fromkeys(methods.values()):
+        alike = [name for name in detectors if methods[name] == kind]
+        references = {name: detectors[name].map_reference(kind) for name in alike}
+        found, scale = relative_heat({name: maps[name] for name in alike}, references, scale_ends(kind))
+        heat |= found
+        scales |= dict.fromkeys(alike, scale)
+    shows = {name: detector.what_it_shows(methods[name]) for name, detector in detectors.items()}
+    return Heat(methods, {name: heat[name] for name in detectors}, shows, scales)
+
+
+def _map(detector: Detector, image: np.ndarray, digest: str, method: str) -> np.ndarray:
+    with catalogue.computing:
+        found = _recent_maps.get(detector, digest, method)
+        if found is None:
+            found = detector.raw_map(image, method)
+            _recent_maps.put(found, detector, digest, method)
+        return found

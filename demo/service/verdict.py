@@ -1,28 +1,31 @@
-"""The answer to one image: verdict and map of each variant of a category, as every face shows it."""
+"""The answer to one image: verdict and map of each detector of a category, as every face shows it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from attentdiffernet.figures.overlay import colour_bar, overlay, pixels
+from attentdiffernet.figures.overlay import colour_bar, outline, overlay, pixels, with_outline
 from attentdiffernet.figures.palette import INK
 from attentdiffernet.figures.screen import percentile_svg
-from attentdiffernet.words import METHOD_TITLES
+from attentdiffernet.words import METHOD_TITLES, score_text, times_text
 
 from .catalogue import CategoryInfo
 
 MAPS = {name: METHOD_TITLES[name] for name in ("grad-cam", "attention", "gradient")}
 FAINT = 0.15  # share of the colour scale below which an overlay is hardly visible
+FLOODED = 0.25  # share of the picture at the end of the scale, from which its differences are not seen
+GLOWING = 0.5  # from which it looks like a finding
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One variant's answer for one image. percentile: share of held-out normals that score lower, in percent.
+    """One detector's answer for one image. percentile: share of held-out normals that score lower, in percent.
 
-    score, standard_error: of all views; while `provisional`, those to be expected after all of them.
+    key: `Detector.key`. score, standard_error: of all views; while `provisional`, those to be expected after all of
+    them.
     """
 
-    variant: str
+    key: str
     title: str
     score: float
     standard_error: float
@@ -47,11 +50,16 @@ class Verdict:
         return "anomalous" if self.anomalous else "normal"
 
     @property
+    def times(self) -> str:
+        """The score as a multiple of the threshold, for readers: `3.2 ×`."""
+        return times_text(self.score, self.threshold)
+
+    @property
     def views_text(self) -> str:
-        """`provisional, 4 of 16 views`, in the end `16 views`."""
+        """`provisional, 4 of 16 views`, in the end `16 views`; empty for a detector that takes the image as it is."""
         if self.provisional:
             return f"provisional, {self.n_views} of {self.n_views_wanted} views"
-        return "1 view" if self.n_views == 1 else f"{self.n_views} views"
+        return "" if self.n_views == 1 else f"{self.n_views} views"
 
     @property
     def histogram_svg(self) -> str:
@@ -60,40 +68,92 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Heat:
-    """Maps of all variants on one colour scale; a variant that has no such map is left out.
+    """Maps of the detectors, those of one kind on one colour scale, by `Detector.key`.
 
-    heat: log2 of value / reference of held-out normals, (h, w) each. shows: what the map of each variant shows,
-    whatever the image.
+    methods: the kind of each map. heat: log2 of value / reference of held-out normals, (h, w). shows: what each map
+    shows, whatever the image. scales: (low, high) of the heat, shared by all maps of a kind.
     """
 
-    method: str
+    methods: dict[str, str]
     heat: dict[str, np.ndarray]
     shows: dict[str, str]
-    scale: tuple[float, float]
+    scales: dict[str, tuple[float, float]]
+
+    def title(self, key: str) -> str:
+        return METHOD_TITLES[self.methods[key]]
+
+    def scaled(self, key: str, own_scale: bool) -> tuple[np.ndarray, float, float]:
+        """(values, low, high) to draw a map with: its heat on the shared scale, or its values from its own lowest to
+        its own highest."""
+        if not own_scale:
+            return self.heat[key], *self.scales[key]
+        values = np.exp2(self.heat[key])
+        return values, float(values.min()), float(values.max())
 
     @property
-    def notes(self) -> dict[str, str]:
-        """As `shows`, and whether the map is empty or faint: without that, it would look like an error."""
-        return {variant: self.shows[variant] + self._visibility(values) for variant, values in self.heat.items()}
+    def kinds(self) -> dict[str, tuple[float, float]]:
+        """The scale of each kind of map shown."""
+        return {method: self.scales[key] for key, method in self.methods.items()}
 
-    def _visibility(self, values: np.ndarray) -> str:
-        (low, high), highest = self.scale, float(values.max())
-        if highest <= low:
-            return " No place here exceeds what held-out normals reach."
-        if highest < low + FAINT * (high - low):
-            return f" Hardly visible on this scale: its maximum is {2.0**highest:.1f} × what held-out normals reach."
+    def share(self, key: str) -> float:
+        """How far up the shared scale the highest value of a map reaches: 0 where none exceeds what normals reach."""
+        low, high = self.scales[key]
+        return float(np.clip((self.heat[key].max() - low) / (high - low), 0, 1))
+
+    def highest(self, key: str) -> str:
+        """The highest value of a map, as a multiple of what normals reach."""
+        return score_text(2.0 ** float(self.heat[key].max()), 2)
+
+    def outline(self, key: str) -> list[np.ndarray]:
+        """Around the places beyond what normals reach, as of `figures.overlay.outline`."""
+        return outline(self.heat[key], self.scales[key][0])
+
+    def peak(self, key: str) -> tuple[float, float]:
+        """The highest place, (x, y) as shares of width and height."""
+        y, x = np.unravel_index(int(self.heat[key].argmax()), self.heat[key].shape)
+        height, width = self.heat[key].shape
+        return (float(x) + 0.5) / width, (float(y) + 0.5) / height
+
+    def visibility(self, key: str) -> str:
+        """Where a map is empty, faint or one bright surface, which would look like an error; else empty."""
+        share = self.share(key)
+        if float(np.mean(self.heat[key] >= self.scales[key][1])) > FLOODED:
+            return "Much of this map is beyond the end of the scale: see where it is highest with one scale per map."
+        if share == 0:
+            return "No place of this map exceeds what normal images reach."
+        if share < FAINT:
+            highest = self.highest(key)
+            return f"Hardly visible on this scale: the highest place reaches {highest} × what normal images reach."
         return ""
 
-    @property
-    def title(self) -> str:
-        return METHOD_TITLES[self.method]
+    def contradiction(self, key: str, anomalous: bool) -> str:
+        """Where a map contradicts the verdict; else empty."""
+        if anomalous and self.share(key) == 0:
+            return "The verdict comes from the image as a whole, and this map does not show why."
+        if not anomalous and self.share(key) >= GLOWING:
+            return "Normal all the same: single places stand out, the image as a whole does not."
+        return ""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """The place of an image that is farthest from all normal places, and the normal place nearest to it.
+
+    found, normal: crops (h, w, 3) uint8 of the same share of the image. normal is None where the training image is not
+    on this machine. times: their distance, as a multiple of what places of normal images reach.
+    """
+
+    found: np.ndarray
+    normal: np.ndarray | None
+    times: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One image as all variants of a category see it. heat is None until the scores are final.
+    """One image as the detectors of a category see it. heat is None until the scores are final.
 
-    image: (H, W, 3) uint8 at its own aspect, at most `comparison.SHOWN_SIDE` px.
+    image: (H, W, 3) uint8 at its own aspect, at most `comparison.SHOWN_SIDE` px. likenesses: of the detectors that
+    compare places, the last that is known.
     """
 
     name: str
@@ -101,6 +161,7 @@ class Comparison:
     image: np.ndarray
     verdicts: dict[str, Verdict]
     heat: Heat | None = None
+    likenesses: dict[str, Likeness] = field(default_factory=dict)
 
     @property
     def slowest(self) -> Verdict:
@@ -117,22 +178,31 @@ class Comparison:
         verdict = self.slowest
         return verdict.views_text if verdict.provisional else "verdict final; drawing the maps"
 
-    def overlay(self, variant: str) -> np.ndarray:
-        """The photograph with this variant's map on it; the photograph alone as long as there is none."""
-        if self.heat is None or variant not in self.heat.heat:
+    def overlay(self, key: str, own_scale: bool = False, outlined: bool = False) -> np.ndarray:
+        """The photograph with a detector's map on it; the photograph alone as long as there is none."""
+        if self.heat is None or key not in self.heat.heat:
             return self.image
-        return overlay(self.image, self.heat.heat[variant], *self.heat.scale)
+        drawn = overlay(self.image, *self.heat.scaled(key, own_scale))
+        return with_outline(drawn, self.heat.outline(key)) if outlined else drawn
+
+    def note(self, key: str, own_scale: bool = False) -> str:
+        """What a detector's map shows, and what would puzzle whoever sees it beside the verdict."""
+        if (heat := self.heat) is None:
+            return ""
+        seen = f"Its highest place reaches {heat.highest(key)} × what normal images reach."
+        remarks = seen if own_scale else heat.visibility(key), heat.contradiction(key, self.verdicts[key].anomalous)
+        return " ".join(filter(None, (heat.shows[key], *remarks)))
 
     def without_pictures(self) -> "Comparison":
         """What a session keeps of many images."""
-        return replace(self, image=self.image[:0, :0], heat=None)
+        return replace(self, image=self.image[:0, :0], heat=None, likenesses={})
 
 
-def heat_bar(scale: tuple[float, float], ink: str = INK) -> np.ndarray:
-    """The colour scale of a `Heat` as a picture (H, W, 4) uint8, with ticks in multiples of what normals reach."""
-    figure = colour_bar(*scale, label="× the 99th percentile of held-out normal images", ink=ink)
-    axes = figure.axes[0]
-    low, high = int(np.ceil(scale[0])), int(np.floor(scale[1]))
-    ticks = list(range(low, high + 1, max(1, (high - low) // 6)))
-    axes.set_xticks(ticks, [f"{2.0**tick:g}" if tick < 10 else f"$2^{{{tick}}}$" for tick in ticks])
+def heat_bar(scale: tuple[float, float], label: str = "", ink: str = INK) -> np.ndarray:
+    """The colour scale of a kind of map as a picture (H, W, 4) uint8, in multiples of what normals reach."""
+    figure = colour_bar(*scale, label=f"{label or 'Map'}, × what normal images reach", ink=ink)
+    low, high = scale
+    step = 1.0 if high - low >= 2 else 0.25
+    ticks = np.arange(np.ceil(low), high + 1e-6, step)
+    figure.axes[0].set_xticks(ticks, [f"{2.0**tick:.2g}" for tick in ticks])
     return pixels(figure)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..markup import text
 from ..service import catalogue
+from ..service.catalogue import Example
 from .status import alert
 
 THUMBNAIL = 144  # px, shown at half of it for screens of double density
@@ -48,24 +49,34 @@ def category_html(key: str | None) -> str:
     return "".join(parts)
 
 
-def examples_of(key: str | None) -> tuple[Path, ...]:
+def examples_of(key: str | None) -> tuple[Example, ...]:
     return next((info.examples for info in catalogue.categories() if info.key == key), ())
 
 
-def is_example(path: str) -> bool:
+def example_of(key: str | None, path: str) -> Example | None:
+    """The example of a category that an uploaded file is a copy of."""
     upload = Path(path)
-    alike = (example for info in catalogue.categories() for example in info.examples if example.name == upload.name)
-    return any(upload.is_file() and example.stat().st_size == upload.stat().st_size for example in alike)
+    alike = (example for example in examples_of(key) if example.path.name == upload.name and upload.is_file())
+    return next((example for example in alike if example.path.stat().st_size == upload.stat().st_size), None)
+
+
+def is_example(path: str) -> bool:
+    """Of any category."""
+    return any(example_of(info.key, path) for info in catalogue.categories())
 
 
 def examples_html(key: str | None) -> str:
     """A button for each example; the pictures are part of the page, so that none is fetched on its own."""
     buttons = "".join(
-        f'<button type="button" data-index="{k}"><img src="{_thumbnail(path)}" alt="">'
-        f"<span>{text(path.stem.replace('_', ' ').replace('-', ' '))}</span></button>"
-        for k, path in enumerate(examples_of(key))
+        f'<button type="button" data-index="{k}"><img src="{_thumbnail(example.path)}" alt="">'
+        f"<span>{text(example.defect or 'good part')}</span>{_level(example)}</button>"
+        for k, example in enumerate(examples_of(key))
     )
     return f'<p class="label">Or take an example</p><div class="examples">{buttons}</div>' if buttons else ""
+
+
+def _level(example: Example) -> str:
+    return f'<span class="level {example.level}">{example.level}</span>' if example.level else ""
 
 
 @lru_cache(maxsize=256)

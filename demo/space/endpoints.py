@@ -12,21 +12,28 @@ from attentdiffernet.errors import AttentDifferNetError
 from ..service import catalogue, comparison
 from ..service.roc import roc_page
 from ..service.verdict import Comparison
-from .files import picture_file
+from .files import map_file
 
-NUMBERS = ("title", "score", "threshold", "anomalous", "percentile", "n_views", "n_views_wanted", "provisional")
+NUMBERS = (
+    *("title", "score", "threshold", "anomalous", "percentile"),
+    *("n_views", "n_views_wanted", "provisional", "choices"),
+)
 
 
-def compare(images: list[str] | None, category: str, method: str = "grad-cam") -> Iterator[tuple[dict, list[str]]]:
-    """Scores, verdicts and maps of one or several images by DifferNet, AttentDifferNet (SE) and AttentDifferNet (CBAM).
+def compare(
+    images: list[str] | None, category: str, method: str = "grad-cam", detectors: str = ""
+) -> Iterator[tuple[dict, list[str]]]:
+    """Scores, verdicts and maps of one or several images by DifferNet, its attention variants and PatchCore.
 
-    images: image files. category: DATASET/CATEGORY, for instance sample/wafer. method: grad-cam, attention or gradient.
-    Streams: verdicts are provisional until all views are scored. Returns the numbers, and the maps as PNG files.
+    images: image files. category: DATASET/CATEGORY, for instance sample/wafer. method: grad-cam, attention or gradient,
+    the map of DifferNet and its variants. detectors: some of none, se, cbam, patchcore with commas between; empty for
+    all that the category has. Streams: verdicts are provisional until all views are scored. Returns the numbers, and
+    the maps as PNG files.
     """
-    paths = images or []
+    paths, chosen = images or [], [name.strip() for name in detectors.split(",") if name.strip()] or None
     try:
         comparison.check_number(len(paths))
-        catalogue.category(category)
+        catalogue.detectors(category, chosen)
         comparison.check_method(method)
     except AttentDifferNetError as error:
         raise gr.Error(str(error), print_exception=False) from error
@@ -35,10 +42,12 @@ def compare(images: list[str] | None, category: str, method: str = "grad-cam") -
     for k, path in enumerate(paths):
         answers.append({"name": Path(path).name})
         try:
-            for found in comparison.compare(path, category, method):
+            for found in comparison.compare(path, category, method, chosen=chosen):
                 answers[k], files = _answer(found)
                 maps += files
                 yield {"category": category, "method": method, "images": answers}, maps
+                if files:  # what follows is for the page
+                    break
         except AttentDifferNetError as error:
             answers[k]["error"] = str(error)
             yield {"category": category, "method": method, "images": answers}, maps
@@ -46,13 +55,10 @@ def compare(images: list[str] | None, category: str, method: str = "grad-cam") -
 
 def _answer(found: Comparison) -> tuple[dict[str, Any], list[str]]:
     """The numbers of one image, and the files of its maps."""
-    verdicts = {
-        variant: {name: getattr(verdict, name) for name in NUMBERS} | {"attention": verdict.choices}
-        for variant, verdict in found.verdicts.items()
-    }
-    files = {variant: picture_file(found, variant) for variant in found.heat.heat} if found.heat else {}
-    for variant, file in files.items():
-        verdicts[variant]["map"] = Path(file).name
+    verdicts = {key: {name: getattr(verdict, name) for name in NUMBERS} for key, verdict in found.verdicts.items()}
+    files = {key: map_file(found, key, method) for key, method in found.heat.methods.items()} if found.heat else {}
+    for key, file in files.items():
+        verdicts[key]["map"] = Path(file).name
     return {"name": found.name, "verdicts": verdicts}, list(files.values())
 
 
@@ -69,9 +75,10 @@ def add_endpoints() -> None:
         images = gr.File(file_count="multiple", label="images")
         category = gr.Textbox(label="category", placeholder="sample/wafer")
         method = gr.Textbox("grad-cam", label="method")
+        detectors = gr.Textbox("", label="detectors", placeholder="none,patchcore")
         answer = gr.JSON(label="numbers")
         maps = gr.File(file_count="multiple", label="maps")
         gr.Button("compare").click(
-            compare, [images, category, method], [answer, maps], api_name="compare", concurrency_id="compute"
+            compare, [images, category, method, detectors], [answer, maps], api_name="compare", concurrency_id="compute"
         )
     gr.api(roc, api_name="roc")  # type: ignore[attr-defined]

@@ -12,9 +12,6 @@ def kept(data: bytes, name: str) -> str:
     return save_bytes_to_cache(data, name, get_upload_folder())
 
 
-def picture_file(comparison: Comparison, variant: str = "") -> str:
-    """The photograph, or a variant's map over it, as PNG."""
-    stem = safe_stem(comparison.name)
-    if not variant or comparison.heat is None:
-        return kept(png(comparison.image), f"{stem}.png")
-    return kept(png(comparison.overlay(variant)), f"{stem}-{variant}-{comparison.heat.method}.png")
+def map_file(comparison: Comparison, key: str, method: str) -> str:
+    """A detector's map over the photograph, as PNG."""
+    return kept(png(comparison.overlay(key)), f"{safe_stem(comparison.name)}-{key}-{method}.png")

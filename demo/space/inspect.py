@@ -1,25 +1,28 @@
 """The tab that inspects a visitor's images."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.words import VARIANT_TITLES, score_text
+from attentdiffernet.words import DETECTOR_TITLES
 
 from ..markup import badge, text
 from ..service import catalogue
-from ..service.comparison import MAX_IMAGES, check_number, compare
+from ..service.comparison import MAX_IMAGES, check_number, compare, maps_offered
 from ..service.downloads import maps_zip, numbers_csv
 from ..service.verdict import MAPS, Comparison
-from .choice import CLICKED, category_html, clicked, examples_html, examples_of, is_example
+from .cards import names, who
+from .choice import CLICKED, category_html, clicked, example_of, examples_html, examples_of, is_example
 from .files import kept
 from .results import Results, Update
 from .session import KEPT_S, Session, Turns, Upload
 from .status import alert, finished, progress
 
 INVITATION = "Drop photographs in, or take an example."
+WRITE_ADDRESS = (Path(__file__).parent / "address.js").read_text(encoding="utf-8")
 
 # Screen readers read the status aloud as it changes. The attributes stand from the start: set together with the first
 # message, that message would not be read.
@@ -34,22 +37,21 @@ class Inspect:
 
     def __init__(self) -> None:
         usable = [(info.title, key) for key, info in catalogue.usable_categories().items()]
-        start = usable[0][1] if usable else None
+        start = catalogue.start()
         self.turns = Turns()
         self.session = gr.State(Session(), time_to_live=KEPT_S)
         with gr.Row(elem_classes="controls"):
             with gr.Column(min_width=280):
                 self.category = gr.Dropdown(usable, value=start, label="Category", filterable=False)
                 self.about = gr.HTML(category_html(start), elem_id="category-text")
-            self.files = gr.File(
-                file_count="multiple",
-                label=f"Your photographs (up to {MAX_IMAGES})",
-                height=190,
-                min_width=280,
-                elem_id="upload",
-            )
+            with gr.Column(min_width=280):
+                self.files = gr.File(
+                    file_count="multiple", label=f"Your photographs (up to {MAX_IMAGES})", height=150, elem_id="upload"
+                )
+                self.detectors = gr.CheckboxGroup(**_offered_detectors(start), label="Detectors", elem_id="detectors")
             with gr.Column(min_width=280):
                 self.examples = gr.HTML(examples_html(start), elem_id="examples", js_on_load=CLICKED)
+        self.notice = gr.HTML(visible=False, elem_id="notice")
         self.status = gr.HTML(finished(INVITATION if usable else ""), elem_id="status", js_on_load=LIVE)
         self.table = gr.HTML(visible=False, elem_id="overview", js_on_load=CLICKED)
         self.results = Results()
@@ -59,6 +61,8 @@ class Inspect:
             # Hidden by the style sheet; pressed by a script when the file is ready.
             self.zip_file = gr.DownloadButton("ZIP", elem_id="zip-file")
         self.turn = gr.Number(0, precision=0, visible="hidden")  # a new number starts a run
+        self.before = gr.State(start)  # the category whose detectors are offered
+        self.example = gr.Textbox("", visible="hidden")  # the name of the example shown, for the address
         self._connect()
 
     def _connect(self) -> None:
@@ -70,76 +74,153 @@ class Inspect:
             "show_progress_on": [self.status],
             "trigger_mode": "multiple",
         }
-        method, choice = self.results.method, [self.files, self.category, self.results.method]
+        method, own_scale = self.results.method, self.results.own_scale
+        choice = [self.files, self.category, self.detectors, method, own_scale]
         shown = [self.session, self.status, self.table, self.downloads, self.csv_file, *self.results.components]
         self.turn.change(self.run, [self.turn, *choice], shown, **work)
-        method.input(self.show, [self.session, method], shown, **work)
-        self.table.click(self.pick_row, [self.session, method], shown, **work)
-        self.files.change(self.turns.take, None, self.turn, **AT_ONCE)
-        offered = [self.about, self.examples, self.files, self.turn]
-        self.category.input(self.choose_category, [self.category, self.files], offered, **AT_ONCE)
+        for control in (method, own_scale):
+            control.input(self.show, [self.session, method, own_scale], shown, **work)
+        self.table.click(self.pick_row, [self.session, method, own_scale], shown, **work)
+        self.files.change(
+            self.choose_files, [self.files, self.category], [self.files, self.example, self.turn], **AT_ONCE
+        )
+        self.detectors.input(self.turns.take, None, self.turn, **AT_ONCE)
+        chosen = [self.category, self.before, self.files, self.detectors]
+        offered = [self.about, self.examples, self.files, self.turn, self.before, self.detectors, method, self.notice]
+        self.category.input(self.choose_category, chosen, offered, **AT_ONCE)
         self.examples.click(self.choose_example, self.category, self.files, **AT_ONCE)
-        packed = self.zip_button.click(self.make_zip, [self.session, method], [self.zip_file, self.status], **work)
+        packing = [self.session, method, own_scale]
+        packed = self.zip_button.click(self.make_zip, packing, [self.zip_file, self.status], **work)
         packed.success(None, js="() => document.querySelector('#zip-file')?.click()", **PRIVATE)
+        in_address: list[Any] = [self.category, self.detectors, method, own_scale, self.example]
+        for part in in_address:
+            part.change(None, in_address, js=WRITE_ADDRESS, **PRIVATE)
 
     # -- choosing
 
-    def choose_category(self, key: str | None, paths: list[str] | None, request: gr.Request) -> Update:
-        """Uploads stay and are inspected again; an example of another category goes."""
+    @property
+    def restored(self) -> list[Any]:
+        """What `restore` fills."""
+        shown = [self.category, self.before, self.about, self.examples, self.detectors, self.notice, self.files]
+        return [*shown, self.results.method, self.results.own_scale]
+
+    def restore(self, request: gr.Request) -> Update:
+        """The choice that stands in the page's address. What is unknown there falls back, which is said."""
+        asked, unknown = dict(request.query_params), []
+        key = asked.get("category", catalogue.start())
+        if key not in catalogue.usable_categories():
+            unknown += [f"category {key!r}"] if key else []
+            key = catalogue.start()
+        known = catalogue.detector_names(key) if key else []
+        wanted = [name for name in asked.get("detectors", "").split(",") if name]
+        unknown += [f"detector {name!r}" for name in wanted if name not in known]
+        offered = maps_offered(key) if key else MAPS
+        if (method := asked.get("map", "")) not in ("", *offered):
+            unknown.append(f"map {method!r}")
+        if (scale := asked.get("scale", "")) not in ("", "own"):
+            unknown.append(f"scale {scale!r}")
+        example = next((one for one in examples_of(key) if one.name == asked.get("example")), None)
+        if asked.get("example") and example is None:
+            unknown.append(f"example {asked['example']!r}")
+        said = alert(f"The address asks for what is not here: {names(unknown)}. The usual choice is shown.")
+        return {
+            self.category: key,
+            self.before: key,
+            self.about: category_html(key),
+            self.examples: examples_html(key),
+            self.detectors: gr.CheckboxGroup(**_offered_detectors(key, wanted)),
+            self.notice: gr.HTML(said if unknown else "", visible=bool(unknown)),
+            self.files: [str(example.path)] if example else gr.skip(),
+            self.results.method: gr.Radio(**_offered_maps(offered, method)),
+            self.results.own_scale: scale == "own",
+        }
+
+    def choose_category(
+        self, key: str | None, before: str | None, paths: list[str] | None, detectors: list[str], request: gr.Request
+    ) -> Update:
+        """Uploads stay and are inspected again; an example of another category goes. So do detectors, if some of the
+        category before were left out."""
         own = [path for path in paths or () if not is_example(path)]
-        update: Update = {self.about: category_html(key), self.examples: examples_html(key)}
-        update |= {self.files: gr.skip(), self.turn: gr.skip()}
+        if before and set(detectors) == set(catalogue.detector_names(before)):
+            detectors = []
+        update: Update = {
+            self.about: category_html(key),
+            self.examples: examples_html(key),
+            self.detectors: gr.CheckboxGroup(**_offered_detectors(key, detectors)),
+            self.results.method: gr.Radio(**_offered_maps(maps_offered(key) if key else MAPS)),
+            self.notice: gr.HTML("", visible=False),
+            self.before: key,
+            self.files: gr.skip(),
+            self.turn: gr.skip(),
+        }
         if len(own) != len(paths or ()):
             return update | {self.files: own or None}  # which starts a run
         return update | ({self.turn: self.turns.take(request)} if own else {})
 
     def choose_example(self, key: str | None, event: gr.EventData) -> Update:
         found, k = examples_of(key), clicked(event)
-        return {self.files: [str(found[k])] if 0 <= k < len(found) else gr.skip()}
+        return {self.files: [str(found[k].path)] if 0 <= k < len(found) else gr.skip()}
+
+    def choose_files(self, paths: list[str] | None, key: str | None, request: gr.Request) -> Update:
+        """Starts a run. An upload replaces an example that is still there, which then starts one."""
+        own = [path for path in paths or () if not is_example(path)]
+        if own and len(own) < len(paths or ()):
+            return {self.files: own, self.example: gr.skip(), self.turn: gr.skip()}
+        example = example_of(key, paths[0]) if paths else None
+        name = example.name if example else ""
+        return {self.files: gr.skip(), self.example: name, self.turn: self.turns.take(request)}
 
     # -- inspecting
 
     def run(
-        self, turn: int, paths: list[str] | None, key: str | None, method: str, request: gr.Request
+        self,
+        turn: int,
+        paths: list[str] | None,
+        key: str | None,
+        detectors: list[str],
+        method: str,
+        own_scale: bool,
+        request: gr.Request,
     ) -> Iterator[Update]:
         """Inspects all images; stops if the visitor has moved on to other images."""
-        for update in self._inspect(Session(key or "", tuple(Upload(path) for path in paths or ())), method):
+        asked = Session(key or "", _in_order(detectors), tuple(Upload(path) for path in paths or ()))
+        for update in self._inspect(asked, method, own_scale):
             if self.turns.over(turn, request):
                 return
             yield update
 
-    def _inspect(self, now: Session, method: str) -> Iterator[Update]:
+    def _inspect(self, now: Session, method: str, own_scale: bool) -> Iterator[Update]:
         """All images, one after the other; the first that can be read is shown as it is scored."""
         if not now.uploads:
             yield self._nothing(now, finished(INVITATION))
             return
         try:
             check_number(len(now.uploads))
+            catalogue.detectors(now.category, now.detectors)
         except AttentDifferNetError as error:
             yield self._nothing(Session(), alert(str(error)))
             return
         for k in range(len(now.uploads)):
-            now = yield from self._inspect_one(now, k, method)
+            now = yield from self._inspect_one(now, k, method, own_scale)
         yield self._done(now)
 
-    def _inspect_one(self, now: Session, k: int, method: str) -> Generator[Update, None, Session]:
+    def _inspect_one(self, now: Session, k: int, method: str, own_scale: bool) -> Generator[Update, None, Session]:
         """Yields updates while image k is scored; returns the session with its result."""
         upload, n = now.uploads[k], len(now.uploads)
         which = upload.name if n == 1 else f"{upload.name}, {k + 1} of {n}"
         reading = progress(k / n, f"Reading {which} …")
         yield self._nothing(now, reading) if now.shown is None else {**self._overview(now), self.status: reading}
-        first = True
+        example = example_of(now.category, upload.path)
         try:
-            for comparison in compare(upload.path, now.category, method):
+            for comparison in compare(upload.path, now.category, method, chosen=now.detectors):
                 now = now.with_result(k, comparison)
                 update: Update = {self.status: _progress_of(comparison, which, k, n)}
                 if now.shown in (None, k):
                     now = now.showing(k)
-                    update |= self.results.filled(comparison, first)
+                    update |= self.results.filled(comparison, example, own_scale)
                 if n > 1:
                     update[self.table] = gr.HTML(overview_html(now), visible=True)
                 yield update
-                first = False
         except AttentDifferNetError as error:
             return now.with_result(k, None, str(error))
         return now
@@ -148,7 +229,7 @@ class Inspect:
         if now.shown is None and len(now.uploads) == 1:
             return self._nothing(now, alert(now.errors[0]))
         n, bad = len(now.uploads), len(now.errors)
-        done = f"Done. {conclusion(now.comparisons[0])}" if n == 1 else f"Done: {n - bad} of {n} images."
+        done = f"Done. {conclusion(now.comparisons[0])}" if n == 1 else counts(n - bad, n)
         downloads = gr.Row(visible=now.shown is not None)
         return {**self._overview(now), self.downloads: downloads, self.status: finished(done)}
 
@@ -170,26 +251,27 @@ class Inspect:
 
     # -- looking closer
 
-    def pick_row(self, now: Session, method: str, event: gr.EventData) -> Iterator[Update]:
-        yield from self.show(now, method, clicked(event))
+    def pick_row(self, now: Session, method: str, own_scale: bool, event: gr.EventData) -> Iterator[Update]:
+        yield from self.show(now, method, own_scale, clicked(event))
 
-    def show(self, now: Session, method: str, pick: int | None = None) -> Iterator[Update]:
-        """Another map or, with pick, another image. The service remembers scores."""
+    def show(self, now: Session, method: str, own_scale: bool, pick: int | None = None) -> Iterator[Update]:
+        """Another map, another scale or, with pick, another image. The service remembers scores and maps."""
         k = now.shown if pick is None else pick
         if k is None or not 0 <= k < len(now.uploads) or now.uploads[k].error:
             yield {self.status: gr.skip()}
             return
-        upload, first = now.uploads[k], pick is not None
+        upload = now.uploads[k]
+        example = example_of(now.category, upload.path)
         try:
-            for comparison in compare(upload.path, now.category, method):
+            for comparison in compare(upload.path, now.category, method, chosen=now.detectors):
                 now = now.with_result(k, comparison).showing(k)
-                yield {self.status: progress(0.5, f"{upload.name} …"), **self.results.filled(comparison, first)}
-                first = False
+                filled = self.results.filled(comparison, example, own_scale) if comparison.heat else {}
+                yield {self.status: progress(0.5, f"{upload.name} …"), **filled}
             yield {**self._overview(now), self.status: finished(f"{MAPS[method]} of {upload.name}.")}
         except AttentDifferNetError as error:
             yield {self.status: alert(str(error))}
 
-    def make_zip(self, now: Session, method: str) -> Iterator[Update]:
+    def make_zip(self, now: Session, method: str, own_scale: bool) -> Iterator[Update]:
         """Maps of all images by the method chosen, made when asked for."""
         readable = [upload for upload in now.uploads if not upload.error]
         finals: list[Comparison] = []
@@ -197,46 +279,68 @@ class Inspect:
             for k, upload in enumerate(readable):
                 packing = progress(k / len(readable), f"Packing {upload.name} …")
                 yield {self.status: packing, self.zip_file: gr.skip()}
-                *_, final = compare(upload.path, now.category, method)
+                *_, final = compare(upload.path, now.category, method, chosen=now.detectors)
                 finals.append(final)
-            file = kept(maps_zip(finals), f"{now.category.replace('/', '-')}-{method}.zip")
+            file = kept(maps_zip(finals, own_scale), f"{now.category.replace('/', '-')}-{method}.zip")
             yield {self.zip_file: file, self.status: finished("The ZIP file is ready.")}
         except AttentDifferNetError as error:
             yield {self.status: alert(str(error)), self.zip_file: None}
+
+
+def _in_order(detectors: Collection[str]) -> tuple[str, ...]:
+    return tuple(name for name in DETECTOR_TITLES if name in detectors)
+
+
+def _offered_detectors(key: str | None, wanted: Collection[str] = ()) -> dict[str, Any]:
+    """Choices and value of the group: of what was wanted all that there is; without any, all."""
+    known = catalogue.detector_names(key) if key else []
+    chosen = [name for name in known if name in wanted] or known
+    return {"choices": [(DETECTOR_TITLES[name], name) for name in known], "value": chosen}
+
+
+def _offered_maps(offered: Mapping[str, str], wanted: str = "") -> dict[str, Any]:
+    value = wanted if wanted in offered else next(iter(offered))
+    return {"choices": [(title, name) for name, title in offered.items()], "value": value}
 
 
 def _progress_of(comparison: Comparison, which: str, k: int, n: int) -> str:
     return progress((k + 0.9 * comparison.progress) / n, f"{which}: {comparison.progress_text}")
 
 
+def counts(good: int, n: int) -> str:
+    """`Done: 1 of 3 images inspected, 2 could not be read.`"""
+    return f"Done: {good} of {n} images inspected{f', {n - good} could not be read' if good < n else ''}."
+
+
 def conclusion(comparison: Comparison) -> str:
     """The verdicts in a sentence, for those who listen to the page."""
-    anomalous = [verdict.title for verdict in comparison.verdicts.values() if verdict.anomalous]
-    who = " and ".join(anomalous) if len(anomalous) < len(comparison.verdicts) else "all variants"
-    return f"{comparison.name}: {f'anomalous by {who}' if anomalous else 'normal by all variants'}."
+    anomalous = [key for key, verdict in comparison.verdicts.items() if verdict.anomalous]
+    word = "anomalous" if anomalous else "normal"
+    return f"{comparison.name}: {word} by {who(comparison, anomalous or list(comparison.verdicts))}."
 
 
 def overview_html(session: Session) -> str:
     """The table of several images; a row's button shows it below."""
-    head = "".join(f'<th scope="col" class="variant {v}">{text(t)}</th>' for v, t in VARIANT_TITLES.items())
-    rows = "".join(_row(k, upload, k == session.shown) for k, upload in enumerate(session.uploads))
+    heads = ((name, DETECTOR_TITLES[name]) for name in session.detectors)
+    head = "".join(f'<th scope="col" class="variant {name}">{text(title)}</th>' for name, title in heads)
+    rows = "".join(_row(k, session) for k in range(len(session.uploads)))
+    caption = "All images: verdict, and score as a multiple of the threshold. Choose one to see it below."
     return (
-        '<div class="scroll"><table><caption>All images: verdict and anomaly score. Choose one to see it below.'
-        f'</caption><thead><tr><th scope="col">Image</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr><th scope="col">Image</th>{head}</tr>'
+        f"</thead><tbody>{rows}</tbody></table></div>"
     )
 
 
-def _row(k: int, upload: Upload, is_shown: bool) -> str:
-    current = ' aria-current="true"' if is_shown else ""
+def _row(k: int, session: Session) -> str:
+    upload, detectors = session.uploads[k], session.detectors
+    current = ' aria-current="true"' if k == session.shown else ""
     name = f'<button type="button" data-index="{k}"{current}>{text(upload.name)}</button>'
     if upload.error:
         name = text(upload.name)
-        cells = f'<td colspan="{len(VARIANT_TITLES)}">{alert(upload.error)}</td>'
+        cells = f'<td colspan="{len(detectors)}">{alert(upload.error)}</td>'
     elif upload.comparison is None:
-        cells = "<td>…</td>" * len(VARIANT_TITLES)
+        cells = "<td>…</td>" * len(detectors)
     else:
-        found = [upload.comparison.verdicts.get(variant) for variant in VARIANT_TITLES]
-        cells = "".join(
-            f"<td>{badge(v.anomalous, v.provisional)} {score_text(v.score)}</td>" if v else "<td></td>" for v in found
-        )
+        found = [upload.comparison.verdicts.get(detector) for detector in detectors]
+        cells = "".join(f"<td>{badge(v.anomalous, v.provisional)} {v.times}</td>" if v else "<td></td>" for v in found)
     return f'<tr{current}><th scope="row">{name}</th>{cells}</tr>'

@@ -10,7 +10,7 @@ from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR, VAR
 
 from ..service.catalogue import EXAMPLES
 from .endpoints import add_endpoints
-from .inspect import Inspect
+from .inspect import AT_ONCE, Inspect
 from .roc import Roc
 from .session import KEPT_S, MAX_SESSIONS
 
@@ -23,17 +23,19 @@ def build() -> gr.Blocks:
     """The page; its theme, style sheet and limits are in `launch_options`."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_S // 6, KEPT_S), fill_width=True) as page:
         gr.HTML(
-            f"<header><h1>{TITLE}</h1><p>Finds defects after seeing only good parts. DifferNet and its two attention "
-            "variants look at the same photograph, side by side.</p></header>"
+            f"<header><h1>{TITLE}</h1><p>Finds defects after seeing only good parts. DifferNet, its two attention "
+            "variants and PatchCore look at the same photograph, side by side.</p></header>"
         )
         with gr.Tabs():
             with gr.Tab("Inspect", id="inspect"):
-                Inspect()
+                inspect = Inspect()
             with gr.Tab("ROC curves", id="roc") as roc_tab:
                 Roc(roc_tab)
             with gr.Tab("About", id="about"):
-                gr.Markdown((HERE / "about.md").read_text(encoding="utf-8"), elem_classes="about")
+                about = (HERE / "about.md").read_text(encoding="utf-8")
+                gr.Markdown(about, elem_classes="about")
         add_endpoints()
+        page.load(inspect.restore, None, inspect.restored, **AT_ONCE)
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return page
 

@@ -6,6 +6,7 @@ import gradio as gr
 
 from attentdiffernet.datasets import category_title
 from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.study.answer import all_contrasts, answer
 
 from .. import shipped
 from ..markup import text
@@ -26,13 +27,14 @@ class Roc:
             "How many defects are found for how many false alarms, at every threshold. All curves are computed from "
             "the score files in `results/`; bands and intervals are 95 %."
         )
+        self.answer = gr.HTML(elem_id="answer")
         self.category = gr.Dropdown(label="Data set and category", filterable=False, elem_id="roc-category")
         with gr.Row():
             with gr.Column(min_width=340, scale=5):
                 self.plot = gr.Plot(show_label=False, container=False, elem_id="roc-plot")
             with gr.Column(min_width=340, scale=7):
                 self.tables = gr.HTML(elem_id="roc-tables")
-        tab.select(self.enter, self.category, [self.category, self.plot, self.tables], **QUIET)
+        tab.select(self.enter, self.category, [self.answer, self.category, self.plot, self.tables], **QUIET)
         self.category.input(self.draw, self.category, [self.plot, self.tables], **QUIET)
 
     def enter(self, key: str | None) -> Update:
@@ -42,7 +44,8 @@ class Roc:
             return {self.category: gr.Dropdown(visible=False), self.plot: None, self.tables: none}
         key = key if key in keys else keys[0]
         titled = [(category_title(key), key) for key in keys]
-        return {self.category: gr.Dropdown(titled, value=key, visible=True), **self.draw(key)}
+        said = f"<p>Does attention help? <b>{text(answer(all_contrasts(shipped.measured())))}</b></p>"
+        return {self.answer: said, self.category: gr.Dropdown(titled, value=key, visible=True), **self.draw(key)}
 
     def draw(self, key: str | None) -> Update:
         try:

@@ -31,10 +31,12 @@ class Upload:
 class Session:
     """What one visitor looks at. Immutable: a cancelled run leaves the last complete one behind.
 
-    shown: the upload whose maps are shown; None as long as none could be read.
+    detectors: those chosen, by `Detector.key`. shown: the upload whose maps are shown; None as long as none could be
+    read.
     """
 
     category: str = ""
+    detectors: tuple[str, ...] = ()
     uploads: tuple[Upload, ...] = ()
     shown: int | None = None
 
