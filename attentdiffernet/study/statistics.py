@@ -545,6 +545,20 @@ def conformal_threshold(calibration_scores: ArrayLike, false_positive_rate: floa
     return float(scores[n - above]), above / (n + 1)
 
 
+def false_alarm_interval(n: int, guaranteed_rate: float, level: float = 0.95) -> tuple[float, float]:
+    """(low, high) of the share of new normals that a threshold of `conformal_threshold` flags, for the n scores drawn.
+
+    The guaranteed rate is its mean over draws of held-out normals. For one draw the share is Beta(k, n + 1 - k)
+    distributed, where k of n + 1 ranks lie above the threshold (Vovk 2012, Conditional validity of inductive conformal
+    predictors): few scores leave it wide. Continuous scores; ties make it smaller.
+    """
+    if n < 1:
+        raise ValueError(f"An interval needs one held-out normal or more, got {n}")
+    above, tail = round(guaranteed_rate * (n + 1)), (1 - level) / 2
+    low, high = special.betaincinv(above, n + 1 - above, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def percentile_among(calibration_scores: ArrayLike, score: float) -> float:
     """Share of held-out normals that score lower, in percent; equal ones count half."""
     calibration = _scores(calibration_scores, "calibration scores")
