@@ -300,10 +300,8 @@ def bootstrap_difference(
 
     wins_a, wins_b = wins(a), wins(b)
     m, n = wins_a.shape
-    rng = np.random.default_rng(seed)
     # A resample is the number of times each image was drawn, so its AUROC is a product of matrices.
-    drawn_anomalous = rng.multinomial(m, np.full(m, 1 / m), size=n_resamples)
-    drawn_normal = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    drawn_anomalous, drawn_normal = _times_drawn(m, n, n_resamples, seed)
     resampled = ((drawn_anomalous @ (wins_a - wins_b)) * drawn_normal).sum(axis=1) / (m * n)
     low, high, p_value = _percentiles(resampled, level)
     return Difference(
@@ -316,6 +314,15 @@ def bootstrap_difference(
         level,
         "bootstrap",
     )
+
+
+@lru_cache(maxsize=2)  # of one category: drawing takes most of the time, and its runs are of the same images
+def _times_drawn(m: int, n: int, n_resamples: int, seed: int) -> tuple[Floats, Floats]:
+    """How often each image is drawn in each resample: (n_resamples, m) and (n_resamples, n)."""
+    rng = np.random.default_rng(seed)
+    one, other = (rng.multinomial(k, np.full(k, 1 / k), size=n_resamples).astype(np.float64) for k in (m, n))
+    one.flags.writeable = other.flags.writeable = False
+    return one, other
 
 
 def _percentiles(resampled: Floats, level: float) -> tuple[float, float, float]:
