@@ -1,10 +1,11 @@
 """What every detector can do, whatever its method: inspect images, show where they look anomalous, be saved."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import tee
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Literal, Self
 
 import numpy as np
@@ -136,6 +137,8 @@ class Detector(ABC):
     findings: Findings
     calibration: Calibration
     data: DataCard
+    left_out: Mapping[int, float] = MappingProxyType({})
+    """After `fit` of a method that scores training images by cross-validation: theirs, by number. Not stored."""
 
     # -- what a method implements
 
