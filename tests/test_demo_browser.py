@@ -244,11 +244,11 @@ def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(vis
     picture.paste((250, 250, 250), (40, 50, 75, 80))
     picture.save(bad)
     page = visit(390)
-    page.get_by_role("tab", name="Your own parts").click()
+    page.get_by_role("tab", name="Train", exact=True).click()
     page.locator("#own-parts input[type=file]").set_input_files(tmp_path / "good parts.zip")
     expect(page.locator("#own-parts")).to_contain_text("good parts")
     page.get_by_label("Name of the part").fill("drawn wafer")
-    page.get_by_role("button", name="Train").click()
+    page.locator("#own-train").click()
     report = page.locator("#own-report")
     expect(report).to_contain_text("PatchCore of drawn wafer")
     expect(report).to_contain_text("14.3 of 100 good parts")  # one of 6 + 1
