@@ -30,7 +30,7 @@ def build() -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Inspect", id="inspect"):
                 inspect = Inspect()
-            with gr.Tab("Your own parts", id="train"):
+            with gr.Tab("Train", id="train"):
                 training = Train()
             with gr.Tab("ROC curves", id="roc") as roc_tab:
                 Roc(roc_tab)
