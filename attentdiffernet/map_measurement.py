@@ -9,8 +9,8 @@ from .category import InspectionDataset, InspectionImage
 from .detector import Detector
 from .errors import DatasetError
 from .images import marks_something, read_image, read_mask
-from .study.localisation import PixelCounts, count_pixels
-from .study.maps import brought_to, excess, localise
+from .study.localisation import PixelCounts, brought_to, count_pixels
+from .study.maps import excess, localise
 
 
 def images_with_masks(dataset: InspectionDataset, limit: int | None = None) -> list[InspectionImage]:

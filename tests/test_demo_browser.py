@@ -160,9 +160,6 @@ def files_come_as_shown(page):
         assert (saved.format, saved.size) == ("PNG", (1024, 1024))
 
 
-@pytest.mark.xfail(
-    reason="known fault: after a reload with remembered scores the results may stay hidden", strict=False
-)
 def test_an_example_by_keyboard_on_a_phone_and_a_reload_brings_it_back(visit, files):
     page = visit(width=390)
     example = page.locator("#examples button").first

@@ -1,7 +1,5 @@
 """The tab that trains a detector on a visitor's own parts."""
 
-import base64
-import io
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 from PIL import Image
 
 from attentdiffernet.detector import Detector
@@ -27,11 +24,11 @@ from ..service.training import own
 from ..service.training.photographs import LEAST, MOST, Remark, gather, look_over
 from ..service.training.run import CHOICES, Step, Trained, train
 from ..service.verdict import Comparison
-from .files import kept
+from .files import inlined, kept
 from .inspect import LIVE
 from .results import Update
 from .session import KEPT_S, Turns
-from .status import alert, finished, progress
+from .status import alert, finished, progress, seen
 
 INVITATION = f"Give {LEAST} to {MOST} photographs of good parts. 20 or more are better."
 THUMBNAIL, LARGE = 96, 360  # px
@@ -90,8 +87,8 @@ class Train:
                     label="Or bring back a model (zip)", file_types=[".zip"], height=220, elem_id="own-model"
                 )
         self.status = gr.HTML(finished(INVITATION), elem_id="own-status", js_on_load=LIVE)
-        self.report = gr.HTML(visible=False, elem_id="own-report")
-        with gr.Column(visible=False) as self.use:
+        self.report = gr.HTML(elem_classes=seen(False), elem_id="own-report")
+        with gr.Column(elem_classes=seen(False)) as self.use:
             self.download = gr.DownloadButton("Download the model (ZIP)", elem_id="own-download")
             self.tests = gr.File(
                 file_count="multiple", label=f"Parts to judge (up to {MAX_IMAGES})", height=150, elem_id="own-tests"
@@ -124,7 +121,7 @@ class Train:
     ) -> Iterator[Update]:
         if not turn:
             return
-        fresh = Own.new()
+        fresh, given = Own.new(), False
         try:
             yield {self.status: progress(0, "Looking at the photographs …")}
             photographs = gather(uploads or (), fresh.folder)
@@ -132,16 +129,18 @@ class Train:
             title = " ".join(name.split()) or "my part"
             for step in train(photographs, fresh.folder, title, choice):
                 if self.turns.over(turn, request):
-                    fresh.remove()
                     return
                 if isinstance(step, Step):
                     yield {self.status: progress(_share(step), _step_text(step))}
                 else:
                     forget(mine)
+                    given = True
                     yield self._ready(Own(fresh.folder, step.folder), photographs, remarks, step)
         except AttentDifferNetError as error:
-            fresh.remove()
             yield {self.status: alert(str(error))}
+        finally:  # also where the visitor has left and nobody asks for the next step
+            if not given:
+                fresh.remove()
 
     def _ready(self, mine: Own, photographs: list[Path], remarks: list[Remark], trained: Trained) -> Update:
         detector = catalogue.loaded(trained.folder)
@@ -154,8 +153,8 @@ class Train:
         return {
             self.own: mine,
             self.status: finished(said),
-            self.report: gr.HTML(report, visible=True),
-            self.use: gr.Column(visible=True),
+            self.report: gr.HTML(report, elem_classes=seen(True)),
+            self.use: gr.Column(elem_classes=seen(True)),
             self.download: file,
             self.verdicts: "",
             self.tests: None,
@@ -249,7 +248,7 @@ def verdicts_html(done: Sequence[Comparison], errors: Sequence[str]) -> str:
     cards = []
     for found in ranked:
         (key, verdict) = next(iter(found.verdicts.items()))
-        picture = _data_url(found.overlay(key, outlined=True), LARGE)
+        picture = inlined(Image.fromarray(found.overlay(key, outlined=True)), LARGE)
         alt = f"{verdict.title} over {found.name}; verdict: {verdict.word}"
         cards.append(
             f"<figure><img src='{picture}' alt='{text(alt)}'><figcaption>{badge(verdict.anomalous)} {verdict.times} "
@@ -259,15 +258,8 @@ def verdicts_html(done: Sequence[Comparison], errors: Sequence[str]) -> str:
 
 
 def _figure(photograph: Path, caption: str) -> str:
+    small = inlined(Image.fromarray(read_image(photograph)), THUMBNAIL)
     return (
-        f"<figure><img src='{_data_url(read_image(photograph), THUMBNAIL)}' alt='{text(photograph.name)}'>"
+        f"<figure><img src='{small}' alt='{text(photograph.name)}'>"
         f"<figcaption class='small'>{text(caption)}</figcaption></figure>"
     )
-
-
-def _data_url(pixels: np.ndarray, side: int) -> str:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((side, side))
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

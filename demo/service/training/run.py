@@ -55,7 +55,6 @@ def train(images: list[Path], folder: Path, name: str, choice: str) -> Iterator[
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         text=True,
     )
     try:
