@@ -71,7 +71,7 @@ class Train:
             with gr.Column(min_width=280):
                 self.parts = gr.File(
                     file_count="multiple",
-                    label="Photographs of good parts, or a zip of them",
+                    label="Good parts: photographs or a zip",
                     height=220,
                     elem_id="own-parts",
                 )
@@ -205,6 +205,8 @@ def _share(step: Step) -> float:
 
 
 def _step_text(step: Step) -> str:
+    if not step.done:
+        return f"{step.stage.capitalize()} …"
     left = "" if step.seconds_left is None else f", about {step.seconds_left:.0f} s left of this stage"
     return f"{step.stage.capitalize()}: {step.done} of {step.total}{left}"
 
