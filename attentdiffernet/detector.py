@@ -1,10 +1,11 @@
 """What every detector can do, whatever its method: inspect images, show where they look anomalous, be saved."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import tee
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Literal, Self
 
 import numpy as np
@@ -24,6 +25,7 @@ from .model import AttentDifferNet, Precision
 from .options import Options, Readout, check_scoring_views
 from .scoring import MAX_VIEWS, RunningScore
 from .sources import Images, ImageSource, each_source, name_of, pixels_of
+from .study.localisation import brought_to
 from .study.statistics import percentile_among
 
 Arithmetic = Literal["float32", "bfloat16", "auto"]
@@ -67,23 +69,22 @@ class Verdict:
         In units of the 99th percentile of the same map over held-out normals: values above 1 are unusual. Raises
         AttentDifferNetError for a map that the detector does not have (`Detector.maps`).
         """
-        pixels, raw, reference = self._mapped(method)
-        size = pixels.shape[1], pixels.shape[0]
-        return np.asarray(Image.fromarray(raw / np.float32(reference)).resize(size, Image.Resampling.BILINEAR))
+        pixels, raw, reference, _ = self._mapped(method)
+        return brought_to(raw / np.float32(reference), (pixels.shape[0], pixels.shape[1]))
 
     def overlay(self, method: str | None = None) -> Image.Image:
         """The photograph with the map on it. Places below the 99th percentile of held-out normals stay uncoloured."""
-        return drawn_over(*self._mapped(method), method or self._detector.maps[0] if self._detector else "")
+        return drawn_over(*self._mapped(method))
 
-    def _mapped(self, method: str | None) -> tuple[np.ndarray, np.ndarray, float]:
-        """(image (H, W, 3), raw map (h, w), its unit)."""
+    def _mapped(self, method: str | None) -> tuple[np.ndarray, np.ndarray, float, str]:
+        """(image (H, W, 3), raw map (h, w), its unit, its name)."""
         if self._detector is None or self._source is None:
             raise ImageError(self.error or f"The image {self.name} is not at hand any more")
         method = method or self._detector.maps[0]
         pixels = pixels_of(self._source)
         if method not in self._raw:
             self._raw[method] = self._detector.raw_map(pixels, method)
-        return pixels, self._raw[method], self._detector.map_reference(method)
+        return pixels, self._raw[method], self._detector.map_reference(method), method
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ class Detector(ABC):
     findings: Findings
     calibration: Calibration
     data: DataCard
+    left_out: Mapping[int, float] = MappingProxyType({})
+    """After `fit` of a method that scores training images by cross-validation: theirs, by number. Not stored."""
 
     # -- what a method implements
 

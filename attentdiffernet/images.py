@@ -149,6 +149,11 @@ def read_mask(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
     return mask
 
 
+def marks_something(path: str | Path) -> bool:
+    """Whether a mask has any pixel set; some published ones have none. Raises ImageError as `read_image` does."""
+    return bool(_decode(path, None, _marked).any())
+
+
 def _marked(mask: Image.Image) -> np.ndarray:
     brightness = np.asarray(_to_rgb(mask, background="black")).max(-1)
     values = np.asarray(mask) if _is_deep(mask) else brightness  # in 8 bits, a 16-bit label of 1 is 0

@@ -8,19 +8,21 @@ import numpy as np
 from .category import InspectionDataset, InspectionImage
 from .detector import Detector
 from .errors import DatasetError
-from .images import read_image, read_mask
-from .study.localisation import PixelCounts, count_pixels
-from .study.maps import brought_to, excess, localise
+from .images import marks_something, read_image, read_mask
+from .study.localisation import PixelCounts, brought_to, count_pixels
+from .study.maps import excess, localise
 
 
 def images_with_masks(dataset: InspectionDataset, limit: int | None = None) -> list[InspectionImage]:
-    """The anomalous test images whose defect has a mask; of each defect the first `limit` by name, never by score.
+    """The anomalous test images whose defect has a mask that marks something; of each defect the first `limit` by name,
+    never by score.
 
     Raises DatasetError where there is none.
     """
     found: dict[str, list[InspectionImage]] = {}
     for image in dataset.test:
-        if image.label and dataset.mask_path(image):
+        path = dataset.mask_path(image) if image.label else None
+        if path and marks_something(path):
             found.setdefault(image.defect, []).append(image)
     if not found:
         raise DatasetError(f"{dataset.root} has no masks of its test images, such as ground_truth/DEFECT/NAME_mask.png")

@@ -80,7 +80,11 @@ class PatchCoreDetector(Detector):
         fitted = patchcore.fit(network, inputs, sizes, findings.readout, options.seed, run.progress)
         model = PatchCore(network, fitted.bank, findings.readout, sizes.highest)
         calibration = _calibration(fitted, network, options) if run.calibrated else Calibration.none()
-        return cls(model, options, findings, calibration, dataclasses.replace(run.data, n_fitted=len(images)))
+        detector = cls(model, options, findings, calibration, dataclasses.replace(run.data, n_fitted=len(images)))
+        detector.left_out = (
+            dict(zip(fitted.image.tolist(), fitted.score.tolist(), strict=True)) if run.calibrated else {}
+        )
+        return detector
 
     # -- inspecting
 

@@ -33,6 +33,13 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Where quick tests are asked for, files without one are not even imported: gradio and streamlit take seconds."""
+    asked_for = config.getoption("markexpr").startswith("quick")
+    is_file = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return True if asked_for and is_file and "mark.quick" not in collection_path.read_text(encoding="utf-8") else None
+
+
 def pytest_collection_modifyitems(items):
     """Long files first, so that workers end together: those that drive a browser, then those that start processes."""
     rank = {}

@@ -229,3 +229,37 @@ def test_what_cannot_be_read_is_said_the_rest_goes_on_and_another_visitor_sees_n
     other = visit()
     expect(other.locator("#status")).to_contain_text("Drop photographs in")
     expect(other.locator("#results")).to_be_hidden()
+
+
+def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(visit, tmp_path):
+    """A zip of good parts, a training, a verdict with its map; the model as a file, judged with again."""
+    with zipfile.ZipFile(tmp_path / "good parts.zip", "w") as archive:
+        for k in range(6):
+            stream = io.BytesIO()
+            Image.fromarray(draw("wafer", "good", 900 + k).image).resize((128, 128)).save(stream, "PNG")
+            archive.writestr(f"{k}.png", stream.getvalue())
+    bad = tmp_path / "bad part.png"
+    picture = Image.fromarray(draw("wafer", "good", 950).image).resize((128, 128))
+    picture.paste((250, 250, 250), (40, 50, 75, 80))
+    picture.save(bad)
+    page = visit(390)
+    page.get_by_role("tab", name="Train", exact=True).click()
+    page.locator("#own-parts input[type=file]").set_input_files(tmp_path / "good parts.zip")
+    expect(page.locator("#own-parts")).to_contain_text("good parts")
+    page.get_by_label("Name of the part").fill("drawn wafer")
+    page.locator("#own-train").click()
+    report = page.locator("#own-report")
+    expect(report).to_contain_text("PatchCore of drawn wafer")
+    expect(report).to_contain_text("14.3 of 100 good parts")  # one of 6 + 1
+    expect(report).to_contain_text("6 photographs are few")
+    with page.expect_download() as download:
+        page.locator("#own-download").click()
+    download.value.save_as(tmp_path / "model.zip")
+    for again in (False, True):
+        if again:
+            page.locator("#own-model input[type=file]").set_input_files(tmp_path / "model.zip")
+            expect(page.locator("#own-status")).to_contain_text("The model is back")
+        page.locator("#own-tests input[type=file]").set_input_files(bad)
+        expect(page.locator("#own-verdicts figure .badge")).to_have_text(re.compile("anomalous"))
+        expect(page.locator("#own-status")).to_contain_text("1 of 1 anomalous")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

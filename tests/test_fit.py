@@ -25,7 +25,8 @@ OPTIONS = Options(
     flow=FlowConfig(n_blocks=2, hidden_width=16, hidden_layers=1),
     attention=AttentionConfig(training="untrained"),
     weights="random",
-    image_size=256,
+    image_size=63,
+    n_scales=1,
     views="rotations",
     resize="squeeze",
     exposure="as_is",
@@ -122,7 +123,8 @@ def test_the_detector_says_what_was_done(category):
     ]
 
 
-SEPARATION = {"variant": "cbam", "attention": AttentionConfig(training="separation")}
+LARGER = {"image_size": 252, "n_scales": 1}  # separation trains at the half and quarter size
+SEPARATION = {"variant": "cbam", "attention": AttentionConfig(training="separation"), **LARGER}
 
 
 @pytest.fixture
@@ -134,14 +136,14 @@ def _two_steps(monkeypatch):
 def test_gates_that_do_not_help_leave_differnet(category, tmp_path, monkeypatch):
     """Score by score, and at hardly any cost: its features are in the cache."""
     monkeypatch.setattr(gate_decision, "beats", lambda *what: False)
-    plain = trained(category, cache=tmp_path)
+    plain = trained(category, cache=tmp_path, **LARGER)
     before = FeatureExtractor.views_computed
     detector = trained(category, cache=tmp_path, **SEPARATION)
     assert not detector.findings.gates_kept and len(detector.findings.gates_judged) == 2
     assert "left at 1" in detector.note and "left at 1" in detector.choices
     assert detector.calibration.scores == plain.calibration.scores
     assert detector.calibration.threshold == plain.calibration.threshold
-    views = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    views = torch.rand(2, 3, 252, 252, generator=torch.Generator().manual_seed(0))
     assert torch.equal(detector.model(views)[0], plain.model(views)[0])
     n_fitted, n_judged = detector.data.n_fitted, len(plain.calibration.scores)
     judged_twice = 2 * (1 + gate_decision.JUDGED_DEFECTS) * n_judged * OPTIONS.training_views
@@ -160,8 +162,8 @@ def test_gates_that_help_are_kept(category, tmp_path, monkeypatch):
     told = []
     detector = trained(category, tmp_path, lambda *what: told.append(what), **SEPARATION)
     assert detector.findings.gates_kept and "trained on synthetic defects" in detector.note
-    plain = trained(category, cache=tmp_path)
-    views = torch.rand(2, 3, 256, 256)
+    plain = trained(category, cache=tmp_path, **LARGER)
+    views = torch.rand(2, 3, 252, 252)
     assert not torch.equal(detector.model.features(views), plain.model.features(views))
     [(labels, with_gates, without, _)] = judged
     assert labels.tolist() == [0] * 2 + [1] * 6 and with_gates.shape == without.shape == (8,)
@@ -175,7 +177,7 @@ def test_gates_that_help_are_kept(category, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("_two_steps")
 def test_gates_are_always_kept_where_that_is_asked(category, monkeypatch):
     monkeypatch.setattr(gate_decision, "beats", lambda *what: pytest.fail("it was judged"))
-    detector = trained(category, variant="cbam", attention=AttentionConfig(keep="always"))
+    detector = trained(category, variant="cbam", attention=AttentionConfig(keep="always"), **LARGER)
     gates = detector.model.backbone.attention_blocks()["attention1"].channel.excite
     assert gates.bias.abs().sum() > 0
 
@@ -199,7 +201,8 @@ def test_obvious_defects_stand_out(tmp_path):
         (tmp_path / part / defect).mkdir(parents=True)
         for seed in seeds:
             Image.fromarray(draw("wafer", defect, seed).image).save(tmp_path / part / defect / f"{seed}.png")
-    detector = trained(tmp_path, epochs=15, training_views=4, batch_size=16, learning_rate=5e-3)
+    as_usual = {"image_size": 256, "n_scales": 3, "training_views": 4}
+    detector = trained(tmp_path, epochs=15, batch_size=16, learning_rate=5e-3, **as_usual)
     images = InspectionDataset(tmp_path).test
     found = list(zip(images, detector.inspect_all(images), strict=True))
     good, donut = ([verdict for image, verdict in found if image.label == label] for label in (0, 1))
@@ -251,7 +254,7 @@ def test_a_look_after_each_epoch_sees_the_model_so_far_and_changes_nothing(categ
     flow = dataclasses.replace(OPTIONS.flow, whitening=recipe == "fast")
     options = dataclasses.replace(OPTIONS, recipe=recipe, epochs=2, flow=flow, readout="z2", scoring_views=1)
     train = InspectionDataset(category).train
-    rows, seen = torch.randn(4, 768, generator=torch.Generator().manual_seed(0)), []
+    rows, seen = torch.randn(4, 256, generator=torch.Generator().manual_seed(0)), []
 
     def look(model, epoch):
         with torch.no_grad():

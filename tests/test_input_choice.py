@@ -16,7 +16,7 @@ from attentdiffernet.views import FEW_VIEWS
 from attentdiffernet.words import input_title
 
 FLOW = FlowConfig(n_blocks=1, hidden_width=8, hidden_layers=1)
-SMALL = Options(flow=FLOW, weights="random", image_size=96, n_scales=1, epochs=1, calibration_fraction=0.4)
+SMALL = Options(flow=FLOW, weights="random", image_size=64, n_scales=1, epochs=1, calibration_fraction=0.4)
 
 
 def choose(images, **given):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.errors import DatasetError
@@ -15,8 +16,10 @@ def test_the_first_images_of_each_defect_are_measured(tmp_path):
         defect, stem = name[:-4].split("/")
         for path in (tmp_path / "test" / name, tmp_path / "ground_truth" / defect / f"{stem}_mask.png"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            Image.new("L", (16, 16), 255).save(path)
     (tmp_path / "ground_truth/crack/a_mask.png").unlink()
+    Image.new("L", (16, 16), 0).save(tmp_path / "ground_truth/rust/x_mask.png")  # as one of the magnetic tiles
+    Image.new("L", (16, 16), 255).save(tmp_path / "test/rust/x.png")
     dataset = InspectionDataset(tmp_path)
     assert [i.name for i in images_with_masks(dataset, 1)] == ["crack/b.png", "rust/y.png"]
     assert [i.name for i in images_with_masks(dataset)] == ["crack/b.png", "crack/c.png", "rust/y.png", "rust/z.png"]

@@ -18,6 +18,7 @@ from attentdiffernet.detector import NearestNormal
 from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError, WeightsError
 from attentdiffernet.options import PatchCoreConfig
 from attentdiffernet.patchcore_detector import PatchCoreDetector
+from attentdiffernet.study import records
 from attentdiffernet.words import METHOD_TITLES, MapName
 
 OPTIONS = adn.Options(method="patchcore", image_size=256, patchcore=PatchCoreConfig(bank_size=300))
@@ -197,3 +198,21 @@ def test_explain_shows_the_first_map_and_the_nearest_normal_place_in_words(detec
 
 def test_every_map_has_a_title_and_can_be_asked_for():
     assert set(get_args(MapName)) == set(METHOD_TITLES)
+
+
+def test_evaluate_and_score_write_it_as_a_method(detector, tmp_path):
+    category, model = tmp_path / "drawn" / "stripes", detector.save(tmp_path / "model")
+    for name, image in (("good/0", stripes(50)), ("noise/0", with_defect(stripes(51)))):
+        (category / "test" / name).parent.mkdir(parents=True)
+        Image.fromarray(image).save(category / "test" / f"{name}.png")
+    (category / "train" / "good").mkdir(parents=True)
+    Image.fromarray(stripes(0)).save(category / "train" / "good" / "0.png")
+    evaluated = CliRunner().invoke(app, ["evaluate", str(model), str(category), "--results", str(tmp_path)])
+    assert evaluated.exit_code == 0 and "AUROC 1.0000" in evaluated.output, evaluated.output
+    (run,) = records.runs_of(tmp_path).values()
+    assert run.run == "drawn-stripes-patchcore-tf_efficientnet_lite0-s0"
+    assert (run.variant, run.backbone, run.epochs, run.n_views) == ("patchcore", "tf_efficientnet_lite0", 0, 1)
+    assert CliRunner().invoke(app, ["summarise", str(tmp_path)]).exit_code == 0
+    stored = records.read_scores(records.score_path(tmp_path, "drawn", "stripes", run.run))
+    scored = CliRunner().invoke(app, ["score", str(model), str(category / "test" / "noise")])
+    assert scored.exit_code == 0 and f"{stored['score'].max():.5g}"[:-1] in scored.output, scored.output

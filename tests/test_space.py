@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_read_stops_nothing(tab):
 def test_only_files_that_cannot_be_read(tab):
     updates = run(tab, "bad.png")
     assert 'role="alert"' in said(tab, updates)[-1] and "bad.png is empty" in said(tab, updates)[-1]
-    assert updates[-1][tab.results.section].visible is False
+    assert updates[-1][tab.results.section].elem_classes == ["away"]
     assert (
         said(tab, run(tab, "bad.png", "bad2.png"))[-1] == "<p>Done: 0 of 2 images inspected, 2 could not be read.</p>"
     )
@@ -204,7 +204,7 @@ def test_the_address_brings_a_choice_back(tab):
     update = tab.restore(asking(**asked, example=example.name))
     assert update[tab.category] == "sample/gear" and update[tab.files] == [str(example.path)]
     assert update[tab.detectors].value == ["none", "cbam"] and update[tab.results.method].value == "gradient"
-    assert update[tab.results.own_scale] is True and not update[tab.notice].visible
+    assert update[tab.results.own_scale] is True and update[tab.notice].elem_classes == ["away"]
     update = tab.restore(asking())
     assert update[tab.category] == catalogue.start() and update[tab.files] == gr.skip()
     assert update[tab.detectors].value == catalogue.detector_names(catalogue.start())
@@ -213,7 +213,7 @@ def test_the_address_brings_a_choice_back(tab):
 def test_what_is_unknown_in_the_address_is_said(tab):
     update = tab.restore(asking(category="<b>", detectors="se,yolo", map="tea", scale="x", example="teapot"))
     said = update[tab.notice].value
-    assert update[tab.notice].visible and "<b>" not in said
+    assert update[tab.notice].elem_classes == [] and "<b>" not in said
     for unknown in ("&lt;b&gt;", "yolo", "tea", "x", "teapot"):
         assert unknown in said
     assert update[tab.category] == catalogue.start() and update[tab.detectors].value == ["se"]

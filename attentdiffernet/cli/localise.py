@@ -57,9 +57,9 @@ def localise(
     frame = pd.DataFrame(rows, dtype=object)  # write_maps rejects file names that are not valid text
     out = write_maps(results, row, frame.assign(empty=frame["empty"].astype(int)))
     write_pixels(results, row, counts)
-    without = sum(image.label for image in dataset.test) - len(images_with_masks(dataset))
+    without = sum(image.label for image in dataset.test) - len(masked if limit is None else images_with_masks(dataset))
     if without:
-        say(f"{without} anomalous images have no mask and were left out")
+        say(f"{without} anomalous images have no mask, or one that marks nothing, and were left out")
     summary = summary_of_maps(results, f"{row.dataset}/{row.category}")
     for line in summary[summary["run"] == row.run].to_dict("records"):
         typer.echo(_line(line))

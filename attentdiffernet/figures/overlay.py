@@ -79,7 +79,7 @@ def with_outline(image: Pixels, lines: Sequence[NDArray[np.float64]]) -> Pixels:
     height, width = image.shape[:2]
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
-    thin = max(1, round(max(height, width) / 400))
+    thin = max(1, round(max(height, width) / 250))
     for colour, thickness in (("black", 3 * thin), ("white", thin)):
         for line in lines:
             draw.line([(x * width, y * height) for x, y in line], fill=colour, width=thickness)

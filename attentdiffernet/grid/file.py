@@ -5,7 +5,7 @@
     models = "models/{dataset}/{category}/{run}" # optional: where models are saved
     categories = ["sample/*", "mvtec_ad/bottle"] # DATASET/CATEGORY below data; globs
     methods = ["differnet", "patchcore"]         # optional: DifferNet alone
-    backbones = ["tf_efficientnet_lite0"]        # optional: the method's own; of PatchCore, any network of timm
+    backbones = ["tf_efficientnet_lite0"]        # optional: networks of timm; the method's own if left out
     variants = ["none", "se", "cbam"]            # of DifferNet, which alone has them
     weights = ["imagenet"]
     seeds = [0, 1, 2]

@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 EDGES = np.geomspace(1e-3, 1e3, 601)  # in units of the map's reference; less counts as 0
@@ -39,6 +40,12 @@ class PixelCounts:
     @property
     def n_regions(self) -> int:
         return round(float(self.overlap.sum()))
+
+
+def brought_to(heatmap: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """A map (h, w) at an image's size (H, W), bilinearly, as it is drawn over it."""
+    image = Image.fromarray(heatmap.astype(np.float32))
+    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def count_pixels(values: NDArray[np.floating], mask: NDArray[np.bool_]) -> PixelCounts:

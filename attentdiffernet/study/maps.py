@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..words import METHOD_TITLES
-from .localisation import aupro, pixel_auroc
+from .localisation import aupro, brought_to, pixel_auroc
 from .records import MAP_KINDS, TARGETS, map_files, pixel_files, read_maps, read_pixels
 from .runs import Run, base_of, rank
 from .statistics import Estimate, bootstrap_ratio, rate_interval
@@ -66,12 +65,6 @@ def localise(heatmap: NDArray[np.floating], mask: NDArray[np.bool_]) -> Localisa
     highest = brought >= brought.max() * (1 - TIE)
     energy = float(brought[mask].sum(dtype=np.float64) / brought.sum(dtype=np.float64))
     return Localisation(chance, min(energy, 1.0), float(mask[highest].mean()), False)
-
-
-def brought_to(heatmap: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """A map (h, w) at an image's size (H, W), bilinearly, as it is drawn over it."""
-    image = Image.fromarray(heatmap.astype(np.float32))
-    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def excess(heatmap: NDArray[np.floating], reference: float) -> NDArray[np.floating]:

@@ -27,14 +27,17 @@ def _sentence(title: str, found: Sequence[Contrast]) -> str:
     kinds = {
         "better than DifferNet on {}": [c for c in found if c.helps],
         "worse on {}": [c for c in found if c.harms],
-        "not told from it beyond chance on {}": [c for c in found if not c.real],
+        "not told from DifferNet beyond chance on {}": [c for c in found if not c.real],
     }
     parts = [text.format(", ".join(map(_place, some))) for text, some in kinds.items() if some]
     return f"{title} is {'; '.join(parts)} (points of AUROC on the same images, mean over seeds)."
 
 
 def _place(c: Contrast) -> str:
-    return f"{category_title(c.group.first.key)} ({points(c.test.difference)})"
+    m = c.group.first
+    procedure = RECIPES[m.base_run.recipe] if m.base_run else ""
+    change = ", against its ".join(filter(None, (points(c.test.difference), procedure)))
+    return f"{category_title(m.key)} ({change})"
 
 
 def methods_table(groups: Sequence[Group], found: Sequence[Contrast]) -> Table:

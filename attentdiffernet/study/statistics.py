@@ -300,10 +300,8 @@ def bootstrap_difference(
 
     wins_a, wins_b = wins(a), wins(b)
     m, n = wins_a.shape
-    rng = np.random.default_rng(seed)
     # A resample is the number of times each image was drawn, so its AUROC is a product of matrices.
-    drawn_anomalous = rng.multinomial(m, np.full(m, 1 / m), size=n_resamples)
-    drawn_normal = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    drawn_anomalous, drawn_normal = _times_drawn(m, n, n_resamples, seed)
     resampled = ((drawn_anomalous @ (wins_a - wins_b)) * drawn_normal).sum(axis=1) / (m * n)
     low, high, p_value = _percentiles(resampled, level)
     return Difference(
@@ -316,6 +314,15 @@ def bootstrap_difference(
         level,
         "bootstrap",
     )
+
+
+@lru_cache(maxsize=2)  # of one category: drawing takes most of the time, and its runs are of the same images
+def _times_drawn(m: int, n: int, n_resamples: int, seed: int) -> tuple[Floats, Floats]:
+    """How often each image is drawn in each resample: (n_resamples, m) and (n_resamples, n)."""
+    rng = np.random.default_rng(seed)
+    one, other = (rng.multinomial(k, np.full(k, 1 / k), size=n_resamples).astype(np.float64) for k in (m, n))
+    one.flags.writeable = other.flags.writeable = False
+    return one, other
 
 
 def _percentiles(resampled: Floats, level: float) -> tuple[float, float, float]:
@@ -543,6 +550,20 @@ def conformal_threshold(calibration_scores: ArrayLike, false_positive_rate: floa
     # How many ranks of n + 1 may lie above the threshold; the margin keeps 0.29 · 100 from becoming 28.
     above = min(max(1, math.floor((n + 1) * false_positive_rate + 1e-9)), n)
     return float(scores[n - above]), above / (n + 1)
+
+
+def false_alarm_interval(n: int, guaranteed_rate: float, level: float = 0.95) -> tuple[float, float]:
+    """(low, high) of the share of new normals that a threshold of `conformal_threshold` flags, for the n scores drawn.
+
+    The guaranteed rate is its mean over draws of held-out normals. For one draw the share is Beta(k, n + 1 - k)
+    distributed, where k of n + 1 ranks lie above the threshold (Vovk 2012, Conditional validity of inductive conformal
+    predictors): few scores leave it wide. Continuous scores; ties make it smaller.
+    """
+    if n < 1:
+        raise ValueError(f"An interval needs one held-out normal or more, got {n}")
+    above, tail = round(guaranteed_rate * (n + 1)), (1 - level) / 2
+    low, high = special.betaincinv(above, n + 1 - above, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def percentile_among(calibration_scores: ArrayLike, score: float) -> float:

@@ -145,7 +145,7 @@ def card(comparison: Comparison, key: str, how: How) -> None:
     """One detector's result under its map."""
     verdict, heat = comparison.verdicts[key], comparison.heat
     title = heat.title(key) if heat else "Photograph, map to come"
-    st.html(f"<h4 class='variant-{key} cardhead'>{widgets.variant_name(key)}</h4>")
+    st.html(f"<h4 class='variant-{key} cardhead'>{widgets.variant_name(key, short_title(key))}</h4>")
     picture = comparison.overlay(key, how.own_scale, how.outlined)
     st.image(picture, width="stretch", alt=f"{title}: {verdict.title}, {comparison.name}")
     normals = len(verdict.calibration_scores)

@@ -168,6 +168,11 @@ def _detector(folder: Path, _written_ns: int) -> Detector:
     return load(folder, load_weights=_load_weights)
 
 
+def loaded(folder: Path) -> Detector:
+    """Of a checkpoint anywhere, kept in memory as the shipped ones are. Raises CheckpointError."""
+    return _detector(folder, (folder / "config.json").stat().st_mtime_ns)
+
+
 def detector_names(key: str) -> list[str]:
     """`Detector.key` of what `detectors` gives, without loading it. Raises DatasetError as `category`."""
     category(key)

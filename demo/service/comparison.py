@@ -71,8 +71,19 @@ def compare(
     were set for, unless stated. chosen: `Detector.key` of those that are asked, all unless stated. Raises ImageError
     and DatasetError.
     """
+    yield from compare_by(source, catalogue.category(key), catalogue.detectors(key, chosen), method, name, n_views)
+
+
+def compare_by(
+    source: Source,
+    info: catalogue.CategoryInfo,
+    detectors: Detectors,
+    method: str = "grad-cam",
+    name: str | None = None,
+    n_views: int | None = None,
+) -> Iterator[Comparison]:
+    """As `compare`, by detectors at hand."""
     check_method(method)
-    info, detectors = catalogue.category(key), catalogue.detectors(key, chosen)
     name = name or (Path(source).name if isinstance(source, str | Path) else "image")
     image = read_image(source, name)
     wanted = check_scoring_views(n_views or max(d.calibration.n_views for d in detectors.values()))
@@ -85,7 +96,7 @@ def compare(
     yield final
     for one, detector in detectors.items():
         with catalogue.computing:
-            near = likeness(detector, image, key)
+            near = likeness(detector, image, info.key)
         if near is not None:
             likenesses[one] = near
             yield replace(final, likenesses=dict(likenesses))

@@ -1,7 +1,5 @@
 """What a visitor can inspect: the category in words, and its examples as buttons."""
 
-import base64
-import io
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from PIL import Image
 from ..markup import text
 from ..service import catalogue
 from ..service.catalogue import Example
+from .files import inlined
 from .status import alert
 
 THUMBNAIL = 144  # px, shown at half of it for screens of double density
@@ -81,8 +80,4 @@ def _level(example: Example) -> str:
 
 @lru_cache(maxsize=256)
 def _thumbnail(path: Path) -> str:
-    picture = Image.open(path).convert("RGB")
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return inlined(Image.open(path).convert("RGB"), THUMBNAIL)

@@ -19,7 +19,7 @@ from .choice import CLICKED, category_html, clicked, example_of, examples_html, 
 from .files import kept
 from .results import Results, Update
 from .session import KEPT_S, Session, Turns, Upload
-from .status import alert, finished, progress
+from .status import alert, finished, progress, seen
 
 INVITATION = "Drop photographs in, or take an example."
 WRITE_ADDRESS = (Path(__file__).parent / "address.js").read_text(encoding="utf-8")
@@ -51,11 +51,11 @@ class Inspect:
                 self.detectors = gr.CheckboxGroup(**_offered_detectors(start), label="Detectors", elem_id="detectors")
             with gr.Column(min_width=280):
                 self.examples = gr.HTML(examples_html(start), elem_id="examples", js_on_load=CLICKED)
-        self.notice = gr.HTML(visible=False, elem_id="notice")
+        self.notice = gr.HTML(elem_classes=seen(False), elem_id="notice")
         self.status = gr.HTML(finished(INVITATION if usable else ""), elem_id="status", js_on_load=LIVE)
-        self.table = gr.HTML(visible=False, elem_id="overview", js_on_load=CLICKED)
+        self.table = gr.HTML(elem_classes=seen(False), elem_id="overview", js_on_load=CLICKED)
         self.results = Results()
-        with gr.Row(visible=False, elem_id="downloads") as self.downloads:
+        with gr.Row(elem_classes=seen(False), elem_id="downloads") as self.downloads:
             self.csv_file = gr.DownloadButton("Numbers (CSV)", size="md", elem_id="csv")
             self.zip_button = gr.Button("Maps and images (ZIP)", size="md", elem_id="zip")
             # Hidden by the style sheet; pressed by a script when the file is ready.
@@ -129,7 +129,7 @@ class Inspect:
             self.about: category_html(key),
             self.examples: examples_html(key),
             self.detectors: gr.CheckboxGroup(**_offered_detectors(key, wanted)),
-            self.notice: gr.HTML(said if unknown else "", visible=bool(unknown)),
+            self.notice: gr.HTML(said if unknown else "", elem_classes=seen(bool(unknown))),
             self.files: [str(example.path)] if example else gr.skip(),
             self.results.method: gr.Radio(**_offered_maps(offered, method)),
             self.results.own_scale: scale == "own",
@@ -148,7 +148,7 @@ class Inspect:
             self.examples: examples_html(key),
             self.detectors: gr.CheckboxGroup(**_offered_detectors(key, detectors)),
             self.results.method: gr.Radio(**_offered_maps(maps_offered(key) if key else MAPS)),
-            self.notice: gr.HTML("", visible=False),
+            self.notice: gr.HTML("", elem_classes=seen(False)),
             self.before: key,
             self.files: gr.skip(),
             self.turn: gr.skip(),
@@ -219,7 +219,7 @@ class Inspect:
                     now = now.showing(k)
                     update |= self.results.filled(comparison, example, own_scale)
                 if n > 1:
-                    update[self.table] = gr.HTML(overview_html(now), visible=True)
+                    update[self.table] = gr.HTML(overview_html(now), elem_classes=seen(True))
                 yield update
         except AttentDifferNetError as error:
             return now.with_result(k, None, str(error))
@@ -230,12 +230,12 @@ class Inspect:
             return self._nothing(now, alert(now.errors[0]))
         n, bad = len(now.uploads), len(now.errors)
         done = f"Done. {conclusion(now.comparisons[0])}" if n == 1 else counts(n - bad, n)
-        downloads = gr.Row(visible=now.shown is not None)
+        downloads = gr.Row(elem_classes=seen(now.shown is not None))
         return {**self._overview(now), self.downloads: downloads, self.status: finished(done)}
 
     def _nothing(self, now: Session, status: str) -> Update:
         """No image is shown."""
-        hidden = {**self.results.hidden(), self.downloads: gr.Row(visible=False)}
+        hidden = {**self.results.hidden(), self.downloads: gr.Row(elem_classes=seen(False))}
         return {**self._overview(now), **hidden, self.status: status}
 
     def _overview(self, now: Session) -> Update:
@@ -243,7 +243,7 @@ class Inspect:
         several = len(now.uploads) > 1
         update: Update = {
             self.session: now,
-            self.table: gr.HTML(overview_html(now) if several else "", visible=several),
+            self.table: gr.HTML(overview_html(now) if several else "", elem_classes=seen(several)),
         }
         if now.comparisons:
             update[self.csv_file] = kept(numbers_csv(now.comparisons).encode(), f"{now.category.replace('/', '-')}.csv")

@@ -13,6 +13,7 @@ from .endpoints import add_endpoints
 from .inspect import AT_ONCE, Inspect
 from .roc import Roc
 from .session import KEPT_S, MAX_SESSIONS
+from .train import Train
 
 HERE = Path(__file__).parent
 TITLE = "AttentDifferNet"
@@ -29,12 +30,15 @@ def build() -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Inspect", id="inspect"):
                 inspect = Inspect()
+            with gr.Tab("Train", id="train"):
+                training = Train()
             with gr.Tab("ROC curves", id="roc") as roc_tab:
                 Roc(roc_tab)
             with gr.Tab("About", id="about"):
                 about = (HERE / "about.md").read_text(encoding="utf-8")
                 gr.Markdown(about, elem_classes="about")
         add_endpoints()
+        page.unload(training.stop_all)
         page.load(inspect.restore, None, inspect.restored, **AT_ONCE)
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return page

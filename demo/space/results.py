@@ -15,6 +15,7 @@ from ..service.downloads import png
 from ..service.verdict import MAPS, Comparison, Heat, heat_bar
 from .cards import cards_html, verdicts_html
 from .files import kept
+from .status import seen
 
 HERE = Path(__file__).parent
 CONTROLS = """
@@ -33,7 +34,7 @@ class Results:
     """The components, and the updates that fill them."""
 
     def __init__(self) -> None:
-        with gr.Column(visible=False, elem_id="results") as self.section:
+        with gr.Column(elem_classes=seen(False), elem_id="results") as self.section:
             self.verdicts = gr.HTML(elem_id="verdicts")
             with gr.Row(elem_classes="legend"):
                 with gr.Column(min_width=300):
@@ -54,11 +55,11 @@ class Results:
         return [self.section, self.verdicts, self.bar, self.view]
 
     def hidden(self) -> Update:
-        return {self.section: gr.Column(visible=False)}
+        return {self.section: gr.Column(elem_classes=seen(False))}
 
     def filled(self, comparison: Comparison, example: Example | None, own_scale: bool) -> Update:
         return {
-            self.section: gr.Column(visible=True),
+            self.section: gr.Column(elem_classes=seen(True)),
             self.verdicts: verdicts_html(comparison),
             self.view: cards_html(comparison, example, own_scale, self._keep),
             self.bar: _colour_bars(comparison.heat, own_scale) if comparison.heat else gr.skip(),

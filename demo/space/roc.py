@@ -12,7 +12,7 @@ from .. import shipped
 from ..markup import text
 from ..service.roc import RocPage, roc_page
 from .results import Update
-from .status import alert
+from .status import alert, seen
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 MEASURED = ("Variant", "Backbone", "AUROC (95 %)", "Against DifferNet", "Images (normal + anomalous)", "Run")
@@ -41,11 +41,15 @@ class Roc:
         keys = shipped.measured_categories()
         if not keys:
             none = "<p>No results yet: <code>make results</code> builds them from score files.</p>"
-            return {self.category: gr.Dropdown(visible=False), self.plot: None, self.tables: none}
+            return {self.category: gr.Dropdown(elem_classes=seen(False)), self.plot: None, self.tables: none}
         key = key if key in keys else keys[0]
         titled = [(category_title(key), key) for key in keys]
         said = f"<p>Does attention help? <b>{text(answer(all_contrasts(shipped.measured())))}</b></p>"
-        return {self.answer: said, self.category: gr.Dropdown(titled, value=key, visible=True), **self.draw(key)}
+        return {
+            self.answer: said,
+            self.category: gr.Dropdown(titled, value=key, elem_classes=seen(True)),
+            **self.draw(key),
+        }
 
     def draw(self, key: str | None) -> Update:
         try:

@@ -1,0 +1,115 @@
+"""Uploaded photographs of good parts: gathered from files and archives within limits, and looked over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from attentdiffernet.datasets.archives import Limits, is_hidden, open_source
+from attentdiffernet.errors import AttentDifferNetError, DatasetError
+from attentdiffernet.images import IMAGE_SUFFIXES, read_image
+
+LEAST, MOST = 5, 200  # photographs to train on
+MAX_FILE_BYTES = 100_000_000
+MAX_TOTAL_BYTES = 1_000_000_000
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+LIMITS = Limits(entries=2_000, total_bytes=MAX_TOTAL_BYTES, file_bytes=MAX_FILE_BYTES)
+
+SMALL = 32  # px, side of the grey copies that are compared
+ALIKE = 2.0  # mean difference of grey values, of 255, up to which two photographs count as the same
+DARK, BRIGHT = 30, 225  # mean grey value
+CLIPPED = 0.25  # share of pixels at the end of the range
+BLURRED = 0.25  # sharpness, as a share of the median of the set
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What is unusual about some photographs of a set, in a sentence. images: their numbers."""
+
+    sentence: str
+    images: tuple[int, ...] = ()
+
+
+def gather(uploads: Sequence[str | Path], folder: Path) -> list[Path]:
+    """The photographs among the uploads; those of archives are unpacked into the folder, under numbers of their own.
+
+    Raises DatasetError for too few or too many, too much data, and archives that are unsafe or damaged.
+    """
+    found: list[Path] = []
+    for upload in map(Path, uploads):
+        found += _unpacked(upload, folder) if upload.name.lower().endswith(ARCHIVES) else [upload]
+        if len(found) > MOST:
+            raise DatasetError(f"There are more than {MOST} photographs; {MOST} are the limit")
+    if len(found) < LEAST:
+        raise DatasetError(f"Training needs {LEAST} photographs of good parts or more, got {len(found)}")
+    if (total := sum(path.stat().st_size for path in found)) > MAX_TOTAL_BYTES:
+        raise DatasetError(f"The photographs have {total / 1e6:.0f} MB; the limit is {MAX_TOTAL_BYTES / 1e6:.0f} MB")
+    return found
+
+
+def _unpacked(archive: Path, folder: Path) -> list[Path]:
+    source = open_source(archive, LIMITS)
+    names = sorted(name for name in source.files if Path(name).suffix.lower() in IMAGE_SUFFIXES and not is_hidden(name))
+    if len(names) > MOST:
+        raise DatasetError(f"{archive.name} holds {len(names)} photographs; {MOST} are the limit")
+    target = folder / f"unpacked-{len(list(folder.glob('unpacked-*')))}"
+    target.mkdir(parents=True)
+    found = {}
+    for name, data in source.read(names, MAX_FILE_BYTES):
+        path = target / f"{names.index(name):03d}{Path(name).suffix.lower()}"  # an untrusted name is no file name
+        path.write_bytes(data)
+        found[name] = path
+    return [found[name] for name in names]
+
+
+def look_over(photographs: Sequence[Path]) -> list[Remark]:
+    """What is unusual about the photographs, worst first. Raises DatasetError where they all show the same, and
+    ImageError for one that cannot be read."""
+    shapes, grey, sharpness, clipped = [], [], [], []
+    for path in photographs:
+        pixels = _readable(path)
+        shapes.append(pixels.shape[:2])
+        one = Image.fromarray(pixels).convert("L")
+        grey.append(np.asarray(one.resize((SMALL, SMALL), Image.Resampling.BOX), np.float32))
+        values = np.asarray(one.resize((256, 256), Image.Resampling.BILINEAR), np.float32)
+        sharpness.append(float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean()))
+        clipped.append(float(np.mean((values <= 1) | (values >= 254))))
+    same = _same(np.stack(grey))
+    if len(same) == len(photographs) - 1:
+        raise DatasetError("All photographs show the same: there is nothing to learn about how good parts differ")
+    means, typical = np.array([one.mean() for one in grey]), float(np.median(sharpness))
+    aspects = np.array([width / height for height, width in shapes])
+    found = [
+        _remark("{} almost the same as another one; each counts as new evidence all the same", same),
+        _remark("{} of another shape than most (width to height)", np.abs(aspects / np.median(aspects) - 1) > 0.05),
+        _remark("{} much less sharp than most", np.array(sharpness) < BLURRED * typical),
+        _remark("{} very dark", means < DARK),
+        _remark("{} very bright", means > BRIGHT),
+        _remark(
+            "{} largely black or white where details may be lost, unlike most",
+            np.array(clipped) > CLIPPED + np.median(clipped),
+        ),
+    ]
+    few = [Remark(f"{len(photographs)} photographs are few: the threshold is uncertain. 20 or more are better")]
+    return few * (len(photographs) < 20) + [remark for remark in found if remark.images]
+
+
+def _readable(path: Path) -> np.ndarray:
+    try:
+        return read_image(path)
+    except OSError as error:
+        raise AttentDifferNetError(f"{path.name} could not be read: {error.strerror or error}") from error
+
+
+def _same(grey: np.ndarray) -> list[int]:
+    """Numbers of those that are almost the same as one before."""
+    flat = grey.reshape(len(grey), -1)
+    return [k for k in range(1, len(flat)) if np.abs(flat[:k] - flat[k]).mean(1).min() <= ALIKE]
+
+
+def _remark(sentence: str, which: np.ndarray | list[int]) -> Remark:
+    images = which if isinstance(which, list) else np.flatnonzero(which).tolist()
+    many = f"{len(images)} photographs are" if len(images) > 1 else "1 photograph is"
+    return Remark(sentence.format(many), tuple(images))

@@ -1,0 +1,160 @@
+"""A visitor's own parts: photographs gathered and looked over; a detector trained, used, taken away, brought back."""
+
+import io
+import json
+import subprocess
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError
+from attentdiffernet.study.statistics import conformal_threshold, false_alarm_interval
+from demo.service.comparison import compare_by
+from demo.service.training import own
+from demo.service.training.photographs import gather, look_over
+from demo.service.training.run import Step, Trained, train
+
+
+def photograph(seed, defect=False, size=(80, 80)):
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : size[1], 0 : size[0]]
+    grey = 120 + 50 * np.sin(x / 4 + seed) + 6 * rng.normal(size=y.shape)
+    if defect:
+        grey[20:50, 30:60] = 250 * rng.random((30, 30))
+    return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def png(image):
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own parts")
+    for k in range(8):
+        photograph(k).save(folder / f"part {k}.png")
+    return sorted(folder.iterdir())
+
+
+def zipped(path, files):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+# -- photographs
+
+
+def test_photographs_come_from_files_and_archives_under_names_of_our_own(parts, tmp_path):
+    names = ["b/ü ß.PNG", "a/deep/er/x.png", "c.png", "__MACOSX/._c.png", "notes.txt"]
+    archive = zipped(tmp_path / "Parts.ZIP", {name: png(photograph(30 + k)) for k, name in enumerate(names)})
+    found = gather([archive, *parts[:2]], tmp_path / "private")
+    assert [path.name for path in found] == ["000.png", "001.png", "002.png", "part 0.png", "part 1.png"]
+    assert (tmp_path / "private") in found[0].parents
+    pixels = np.asarray(Image.open(found[0]))
+    assert np.array_equal(pixels, np.asarray(photograph(31))), "sorted by their names in the archive"
+
+
+def test_what_cannot_be_trained_on_is_refused_in_a_sentence(parts, tmp_path):
+    with pytest.raises(DatasetError, match="needs 5 photographs of good parts or more, got 2"):
+        gather(parts[:2], tmp_path)
+    with pytest.raises(DatasetError, match="more than 200"):
+        gather(parts * 26, tmp_path)
+    with pytest.raises(DatasetError, match=r"\.\."):
+        gather([zipped(tmp_path / "evil.zip", {"../../x.png": b"1"})], tmp_path)
+    (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 and nothing more")
+    with pytest.raises(DatasetError):
+        gather([tmp_path / "no.zip"], tmp_path)
+    with pytest.raises(DatasetError, match="show the same"):
+        look_over([parts[0]] * 5)
+
+
+def test_unusual_photographs_are_named(parts, tmp_path):
+    odd = {
+        "copy": photograph(0),
+        "wide": photograph(40, size=(120, 60)),
+        "dark": photograph(41).point(lambda v: v // 9),
+    }
+    odd["soft"] = Image.fromarray(np.full((80, 80, 3), 130, np.uint8))
+    for name, image in odd.items():
+        image.save(tmp_path / f"{name}.png")
+    files = [*parts, *(tmp_path / f"{name}.png" for name in odd)]
+    remarks = {remark.sentence: [files[k].stem for k in remark.images] for remark in look_over(files)}
+    assert remarks.pop("12 photographs are few: the threshold is uncertain. 20 or more are better") == []
+    assert list(remarks.values()) == [["copy"], ["wide"], ["dark", "soft"], ["dark"]]
+    assert "1 photograph is very dark" in remarks and "2 photographs are much less sharp than most" in remarks
+
+
+# -- the promise
+
+
+def test_the_false_alarm_rate_of_one_draw_lies_where_it_is_said_to():
+    assert false_alarm_interval(19, 0.05) == pytest.approx(stats.beta(1, 19).ppf([0.025, 0.975]))
+    rng, inside = np.random.default_rng(0), []
+    for _ in range(2000):
+        threshold, rate = conformal_threshold(rng.random(40), 0.05)
+        low, high = false_alarm_interval(40, rate)
+        inside.append(low <= 1 - threshold <= high)  # of uniform scores, the share above is known
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
+
+
+# -- a training
+
+
+@pytest.fixture(scope="module")
+def trained(parts, tmp_path_factory):
+    *told, last = train(parts, tmp_path_factory.mktemp("private"), "my part", "patchcore")
+    assert isinstance(last, Trained) and all(isinstance(step, Step) for step in told)
+    assert {"features of training images", "calibrating"} <= {step.stage for step in told}
+    return last
+
+
+@pytest.mark.process
+def test_what_is_trained_judges_and_survives_the_way_through_a_zip(trained, tmp_path):
+    file = tmp_path / "model.zip"
+    file.write_bytes(own.packed(trained.folder))
+    detector = own.unpacked(file, tmp_path / "back")
+    assert detector.key == "patchcore" and detector.data.category == "my part"
+    assert sorted(trained.left_out) == list(range(8)), "every photograph is used, and scored by a bank without it"
+    assert sorted(trained.left_out.values()) == pytest.approx(list(detector.calibration.scores))
+    promise = own.promise(detector)
+    assert (promise.n_images, promise.expected) == (8, pytest.approx(1 / 9)) and promise.low < 1 / 9 < promise.high
+    photograph(99, defect=True).save(tmp_path / "bad.png")
+    *_, found = compare_by(tmp_path / "bad.png", own.info(detector), {"patchcore": detector})
+    assert found.verdicts["patchcore"].anomalous
+    x, y = found.heat.peak("patchcore")
+    assert 30 <= 80 * x <= 60 and 20 <= 80 * y <= 50, "where the defect is"
+
+
+@pytest.mark.process
+def test_whoever_stops_to_follow_ends_the_training(parts, tmp_path, monkeypatch):
+    started, popen = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0])
+    steps = train(parts, tmp_path, "my part", "patchcore")
+    next(steps)
+    assert started[0].poll() is None
+    steps.close()
+    assert started[0].poll() is not None and not (tmp_path / "model").exists()
+
+
+def test_an_unreadable_photograph_is_named(parts, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(AttentDifferNetError, match=r"broken\.png"):
+        look_over([*parts, broken])
+
+
+def test_a_model_that_names_files_of_this_machine_is_refused(trained, tmp_path):
+    config = json.loads((trained.folder / "config.json").read_text())
+    config["options"]["weights"] = "/etc/passwd.pth"
+    files = {name: (trained.folder / name).read_bytes() for name in own.FILES} | {"config.json": json.dumps(config)}
+    with pytest.raises(CheckpointError, match="this page has"):
+        own.unpacked(zipped(tmp_path / "evil.zip", files), tmp_path)
+    with pytest.raises(CheckpointError, match="no model of this page"):
+        own.unpacked(zipped(tmp_path / "other.zip", {"x.txt": "x"}), tmp_path)
