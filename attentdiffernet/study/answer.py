@@ -135,13 +135,17 @@ def summary_text(found: Iterable[Measured]) -> str:
     """The answer, what it counts, and the means by recipe; empty where nothing was compared."""
     found = without_best_on_test(found)
     tested = all_contrasts(found)
-    if not tested:
-        return ""
+    return f"**{answer(tested)}** {counting_text(found)}" if tested else ""
+
+
+def counting_text(found: Iterable[Measured]) -> str:
+    """The means by recipe, when a difference counts, and how many runs have no attention after all."""
+    found = without_best_on_test(found)
     rule = (
         f"A difference counts if p < {SIGNIFICANT} after Holm's correction for the number of tests and, with several "
         "seeds, the interval over seeds excludes 0; all others are inconclusive."
     )
-    return " ".join(filter(None, (f"**{answer(tested)}**", means_text(tested), rule, left_at_one_text(found))))
+    return " ".join(filter(None, (means_text(all_contrasts(found)), rule, left_at_one_text(found))))
 
 
 def contrast_text(c: Contrast) -> str:
