@@ -231,6 +231,41 @@ def test_score_until_settled_says_how_many_views_made_each_score(run, model_dir,
     assert code == 2 and "holds scores of up to 5 views, not 2 views" in errors
 
 
+def test_a_threshold_and_a_rate_that_are_asked_for(run, model_dir, photographs, category, tmp_path):
+    """Two normals are held out: the higher score promises 1 of 3, the lower one 2 of 3."""
+    low, high = load(model_dir).calibration.scores
+    picture = category / "test" / "donut" / "000.png"
+
+    def judged(*asked):
+        code, output, errors = run("score", model_dir, picture, "--format", "json", *asked)
+        assert code == 0
+        return json.loads(output), errors
+
+    row, errors = judged("--false-alarm-rate", "0.7")
+    assert row["threshold"] == low and "flags at most 66.7% of good parts on average\n" in errors
+    row, errors = judged("--false-alarm-rate", "0.01")
+    assert row["threshold"] == high and "33.3%" in errors and "the least that 2 held-out normals can promise" in errors
+    beyond = 2 * row["score"]
+    assert judged("--threshold", beyond)[0] == row | {"threshold": beyond, "anomalous": False}
+    row, errors = judged("--threshold", low / 2)
+    assert row["anomalous"] and "flags at most 100.0% of good parts" in errors
+
+    scored = ["--out", tmp_path / "scores.csv"]
+    _, output, _ = run("evaluate", model_dir, category, *scored, "--threshold", beyond)
+    frame = results.read_scores(tmp_path / "scores.csv")
+    shares = [np.mean(frame["score"][frame["label"] == label] > beyond) for label in (1, 0)]
+    said = f"{shares[0]:.1%} of anomalous and {shares[1]:.1%} of normal images flagged"
+    assert "that was asked for: " + said in output
+    for asked, complaint in (
+        (["--threshold", "1", "--false-alarm-rate", "0.1"], "not both"),
+        (["--threshold", "nan"], "finite"),
+        (["--false-alarm-rate", "5"], "0.05 is 5 of 100"),
+        (["--threshold", "1", "--readout", "z2"], "leave out --readout"),
+    ):
+        code, _, errors = run("evaluate", model_dir, category, *scored, *asked)
+        assert code == 2 and complaint in errors
+
+
 def test_without_a_terminal_progress_is_a_line_now_and_then(run, model_dir, photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(cli.console, "SECONDS_BETWEEN_LINES", 0.0)
     (photographs / "bad.png").unlink()

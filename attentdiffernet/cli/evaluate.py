@@ -9,9 +9,9 @@ from ..errors import AttentDifferNetError, ImageError
 from ..options import Readout
 from ..words import score_text
 from .console import bars
-from .options import Cache, Category, Device, ModelDir, RunName, Views
+from .options import Cache, Category, Device, FalseAlarmRate, ModelDir, RunName, Threshold, Views
 from .runs import run_of
-from .score import checked_views
+from .score import checked_views, with_threshold
 
 
 def evaluate(
@@ -28,6 +28,8 @@ def evaluate(
         Readout | None,
         typer.Option(help="Compute the score in another way than the model; z2 is DifferNet's.", show_default=False),
     ] = None,
+    threshold: Threshold = None,
+    false_alarm_rate: FalseAlarmRate = None,
     device: Device = "cpu",
     cache: Cache = True,
 ) -> None:
@@ -49,7 +51,9 @@ def evaluate(
         raise AttentDifferNetError("evaluate needs either --out SCORES.csv or --results FOLDER")
     dataset = InspectionDataset(category)
     images = dataset.test if results is None else dataset.test_of_both_kinds()
-    detector = load(model_dir, device=device)
+    if readout is not None and (threshold, false_alarm_rate) != (None, None):
+        raise AttentDifferNetError("A threshold applies to scores of the model's own read-out: leave out --readout")
+    detector = with_threshold(load(model_dir, device=device), threshold, false_alarm_rate)
     n_views = checked_views(detector, views)
     if readout is not None:
         detector = detector.with_readout(readout)
@@ -79,9 +83,9 @@ def evaluate(
         append_run(results, row)
     typer.echo(f"{_auroc_text(labels, scores)}, {n_views} views")
     if readout is None:  # the threshold was set for scores of the model's own readout
-        threshold = detector.calibration.threshold
-        flagged = _flagged_text(labels, scores, threshold)
-        typer.echo(f"At the threshold {score_text(threshold)} from training normals: {flagged}")
+        limit = detector.calibration.threshold
+        source = "that was asked for" if threshold is not None else "from training normals"
+        typer.echo(f"At the threshold {score_text(limit)} {source}: {_flagged_text(labels, scores, limit)}")
 
 
 def _auroc_text(labels: list[int], scores: list[float]) -> str:

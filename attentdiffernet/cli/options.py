@@ -19,3 +19,14 @@ RunName = Annotated[
     str | None,
     typer.Option(help="Name of the run in the results folder. Default: made from the options.", show_default=False),
 ]
+Threshold = Annotated[
+    float | None,
+    typer.Option(help="Flag images that score above this. Default: the threshold of the model.", show_default=False),
+]
+FalseAlarmRate = Annotated[
+    float | None,
+    typer.Option(
+        help="Flag at most this share of good parts: 0.02 is 2 of 100. Sets the threshold by held-out normals.",
+        show_default=False,
+    ),
+]
