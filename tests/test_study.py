@@ -19,6 +19,7 @@ from attentdiffernet.study.page import page
 from attentdiffernet.study.readme import between, results_table
 from attentdiffernet.study.runs import Run, base_of, distinguishing_recipe
 from attentdiffernet.study.statistics import delong_test, holm, mean_interval
+from attentdiffernet.study.usual import usual
 from demo import shipped
 from demo.service.roc import roc_page
 from scripts import write_tables
@@ -292,11 +293,12 @@ def test_a_last_run_without_its_differnet_is_not_compared_with_a_flattering_one(
 def test_no_curve_is_best_on_test_unless_asked_for(root, monkeypatch):
     monkeypatch.setattr(shipped, "RESULTS", root / "results")
     shown = roc_page("sample/wafer")
-    assert ["optimistic" in curve.title for curve in shown.curves] == [False] * 4
-    assert sum("optimistic" in row.title for row in shown.rows) == 12
+    assert [curve.variant for curve in shown.curves] == ["none", "se", "cbam"]
+    assert not any("optimistic" in text for text in (*(c.title for c in shown.curves), *(r.title for r in shown.rows)))
+    assert sum("optimistic" in row.title for row in shown.other_rows) == 12
 
 
-@pytest.mark.parametrize("name", ["overview", "roc", "failures"])
+@pytest.mark.parametrize("name", ["ablations", "roc", "failures"])
 def test_pages_label_what_is_best_on_test(root, monkeypatch, name):
     from streamlit.testing.v1 import AppTest
 
@@ -308,17 +310,21 @@ def test_pages_label_what_is_best_on_test(root, monkeypatch, name):
     at.run()
     assert not at.exception
     shown = " ".join(element.proto.body for element in at.get("html"))
-    assert ("best on test (optimistic)" in shown) == (name != "failures"), "the table of the ROC page names all runs"
+    assert "best on test (optimistic)" not in shown
     if name == "roc":
-        for asked in (False, True):
-            (switch,) = [toggle for toggle in at.toggle if toggle.label == "Best on test"]
-            switch.set_value(asked)
-            at.run()
-            cards = re.findall(r"<h4>.*?</h4>", " ".join(element.proto.body for element in at.get("html")))
-            assert ["optimistic" in card for card in cards] == [False] * 4 + [True] * 4 * asked
-    if name == "overview":
+        (picker,) = [picker for picker in at.multiselect if picker.label == "Curves"]
+        best = [label for label in picker.options if "optimistic" in label]
+        assert len(best) == 4
+        picker.select(best[0])
+        at.run()
+        cards = re.findall(r"<h4>.*?</h4>", " ".join(element.proto.body for element in at.get("html")))
+        assert ["optimistic" in card for card in cards] == [False] * 3 + [True]
+    if name == "ablations":
+        (switch,) = [toggle for toggle in at.toggle if toggle.label == "Best on test"]
+        switch.set_value(True)
+        at.run()
         variants = list(at.dataframe[0].value["variant"])
-        assert ["optimistic" in title for title in variants] == [False] * 24 + [True] * 24
+        assert ["optimistic" in title for title in variants] == [False] * 12 + [True] * 12
 
 
 # -- contrasts
@@ -460,3 +466,22 @@ def test_generated_parts_are_written_once_and_checked(root, monkeypatch, capsys)
     assert capsys.readouterr().err.startswith("results/README.md differs from its sources")
     with pytest.raises(ValueError, match="no part <!-- gone -->"):
         between(text, "gone", "")
+
+
+def test_usual_are_one_recipe_per_variant_and_none_that_is_best_on_test(root, tmp_path):
+    shutil.copytree(root / "results", tmp_path / "results")
+    run = next(m.run for m in fair(root) if m.run.run == "mvtec_ad-bottle-cbam-imagenet-s0")
+    frame = results.read_scores(results.score_path(root / "results", run.dataset, run.category, run.run))
+    recipes = [("separation", ""), ("separation, always kept", ""), ("separation, always kept", "before pool")]
+    for k, (training, blocks) in enumerate(recipes):
+        other = replace(run, run=f"{run.run}-{k}", attention_training=training, blocks=blocks)
+        results.write_run(tmp_path / "results", other, frame, {})
+    shown = usual(measured(tmp_path / "results"))
+    assert not any(m.best_on_test for m in shown)
+    bottle = [m.run for m in shown if m.key == "mvtec_ad/bottle"]
+    assert sorted((r.variant, r.seed) for r in bottle) == [(v, s) for v in ("cbam", "none", "se") for s in range(3)]
+    first = next(r for r in bottle if r.variant == "cbam" and r.seed == 0)
+    assert (first.run, first.attention_training) == (f"{run.run}-1", "separation, always kept")
+    best = [m for m in measured(root / "results") if m.best_on_test]
+    assert usual(best), "where there are no others"
+    assert {m.run.variant for m in usual(best)} == {"none", "se", "cbam"}

@@ -103,11 +103,13 @@ def train(
         AttentionTraining,
         typer.Option(
             help="How gates are trained on normal images before they are frozen. joint: together with a flow. proxy: "
-            "with a classifier of pasted patches. separation: to separate synthetic defects by the score."
+            "with a classifier of pasted patches. separation: to separate synthetic defects by the score. structure: "
+            "the same with defects that add nothing foreign."
         ),
     ] = "separation",
     keep_gates: Annotated[
-        Keep, typer.Option(help="Keep gates trained by separation only if they measurably help, or always.")
+        Keep,
+        typer.Option(help="Keep gates trained by separation or structure only if they measurably help, or always."),
     ] = "if_better",
     description: Annotated[str, typer.Option(help="What the images show, for the model card.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the images, for the model card.")] = "",

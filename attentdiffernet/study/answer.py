@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..datasets import category_title, dataset_title
 from ..options import AttentionConfig
-from ..words import variant_title
+from ..words import PAPER_VARIANTS, variant_title
 from .comparison import SIGNIFICANT, Contrast, Measured, contrasts, grouped, without_best_on_test
 from .formats import counted, p_text, percent, points, points_range
 from .runs import RECIPES
@@ -19,6 +19,7 @@ KINDS = {
     "default": f"With the default training ({AttentionConfig().training}), places and width of the blocks",
     "published": "With the published procedure, in which attention is trained together with the flow",
     "ablation": "With other trainings, places or widths of the blocks (ablations)",
+    "other": "With other blocks than the paper's",
 }
 
 
@@ -27,6 +28,8 @@ def kind_of(c: Contrast) -> str:
     run = c.group.first.run
     if run.recipe == "paper" and run.attention_training == "joint" and not run.blocks:
         return "published"
+    if run.variant not in PAPER_VARIANTS:
+        return "other"
     default = run.recipe == "fast" and run.attention_training.startswith(AttentionConfig().training) and not run.blocks
     return "default" if default else "ablation"
 
@@ -135,13 +138,17 @@ def summary_text(found: Iterable[Measured]) -> str:
     """The answer, what it counts, and the means by recipe; empty where nothing was compared."""
     found = without_best_on_test(found)
     tested = all_contrasts(found)
-    if not tested:
-        return ""
+    return f"**{answer(tested)}** {counting_text(found)}" if tested else ""
+
+
+def counting_text(found: Iterable[Measured]) -> str:
+    """The means by recipe, when a difference counts, and how many runs have no attention after all."""
+    found = without_best_on_test(found)
     rule = (
         f"A difference counts if p < {SIGNIFICANT} after Holm's correction for the number of tests and, with several "
         "seeds, the interval over seeds excludes 0; all others are inconclusive."
     )
-    return " ".join(filter(None, (f"**{answer(tested)}**", means_text(tested), rule, left_at_one_text(found))))
+    return " ".join(filter(None, (means_text(all_contrasts(found)), rule, left_at_one_text(found))))
 
 
 def contrast_text(c: Contrast) -> str:
