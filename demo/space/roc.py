@@ -9,10 +9,10 @@ from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.study.answer import all_contrasts, answer
 
 from .. import shipped
-from ..markup import text
+from ..markup import alert, text
 from ..service.roc import RocPage, RocRow, roc_page
 from .results import Update
-from .status import alert, seen
+from .status import seen
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 MEASURED = ("Variant", "Backbone", "AUROC (95 %)", "Against DifferNet", "Images (normal + anomalous)", "Run")
