@@ -1,10 +1,13 @@
-"""Squeeze-and-excitation and CBAM blocks: what AttentDifferNet adds to DifferNet's backbone.
+"""Attention blocks: SE and CBAM, which AttentDifferNet adds to DifferNet's backbone, and others that were tried.
 
 `ATTENTION` maps a name to a block; the first argument of each is the channel count. All take (B, C, H, W) and return
 the same shape. `channel_gates` and `spatial_gate` give the multipliers themselves, for maps and tables.
 """
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .options import AttentionConfig, Variant
@@ -14,7 +17,7 @@ def _gate(logits: Tensor, identity_start: bool) -> Tensor:
     return 2 * torch.sigmoid(logits) if identity_start else torch.sigmoid(logits)
 
 
-def _zero(layer: nn.Linear | nn.Conv2d) -> None:
+def _zero(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -117,5 +120,121 @@ class CBAM(nn.Module):
         return self.spatial.gates(self.channel(x))[:, 0]
 
 
-AttentionBlock = NoAttention | SqueezeExcitation | CBAM
-ATTENTION: dict[Variant, type[AttentionBlock]] = {"none": NoAttention, "se": SqueezeExcitation, "cbam": CBAM}
+class ECA(nn.Module):
+    """Efficient channel attention (Wang et al., CVPR 2020): each channel is gated by the means of its neighbours.
+
+    The kernel grows with the channels C: the odd number next to log2(C) / 2 + 1 / 2 (their equation 12).
+    """
+
+    def __init__(self, channels: int, config: AttentionConfig) -> None:
+        super().__init__()
+        size = int(math.log2(channels) / 2 + 0.5) | 1
+        self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
+        self.identity_start = config.identity_start
+        if config.identity_start:
+            _zero(self.conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.channel_gates(x)[:, :, None, None]
+
+    def channel_gates(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C)."""
+        return _gate(self.conv(x.mean((2, 3))[:, None])[:, 0], self.identity_start)
+
+    def spatial_gate(self, x: Tensor) -> None:
+        return None
+
+
+class SimAM(nn.Module):
+    """Gates without parameters (Yang et al., ICML 2021, equation 5): each value by how far it lies from its channel's
+    mean, in units of the channel's variance. Nothing in it can be trained."""
+
+    LAMBDA = 1e-4
+
+    def __init__(self, channels: int, config: AttentionConfig) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        squared = (x - x.mean((2, 3), keepdim=True)).square()
+        variance = squared.sum((2, 3), keepdim=True) / max(1, x.shape[2] * x.shape[3] - 1)
+        return x * torch.sigmoid(squared / (4 * (variance + self.LAMBDA)) + 0.5)
+
+    def channel_gates(self, x: Tensor) -> None:
+        return None
+
+    def spatial_gate(self, x: Tensor) -> None:
+        return None
+
+
+class CoordinateAttention(nn.Module):
+    """One multiplier per channel and row and one per channel and column, from the means of rows and columns (Hou et
+    al., CVPR 2021), without their batch normalisation: convolutions here are frozen and batches are views of an image.
+    """
+
+    def __init__(self, channels: int, config: AttentionConfig) -> None:
+        super().__init__()
+        width = max(8, channels // config.reduction)
+        self.squeeze = nn.Conv1d(channels, width, 1)
+        self.of_rows = nn.Conv1d(width, channels, 1)
+        self.of_columns = nn.Conv1d(width, channels, 1)
+        self.identity_start = config.identity_start
+        if config.identity_start:
+            _zero(self.of_rows)
+            _zero(self.of_columns)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height = x.shape[2]
+        hidden = F.hardswish(self.squeeze(torch.cat([x.mean(3), x.mean(2)], 2)))
+        rows = _gate(self.of_rows(hidden[..., :height]), self.identity_start)
+        columns = _gate(self.of_columns(hidden[..., height:]), self.identity_start)
+        return x * rows[..., None] * columns[:, :, None]
+
+    def channel_gates(self, x: Tensor) -> None:
+        return None
+
+    def spatial_gate(self, x: Tensor) -> None:
+        return None
+
+
+class AttentionPooling(nn.Module):
+    """Weights over places that sum to one, in place of the average (Ilse et al., ICML 2018, in the form of a gate).
+
+    The weights are a softmax over places of a small network on each place. They are multiplied by the number of places,
+    so that the average that follows is the weighted sum; equal weights leave the map as it is.
+    """
+
+    def __init__(self, channels: int, config: AttentionConfig) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, max(1, channels // config.reduction), 1)
+        self.weigh = nn.Conv2d(self.squeeze.out_channels, 1, 1)
+        if config.identity_start:
+            _zero(self.weigh)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.spatial_gate(x)[:, None]
+
+    def channel_gates(self, x: Tensor) -> None:
+        return None
+
+    def spatial_gate(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, H, W), of mean 1."""
+        logits = self.weigh(torch.relu(self.squeeze(x)))
+        return logits.flatten(1).softmax(1).view(-1, *x.shape[2:]) * (x.shape[2] * x.shape[3])
+
+
+AttentionBlock = NoAttention | SqueezeExcitation | CBAM | ECA | SimAM | CoordinateAttention | AttentionPooling
+ATTENTION: dict[Variant, type[AttentionBlock]] = {
+    "none": NoAttention,
+    "se": SqueezeExcitation,
+    "cbam": CBAM,
+    "eca": ECA,
+    "simam": SimAM,
+    "coordinate": CoordinateAttention,
+    "pooling": AttentionPooling,
+}
+
+
+def blocks_of(variant: Variant) -> tuple[type[AttentionBlock], ...]:
+    """The three blocks of a backbone, in order. Pooling weighs the last map alone."""
+    block = ATTENTION[variant]
+    return (NoAttention, NoAttention, block) if variant == "pooling" else (block,) * 3

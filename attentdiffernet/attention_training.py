@@ -9,6 +9,8 @@ Three objectives (`AttentionConfig.training`):
 - `separation`: the score itself tells them apart. The squared Mahalanobis distance to other normal images is raised
   for images with a synthetic defect (synthetic_defects.py) over that of the same images without. Whether the gates are
   kept is decided later, by the whole detector (gate_decision.py).
+- `structure`: the same with defects that add nothing foreign: a piece of the object covered by what lies beside it,
+  bent, or blurred.
 """
 
 import copy
@@ -24,11 +26,11 @@ from .flow import Whitening, build_flow, negative_log_likelihood
 from .model import AttentDifferNet
 from .options import FlowConfig
 from .sources import ImageSource, pixels_of
-from .synthetic_defects import add_defect, paste_patch
+from .synthetic_defects import add_defect, alter_structure, paste_patch
 from .views import make_views, random_views, to_tensor
 
-STEPS = {"joint": 80, "proxy": 120, "separation": 160}
-LEARNING_RATE = {"joint": 3e-3, "proxy": 3e-3, "separation": 1e-3}
+STEPS = {"joint": 80, "proxy": 120, "separation": 160, "structure": 160}
+LEARNING_RATE = {"joint": 3e-3, "proxy": 3e-3, "separation": 1e-3, "structure": 1e-3}
 IMAGES_PER_STEP = 8
 BANK_IMAGES = 160  # at most: what distances are measured to, in `separation`
 REFIT_STEPS = 40  # of that bank's Gaussian, as the gates move
@@ -53,7 +55,8 @@ def fit_attention(
     guard: whether `joint` stops when the features' spread has fallen below COLLAPSE, and undoes the steps since it was
     last measured above. Deterministic in seed; leaves the global random state alone.
     """
-    objective = {"joint": _joint, "proxy": _proxy, "separation": _separation}[model.config.attention.training]
+    objectives = {"joint": _joint, "proxy": _proxy, "separation": _separation, "structure": _separation}
+    objective = objectives[model.config.attention.training]
     rng = torch.Generator().manual_seed(seed)
     blocks = nn.ModuleList(model.backbone.attention_blocks().values()).requires_grad_(True)
     try:
@@ -139,6 +142,7 @@ def _separation(
     progress: Progress, watch: Watch, guard: bool,
 ) -> int:  # fmt: skip
     """At the half and quarter scale, as `_proxy`. One half of the images is measured, the other measured against."""
+    make_defect = alter_structure if model.config.attention.training == "structure" else add_defect
     size = model.config.image_size // 2
     order = [sources[i] for i in torch.randperm(len(sources), generator=rng).tolist()]
     half = len(order) // 2
@@ -156,7 +160,7 @@ def _separation(
                 groups = torch.arange(len(bank)).split(IMAGES_PER_STEP)
                 whitening.fit(torch.cat([features(torch.stack([bank[int(i)] for i in group])) for group in groups]))
         batch = _drawn(normals, rng)
-        defective = torch.stack([add_defect(image, normals, rng) for image in batch])
+        defective = torch.stack([make_defect(image, normals, rng) for image in batch])
         z, _ = whitening(features(torch.cat([batch, defective])))
         normal, anomalous = z.square().mean(1).log().chunk(2)
         watch(k + 1, step(F.softplus(normal[:, None] - anomalous[None]).mean()), 1.0)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .attention import ATTENTION, AttentionBlock
+from .attention import AttentionBlock, blocks_of
 from .errors import WeightsError
 from .options import AttentionConfig, Variant
 
@@ -31,10 +31,11 @@ class AlexNetFeatures(nn.Module):
 
     def __init__(self, variant: Variant, attention: AttentionConfig) -> None:
         super().__init__()
-        block = ATTENTION[variant]
+        blocks = blocks_of(variant)
         pool = {i: (f"pool{i}", nn.MaxPool2d(3, 2)) for i in (1, 2, 5)}
         attend = {
-            i: (f"attention{k}", block(channels, attention)) for k, (i, channels) in enumerate(((1, 64), (2, 192)), 1)
+            i: (f"attention{k}", blocks[k - 1](channels, attention))
+            for k, (i, channels) in enumerate(((1, 64), (2, 192)), 1)
         }
         after_pool = attention.placement == "after_pool"
         ends = {i: [pool[i], attend[i]] if after_pool else [attend[i], pool[i]] for i in (1, 2)}
@@ -49,9 +50,10 @@ class AlexNetFeatures(nn.Module):
             ("relu4", nn.ReLU(inplace=True)),
             ("conv5", nn.Conv2d(256, 256, 3, padding=1)),
             ("relu5", nn.ReLU(inplace=True)),
-            ("attention3", block(CHANNELS, attention)),
-            pool[5],
+            ("attention3", blocks[2](CHANNELS, attention)),
         ]
+        # Weights over places, which the average follows, stand behind the last pooling; all other blocks before it.
+        trunk.insert(len(trunk) - (variant == "pooling"), pool[5])
         if after_pool:
             stem, trunk = [*stem, pool[1]], [attend[1], *trunk]
         else:

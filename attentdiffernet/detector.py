@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import tee
 from pathlib import Path
@@ -282,6 +283,12 @@ class Detector(ABC):
         held_out = self.calibration.scores  # none of a detector that was fitted to be scored and thrown away
         percentile = percentile_among(held_out, score.value) if held_out else float("nan")
         return Verdict(name, score.value, threshold, percentile, score.standard_error, score.n_views, "", self, source)
+
+    def with_calibration(self, calibration: Calibration) -> Self:
+        """The same detector with another threshold, such as `calibration.for_rate(0.02)`."""
+        other = copy(self)
+        other.calibration = calibration
+        return other
 
     def is_anomalous(self, score: float) -> bool:
         return score > self.calibration.threshold

@@ -1,7 +1,7 @@
 """What training normals answered: the input and readout that suit them (`Findings`), the threshold (`Calibration`)."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from .checked import Checked
@@ -78,6 +78,31 @@ class Calibration(Checked):
     def none(cls) -> Self:
         """Of a detector that is scored and thrown away."""
         return cls(math.inf, 1, 1.0, (), {})
+
+    def for_rate(self, false_alarm_rate: float) -> Self:
+        """With the threshold that flags at most this share of new normals, or the least share that so few held-out
+        normals can promise."""
+        from .study.statistics import conformal_threshold  # which loads SciPy: `--help` does not wait for it
+
+        if not 0 < false_alarm_rate < 1:
+            raise AttentDifferNetError(
+                f"The false-alarm rate must lie between 0 and 1 (0.05 is 5 of 100), got {false_alarm_rate}"
+            )
+        threshold, rate = conformal_threshold(self._held_out(), false_alarm_rate)
+        return replace(self, threshold=threshold, false_positive_rate=rate)
+
+    def for_threshold(self, threshold: float) -> Self:
+        """With another threshold, and the share of new normals that it flags at most."""
+        from .study.statistics import conformal_rate
+
+        if not math.isfinite(threshold):
+            raise AttentDifferNetError(f"The threshold must be a finite number, got {threshold}")
+        return replace(self, threshold=threshold, false_positive_rate=conformal_rate(self._held_out(), threshold))
+
+    def _held_out(self) -> tuple[float, ...]:
+        if not self.scores:
+            raise AttentDifferNetError("This detector has no scores of held-out normals to set a threshold by")
+        return self.scores
 
     def expected(self, score: float, n_views: int) -> float:
         """The final score to be expected of an image that has this score after n_views."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import AttentDifferNetError
 from .findings import Findings
-from .options import ALEXNET, AttentionConfig, Options
+from .options import ALEXNET, JUDGED, AttentionConfig, Options
 
 MODEL: dict[str, Any] = {
     "attention": {},
@@ -133,5 +133,5 @@ def model_of(options: Options, findings: Findings) -> dict[str, Any]:
 
 
 def _training_of(attention: AttentionConfig) -> str:
-    kept = attention.training == "separation" and attention.keep == "always"
+    kept = attention.training in JUDGED and attention.keep == "always"
     return attention.training + UNJUDGED * kept

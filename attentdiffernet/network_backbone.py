@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .attention import ATTENTION, AttentionBlock
+from .attention import AttentionBlock, blocks_of
 from .errors import WeightsError
 from .networks import FeatureMaps, load_network
 from .options import AttentionConfig, Variant
@@ -27,8 +27,11 @@ class NetworkBackbone(nn.Module):
         super().__init__()
         maps = load_network(name, STRIDES, weights)
         layers = _in_order(maps)
-        block, ends = ATTENTION[variant], [k for k, (_, _, channels) in enumerate(layers) if channels]
-        blocks = {end: (f"attention{k}", block(layers[end][2], attention)) for k, end in enumerate(ends, 1)}
+        ends = [k for k, (_, _, channels) in enumerate(layers) if channels]
+        blocks = {
+            end: (f"attention{k}", block(layers[end][2], attention))
+            for k, (end, block) in enumerate(zip(ends, blocks_of(variant), strict=True), 1)
+        }
         stem = [("input", _Renormalise(maps.mean, maps.std)), *(layer[:2] for layer in layers[: ends[0] + 1])]
         trunk: list[tuple[str, nn.Module]] = [blocks[ends[0]]]
         for k, layer in enumerate(layers[ends[0] + 1 : ends[-1] + 1], ends[0] + 1):

@@ -7,11 +7,12 @@ from .checked import Checked
 from .errors import AttentDifferNetError
 
 MethodName = Literal["differnet", "patchcore"]
-Variant = Literal["none", "se", "cbam"]
+Variant = Literal["none", "se", "cbam", "eca", "simam", "coordinate", "pooling"]
 Recipe = Literal["fast", "paper"]
 Placement = Literal["after_pool", "before_pool"]
-AttentionTraining = Literal["untrained", "joint", "proxy", "separation"]
+AttentionTraining = Literal["untrained", "joint", "proxy", "separation", "structure"]
 Keep = Literal["if_better", "always"]
+JUDGED: tuple[AttentionTraining, ...] = ("separation", "structure")  # trainings whose gates are kept only if they help
 ViewKind = Literal["rotations", "quarter_turns", "flips", "dihedral", "none"]
 Resize = Literal["squeeze", "keep_aspect"]
 Exposure = Literal["as_is", "standardised"]
@@ -46,12 +47,13 @@ class AttentionConfig(Checked):
         ReLUs 1, 2 and 5, each before its pooling. The last position is the same in both.
     reduction: channel count divided by this is the width of the bottleneck (SE and CBAM papers: 16).
     kernel_size: of CBAM's spatial gate (CBAM paper: 7). SE has none.
-    training: `untrained` leaves the blocks as they were initialised; `joint`, `proxy` and `separation` train them on
-        training normals, convolutions frozen, and freeze them before the flow is fitted (attention_training.py). The
-        default did best on synthetic defects at the scale it is trained at (scripts/choose_attention.py).
-    keep: of gates trained by `separation` in the recipe `fast`. `if_better` keeps them only if they measurably help
-        (gate_decision.py) and otherwise leaves them at 1, so that the detector is DifferNet; `always` keeps them. Other
-        gates are always kept.
+    training: `untrained` leaves the blocks as they were initialised; `joint`, `proxy`, `separation` and `structure`
+        train them on training normals, convolutions frozen, and freeze them before the flow is fitted
+        (attention_training.py). The default did best on synthetic defects at the scale it is trained at
+        (scripts/choose_attention.py).
+    keep: of gates trained by `separation` or `structure` in the recipe `fast`. `if_better` keeps them only if they
+        measurably help (gate_decision.py) and otherwise leaves them at 1, so that the detector is DifferNet; `always`
+        keeps them. Other gates are always kept.
     """
 
     placement: Placement = "after_pool"
@@ -72,6 +74,11 @@ class AttentionConfig(Checked):
         """Gates that are to be trained are 2·sigmoid with a zero last layer: at first they change nothing. Others are
         sigmoid with PyTorch's usual initialisation, as in the SE and CBAM papers."""
         return self.training != "untrained"
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether gates are kept only if they help."""
+        return self.training in JUDGED and self.keep == "if_better"
 
     @property
     def highest_gate(self) -> float:
@@ -166,7 +173,7 @@ _BY_METHOD: Any = None
 class Options(Checked):
     """What is asked of a detector. None where the choice is left to the rule, which looks at training normals only.
 
-    variant: `none` is DifferNet, `se` and `cbam` add attention blocks.
+    variant: `none` is DifferNet, `se` and `cbam` add the paper's attention blocks, the others those of attention.py.
     method: `differnet` scores the image as a whole, `patchcore` its places. PatchCore has no attention, flow, recipe,
         views or epochs: what is said of those does not apply to it.
     backbone: any convolutional network of timm, by name; `alexnet` is DifferNet's own, and is not for PatchCore.
@@ -288,13 +295,12 @@ class Options(Checked):
 
     @property
     def trains_attention(self) -> bool:
-        return self.variant != "none" and self.attention.training != "untrained"
+        return self.variant not in ("none", "simam") and self.attention.training != "untrained"
 
     @property
     def judges_gates(self) -> bool:
         """Whether trained gates are kept only if they measurably help."""
-        judged = self.attention.training == "separation" and self.attention.keep == "if_better"
-        return self.trains_attention and judged and self.recipe == "fast"
+        return self.trains_attention and self.attention.is_judged and self.recipe == "fast"
 
 
 def _set_by(recipe: object) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Synthetic defects on normal images, to choose options and to train attention without ever seeing a real defect.
 
-Four kinds: a patch pasted from another place (CutPaste, Li et al., CVPR 2021), a stain, a blob of foreign texture
-(after DRAEM, Zavrtanik et al., ICCV 2021), a scratch. Images are (3, S, S) in [0, 1]; all randomness is the given
+`add_defect` adds something foreign: a patch pasted from another place (CutPaste, Li et al., CVPR 2021), a stain, a blob
+of foreign texture (after DRAEM, Zavrtanik et al., ICCV 2021) or a scratch. `alter_structure` adds nothing foreign: a
+piece is covered by what lies beside it, bent, or blurred. Images are (3, S, S) in [0, 1]; all randomness is the given
 generator's.
 """
 
@@ -27,6 +28,9 @@ class Normals(Protocol):
 
 
 AREA = (0.001, 0.03)  # share of the image that a defect covers, drawn log-uniformly
+ALTERED_AREA = (0.004, 0.03)  # of `alter_structure`
+OFF_CENTRE = 0.18  # standard deviation of an altered piece's place from the middle, where objects are; of the side
+PLACES = 4  # of which the one of most detail is altered
 
 
 class DefectTest:
@@ -83,6 +87,49 @@ def add_defect(image: Tensor, normals: Normals, rng: torch.Generator, area: tupl
     moved = donor.roll(torch.randint(image.shape[-1], (2,), generator=rng).tolist(), (1, 2))
     gain = 0.7 + 0.6 * torch.rand(3, 1, 1, generator=rng)
     return _blend(image, torch.rot90(moved, 1, (1, 2)) * gain, mask)
+
+
+def alter_structure(image: Tensor, normals: Normals, rng: torch.Generator) -> Tensor:
+    """A copy of image (3, S, S) with one piece of it covered by what lies beside it, bent, or blurred, by chance.
+    normals: not used, as nothing foreign comes in."""
+    share, centre = _log_uniform(*ALTERED_AREA, rng), _detailed_place(image, rng)
+    kind = int(torch.randint(3, (), generator=rng))
+    if kind == 0:
+        return _bent(image, share, centre, rng)
+    mask = F.avg_pool2d(_moved_to(centre, _blob(image.shape[-1], share, rng))[None], 9, 1, 4)[0]
+    if kind == 1:
+        distance, angle = 1.3 * image.shape[-1] * math.sqrt(share), _uniform(0, 2 * math.pi, rng)
+        shift = int(distance * math.sin(angle)), int(distance * math.cos(angle))
+        return _blend(image, image.roll(shift, (1, 2)), mask)
+    return _blend(image, F.avg_pool2d(image, 15, 1, 7, count_include_pad=False), mask)
+
+
+def _detailed_place(image: Tensor, rng: torch.Generator) -> Tensor:
+    """(2,): y and x, in pixels, of the place of most detail among some near the middle: more often on an object than on
+    what lies behind it."""
+    size = image.shape[-1]
+    places = (size * (0.5 + OFF_CENTRE * torch.randn(PLACES, 2, generator=rng)).clamp(0.15, 0.85)).int()
+    reach = size // 16
+    windows = [image[:, y - reach : y + reach, x - reach : x + reach] for y, x in places.tolist()]
+    return places[int(torch.stack([window.std((1, 2)).mean() for window in windows]).argmax())]
+
+
+def _moved_to(centre: Tensor, mask: Tensor) -> Tensor:
+    """The spot of a mask (S, S), moved to a place."""
+    found = (mask > 0.5).nonzero().float().mean(0)
+    return mask.roll((centre - found).int().tolist(), (0, 1))
+
+
+def _bent(image: Tensor, share: float, centre: Tensor, rng: torch.Generator) -> Tensor:
+    """A round piece is shifted, the more the nearer to its centre."""
+    size, radius = image.shape[-1], 2 * math.sqrt(share / math.pi)  # of a side of 2, as grid_sample counts
+    y0, x0 = (2 * centre / (size - 1) - 1).tolist()
+    line = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    push = 0.6 * radius * torch.exp(-((x - x0) ** 2 + (y - y0) ** 2) / radius**2)
+    angle = _uniform(0, 2 * math.pi, rng)
+    places = torch.stack([x + push * math.cos(angle), y + push * math.sin(angle)], -1)
+    return F.grid_sample(image[None], places[None], padding_mode="border", align_corners=True)[0]
 
 
 def paste_patch(

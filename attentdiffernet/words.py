@@ -3,13 +3,18 @@
 import math
 from typing import Literal
 
-from .options import AttentionConfig, Options, Variant
+from .options import JUDGED, AttentionConfig, Options, Variant
 
 VARIANT_TITLES: dict[str, str] = {
     "none": "DifferNet",
     "se": "AttentDifferNet (SE)",
     "cbam": "AttentDifferNet (CBAM)",
+    "eca": "AttentDifferNet (ECA)",
+    "simam": "AttentDifferNet (SimAM)",
+    "coordinate": "AttentDifferNet (coordinate attention)",
+    "pooling": "AttentDifferNet (attention pooling)",
 }
+PAPER_VARIANTS = ("none", "se", "cbam")  # those of the AttentDifferNet paper
 METHOD_NAMES: dict[str, str] = {"differnet": "DifferNet", "patchcore": "PatchCore"}
 # By `Detector.key`, in the order of every table and page: the variants of DifferNet, then the other methods.
 DETECTOR_TITLES: dict[str, str] = VARIANT_TITLES | {"patchcore": METHOD_NAMES["patchcore"]}
@@ -50,7 +55,9 @@ def attention_title(variant: Variant, attention: AttentionConfig) -> str:
     """How gates are trained, as results name it: `joint`, or `separation, always kept`; empty without attention."""
     if variant == "none":
         return ""
-    always = attention.training == "separation" and attention.keep == "always"
+    if variant == "simam":
+        return "nothing to train"
+    always = attention.training in JUDGED and attention.keep == "always"
     return attention.training + ", always kept" * always
 
 
@@ -89,6 +96,8 @@ def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool
     """One sentence on what the gates can show."""
     if variant == "none":
         return "DifferNet has no attention blocks: nothing is gated."
+    if variant == "simam":
+        return "The gates have no parameters: nothing is trained."
     if attention.training == "untrained":
         return "The gates are untrained (random): their maps show nothing learned."
     if not gates_kept:
@@ -106,6 +115,10 @@ def variant_title(variant: str) -> str:
 def short_title(key: str) -> str:
     """`DifferNet`, `SE`, `CBAM`, `PatchCore`: where there is no room for more."""
     return key.upper() if key in VARIANT_TITLES and key != "none" else variant_title(key)
+
+
+def verdict_word(anomalous: bool) -> str:
+    return "anomalous" if anomalous else "normal"
 
 
 MOST_TIMES = 100  # of a threshold, as far as a multiple means anything to a reader

@@ -23,6 +23,10 @@ def badge(anomalous: bool, provisional: bool = False) -> str:
     return f'<span class="{classes}"><span aria-hidden="true">{sign}</span> {word}</span>'
 
 
+def alert(message: str) -> str:
+    return f'<p class="alert" role="alert"><span aria-hidden="true">⚠</span> {text(message)}</p>'
+
+
 def numbers(verdict: "Verdict") -> str:
     """Score and percentile of a verdict, as a list of definitions."""
     normals, times = len(verdict.calibration_scores), verdict.times

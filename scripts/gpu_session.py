@@ -5,6 +5,7 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import queue
 import shutil
 import statistics
 import subprocess
@@ -280,25 +281,19 @@ def _fast_speed(device: Any) -> dict[str, float]:
 
 
 def runs() -> None:
-    """The grid's runs, first seed first and categories in the order given; results.tar.gz is made anew after each."""
-    from attentdiffernet.grid import (
-        Engine,
-        Outcome,
-        Task,
-        local_processes,
-        read_grid,
-        run_grid,
-        share_cores,
-        split_done,
-    )
+    """The grids' DifferNet runs, first seed first, categories and grids in the order given; results.tar.gz is made anew
+    after each."""
+    from attentdiffernet.grid import Engine, Outcome, Task, read_grid, run_grid, split_done
     from attentdiffernet.study.statistics import auroc
 
     folder, jobs = Path(tempfile.mkdtemp()) / "results", int(os.environ.get("JOBS", "3"))
-    tasks = read_grid(ROOT / os.environ.get("GRID", "grids/paper.toml"), categories=CATEGORIES)
+    grids = [ROOT / name for name in os.environ.get("GRID", "grids/paper.toml").split()]
+    tasks = [task for grid in grids for task in read_grid(grid, categories=CATEGORIES)]
+    tasks = [task for task in tasks if task.options.method == "differnet"]
     order = {name: k for k, name in enumerate(CATEGORIES)}
     tasks.sort(key=lambda t: (t.options.seed, order[f"{t.dataset}/{t.category}"], t.options.variant != "none"))
     to_do = split_done(tasks)[2]  # not what the tree's results hold
-    tasks = [dataclasses.replace(task, results=folder, device=DEVICE) for task in to_do]
+    tasks = [dataclasses.replace(task, results=folder, device=DEVICE, model_dir=None) for task in to_do]
 
     def report(task: Task, outcome: Outcome) -> None:
         areas = [
@@ -313,16 +308,39 @@ def runs() -> None:
             _tar(folder, OUT / "results.tar.gz")
 
     commit = (PACK / "commit").read_text().strip()
-    with local_processes(jobs, share_cores(jobs, jobs)[1]) as engine:
+    with _lanes(jobs) as submit_to_free_lane:
 
         def submit(task: Task) -> Future[Outcome]:
             if left() < _least_seconds(task):
                 skipped: Future[Outcome] = Future()
                 skipped.set_result(Outcome(error="no time is left for it"))
                 return skipped
-            return engine.submit(task)
+            return submit_to_free_lane(task)
 
         run_grid(tasks, Engine(submit, jobs), commit, report)
+
+
+@contextlib.contextmanager
+def _lanes(jobs: int) -> Iterator[Callable[[Any], Future[Any]]]:
+    """Submits a run to one of so many processes, each with a cache of its own: hundreds of runs fill one cache with
+    more files than can be looked through after each."""
+    from attentdiffernet.features import CACHE_ENVIRONMENT, default_cache
+    from attentdiffernet.grid import local_processes, share_cores
+
+    cache, threads = default_cache(), share_cores(jobs, jobs)[1]
+    free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with contextlib.ExitStack() as stack:
+        for k in range(jobs):
+            os.environ[CACHE_ENVIRONMENT] = str(cache / str(k))
+            free.put(stack.enter_context(local_processes(1, threads)))
+
+        def submit(task: Any) -> Future[Any]:
+            lane = free.get()
+            future: Future[Any] = lane.submit(task)
+            future.add_done_callback(lambda _: free.put(lane))
+            return future
+
+        yield submit
 
 
 def _least_seconds(task: Any) -> float:

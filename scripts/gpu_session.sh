@@ -11,7 +11,9 @@
 #   GPU_PACK=.gpu             what `pack` makes
 #   OUT=gpu-out               where results go: gpu_checks.json, gpu_speed.json, results.tar.gz, gpu_session.log
 #   SECONDS_AVAILABLE=540     after which it stops by itself; it may also be killed at any moment
-#   DEVICE=cuda  GRID=grids/paper.toml  JOBS=3       runs at once; short kernels of one fill the gaps of another
+#   DEVICE=cuda  GRID=grids/paper.toml               one or more grid files
+#   JOBS=3                    runs at once; short kernels of one fill the gaps of another
+#   PARTS="checks speed runs"
 #   CATEGORIES="cplid/insulator wm811k/wafer mvtec_ad/bottle"        in this order; `pack` takes their images
 #   ATTENTDIFFERNET_DATA, ATTENTDIFFERNET_IMAGENET_WEIGHTS           where `pack` finds images and weights
 set -u
@@ -34,7 +36,7 @@ export PYTHONPATH="$PWD:$site" ATTENTDIFFERNET_CACHE="$site/cache"
 ATTENTDIFFERNET_DATA="$(cd "$GPU_PACK/data" && pwd)"
 ATTENTDIFFERNET_IMAGENET_WEIGHTS="$(echo "$(cd "$GPU_PACK" && pwd)"/weights/*)"
 export ATTENTDIFFERNET_DATA ATTENTDIFFERNET_IMAGENET_WEIGHTS
-for part in checks speed runs; do
+for part in ${PARTS:-checks speed runs}; do
     echo "== $part, $((GPU_SESSION_ENDS - $(date +%s))) s left"
     limit=$((GPU_SESSION_ENDS - $(date +%s)))
     case $part in checks) limit=$((limit < 100 ? limit : 100)) ;; speed) limit=$((limit < 75 ? limit : 75)) ;; esac

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from attentdiffernet.attention import ATTENTION, CBAM, SqueezeExcitation
+from attentdiffernet.backbone import AlexNetFeatures
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.options import AttentionConfig
 from attentdiffernet.words import attention_title, differs_from_default
@@ -93,13 +94,13 @@ def test_gates_stay_in_range(kind, identity_start, x):
     assert gated.channel_gates(x).shape == (2, CHANNELS)
 
 
-@pytest.mark.parametrize("kind", ["se", "cbam"])
+@pytest.mark.parametrize("kind", [kind for kind in ATTENTION if kind not in ("none", "simam")])
 def test_identity_start_changes_nothing_at_first(kind, x):
     gated = block(kind, training="proxy")
-    assert torch.equal(gated(x), x)
-    assert not torch.equal(block(kind)(x), x)
-    (gradient,) = torch.autograd.grad(gated(x).sum(), gated.channel.excite.bias)
-    assert gradient.abs().min() > 0, "a block that cannot learn"
+    torch.testing.assert_close(gated(x), x, rtol=1e-6, atol=0)
+    assert not torch.allclose(block(kind)(x), x)
+    (gated(x) * x.roll(1, 3)).sum().backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in gated.parameters()), "a block that cannot learn"
 
 
 @pytest.mark.parametrize(("channels", "reduction", "width"), [(64, 16, 4), (192, 16, 12), (256, 2, 128), (8, 64, 1)])
@@ -138,3 +139,59 @@ def test_the_training_of_gates_is_named_where_they_are_always_kept():
     assert [attention_title(variant, AttentionConfig()) for variant in ("none", "se")] == ["", "separation"]
     assert attention_title("cbam", AttentionConfig(keep="always")) == "separation, always kept"
     assert attention_title("cbam", AttentionConfig(training="joint", keep="always")) == "joint"
+
+
+def test_eca_by_hand():
+    eca = block("eca")
+    assert eca.conv.weight.shape == (1, 1, 3), "log2(8) / 2 + 1 / 2 = 2, the next odd number"
+    x = torch.arange(8.0).view(1, 8, 1, 1).expand(1, 8, 2, 3)
+    with torch.no_grad():
+        eca.conv.weight.copy_(torch.tensor([[[1.0, 0.0, 2.0]]]))  # its lower neighbour, twice the upper
+    logits = torch.tensor([2.0, 4, 7, 10, 13, 16, 19, 6])
+    torch.testing.assert_close(eca.channel_gates(x)[0].detach(), sigmoid(logits))
+    torch.testing.assert_close(eca(x).detach(), x * sigmoid(logits).view(1, 8, 1, 1))
+
+
+def test_simam_by_hand():
+    # One channel, places 0, 0, 0, 4: mean 1, squared distances 1, 1, 1, 9, variance 12 / 3 = 4.
+    x = torch.tensor([0.0, 0.0, 0.0, 4.0]).view(1, 1, 2, 2)
+    torch.testing.assert_close(
+        block("simam")(x).flatten()[3], 4 * sigmoid(torch.tensor(9 / (4 * (4 + 1e-4)) + 0.5)), rtol=1e-6, atol=0
+    )
+    assert block("simam")(torch.ones(1, 2, 1, 1)).isfinite().all(), "one place has no variance"
+
+
+def test_coordinate_attention_gates_rows_and_columns(x):
+    coordinate = block("coordinate")
+    y = coordinate(x)
+    gates = y / x
+    # gates are a product of one of the row and one of the column
+    torch.testing.assert_close(gates[..., :1, :1] * gates, gates[..., :1] * gates[..., :1, :])
+    state = coordinate.state_dict()
+    rows, columns = x.mean(3), x.mean(2)
+    hidden = torch.einsum("oc,bcn->bon", state["squeeze.weight"][:, :, 0], torch.cat([rows, columns], 2))
+    hidden = hidden + state["squeeze.bias"][:, None]
+    hidden = hidden * (hidden + 3).clamp(0, 6) / 6
+    of_rows = torch.einsum("oc,bcn->bon", state["of_rows.weight"][:, :, 0], hidden[..., :5])
+    of_columns = torch.einsum("oc,bcn->bon", state["of_columns.weight"][:, :, 0], hidden[..., 5:])
+    of_rows = sigmoid(of_rows + state["of_rows.bias"][:, None])
+    of_columns = sigmoid(of_columns + state["of_columns.bias"][:, None])
+    torch.testing.assert_close(y, x * of_rows[..., None] * of_columns[:, :, None])
+
+
+def test_attention_pooling_is_a_weighted_average(x):
+    pooling = block("pooling")
+    state = pooling.state_dict()
+    hidden = torch.einsum("oc,bchw->bohw", state["squeeze.weight"][..., 0, 0], x) + state["squeeze.bias"][:, None, None]
+    logits = torch.einsum("c,bchw->bhw", state["weigh.weight"][0, :, 0, 0], hidden.clamp(min=0))
+    weights = logits.flatten(1).exp()
+    weights = weights / weights.sum(1, keepdim=True)  # a bias moves all logits alike
+    torch.testing.assert_close(pooling(x).mean((2, 3)), torch.einsum("bn,bcn->bc", weights, x.flatten(2)))
+    torch.testing.assert_close(pooling.spatial_gate(x).mean((1, 2)), torch.ones(2))
+
+
+def test_pooling_weighs_the_last_map_only_behind_its_pooling():
+    backbone = AlexNetFeatures("pooling", AttentionConfig())
+    kinds = [type(layer).__name__ for layer in backbone.attention_blocks().values()]
+    assert kinds == ["NoAttention", "NoAttention", "AttentionPooling"]
+    assert [name for name, _ in backbone.trunk.named_children()][-2:] == ["pool5", "attention3"]

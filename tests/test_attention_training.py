@@ -15,7 +15,7 @@ from attentdiffernet.options import AttentionConfig, FlowConfig
 from attentdiffernet.views import to_tensor
 
 FLOW = FlowConfig(n_blocks=1, hidden_width=8, hidden_layers=1)
-OBJECTIVES = ["joint", "proxy", "separation"]
+OBJECTIVES = ["joint", "proxy", "separation", "structure"]
 
 
 @pytest.fixture

@@ -314,7 +314,11 @@ def test_numbers_that_json_lacks_are_not_written(detector, tmp_path):
         (("findings",), ..., r"lacks or misstates 'findings'$"),
         (("options", "epoch"), 3, r"Options has no option epoch; it has variant"),
         (("options", "method"), "magic", r"method must be one of differnet, patchcore, got 'magic'$"),
-        (("options", "variant"), "eca", r"variant must be one of none, se, cbam, got 'eca'$"),
+        (
+            ("options", "variant"),
+            "gct",
+            r"variant must be one of none, se, cbam, eca, simam, coordinate, pooling, got 'gct'$",
+        ),
         (("options", "variant"), ["se"], r"variant must be one of none, se, cbam"),
         (("options", "recipe"), {}, r"recipe must be one of fast, paper, got {}$"),
         (("options", "flow", "n_block"), 3, r"FlowConfig has no option n_block; it has n_blocks"),

@@ -16,11 +16,12 @@ from streamlit.testing.v1 import AppTest
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import DatasetError, ResultsError
 from attentdiffernet.study import records as results
-from attentdiffernet.study.comparison import grouped, without_best_on_test
+from attentdiffernet.study.comparison import grouped
 from attentdiffernet.study.failures import failures
-from attentdiffernet.study.formats import interval_text, p_text
+from attentdiffernet.study.formats import interval_text, p_text, points
 from attentdiffernet.study.statistics import auroc, delong_test_of_means, percentile_among
 from attentdiffernet.study.tables import overview_frame, overview_text
+from attentdiffernet.study.usual import usual, usual_groups
 from attentdiffernet.words import VARIANT_TITLES, score_text
 from demo import shipped
 from demo.dashboard import widgets
@@ -28,7 +29,7 @@ from demo.service.catalogue import detector_names
 from demo.service.roc import roc_page
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["overview", "roc", "failures", "compare", "attention", "figures", "method"]
+PAGES = ["overview", "roc", "ablations", "failures", "compare", "attention", "figures", "method"]
 KEY = "sample/wafer"
 PATIENCE_S = 240  # for a loaded machine
 IMAGE = "scratch/obvious_001.png"
@@ -87,7 +88,7 @@ def widget(at, kind, label):
 # -- every page
 
 
-@pytest.mark.parametrize("page", ["overview", "roc", "failures", "method"])
+@pytest.mark.parametrize("page", ["overview", "roc", "ablations", "failures", "method"])
 def test_a_page_of_results_opens(visit, page):
     at = visit(page)
     assert at.title[0].value
@@ -116,7 +117,9 @@ def test_a_page_without_anything_tells_what_to_do(visit, page, monkeypatch, tmp_
     monkeypatch.setattr(shipped, "RESULTS", tmp_path)
     monkeypatch.setattr(shipped, "MODELS", tmp_path)
     at = visit(page)
-    command = "attentdiffernet evaluate" if page in ("overview", "roc", "failures") else "attentdiffernet train"
+    command = (
+        "attentdiffernet evaluate" if page in ("overview", "roc", "ablations", "failures") else "attentdiffernet train"
+    )
     assert command in at.info[0].value
 
 
@@ -144,33 +147,57 @@ def test_pages_of_tables_do_not_wait_for_torch():
 # -- overview
 
 
-def test_the_overview_shows_what_the_score_files_say(visit):
+def test_the_overview_shows_the_usual_methods_and_published_numbers_apart(visit):
     at = visit("overview")
-    measured, published = (element.value for element in at.dataframe)
+    groups = usual_groups(shipped.measured())
+    assert all(group.auroc_text in html(at) for group in groups)
+    lines = sum(1 + len(group.runs) * (len(group.runs) > 1) for group in groups)
+    assert html(at).count("class='row ") == lines and "optimistic" not in html(at)
+    compared = [group for group in groups if group.test]
+    assert html(at).count("<div class='line ") == len(compared) > 0
+    assert all(f"{points(group.test.difference)} <small>" in html(at) for group in compared)
+    (published,) = (element.value for element in at.dataframe)
+    assert list(published["source"]) == list(shipped.published()["source"])
+    assert "row published" not in html(at) and "row published" in html(visit("overview", published="True"))
+
+
+EVERYTHING = {"category": "all", "best_on_test": "True"}
+
+
+def test_the_ablations_show_what_the_score_files_say(visit):
+    measured = visit("ablations", **EVERYTHING).dataframe[0].value
     found = in_groups()
     assert len(measured) == len(found)
     for row, m in zip(measured.itertuples(), found, strict=True):
         assert row.auroc == pytest.approx(100 * auroc(m.labels, m.values), abs=0.051)
         assert np.isnan(row.difference) == (m.run.variant == "none" or m.delong is None)
-    assert list(published["source"]) == list(shipped.published()["source"])
     assert "source" not in measured, "measured and published stand apart"
 
 
+def test_one_category_is_shown_at_first_and_best_on_test_only_if_asked_for(visit):
+    at = visit("ablations", category=KEY)
+    here = [m for m in in_groups() if m.key == KEY]
+    assert list(at.dataframe[0].value["run"]) == [m.run.run for m in here if not m.best_on_test]
+    at = visit("ablations", category=KEY, best_on_test="True")
+    assert sorted(at.dataframe[0].value["run"]) == sorted(m.run.run for m in here)
+    assert "This is optimistic" in " ".join(caption.value for caption in at.caption)
+
+
 def test_the_table_to_copy_holds_every_run_with_all_digits(visit):
-    at = visit("overview")
+    at = visit("ablations", **EVERYTHING)
     copied = pd.read_csv(io.StringIO(at.code[0].value)).fillna({"attention_training": ""})
     pd.testing.assert_frame_equal(copied, overview_frame(in_groups()), check_dtype=False, rtol=1e-8)
-    at = visit("overview", format="latex")
+    at = visit("ablations", format="latex", **EVERYTHING)
     rows = [line for line in at.code[0].value.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 1 + len(grouped(shipped.measured()))
     assert all(row.count(" & ") == 8 for row in rows)
-    at = visit("overview", format="markdown")
+    at = visit("ablations", format="markdown", **EVERYTHING)
     assert all(line.count(" | ") == 8 for line in at.code[0].value.splitlines())
 
 
 def test_the_order_is_that_of_the_address(visit):
     for order, key in (("auroc", "auroc"), ("difference", "difference")):
-        shown = list(visit("overview", order=order).dataframe[0].value["run"])
+        shown = list(visit("ablations", order=order, **EVERYTHING).dataframe[0].value["run"])
         groups = grouped(shipped.measured())
         values = [getattr(g, key) for g in groups if np.isfinite(getattr(g, key)) and not g.first.best_on_test]
         by_run = {m.run.run: (not m.best_on_test, getattr(group, key)) for group in groups for m in group.runs}
@@ -215,8 +242,8 @@ def test_seeds_are_gathered_and_recipes_are_told_apart(repeated):
     assert len(shipped.of_setting(KEY, "bundled-0")) == 5 and len(shipped.of_setting(KEY, "bundled-1")) == 4
 
 
-def test_the_overview_shows_mean_spread_and_every_seed(visit, repeated):
-    at = visit("overview")
+def test_the_ablations_show_mean_spread_and_every_seed(visit, repeated):
+    at = visit("ablations")
     groups = grouped(repeated)
     assert html(at).count("<details>") == sum(len(group.runs) > 1 for group in groups) == 4
     assert all(group.auroc_text in html(at) for group in groups)
@@ -236,8 +263,9 @@ def test_the_overview_shows_mean_spread_and_every_seed(visit, repeated):
 def test_a_seed_can_be_chosen(visit, repeated, page):
     at = visit(page, category=KEY)
     assert widget(at, "selectbox", "Backbone and seed").value == "bundled-0"
-    titles = {m.title for m in shipped.of_setting(KEY, "bundled-0").values()}
-    assert len(titles) == 5 and all(title in html(at) for title in titles)
+    titles = {m.title for m in usual(shipped.of_setting(KEY, "bundled-0").values())}
+    assert len(titles) == 3 and all(title in html(at) for title in titles)
+    assert "attention proxy" not in html(at)
     at = visit(page, category=KEY, setting="bundled-2", variant="cbam")
     m = shipped.of_setting(KEY, "bundled-2")["cbam"]
     worst = f"{score_text(m.of_class(0).max())}"
@@ -246,8 +274,8 @@ def test_a_seed_can_be_chosen(visit, repeated, page):
 
 def test_the_demo_shows_one_curve_per_variant_and_a_row_per_seed(repeated):
     page = roc_page(KEY)
-    assert len(page.curves) == 5 and len(page.rows) == len(repeated)
-    assert len({curve.title for curve in page.curves}) == 5
+    assert len(page.curves) == 3 and len(page.rows) == 9 and len(page.rows + page.other_rows) == len(repeated)
+    assert len({curve.title for curve in page.curves}) == 3
     assert page.figure().layout.height > 0
 
 
@@ -260,7 +288,7 @@ def test_curve_histogram_and_counts_follow_the_slider_at_once(visit):
         at.slider[0].set_value(percent)
         whole(at.run())
         assert at.query_params["fpr"] == str(percent)
-        points = {m.name: m.at_fpr(percent / 100) for m in without_best_on_test(list(runs().values()))}
+        points = {m.name: m.at_fpr(percent / 100) for m in usual(runs().values())}
         shown = charts(at)
         dots = [t for t in shown["ROC"]["data"] if t.get("mode") == "markers"]
         assert [numbers(dot["y"]) for dot in dots] == [pytest.approx([point.tpr]) for point in points.values()]
@@ -270,6 +298,13 @@ def test_curve_histogram_and_counts_follow_the_slider_at_once(visit):
         for point in points.values():
             assert f"<td class='right'>{point.true_positives}</td>" in html(at)
             assert f"threshold {score_text(point.threshold)}" in html(at)
+
+
+def test_more_curves_are_drawn_if_asked_for(visit):
+    best = next(m for m in runs().values() if m.best_on_test)
+    assert best.title not in visit("roc", category=KEY).get("plotly_chart")[0].proto.alt
+    at = visit("roc", category=KEY, curves=["none", best.name])
+    assert best.title in at.get("plotly_chart")[0].proto.alt and html(at).count("<div class='card") == 2
 
 
 def test_a_link_reproduces_the_view(visit):
@@ -283,8 +318,8 @@ def test_a_link_reproduces_the_view(visit):
 
 
 def test_a_threshold_sets_the_others_to_the_same_share_of_normals(visit):
-    at = visit("roc", category=KEY, by="threshold", variant="se")
-    m = runs()["se"]
+    m = next(m for m in usual(runs().values()) if m.run.variant == "se")
+    at = visit("roc", category=KEY, by="threshold", variant=m.name)
     slider = at.select_slider[0]
     assert slider.value == pytest.approx(m.at_fpr(0.05).threshold)
     assert len(slider.options) == m.values.nunique(), "a step from image to image, over how many powers of ten ever"
@@ -292,7 +327,7 @@ def test_a_threshold_sets_the_others_to_the_same_share_of_normals(visit):
     slider.set_value(threshold)
     whole(at.run())
     assert f"threshold {score_text(threshold)}" in html(at)
-    others = [o.at_fpr(m.at(threshold).fpr) for o in without_best_on_test(list(runs().values())) if o.name != "se"]
+    others = [o.at_fpr(m.at(threshold).fpr) for o in usual(runs().values()) if o.name != m.name]
     assert all(f"threshold {score_text(point.threshold)}" in html(at) for point in others)
     again = visit("roc", **at.query_params)
     assert again.select_slider[0].value == threshold
@@ -345,7 +380,7 @@ def test_as_many_failures_as_asked_for(visit):
     at = visit("failures", category=KEY, list="anomalies", n="24")
     assert sum(str(button.key).startswith("look-") for button in at.button) == 24
     (histogram,) = (e.proto for e in at.get("plotly_chart"))
-    first = without_best_on_test(list(runs().values()))[0]
+    first = usual(runs().values())[0]
     worst = failures({first.name: first}, "anomalies", first.name, 1)[0]
     threshold = shipped.shipped_threshold(first).threshold
     assert f"this one at {score_text(worst.scores[first.name])}, threshold {score_text(threshold)}" in histogram.alt

@@ -26,9 +26,10 @@ from playwright.sync_api import expect, sync_playwright
 
 from attentdiffernet.datasets import category_title
 from attentdiffernet.datasets.sample import file_of
-from attentdiffernet.study.comparison import grouped, without_best_on_test
+from attentdiffernet.study.comparison import grouped
 from attentdiffernet.study.failures import failures
 from attentdiffernet.study.tables import overview_text
+from attentdiffernet.study.usual import usual
 from attentdiffernet.words import VARIANT_TITLES, score_text
 from demo import shipped
 from demo.service.catalogue import detector_names
@@ -48,6 +49,7 @@ PATIENCE_MS = 240_000  # for a loaded machine
 CONTENT = {  # what a visitor came for
     "Overview": ".forest .row",
     "ROC": ".js-plotly-plot .main-svg",
+    "Ablations": ".forest .row",
     "Failures": ".st-key-gallery img",
     "Compare": "[data-testid=stFileUploaderDropzone]",
     "Attention": "img[alt^='Mean activation after']",
@@ -208,8 +210,7 @@ def downloaded(page, button):
 
 def runs():
     """The runs whose curves are drawn unless more are asked for."""
-    found = shipped.of_setting(KEY, SETTING)
-    return {m.name: m for m in without_best_on_test(list(found.values()))}
+    return {m.name: m for m in usual(shipped.of_setting(KEY, SETTING).values())}
 
 
 # -- all pages
@@ -267,7 +268,7 @@ def test_a_page_keeps_what_was_chosen_on_another(visit):
     follow(page, "Failures")
     expect(page.get_by_role("combobox", name="Category")).to_have_value(category_title(KEY))
     assert address(page)["category"] == KEY
-    choose(page, "Variant", runs()["se"].title)
+    choose(page, "Method", shipped.of_setting(KEY, SETTING)["se"].title)
     follow(page, "Attention")
     assert address(page) == {"category": KEY, "variant": "se"}
 
@@ -275,14 +276,23 @@ def test_a_page_keeps_what_was_chosen_on_another(visit):
 # -- each page
 
 
-def test_the_overview_is_sorted_copied_and_downloaded(visit):
-    page = visit("overview?order=difference")
+def test_the_overview_answers_at_a_glance_and_shows_published_numbers_if_asked_for(visit):
+    page = visit("overview?dataset=sample")
     expect(page.get_by_text("Page not found")).to_have_count(0)
-    assert urlsplit(page.url).path == "/" and address(page) == {"order": "difference"}, "an address by its name, too"
+    assert urlsplit(page.url).path == "/" and address(page) == {"dataset": "sample"}, "an address by its name, too"
+    picture = page.locator(".differences").bounding_box()
+    assert picture["y"] + picture["height"] < SIZES["desk"][1], "the whole picture is seen without scrolling"
+    expect(page.locator(".forest .diamond")).to_have_count(0)
+    change(page, page.get_by_text("Published numbers beside them").click)
+    choose(page, "Data set", "All")
+    expect(page.locator(".forest .published .diamond").first).to_be_attached()
+
+
+def test_the_ablations_are_sorted_copied_and_downloaded(visit):
+    page = visit("ablations?order=difference&category=all&best_on_test=True")
     groups = grouped(shipped.measured())
     lines = sum(1 if len(group.runs) == 1 else 1 + len(group.runs) for group in groups)
-    expect(page.locator(".forest .row:not(.published)")).to_have_count(lines)
-    expect(page.locator(".forest .published .diamond").first).to_be_attached()
+    expect(page.locator(".forest .row")).to_have_count(lines)
 
     def first_section():
         fair = ".row:not(.published, .best-on-test):not(details > div) .value"
@@ -290,9 +300,10 @@ def test_the_overview_is_sorted_copied_and_downloaded(visit):
         return [float(re.match(r"[\d.]+", text)[0]) for text in values.all_inner_texts()]
 
     choose(page, "Order", "AUROC")
-    assert address(page) == {"order": "auroc"}
+    assert address(page) == {"order": "auroc", "category": "all", "best_on_test": "True"}
     assert first_section() == sorted(first_section(), reverse=True)
 
+    page.get_by_text("As a table, to sort and to copy").click()
     table = page.get_by_test_id("stDataFrame").first
     cell = table.locator("canvas td[aria-colindex='1']").first  # the table that screen readers see
     expect(cell).to_be_attached()
@@ -301,7 +312,6 @@ def test_the_overview_is_sorted_copied_and_downloaded(visit):
         table.click(position={"x": 40, "y": 15})
         expect(cell).to_have_text(wanted)
 
-    page.get_by_text("Copy as CSV, Markdown or LaTeX").click()
     change(page, page.get_by_text("LaTeX", exact=True).click)
     groups.sort(key=lambda group: (group.first.best_on_test, -group.auroc))
     wanted = overview_text([m for group in groups for m in group.runs], "latex")

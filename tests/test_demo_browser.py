@@ -232,7 +232,8 @@ def test_what_cannot_be_read_is_said_the_rest_goes_on_and_another_visitor_sees_n
 
 
 def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(visit, tmp_path):
-    """A zip of good parts, a training, a verdict with its map; the model as a file, judged with again."""
+    """A zip of good parts, a defective one to check with, a training, a verdict with its map; another rate; the report
+    and the model as files, judged with again."""
     with zipfile.ZipFile(tmp_path / "good parts.zip", "w") as archive:
         for k in range(6):
             stream = io.BytesIO()
@@ -246,15 +247,21 @@ def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(vis
     page.get_by_role("tab", name="Train", exact=True).click()
     page.locator("#own-parts input[type=file]").set_input_files(tmp_path / "good parts.zip")
     expect(page.locator("#own-parts")).to_contain_text("good parts")
+    page.locator("#own-defects input[type=file]").set_input_files(bad)
+    expect(page.locator("#own-defects")).to_contain_text("bad part")
     page.get_by_label("Name of the part").fill("drawn wafer")
     page.locator("#own-train").click()
     report = page.locator("#own-report")
     expect(report).to_contain_text("PatchCore of drawn wafer")
     expect(report).to_contain_text("14.3 of 100 good parts")  # one of 6 + 1
     expect(report).to_contain_text("6 photographs are few")
-    with page.expect_download() as download:
-        page.locator("#own-download").click()
-    download.value.save_as(tmp_path / "model.zip")
+    expect(page.locator("#own-check")).to_contain_text("1 of 1 defective part")
+    expect(page.get_by_alt_text(re.compile("^ROC curve"))).to_be_visible()
+    rate = page.locator("#own-rate input[type=number]")
+    rate.fill("50")
+    rate.press("Tab")
+    expect(report).to_contain_text("42.9 of 100 good parts")  # three of 6 + 1
+    (tmp_path / "model.zip").write_bytes(downloaded(page, page.locator("#own-download").click)[1])
     for again in (False, True):
         if again:
             page.locator("#own-model input[type=file]").set_input_files(tmp_path / "model.zip")
@@ -262,4 +269,8 @@ def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(vis
         page.locator("#own-tests input[type=file]").set_input_files(bad)
         expect(page.locator("#own-verdicts figure .badge")).to_have_text(re.compile("anomalous"))
         expect(page.locator("#own-status")).to_contain_text("1 of 1 anomalous")
+        expect(report).to_contain_text("42.9 of 100 good parts")
+        expect(rate).to_have_value("43" if again else "50")
+    name, written = downloaded(page, page.locator("#own-page").click)
+    assert name == "drawn_wafer-patchcore.html" and b"1 of 1 anomalous" in written
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

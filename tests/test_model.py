@@ -117,7 +117,7 @@ def test_the_smallest_sizes_work(image_size, n_scales):
             {"readout": "gaussian_of_mean", "flow": FlowConfig(whitening=False)},
             "The readout gaussian_of_mean needs a flow with whitening",
         ),
-        ({"variant": "eca"}, "variant must be one of none, se, cbam"),
+        ({"variant": "gct"}, "variant must be one of none, se, cbam"),
         ({"attention": "se"}, "attention must be a AttentionConfig|attention must be an AttentionConfig"),
     ],
 )

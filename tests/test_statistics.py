@@ -336,6 +336,15 @@ def test_conformal_threshold_is_the_order_statistic_it_says():
     assert st.conformal_threshold(scores[:10], 0.05) == (scores[:10].max(), 1 / 11)
 
 
+def test_the_rate_of_a_threshold_by_hand():
+    scores = np.arange(1.0, 20.0)  # 19 of them
+    for percent in range(5, 100, 5):
+        assert st.conformal_rate(scores, st.conformal_threshold(scores, percent / 100)[0]) == percent / 100
+    assert [st.conformal_rate(scores, threshold) for threshold in (0, 18.5, 19, 99)] == [1, 0.1, 0.05, 0.05]
+    low, high = st.false_alarm_interval(19, 1)  # below all: P(Beta(20, 0) mass at 1), bounded by the lowest of 19
+    assert high == 1 and low == pytest.approx(0.025 ** (1 / 19))
+
+
 def test_percentile_by_hand():
     assert [st.percentile_among([1, 2, 2, 3], score) for score in (0, 1, 2, 2.5, 9)] == [0, 12.5, 50, 75, 100]
 

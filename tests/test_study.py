@@ -11,7 +11,15 @@ import pytest
 
 from attentdiffernet.grid import Engine, Outcome, read_grid, run_grid
 from attentdiffernet.study import records as results
-from attentdiffernet.study.answer import all_contrasts, answer, kind_of, means_text, summary_text
+from attentdiffernet.study.answer import (
+    all_contrasts,
+    answer,
+    by_category,
+    by_recipe,
+    kind_of,
+    means_text,
+    summary_text,
+)
 from attentdiffernet.study.comparison import Group, contrasts, grouped, measured
 from attentdiffernet.study.formats import p_text
 from attentdiffernet.study.methods import method_contrasts, methods_text
@@ -19,6 +27,7 @@ from attentdiffernet.study.page import page
 from attentdiffernet.study.readme import between, results_table
 from attentdiffernet.study.runs import Run, base_of, distinguishing_recipe
 from attentdiffernet.study.statistics import delong_test, holm, mean_interval
+from attentdiffernet.study.usual import usual
 from demo import shipped
 from demo.service.roc import roc_page
 from scripts import write_tables
@@ -237,6 +246,33 @@ def test_kinds_of_recipes_are_not_averaged_together(root):
     assert text.count("on average over 1 comparison:") == 2 and text.count("on average over 6 comparisons:") == 1
 
 
+def test_other_blocks_are_compared_by_category_apart_from_the_papers_trainings(root):
+    found = contrasts(grouped(fair(root)))
+    assert by_category(found).rows == [], "no other blocks, no table"
+
+    def like(c, **changes):
+        return replace(c, group=Group(tuple(replace(m, run=replace(m.run, **changes)) for m in c.group.runs)))
+
+    bottle = next(c for c in found if c.group.first.run.category == "bottle")
+    wafer = next(c for c in found if c.group.first.run.category == "wafer")
+    kept = [
+        like(wafer, variant="se", attention_training="separation, always kept"),
+        like(bottle, variant="pooling", attention_training="structure, always kept"),
+        like(bottle, variant="pooling", attention_training="separation, always kept"),
+        like(bottle, variant="simam", attention_training="nothing to train"),
+    ]
+    table = by_category([*kept, *found])
+    change = f"{100 * bottle.test.difference:+.1f} (3 seeds)"
+    assert [cells[:3] for cells in table.cells] == [
+        ["AttentDifferNet (SE)", "separation, always kept", f"{100 * wafer.test.difference:+.1f} (3 seeds)"],
+        ["AttentDifferNet (SimAM)", "nothing to train", ""],
+        ["AttentDifferNet (attention pooling)", "separation, always kept", ""],
+        ["AttentDifferNet (attention pooling)", "structure, always kept", ""],
+    ]
+    assert [cells[3] for cells in table.cells] == ["", *[change] * 3]
+    assert by_recipe([*kept, *found]).rows == by_recipe([kept[0], *found]).rows, "averages are of the paper's blocks"
+
+
 # -- what was chosen on the test images
 
 
@@ -292,11 +328,12 @@ def test_a_last_run_without_its_differnet_is_not_compared_with_a_flattering_one(
 def test_no_curve_is_best_on_test_unless_asked_for(root, monkeypatch):
     monkeypatch.setattr(shipped, "RESULTS", root / "results")
     shown = roc_page("sample/wafer")
-    assert ["optimistic" in curve.title for curve in shown.curves] == [False] * 4
-    assert sum("optimistic" in row.title for row in shown.rows) == 12
+    assert [curve.variant for curve in shown.curves] == ["none", "se", "cbam"]
+    assert not any("optimistic" in text for text in (*(c.title for c in shown.curves), *(r.title for r in shown.rows)))
+    assert sum("optimistic" in row.title for row in shown.other_rows) == 12
 
 
-@pytest.mark.parametrize("name", ["overview", "roc", "failures"])
+@pytest.mark.parametrize("name", ["ablations", "roc", "failures"])
 def test_pages_label_what_is_best_on_test(root, monkeypatch, name):
     from streamlit.testing.v1 import AppTest
 
@@ -308,17 +345,21 @@ def test_pages_label_what_is_best_on_test(root, monkeypatch, name):
     at.run()
     assert not at.exception
     shown = " ".join(element.proto.body for element in at.get("html"))
-    assert ("best on test (optimistic)" in shown) == (name != "failures"), "the table of the ROC page names all runs"
+    assert "best on test (optimistic)" not in shown
     if name == "roc":
-        for asked in (False, True):
-            (switch,) = [toggle for toggle in at.toggle if toggle.label == "Best on test"]
-            switch.set_value(asked)
-            at.run()
-            cards = re.findall(r"<h4>.*?</h4>", " ".join(element.proto.body for element in at.get("html")))
-            assert ["optimistic" in card for card in cards] == [False] * 4 + [True] * 4 * asked
-    if name == "overview":
+        (picker,) = [picker for picker in at.multiselect if picker.label == "Curves"]
+        best = [label for label in picker.options if "optimistic" in label]
+        assert len(best) == 4
+        picker.select(best[0])
+        at.run()
+        cards = re.findall(r"<h4>.*?</h4>", " ".join(element.proto.body for element in at.get("html")))
+        assert ["optimistic" in card for card in cards] == [False] * 3 + [True]
+    if name == "ablations":
+        (switch,) = [toggle for toggle in at.toggle if toggle.label == "Best on test"]
+        switch.set_value(True)
+        at.run()
         variants = list(at.dataframe[0].value["variant"])
-        assert ["optimistic" in title for title in variants] == [False] * 24 + [True] * 24
+        assert ["optimistic" in title for title in variants] == [False] * 12 + [True] * 12
 
 
 # -- contrasts
@@ -460,3 +501,22 @@ def test_generated_parts_are_written_once_and_checked(root, monkeypatch, capsys)
     assert capsys.readouterr().err.startswith("results/README.md differs from its sources")
     with pytest.raises(ValueError, match="no part <!-- gone -->"):
         between(text, "gone", "")
+
+
+def test_usual_are_one_recipe_per_variant_and_none_that_is_best_on_test(root, tmp_path):
+    shutil.copytree(root / "results", tmp_path / "results")
+    run = next(m.run for m in fair(root) if m.run.run == "mvtec_ad-bottle-cbam-imagenet-s0")
+    frame = results.read_scores(results.score_path(root / "results", run.dataset, run.category, run.run))
+    recipes = [("separation", ""), ("separation, always kept", ""), ("separation, always kept", "before pool")]
+    for k, (training, blocks) in enumerate(recipes):
+        other = replace(run, run=f"{run.run}-{k}", attention_training=training, blocks=blocks)
+        results.write_run(tmp_path / "results", other, frame, {})
+    shown = usual(measured(tmp_path / "results"))
+    assert not any(m.best_on_test for m in shown)
+    bottle = [m.run for m in shown if m.key == "mvtec_ad/bottle"]
+    assert sorted((r.variant, r.seed) for r in bottle) == [(v, s) for v in ("cbam", "none", "se") for s in range(3)]
+    first = next(r for r in bottle if r.variant == "cbam" and r.seed == 0)
+    assert (first.run, first.attention_training) == (f"{run.run}-1", "separation, always kept")
+    best = [m for m in measured(root / "results") if m.best_on_test]
+    assert usual(best), "where there are no others"
+    assert {m.run.variant for m in usual(best)} == {"none", "se", "cbam"}

@@ -1,9 +1,11 @@
 """A visitor's own parts: photographs gathered and looked over; a detector trained, used, taken away, brought back."""
 
+import dataclasses
 import io
 import json
 import subprocess
 import zipfile
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -11,11 +13,16 @@ from PIL import Image
 from scipy import stats
 
 from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError
-from attentdiffernet.study.statistics import conformal_threshold, false_alarm_interval
+from attentdiffernet.methods import load
+from attentdiffernet.study.formats import interval_text
+from attentdiffernet.study.statistics import auroc, auroc_interval, conformal_threshold, false_alarm_interval
 from demo.service.comparison import compare_by
-from demo.service.training import own
-from demo.service.training.photographs import gather, look_over
+from demo.service.training import judging, own
+from demo.service.training.judging import Photograph, curve, flagged, judged, readable
+from demo.service.training.photographs import Remark, gather, gather_to_judge, look_over
+from demo.service.training.report import check_html, counts_text, report_page, summary_html
 from demo.service.training.run import Step, Trained, train
+from demo.service.training.state import Own, rate_of
 
 
 def photograph(seed, defect=False, size=(80, 80)):
@@ -66,6 +73,9 @@ def test_what_cannot_be_trained_on_is_refused_in_a_sentence(parts, tmp_path):
         gather(parts[:2], tmp_path)
     with pytest.raises(DatasetError, match="more than 200"):
         gather(parts * 26, tmp_path)
+    with pytest.raises(DatasetError, match="more than 50 defective parts"):
+        gather_to_judge(parts * 7, tmp_path, "defective parts")
+    assert gather_to_judge([], tmp_path, "defective parts") == []
     with pytest.raises(DatasetError, match=r"\.\."):
         gather([zipped(tmp_path / "evil.zip", {"../../x.png": b"1"})], tmp_path)
     (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 and nothing more")
@@ -118,7 +128,7 @@ def trained(parts, tmp_path_factory):
 @pytest.mark.process
 def test_what_is_trained_judges_and_survives_the_way_through_a_zip(trained, tmp_path):
     file = tmp_path / "model.zip"
-    file.write_bytes(own.packed(trained.folder))
+    file.write_bytes(own.packed(load(trained.folder)))
     detector = own.unpacked(file, tmp_path / "back")
     assert detector.key == "patchcore" and detector.data.category == "my part"
     assert sorted(trained.left_out) == list(range(8)), "every photograph is used, and scored by a bank without it"
@@ -158,3 +168,84 @@ def test_a_model_that_names_files_of_this_machine_is_refused(trained, tmp_path):
         own.unpacked(zipped(tmp_path / "evil.zip", files), tmp_path)
     with pytest.raises(CheckpointError, match="no model of this page"):
         own.unpacked(zipped(tmp_path / "other.zip", {"x.txt": "x"}), tmp_path)
+
+
+# -- what it is checked with, another threshold, the report
+
+
+@pytest.fixture(scope="module")
+def judged_parts(parts, trained, tmp_path_factory):
+    """Two defective parts, one that passes for good, one that cannot be read, and a name that is an attack."""
+    folder = tmp_path_factory.mktemp("defective parts")
+    names = ["clear.png", "<img src=x onerror=alert(1)>.png", "hidden.png", "broken.png"]
+    for k, name in enumerate(names[:2]):
+        photograph(60 + k, defect=True).save(folder / name)
+    (folder / "hidden.png").write_bytes(parts[3].read_bytes())
+    (folder / "broken.png").write_bytes(b"no picture")
+    defects = tuple(judged([folder / name for name in names], load(trained.folder)))
+    tests = tuple(judged([parts[0]], load(trained.folder)))
+    remarks = [Remark("1 photograph is odd", (2,))]
+    mine = Own(tmp_path_factory.mktemp("private")).with_model(trained.folder)
+    return dataclasses.replace(mine.with_good(parts, remarks, trained.left_out), defects=defects, tests=tests)
+
+
+@pytest.mark.process
+def test_defective_parts_say_how_many_are_found_and_which_are_missed(judged_parts, trained):
+    bad, normals = judged_parts.defects, load(trained.folder).calibration.scores
+    assert [one.name for one in flagged(bad, max(normals))] == [one.name for one in readable(bad)[:2]]
+    drawn = curve(judged_parts.detector, judged_parts.detector.calibration, bad)
+    assert auroc(drawn.labels, drawn.scores) == np.mean([one.score > n for one in readable(bad) for n in normals])
+    said = check_html(judged_parts)
+    assert "<b>2 of 3 defective parts</b>" in said and "9.4 to 99.2 of 100" in said  # Clopper-Pearson of 2 of 3
+    assert interval_text(auroc_interval(drawn.labels, drawn.scores)) in said
+    missed, found = said.split("<h4>Missed: 1</h4>")[1].split("<summary>Found: 2</summary>")
+    assert "hidden.png" in missed and "hidden.png" not in found and "broken.png is not an image" in found
+
+
+@pytest.mark.process
+def test_another_rate_judges_again_without_scoring(judged_parts, trained, monkeypatch, tmp_path):
+    monkeypatch.setattr(judging, "compare_by", None)  # would fail
+    scores = load(trained.folder).calibration.scores  # 8, ascending
+    for rate, above, promised in ((0.01, 1, "11.1"), (0.05, 1, "11.1"), (0.12, 1, "11.1"), (0.4, 3, "33.3")):
+        now = dataclasses.replace(judged_parts, rate=rate)
+        assert now.detector.calibration.threshold == scores[8 - above]
+        assert f"<b>{promised} of 100 good parts</b>" in summary_html(now)
+        assert ("cannot promise less than 11.1" in summary_html(now)) == (rate < 1 / 9)
+    between = tuple(Photograph(f"{k}.png", "", scores[k] + 1e-6) for k in (0, 3, 7))
+    lenient, strict = (dataclasses.replace(judged_parts, defects=between, rate=rate) for rate in (0.8, 0.05))
+    assert "<b>2 of 3 defective parts</b>" in check_html(lenient), "the threshold is the second of 8"
+    assert "<b>1 of 3 defective parts</b>" in check_html(strict), "the threshold is the last"
+    assert counts_text(between, lenient.detector.calibration) == "2 of 3 anomalous."
+    (tmp_path / "model.zip").write_bytes(own.packed(lenient.detector))
+    back = own.unpacked(tmp_path / "model.zip", tmp_path / "back")
+    assert back.calibration.threshold == scores[1] and rate_of(back) == pytest.approx(7 / 9)
+    assert rate_of(load(trained.folder)) == 0.05, "as asked, not as few photographs allow"
+
+
+class Attributes(HTMLParser):
+    """All that a browser would take for a tag with attributes."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.seen = [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_data(self, data):
+        self.seen += data
+
+
+@pytest.mark.process
+def test_the_report_is_one_file_that_asks_nobody_and_runs_nothing(judged_parts):
+    page = report_page(judged_parts).decode()
+    read = Attributes(page)
+    assert "<script" not in page and not [name for _, name, _ in read.found if name.startswith("on")]
+    addresses = [value for _, name, value in read.found if name in ("src", "href", "srcset", "data", "action")]
+    assert len(addresses) == 1 + 4 + 1 + 3 + 1, "remark, unusual, curve, defective parts, judged"
+    assert all(address.startswith("data:image/") for address in addresses)
+    assert "url(" not in page and "@import" not in page
+    for text in ("<img src=x onerror=alert(1)>.png", "my part", "1 photograph is odd", "of 3 defective parts"):
+        assert text in read.seen
+    assert "PatchCore of my part" in read.seen and "memory-bank" not in read.seen, "the card without its front matter"

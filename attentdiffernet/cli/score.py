@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .console import bars, say
-from .options import Device, ModelDir, Views
+from .options import Device, FalseAlarmRate, ModelDir, Threshold, Views
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -27,6 +27,8 @@ def score(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Score all images again, whatever the file at --out holds.")
     ] = False,
+    threshold: Threshold = None,
+    false_alarm_rate: FalseAlarmRate = None,
     device: Device = "cpu",
     precision: Annotated[
         Literal["float32", "bfloat16", "auto"],
@@ -40,13 +42,15 @@ def score(
     file that was made with another model, precision or number of views is rejected.
     Example: attentdiffernet score models/bottle-se photographs/ --out scores.csv
     """
-    from ..images import find_images
+    from ..images import find_images, skipped_files
     from ..methods import load
     from ..score_log import Made, open_log
     from ..scoring import MAX_VIEWS
 
     files = find_images(paths)
-    detector = load(model_dir, device=device)
+    if skipped := skipped_files(paths):
+        say(f"{len(files)} images found; {skipped} other file{'s' * (skipped > 1)} skipped")
+    detector = with_threshold(load(model_dir, device=device), threshold, false_alarm_rate)
     n_views = (views or MAX_VIEWS) if until_settled else checked_views(detector, views)
     arithmetic = detector.compute_in(precision)
     model = detector.fingerprint + ("" if arithmetic == "float32" else f"-{arithmetic}")
@@ -83,3 +87,23 @@ def checked_views(detector: "Detector", asked: int | None) -> int:
     if n_views != calibrated:
         say(f"The threshold was set for scores of {calibrated} views, not {n_views}: verdicts may be wrong")
     return n_views
+
+
+def with_threshold(detector: "Detector", threshold: float | None, false_alarm_rate: float | None) -> "Detector":
+    """With the threshold that was asked for, and what it promises said; as it is where none was."""
+    from ..errors import AttentDifferNetError
+    from ..words import score_text
+
+    if threshold is not None and false_alarm_rate is not None:
+        raise AttentDifferNetError("Give --threshold or --false-alarm-rate, not both: the rate sets the threshold")
+    if threshold is not None:
+        calibration = detector.calibration.for_threshold(threshold)
+    elif false_alarm_rate is not None:
+        calibration = detector.calibration.for_rate(false_alarm_rate)
+    else:
+        return detector
+    promised, n = calibration.false_positive_rate, len(calibration.scores)
+    least = false_alarm_rate is not None and promised > false_alarm_rate
+    few = f", the least that {n} held-out normals can promise" if least else ""
+    say(f"Threshold {score_text(calibration.threshold)}: flags at most {promised:.1%} of good parts on average{few}")
+    return detector.with_calibration(calibration)

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from ..datasets import category_title
-from ..words import DETECTOR_TITLES, OTHER_METHODS, VARIANT_TITLES, input_title
+from ..words import DETECTOR_TITLES, OTHER_METHODS, PAPER_VARIANTS, VARIANT_TITLES, input_title
 from .answer import all_contrasts, answer, training_text
 from .comparison import GATES_LEFT_AT_1, Contrast, Group, contrasts, grouped, measured
 from .formats import percent, percent_range, points
@@ -96,13 +96,13 @@ def results_table(root: Path, folder: Path) -> str:
             rows.setdefault(place, {})
         elif m.run.variant in OTHER_METHODS:
             others.setdefault((m.key, m.run.variant), group)
-        elif m.run.variant in VARIANT_TITLES:
+        elif m.run.variant in PAPER_VARIANTS:
             rows.setdefault(place, {}).setdefault(training_text(m), {})[m.run.variant] = group
 
     def area(group: Group) -> str:
         return group_auroc_text(group) + _change(group, tested.get(group.first.run.run))
 
-    attention = [name for name in VARIANT_TITLES if name != "none"]
+    attention = [name for name in PAPER_VARIANTS if name != "none"]
     columns = [Column("Category", category_title), Column("Backbone"), Column("DifferNet", group_auroc_text)]
     columns += [Column("Attention"), *(Column(VARIANT_TITLES[name], area) for name in attention)]
     shown = [name for name in OTHER_METHODS if any(method == name for _, method in others)]

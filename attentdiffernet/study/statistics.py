@@ -552,6 +552,15 @@ def conformal_threshold(calibration_scores: ArrayLike, false_positive_rate: floa
     return float(scores[n - above]), above / (n + 1)
 
 
+def conformal_rate(calibration_scores: ArrayLike, threshold: float) -> float:
+    """The other way round: the share of new normals that a threshold flags at most, as `conformal_threshold` has it.
+    Of a threshold that was set in advance; one that was chosen by looking at scores flags more than it seems."""
+    scores = _scores(calibration_scores, "calibration scores")
+    if math.isnan(threshold):
+        raise ValueError("The threshold must be a number, got nan")
+    return (1 + int((scores > threshold).sum())) / (scores.size + 1)
+
+
 def false_alarm_interval(n: int, guaranteed_rate: float, level: float = 0.95) -> tuple[float, float]:
     """(low, high) of the share of new normals that a threshold of `conformal_threshold` flags, for the n scores drawn.
 
@@ -562,6 +571,8 @@ def false_alarm_interval(n: int, guaranteed_rate: float, level: float = 0.95) ->
     if n < 1:
         raise ValueError(f"An interval needs one held-out normal or more, got {n}")
     above, tail = round(guaranteed_rate * (n + 1)), (1 - level) / 2
+    if above == n + 1:  # a threshold below all scores
+        return float(special.betaincinv(n, 1, tail)), 1.0
     low, high = special.betaincinv(above, n + 1 - above, [tail, 1 - tail])
     return float(low), float(high)
 

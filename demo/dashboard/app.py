@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 PAGES = {
     "overview": "Overview",
     "roc": "ROC",
+    "ablations": "Ablations",
     "failures": "Failures",
     "compare": "Compare",
     "attention": "Attention",

@@ -14,6 +14,7 @@ from attentdiffernet.figures.overlay import overlay
 from attentdiffernet.figures.screen import histogram_figure
 from attentdiffernet.study.comparison import Measured, without_best_on_test
 from attentdiffernet.study.failures import FAILURES, Failure, failures, images_of
+from attentdiffernet.study.usual import usual
 from attentdiffernet.words import score_text, variant_title
 from demo import shipped
 from demo.dashboard import address, widgets
@@ -56,9 +57,12 @@ def choose() -> tuple[Choice, Runs, list[Failure]]:
         key = address.category(widgets.measured_keys())
     with two:
         setting = address.choice("Backbone and seed", shipped.settings(key), "setting")
-    runs = {m.name: m for m in without_best_on_test(shipped.of_setting(key, setting).values())}
+    everything = shipped.of_setting(key, setting)
+    at_first = {m.name: m for m in usual(everything.values())}
+    fair = {m.name: m for m in without_best_on_test(everything.values())}
     with three:
-        name = address.choice("Variant", {name: m.title for name, m in runs.items()}, "variant")
+        name = address.choice("Method", {name: m.title for name, m in (at_first | fair).items()}, "variant")
+    runs = at_first | {name: everything[name]}
     kinds = {kind: title for kind, title in FAILURES.items() if kind != "disagreements" or len(runs) > 1}
     one, two = st.columns([3, 1], vertical_alignment="bottom")
     with one:

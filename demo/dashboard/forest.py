@@ -12,6 +12,11 @@ from attentdiffernet.study.formats import difference_text, interval_text, percen
 from demo.dashboard.widgets import variant_name
 from demo.markup import text
 
+SEVERAL_SEEDS = (
+    "Runs with several seeds: mean ± standard deviation over the seeds, and DeLong's test of the mean on the same test "
+    "images. Small strokes are the seeds, bars are their intervals over test images. Open a row to see each seed."
+)
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -40,24 +45,26 @@ class Axis:
         return f"<div class='axis'><span></span><span class='track'>{scale}</span><span></span><span></span></div>"
 
 
-def forest(groups: list[Group], published_of: Callable[[str], pd.DataFrame]) -> str:
-    """Measured groups by category, and the published numbers of each. Several seeds open into a row for each."""
+def forest(groups: list[Group], published_of: Callable[[str], pd.DataFrame] | None = None, recipes: bool = True) -> str:
+    """Measured groups by category, and the published numbers of each, as hollow diamonds that are never compared with
+    the measured ones. Several seeds open into a row for each. recipes: whether names tell them."""
     keys = list(dict.fromkeys(group.first.key for group in groups))
-    published = {key: published_of(key) for key in keys}
+    published = {key: published_of(key) for key in keys} if published_of else {}
     lows = [m.interval.low for group in groups for m in group.runs]
     lowest = min([0.9, *lows, *(auroc for found in published.values() for auroc in found["auroc"])])
     axis = Axis(int(np.floor(10 * lowest)) / 10)
     sections = []
     for key in keys:
-        rows = [_group(axis, group) for group in groups if group.first.key == key]
-        rows += [_published(axis, *values) for values in published[key].drop(columns="dataset").to_numpy()]
+        rows = [_group(axis, group, recipes) for group in groups if group.first.key == key]
+        if key in published:
+            rows += [_published(axis, *values) for values in published[key].drop(columns="dataset").to_numpy()]
         sections.append(f"<section><h3>{text(category_title(key))}</h3>{''.join(rows)}</section>")
     return f"<div class='forest'>{axis.html}{''.join(sections)}{axis.html}</div>"
 
 
-def _group(axis: Axis, group: Group) -> str:
+def _group(axis: Axis, group: Group, recipes: bool) -> str:
     m = group.first
-    how = ", ".join(filter(None, (m.run.backbone, str(m.recipe))))
+    how = ", ".join(filter(None, (m.run.backbone, str(m.recipe) if recipes else "")))
     name = f"{variant_name(m.run.variant)} <small>{text(how)}</small>"
     cells = name, group.auroc, group.auroc_text, group.difference_text
     if len(group.runs) == 1:

@@ -1,112 +1,36 @@
-"""Overview: every run with its interval and its paired test; published numbers beside them, under their own name."""
+"""Overview: does attention help? The usual methods of every category; published numbers under their own name."""
 
-from typing import Any
-
-import numpy as np
 import streamlit as st
 
-from attentdiffernet.datasets import category_title, dataset_title
-from attentdiffernet.study.answer import summary_text
-from attentdiffernet.study.comparison import DEFINITIONS, Group, Measured, grouped
-from attentdiffernet.study.tables import TABLE_FORMATS, overview_frame, overview_text
+from attentdiffernet.datasets import dataset_title
+from attentdiffernet.study.answer import all_contrasts, answer, counting_text
+from attentdiffernet.study.comparison import Measured, grouped, without_best_on_test
+from attentdiffernet.study.methods import method_contrasts
+from attentdiffernet.study.usual import usual_groups
 from demo import shipped
 from demo.dashboard import address, widgets
-from demo.dashboard.forest import forest
-
-MOST_ROWS, ROW_PX = 24, 35  # of the table; a longer one scrolls
-ORDERS = {"category": "Data set", "auroc": "AUROC", "difference": "Difference to DifferNet"}
-PERCENT_COLUMNS = ["auroc", "ci_low", "ci_high", "difference", "difference_low", "difference_high"]
-SUFFIXES = {"csv": "csv", "markdown": "md", "latex": "tex"}
+from demo.dashboard.differences import differences
+from demo.dashboard.forest import SEVERAL_SEEDS, forest
 
 
-def choose_groups(everything: list[Measured]) -> tuple[str, list[Group]]:
-    """(data set or `all`, its runs in the order chosen)."""
-    left, right, _ = st.columns([2, 2, 3])
-    datasets = {"all": "All"} | {m.run.dataset: dataset_title(m.run.dataset) for m in everything}
-    with left:
-        dataset = address.choice("Data set", datasets, "dataset")
-    with right:
-        order = address.choice("Order", ORDERS, "order")
-    return dataset, arranged(grouped(m for m in everything if dataset in ("all", m.run.dataset)), order)
-
-
-def arranged(groups: list[Group], order: str) -> list[Group]:
-    """In this order; groups that are best on test come last in every data set."""
-    if order == "auroc":
-        return sorted(groups, key=lambda group: (group.first.best_on_test, -group.auroc))
-    if order == "difference":
-        return sorted(
-            groups, key=lambda group: (group.first.best_on_test, np.isnan(group.difference), -group.difference)
-        )
-    return groups
-
-
-def captions(groups: list[Group]) -> None:
-    if any(group.first.best_on_test for group in groups):
-        st.caption(
-            "Best on test: the epoch was chosen on the test images, as DifferNet's own code does. This is optimistic. "
-            "It is shown for comparison with published numbers only, and does not count in the summary above."
-        )
-    if any(len(group.runs) > 1 for group in groups):
-        st.caption(
-            "Runs with several seeds: mean ± standard deviation over the seeds, and DeLong's test of the mean on the "
-            "same test images. Small strokes are the seeds, bars are their intervals over test images. Open a row to "
-            "see each seed."
-        )
-
-
-# -- the table of measured runs
-
-
-def table(found: list[Measured]) -> None:
-    frame = overview_frame(found)
-    frame[PERCENT_COLUMNS] = (100 * frame[PERCENT_COLUMNS]).round(1)  # as everywhere else on the page
-    frame["category"] = [category_title(m.key) for m in found]
-    frame["variant"] = [m.title for m in found]
-    frame["detail"] = [m.detail for m in found]
-    hidden = {"dataset", "run", "attention_training", "selection"}
-    hidden |= {"seed"} if frame["seed"].nunique() == 1 else set()
-    st.dataframe(
-        frame,
-        height="content" if len(frame) <= MOST_ROWS else ROW_PX * (MOST_ROWS + 1),
-        hide_index=True,
-        placeholder="–",
-        column_order=[str(name) for name in frame if name not in hidden],
-        column_config=columns(wide=any(str(m.recipe) for m in found)),
-        alt="Measured AUROC of every run with interval, difference to DifferNet and p values",
+def summary(everything: list[Measured]) -> None:
+    """The answer in a sentence and in a picture."""
+    tested = all_contrasts(everything)
+    others = method_contrasts(grouped(without_best_on_test(everything)))
+    if tested:
+        st.markdown(f"**{answer(tested)}**")
+    if not tested and not others:
+        return
+    st.subheader("Difference to DifferNet", anchor=False)
+    widgets.small(
+        "Points of AUROC on the same test images, with 95 % intervals over these images. Right of the line is better. "
+        "A filled dot counts: beyond chance after correction, and for other seeds as well."
     )
-
-
-def columns(wide: bool) -> dict[str, Any]:
-    """Titles and explanations of the table's columns. wide: whether titles of variants include a recipe."""
-    number, words = st.column_config.NumberColumn, st.column_config.TextColumn
-    difference = "AUROC minus DifferNet's with the same backbone and seed, on the same images, in points."
-    bootstrap = "Paired stratified bootstrap, 2,000 resamples, without a normal approximation. Its smallest p is 0.001."
-    return {
-        "category": words("Category", pinned=True),
-        "variant": words("Variant", width=300 if wide else None, help="And what distinguishes the run."),
-        "backbone": words("Backbone", help="Where AlexNet's weights come from."),
-        "seed": number("Seed", help="Of the flow's initialisation, and of the gates' if there are any."),
-        "n_normal": number("Normal", help="Normal test images."),
-        "n_anomalous": number("Anomalous", help="Anomalous test images."),
-        "auroc": number("AUROC %", format="%.1f", help=f"From the run's score file. {DEFINITIONS['AUROC']}"),
-        "ci_low": number("from", format="%.1f", help="Lower end of the 95 % interval."),
-        "ci_high": number("to", format="%.1f", help="Upper end of the 95 % interval."),
-        "difference": number("Δ points", format="%+.1f", help=difference),
-        "difference_low": number("Δ from", format="%+.1f", help="Lower end of its 95 % interval (DeLong)."),
-        "difference_high": number("Δ to", format="%+.1f", help="Upper end of its 95 % interval (DeLong)."),
-        "p_delong": number("p, DeLong", format="%.2g", help="Paired test of no difference, DeLong et al. 1988."),
-        "p_bootstrap": number("p, bootstrap", format="%.2g", help=bootstrap),
-        "detail": words("Run", help="Epochs, how they were chosen, views, seed, attention."),
-    }
-
-
-def copies(found: list[Measured]) -> None:
-    kind = address.choice("Copy the table as", TABLE_FORMATS, "format", segments=True)
-    copy = overview_text(found, kind)
-    st.code(copy, language="text" if kind == "csv" else kind, height=220)
-    file = f"attentdiffernet-auroc.{SUFFIXES[kind]}"
-    st.download_button("Download", copy, file, icon=":material/download:", on_click="ignore")
+    real = {c.group.first.run.run for c in (*tested, *others) if c.real}
+    st.html(differences(usual_groups(everything), real))
+    with st.expander("How this is counted"):
+        st.markdown(counting_text(everything))
+        st.markdown("Other trainings and places of the blocks stand on the page Ablations.")
 
 
 # -- published numbers
@@ -132,14 +56,10 @@ def published_numbers(dataset: str) -> None:
         },
         alt="AUROC values from papers, with their sources",
     )
-    small(
+    widgets.small(
         "Copied from the sources named; “recalled” means from memory of the paper, not checked again. Backbones, "
         "splits, views and the choice of epochs differ from the runs above."
     )
-
-
-def small(sentence: str) -> None:
-    st.markdown(f"<span class='small'>{sentence}</span>", unsafe_allow_html=True)
 
 
 # -- the page
@@ -147,24 +67,24 @@ def small(sentence: str) -> None:
 
 widgets.head(
     "Does attention help?",
-    "Area under the ROC curve (AUROC) of every run, with 95 % intervals. Bars and dots are measured here, from the "
-    "score files in <code>results/</code>. Hollow diamonds are numbers from papers; they are never averaged or "
-    "compared with the measured ones.",
+    "The usual methods of every category, measured here from the score files in <code>results/</code>. Attention has "
+    "its default training. No epoch is chosen on test images.",
 )
 everything = list(shipped.measured())
 if not everything:
     widgets.empty("No results yet.", widgets.HOW_TO_MEASURE)
     st.stop()
-dataset, groups = choose_groups(everything)
-found = [m for group in groups for m in group.runs]
-if summary := summary_text(found):
-    st.markdown(summary)
-st.html(forest(groups, shipped.published_of))
-captions(groups)
-st.subheader("Measured here", anchor=False)
-small("Click a column's head to sort. Hover over it to see what it means.")
-table(found)
-with st.expander("Copy as CSV, Markdown or LaTeX"):
-    copies(found)
-st.subheader("Published elsewhere", anchor=False)
-published_numbers(dataset)
+summary(everything)
+st.subheader("AUROC", anchor=False)
+datasets = {"all": "All"} | {m.run.dataset: dataset_title(m.run.dataset) for m in everything}
+left, right = st.columns([2, 5], vertical_alignment="bottom")
+with left:
+    dataset = address.choice("Data set", datasets, "dataset")
+with right:
+    beside = address.switch("Published numbers beside them", "published", False)
+groups = [group for group in usual_groups(everything) if dataset in ("all", group.first.run.dataset)]
+st.html(forest(groups, shipped.published_of if beside else None, recipes=False))
+if any(len(group.runs) > 1 for group in groups):
+    st.caption(SEVERAL_SEEDS)
+with st.expander("Published elsewhere"):
+    published_numbers(dataset)

@@ -7,9 +7,10 @@ import streamlit as st
 from attentdiffernet.figures.curves import Curve, curve_of
 from attentdiffernet.figures.print import FORMATS, figure_file, roc_paper_figure
 from attentdiffernet.figures.screen import histogram_figure, roc_figure
-from attentdiffernet.study.comparison import DEFINITIONS, Measured, without_best_on_test
+from attentdiffernet.study.comparison import DEFINITIONS, Measured
 from attentdiffernet.study.formats import difference_text, percent, percent_range
 from attentdiffernet.study.statistics import OperatingPoint
+from attentdiffernet.study.usual import usual
 from attentdiffernet.words import score_text
 from demo import shipped
 from demo.dashboard import address, widgets
@@ -138,8 +139,8 @@ def numbers(runs: Runs) -> None:
 # -- the page
 
 
-def choose_runs() -> tuple[Runs, Runs, bool, bool]:
-    """(all runs of the setting, those whose curves are drawn, whether with bands, whether on a logarithmic axis)."""
+def choose_runs() -> tuple[Runs, bool, bool]:
+    """(the runs whose curves are drawn, whether with bands, whether on a logarithmic axis)."""
     one, two, three = st.columns([4, 3, 4], vertical_alignment="bottom")
     with one:
         key = address.category(widgets.measured_keys())
@@ -148,12 +149,13 @@ def choose_runs() -> tuple[Runs, Runs, bool, bool]:
     with three, st.container(horizontal=True):
         band = address.switch("Interval bands", "band", True)
         log = address.switch("Logarithmic axis", "log", False, help="Spreads out low false-positive rates.")
-        runs = shipped.of_setting(key, setting)
-        drawn = {m.name: m for m in without_best_on_test(runs.values())}
-        note = "Runs whose epoch was chosen on the test images, as DifferNet's own code does. This is optimistic."
-        if len(drawn) < len(runs) and address.switch("Best on test", "best_on_test", False, help=note):
-            drawn = runs
-    return runs, drawn, band, log
+    runs = shipped.of_setting(key, setting)
+    at_first = [m.name for m in usual(runs.values())]
+    names = at_first
+    if len(at_first) < len(runs):
+        with st.expander("More curves", expanded=bool(st.query_params.get_all("curves"))):
+            names = address.several("Curves", {name: m.title for name, m in runs.items()}, "curves", at_first)
+    return {name: runs[name] for name in names or at_first}, band, log
 
 
 widgets.head(
@@ -161,6 +163,6 @@ widgets.head(
     "Every curve is computed from the score file of its run. Bands are 95 % intervals, for one threshold at a time. "
     "Move the operating point: dots, histogram and counts follow.",
 )
-runs, drawn, band, log = choose_runs()
-operating_point(drawn, band, log)
+runs, band, log = choose_runs()
+operating_point(runs, band, log)
 numbers(runs)

@@ -37,6 +37,10 @@ def head(title: str, lead: str) -> None:
     st.markdown(f"<div class='lead'>{lead}</div>", unsafe_allow_html=True)
 
 
+def small(sentence: str) -> None:
+    st.markdown(f"<span class='small'>{sentence}</span>", unsafe_allow_html=True)
+
+
 def empty(what: str, then: str) -> None:
     """An empty state: what is missing, and what to do."""
     st.info(f"**{what}**\n\n{then}", icon=":material/inbox:")

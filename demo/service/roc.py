@@ -6,8 +6,9 @@ import pandas as pd
 
 from attentdiffernet.figures.curves import Curve
 from attentdiffernet.figures.screen import roc_figure
-from attentdiffernet.study.comparison import Group, Measured, grouped, without_best_on_test
+from attentdiffernet.study.comparison import Group, Measured
 from attentdiffernet.study.formats import difference_text, interval_text
+from attentdiffernet.study.usual import usual_groups
 
 from .. import shipped
 
@@ -28,12 +29,13 @@ class RocRow:
 
 @dataclass(frozen=True)
 class RocPage:
-    """Measured curves of one category, of several seeds the first, none that is best on test; a row for every run;
-    published numbers, never mixed with the measured ones."""
+    """Curves of the usual methods of a category (`study.usual`), of several seeds the first, and their rows; the rows
+    of all other runs; published numbers, never mixed with the measured ones."""
 
     key: str
     curves: tuple[Curve, ...]
     rows: tuple[RocRow, ...]
+    other_rows: tuple[RocRow, ...]
     published: pd.DataFrame = field(compare=False)
 
     def figure(self, band: bool = True) -> object:
@@ -44,8 +46,11 @@ class RocPage:
 def roc_page(key: str) -> RocPage:
     """The measured runs of `DATASET/CATEGORY`. Raises ResultsError where there are none."""
     found = shipped.of_category(key)
-    curves = tuple(_curve(group) for group in grouped(without_best_on_test(found)))
-    return RocPage(key, curves, tuple(_row(m) for m in found), shipped.published_of(key))
+    groups = usual_groups(found)
+    shown = [m for group in groups for m in group.runs]
+    others = [m for m in found if m not in shown]
+    curves = tuple(_curve(group) for group in groups)
+    return RocPage(key, curves, tuple(map(_row, shown)), tuple(map(_row, others)), shipped.published_of(key))
 
 
 def _curve(group: Group) -> Curve:

@@ -6,11 +6,10 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from ..markup import text
+from ..markup import alert, text
 from ..service import catalogue
 from ..service.catalogue import Example
-from .files import inlined
-from .status import alert
+from ..service.downloads import inlined
 
 THUMBNAIL = 144  # px, shown at half of it for screens of double density
 

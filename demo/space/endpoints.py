@@ -65,7 +65,8 @@ def _answer(found: Comparison) -> tuple[dict[str, Any], list[str]]:
 def roc(category: str) -> dict:
     """Measured AUROC (in percent, with interval) of each run of a category, DATASET/CATEGORY."""
     try:
-        return {"category": category, "runs": [dataclasses.asdict(row) for row in roc_page(category).rows]}
+        page = roc_page(category)
+        return {"category": category, "runs": [dataclasses.asdict(row) for row in page.rows + page.other_rows]}
     except AttentDifferNetError as error:
         raise gr.Error(str(error), print_exception=False) from error
 

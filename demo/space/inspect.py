@@ -9,7 +9,7 @@ import gradio as gr
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.words import DETECTOR_TITLES
 
-from ..markup import badge, text
+from ..markup import alert, badge, text
 from ..service import catalogue
 from ..service.comparison import MAX_IMAGES, check_number, compare, maps_offered
 from ..service.downloads import maps_zip, numbers_csv
@@ -19,7 +19,7 @@ from .choice import CLICKED, category_html, clicked, example_of, examples_html, 
 from .files import kept
 from .results import Results, Update
 from .session import KEPT_S, Session, Turns, Upload
-from .status import alert, finished, progress, seen
+from .status import finished, progress, seen
 
 INVITATION = "Drop photographs in, or take an example."
 WRITE_ADDRESS = (Path(__file__).parent / "address.js").read_text(encoding="utf-8")

@@ -9,10 +9,10 @@ from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.study.answer import all_contrasts, answer
 
 from .. import shipped
-from ..markup import text
-from ..service.roc import RocPage, roc_page
+from ..markup import alert, text
+from ..service.roc import RocPage, RocRow, roc_page
 from .results import Update
-from .status import alert, seen
+from .status import seen
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 MEASURED = ("Variant", "Backbone", "AUROC (95 %)", "Against DifferNet", "Images (normal + anomalous)", "Run")
@@ -61,19 +61,24 @@ class Roc:
 
 def tables_html(page: RocPage) -> str:
     """Measured and published numbers, in tables of their own."""
-    measured = [
-        [r.title, r.backbone, r.auroc, r.difference, f"{r.n_normal} + {r.n_anomalous}", r.detail] for r in page.rows
-    ]
+    others = ""
+    if page.other_rows:
+        summary = f"{len(page.other_rows)} other runs: other trainings, places, backbones, epochs chosen on test images"
+        others = f"<details><summary>{summary}</summary>{_table(MEASURED, _cells(page.other_rows))}</details>"
     published = [
         [method, category, f"{100 * auroc:.2f} %", source]
         for method, category, auroc, source in page.published[["method", "category", "auroc", "source"]].to_numpy()
     ]
     return (
-        f"<h3>Measured here</h3>{_table(MEASURED, measured)}"
+        f"<h3>Measured here</h3>{_table(MEASURED, _cells(page.rows))}{others}"
         "<h3>Published elsewhere</h3><p>Numbers as reported in the sources named. They are never mixed with the "
         "measured ones: backbones, splits, views and the choice of epochs may differ.</p>"
         + (_table(PUBLISHED, published) if published else "<p>We know of none for this category.</p>")
     )
+
+
+def _cells(rows: tuple[RocRow, ...]) -> list[list[str]]:
+    return [[r.title, r.backbone, r.auroc, r.difference, f"{r.n_normal} + {r.n_anomalous}", r.detail] for r in rows]
 
 
 def _table(columns: tuple[str, ...], rows: list[list[str]]) -> str:

@@ -1,55 +1,34 @@
 """The tab that trains a detector on a visitor's own parts."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
-from attentdiffernet.detector import Detector
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.figures.screen import percentile_svg
-from attentdiffernet.images import read_image
-from attentdiffernet.words import DETECTOR_TITLES, times_text
+from attentdiffernet.words import DETECTOR_TITLES
 
-from ..markup import badge, text
-from ..service import catalogue
-from ..service.comparison import MAX_IMAGES, check_number, compare_by
+from ..markup import alert
 from ..service.downloads import safe_stem
 from ..service.training import own
-from ..service.training.photographs import LEAST, MOST, Remark, gather, look_over
-from ..service.training.run import CHOICES, Step, Trained, train
-from ..service.verdict import Comparison
-from .files import inlined, kept
+from ..service.training.judging import Photograph, judged
+from ..service.training.photographs import LEAST, MOST, MOST_JUDGED, gather, gather_to_judge, look_over
+from ..service.training.report import check_html, counts_text, report_page, summary_html, verdicts_html
+from ..service.training.run import CHOICES, Step, train
+from ..service.training.state import Own
+from .files import kept
 from .inspect import LIVE
 from .results import Update
 from .session import KEPT_S, Turns
-from .status import alert, finished, progress, seen
+from .status import finished, progress, seen
 
 INVITATION = f"Give {LEAST} to {MOST} photographs of good parts. 20 or more are better."
-THUMBNAIL, LARGE = 96, 360  # px
-MOST_UNUSUAL = 4  # photographs that are shown
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {**PRIVATE, "queue": False, "show_progress": "hidden"}
-
-
-@dataclass(frozen=True)
-class Own:
-    """What belongs to one visitor: a private folder, and the checkpoint in it once there is one."""
-
-    folder: Path
-    model: Path | None = None
-
-    @classmethod
-    def new(cls) -> "Own":
-        return cls(Path(tempfile.mkdtemp(prefix="attentdiffernet-own-")))
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+PRESS = "() => document.querySelector('#own-file')?.click()"
 
 
 def forget(mine: Own | None) -> None:
@@ -64,17 +43,14 @@ class Train:
         self.turns = Turns()
         self.own: gr.State = gr.State(None, time_to_live=KEPT_S, delete_callback=forget)
         gr.Markdown(
-            "Teach a detector what *your* good parts look like, test it, and take it away. Photographs stay in a "
-            "private folder on this server, which is deleted when you leave, or after an hour."
+            "Teach a detector what *your* good parts look like, test it, and take it away. Defective parts "
+            f"(up to {MOST_JUDGED}) are never trained on: they show how many it finds. Photographs stay in a private "
+            "folder on this server, which is deleted when you leave, or after an hour."
         )
         with gr.Row(elem_classes="controls"):
             with gr.Column(min_width=280):
-                self.parts = gr.File(
-                    file_count="multiple",
-                    label="Good parts: photographs or a zip",
-                    height=220,
-                    elem_id="own-parts",
-                )
+                self.parts = _files("Good parts: photographs or a zip", "own-parts", 150)
+                self.bad_parts = _files("Defective parts, if you have any", "own-defects", 150)
             with gr.Column(min_width=280):
                 self.name = gr.Textbox("my part", label="Name of the part", max_length=60, elem_id="own-name")
                 choices = [(DETECTOR_TITLES[choice], choice) for choice in CHOICES]
@@ -84,29 +60,51 @@ class Train:
                     self.stop = gr.Button("Cancel", elem_id="own-cancel")
             with gr.Column(min_width=280):
                 self.model = gr.File(
-                    label="Or bring back a model (zip)", file_types=[".zip"], height=220, elem_id="own-model"
+                    label="Or bring back a model (zip)", file_types=[".zip"], height=150, elem_id="own-model"
                 )
         self.status = gr.HTML(finished(INVITATION), elem_id="own-status", js_on_load=LIVE)
-        self.report = gr.HTML(elem_classes=seen(False), elem_id="own-report")
         with gr.Column(elem_classes=seen(False)) as self.use:
-            self.download = gr.DownloadButton("Download the model (ZIP)", elem_id="own-download")
-            self.tests = gr.File(
-                file_count="multiple", label=f"Parts to judge (up to {MAX_IMAGES})", height=150, elem_id="own-tests"
+            self.rate = gr.Slider(
+                *(0.5, 50, 5),
+                step=0.5,
+                label="Good parts that may be flagged, of 100",
+                info="Judges all photographs again at once.",
+                buttons=[],
+                elem_id="own-rate",
             )
+            with gr.Row():
+                self.take_model = gr.Button("Download the model (ZIP)", elem_id="own-download")
+                self.take_report = gr.Button("Download the report (HTML)", elem_id="own-page")
+            # Hidden by the style sheet; pressed by a script when the file is ready.
+            self.file = gr.DownloadButton("File", elem_id="own-file")
+            self.report = gr.HTML(elem_id="own-report")
+            self.check = gr.HTML(elem_id="own-check")
+            self.tests = _files(f"Parts to judge (up to {MOST_JUDGED})", "own-tests", 150)
             self.verdicts = gr.HTML(elem_id="own-verdicts")
         self.turn = gr.Number(0, precision=0, visible="hidden")
         self._connect()
 
     def _connect(self) -> None:
         training: dict[str, Any] = {**PRIVATE, "concurrency_id": "training", "show_progress": "hidden"}
-        asked = [self.turn, self.parts, self.name, self.choice, self.own]
-        shown = [self.own, self.status, self.report, self.use, self.download, self.verdicts, self.tests]
+        asked = [self.turn, self.parts, self.bad_parts, self.name, self.choice, self.own]
+        judged_again = [self.own, self.report, self.check, self.verdicts]
+        shown = [*judged_again, self.status, self.use, self.rate, self.tests]
         self.start.click(self.turns.take, None, self.turn, **AT_ONCE)
         self.turn.change(self.run, asked, shown, **training)
         self.stop.click(self.cancel, None, self.status, **AT_ONCE)
-        self.model.upload(self.bring_back, [self.model, self.own], shown, **PRIVATE)
         work: dict[str, Any] = {**PRIVATE, "concurrency_id": "compute", "show_progress": "hidden"}
-        self.tests.change(self.judge, [self.tests, self.own], [self.status, self.verdicts], **work)
+        self.model.upload(self.bring_back, [self.model, self.bad_parts, self.own], shown, **work)
+        self.tests.change(self.judge, [self.tests, self.own], [self.own, self.status, self.verdicts, self.rate], **work)
+        self.rate.input(
+            self.judge_again,
+            [self.rate, self.own],
+            [*judged_again, self.status],
+            **AT_ONCE,
+            trigger_mode="always_last",
+        )
+        for button, make in ((self.take_model, self.pack_model), (self.take_report, self.write_report)):
+            made = button.click(make, self.own, self.file, **PRIVATE, show_progress="hidden")
+            made.success(None, js=PRESS, **PRIVATE)
 
     def stop_all(self, request: gr.Request) -> None:
         """Ends a training that is running, when the page is closed."""
@@ -116,15 +114,26 @@ class Train:
         self.stop_all(request)
         return {self.status: finished(f"Cancelled. {INVITATION}")}
 
+    # -- a detector
+
     def run(
-        self, turn: int, uploads: list[str] | None, name: str, choice: str, mine: Own | None, request: gr.Request
+        self,
+        turn: int,
+        uploads: list[str] | None,
+        bad_uploads: list[str] | None,
+        name: str,
+        choice: str,
+        mine: Own | None,
+        request: gr.Request,
     ) -> Iterator[Update]:
+        """Trains, and checks with the defective parts, if there are any."""
         if not turn:
             return
         fresh, given = Own.new(), False
         try:
             yield {self.status: progress(0, "Looking at the photographs …")}
             photographs = gather(uploads or (), fresh.folder)
+            bad = gather_to_judge(bad_uploads or (), fresh.folder, "defective parts")
             remarks = look_over(photographs)
             title = " ".join(name.split()) or "my part"
             for step in train(photographs, fresh.folder, title, choice):
@@ -132,72 +141,130 @@ class Train:
                     return
                 if isinstance(step, Step):
                     yield {self.status: progress(_share(step), _step_text(step))}
-                else:
-                    forget(mine)
-                    given = True
-                    yield self._ready(Own(fresh.folder, step.folder), photographs, remarks, step)
+                    continue
+                now = fresh.with_model(step.folder).with_good(photographs, remarks, step.left_out)
+                now = yield from self._checked(now, bad, lambda: self.turns.over(turn, request))
+                if self.turns.over(turn, request):
+                    return
+                forget(mine)
+                given = True
+                yield self._usable(now, "Trained. Drop parts below to judge them.")
         except AttentDifferNetError as error:
             yield {self.status: alert(str(error))}
         finally:  # also where the visitor has left and nobody asks for the next step
             if not given:
                 fresh.remove()
 
-    def _ready(self, mine: Own, photographs: list[Path], remarks: list[Remark], trained: Trained) -> Update:
-        detector = catalogue.loaded(trained.folder)
-        report = report_html(detector, photographs, remarks, trained.left_out)
-        return self._usable(mine, detector, report, "Trained. Drop parts below to judge them.")
+    def _checked(
+        self, mine: Own, bad: Sequence[Path], stopped: Callable[[], bool] = lambda: False
+    ) -> Generator[Update, None, Own]:
+        """Yields updates while the defective parts are judged; returns what is known then."""
+        if not bad:
+            return mine
+        found = list[Photograph]()
+        for one in judged(bad, mine.detector):
+            if stopped():
+                break
+            found.append(one)
+            said = f"Checking with defective parts: {len(found)} of {len(bad)}"
+            yield {self.status: progress(len(found) / len(bad), said)}
+        return replace(mine, defects=tuple(found))
 
-    def _usable(self, mine: Own, detector: Detector, report: str, said: str) -> Update:
-        assert mine.model is not None
-        file = kept(own.packed(mine.model), f"{safe_stem(detector.data.category)}-{detector.key}.zip")
+    def bring_back(self, file: str | None, bad_uploads: list[str] | None, mine: Own | None) -> Iterator[Update]:
+        if file is None:
+            return
+        fresh, given = Own.new(), False
+        try:
+            yield {self.status: progress(0, "Reading the model …")}
+            own.unpacked(Path(file), fresh.folder)
+            bad = gather_to_judge(bad_uploads or (), fresh.folder, "defective parts")
+            now = fresh.with_model(fresh.folder / "model")
+            now = yield from self._checked(now, bad)
+            forget(mine)
+            given = True
+            yield self._usable(now, "The model is back. Drop parts below to judge them.")
+        except AttentDifferNetError as error:
+            yield {self.status: alert(str(error))}
+        finally:
+            if not given:
+                fresh.remove()
+
+    def _usable(self, mine: Own, said: str) -> Update:
         return {
-            self.own: mine,
+            **self._judged_again(mine),
             self.status: finished(said),
-            self.report: gr.HTML(report, elem_classes=seen(True)),
             self.use: gr.Column(elem_classes=seen(True)),
-            self.download: file,
-            self.verdicts: "",
+            self.rate: _on_slider(mine.rate),
             self.tests: None,
         }
 
-    def bring_back(self, file: str | None, mine: Own | None) -> Update:
-        if file is None:
-            return {self.status: gr.skip()}
-        fresh = Own.new()
-        try:
-            detector = own.unpacked(Path(file), fresh.folder)
-        except AttentDifferNetError as error:
-            fresh.remove()
-            return {self.status: alert(str(error))}
-        forget(mine)
-        now = Own(fresh.folder, fresh.folder / "model")
-        return self._usable(now, detector, report_html(detector), "The model is back. Drop parts below to judge them.")
+    # -- judging
 
     def judge(self, uploads: list[str] | None, mine: Own | None) -> Iterator[Update]:
-        """Verdicts and maps of photographs, the worst first."""
-        if not uploads or mine is None or mine.model is None:
+        """Verdicts and maps of photographs, the worst first. The rate stays as it is meanwhile."""
+        if mine is None:
             yield {self.verdicts: ""}
             return
+        detector, done = mine.detector, list[Photograph]()
         try:
-            check_number(len(uploads))
-            detector = catalogue.loaded(mine.model)
+            paths = gather_to_judge(uploads or (), mine.folder, "parts to judge")
+            yield {self.rate: gr.Slider(interactive=False)}
+            for k, one in enumerate(judged(paths, detector), 1):
+                done.append(one)
+                yield {
+                    self.status: progress(k / len(paths), f"Judging: {k} of {len(paths)}"),
+                    self.verdicts: verdicts_html(done, detector.calibration),
+                }
+            said = finished(counts_text(done, detector.calibration)) if paths else gr.skip()
         except AttentDifferNetError as error:
-            yield {self.status: alert(str(error))}
-            return
-        info, done, errors = own.info(detector), list[Comparison](), list[str]()
-        for k, path in enumerate(uploads):
-            yield {self.status: progress(k / len(uploads), f"Judging {Path(path).name} …")}
-            try:
-                *_, last = compare_by(path, info, {detector.key: detector})
-                done.append(last)
-            except AttentDifferNetError as error:
-                errors.append(str(error))
-            yield {self.verdicts: verdicts_html(done, errors)}
-        flagged = sum(found.verdicts[detector.key].anomalous for found in done)
-        yield {self.status: finished(f"{flagged} of {len(done)} anomalous.")}
+            said = alert(str(error))
+        now = replace(mine, tests=tuple(done))
+        yield {
+            self.own: now,
+            self.status: said,
+            self.verdicts: verdicts_html(done, detector.calibration),
+            self.rate: gr.Slider(interactive=True),
+        }
+
+    def judge_again(self, of_100: float, mine: Own | None) -> Update:
+        """By another share of good parts that may be flagged; nothing is scored anew."""
+        if mine is None:
+            return {self.status: gr.skip()}
+        now = replace(mine, rate=of_100 / 100)
+        said = finished(counts_text(now.tests, now.detector.calibration)) if now.tests else gr.skip()
+        return {**self._judged_again(now), self.status: said}
+
+    def _judged_again(self, mine: Own) -> Update:
+        return {
+            self.own: mine,
+            self.report: summary_html(mine),
+            self.check: check_html(mine),
+            self.verdicts: verdicts_html(mine.tests, mine.detector.calibration),
+        }
+
+    # -- taking away
+
+    def pack_model(self, mine: Own | None) -> str | None:
+        """The model with the threshold as it stands."""
+        if mine is None:
+            return None
+        detector = mine.detector
+        return kept(own.packed(detector), f"{safe_stem(detector.data.category)}-{detector.key}.zip")
+
+    def write_report(self, mine: Own | None) -> str | None:
+        if mine is None:
+            return None
+        detector = mine.detector
+        return kept(report_page(mine), f"{safe_stem(detector.data.category)}-{detector.key}.html")
 
 
-# -- words and pictures
+def _files(label: str, elem_id: str, height: int) -> gr.File:
+    return gr.File(file_count="multiple", label=label, height=height, elem_id=elem_id)
+
+
+def _on_slider(rate: float) -> float:
+    """In steps of half a part of 100, rounded up: so much is promised."""
+    return math.ceil(200 * rate - 1e-9) / 2
 
 
 def _share(step: Step) -> float:
@@ -209,59 +276,3 @@ def _step_text(step: Step) -> str:
         return f"{step.stage.capitalize()} …"
     left = "" if step.seconds_left is None else f", about {step.seconds_left:.0f} s left of this stage"
     return f"{step.stage.capitalize()}: {step.done} of {step.total}{left}"
-
-
-def report_html(
-    detector: Detector,
-    photographs: Sequence[Path] = (),
-    remarks: Sequence[Remark] = (),
-    left_out: dict[int, float] | None = None,
-) -> str:
-    """What the detector promises, what is unusual about its photographs, and which of them it finds most unusual."""
-    promise, calibration = own.promise(detector), detector.calibration
-    scores = calibration.scores
-    parts = [
-        f"<h3>{text(detector.title)} of {text(detector.data.category)}</h3>"
-        f"<p>It flags about <b>{100 * promise.expected:.1f} of 100 good parts</b> on average over sets of "
-        f"{promise.n_images} photographs. For this set it is between {100 * promise.low:.1f} and "
-        f"{100 * promise.high:.1f} of 100, in 95 of 100 cases. More photographs narrow this.</p>"
-        f"<div class='histogram'>{percentile_svg(scores, max(scores), calibration.threshold)}</div>"
-        f"<p class='note'>Scores of {len(scores)} photographs by a detector that had not seen them. The dashed line is "
-        "the threshold, the triangle the highest score.</p>"
-    ]
-    parts += [_remark_html(remark, photographs) for remark in remarks]
-    if left_out:
-        worst = sorted(left_out, key=lambda k: -left_out[k])[:MOST_UNUSUAL]
-        shown = "".join(
-            _figure(photographs[k], f"{times_text(left_out[k], calibration.threshold)} the threshold") for k in worst
-        )
-        parts.append(f"<h4>The most unusual photographs: are these good parts?</h4><div class='strip'>{shown}</div>")
-    return "".join(parts)
-
-
-def _remark_html(remark: Remark, photographs: Sequence[Path]) -> str:
-    shown = "".join(_figure(photographs[k], photographs[k].name) for k in remark.images[:MOST_UNUSUAL])
-    return f"<p class='remark'>{text(remark.sentence)}.</p><div class='strip'>{shown}</div>"
-
-
-def verdicts_html(done: Sequence[Comparison], errors: Sequence[str]) -> str:
-    """Each photograph with its map, the highest score first; then what could not be read."""
-    ranked = sorted(done, key=lambda found: -max(verdict.score for verdict in found.verdicts.values()))
-    cards = []
-    for found in ranked:
-        (key, verdict) = next(iter(found.verdicts.items()))
-        picture = inlined(Image.fromarray(found.overlay(key, outlined=True)), LARGE)
-        alt = f"{verdict.title} over {found.name}; verdict: {verdict.word}"
-        cards.append(
-            f"<figure><img src='{picture}' alt='{text(alt)}'><figcaption>{badge(verdict.anomalous)} {verdict.times} "
-            f"the threshold<br><span class='small'>{text(found.name)}</span></figcaption></figure>"
-        )
-    return f"<div class='strip large'>{''.join(cards)}</div>" + "".join(map(alert, errors))
-
-
-def _figure(photograph: Path, caption: str) -> str:
-    small = inlined(Image.fromarray(read_image(photograph)), THUMBNAIL)
-    return (
-        f"<figure><img src='{small}' alt='{text(photograph.name)}'>"
-        f"<figcaption class='small'>{text(caption)}</figcaption></figure>"
-    )

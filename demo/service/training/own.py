@@ -1,6 +1,7 @@
 """A detector of one's own: what it promises, how it judges photographs, and how it is taken away and brought back."""
 
 import io
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +43,13 @@ def info(detector: Detector) -> catalogue.CategoryInfo:
     return catalogue.CategoryInfo(f"own/{name}", name, "Your own photographs", "Your own photographs", "", ())
 
 
-def packed(folder: Path) -> bytes:
-    """The checkpoint as one zip."""
+def packed(detector: Detector) -> bytes:
+    """Its checkpoint as one zip."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        written = detector.save(Path(folder) / "model")
         for name in FILES:
-            archive.write(folder / name, name)
+            archive.write(written / name, name)
     return stream.getvalue()
 
 

@@ -12,6 +12,7 @@ from attentdiffernet.errors import AttentDifferNetError, DatasetError
 from attentdiffernet.images import IMAGE_SUFFIXES, read_image
 
 LEAST, MOST = 5, 200  # photographs to train on
+MOST_JUDGED = 50
 MAX_FILE_BYTES = 100_000_000
 MAX_TOTAL_BYTES = 1_000_000_000
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -33,27 +34,38 @@ class Remark:
 
 
 def gather(uploads: Sequence[str | Path], folder: Path) -> list[Path]:
-    """The photographs among the uploads; those of archives are unpacked into the folder, under numbers of their own.
+    """Photographs of good parts among the uploads; those of archives are unpacked into the folder, under numbers of
+    their own.
 
     Raises DatasetError for too few or too many, too much data, and archives that are unsafe or damaged.
     """
-    found: list[Path] = []
-    for upload in map(Path, uploads):
-        found += _unpacked(upload, folder) if upload.name.lower().endswith(ARCHIVES) else [upload]
-        if len(found) > MOST:
-            raise DatasetError(f"There are more than {MOST} photographs; {MOST} are the limit")
+    found = _gathered(uploads, folder, MOST, "photographs")
     if len(found) < LEAST:
         raise DatasetError(f"Training needs {LEAST} photographs of good parts or more, got {len(found)}")
+    return found
+
+
+def gather_to_judge(uploads: Sequence[str | Path], folder: Path, what: str) -> list[Path]:
+    """As `gather`, of parts that are judged and not trained on: MOST_JUDGED at most, or none."""
+    return _gathered(uploads, folder, MOST_JUDGED, what)
+
+
+def _gathered(uploads: Sequence[str | Path], folder: Path, most: int, what: str) -> list[Path]:
+    found: list[Path] = []
+    for upload in map(Path, uploads):
+        found += _unpacked(upload, folder, most) if upload.name.lower().endswith(ARCHIVES) else [upload]
+        if len(found) > most:
+            raise DatasetError(f"There are more than {most} {what}; {most} are the limit")
     if (total := sum(path.stat().st_size for path in found)) > MAX_TOTAL_BYTES:
         raise DatasetError(f"The photographs have {total / 1e6:.0f} MB; the limit is {MAX_TOTAL_BYTES / 1e6:.0f} MB")
     return found
 
 
-def _unpacked(archive: Path, folder: Path) -> list[Path]:
+def _unpacked(archive: Path, folder: Path, most: int) -> list[Path]:
     source = open_source(archive, LIMITS)
     names = sorted(name for name in source.files if Path(name).suffix.lower() in IMAGE_SUFFIXES and not is_hidden(name))
-    if len(names) > MOST:
-        raise DatasetError(f"{archive.name} holds {len(names)} photographs; {MOST} are the limit")
+    if len(names) > most:
+        raise DatasetError(f"{archive.name} holds {len(names)} photographs; {most} are the limit")
     target = folder / f"unpacked-{len(list(folder.glob('unpacked-*')))}"
     target.mkdir(parents=True)
     found = {}

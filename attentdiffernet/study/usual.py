@@ -1,0 +1,39 @@
+"""The few runs to look at first: one recipe per detector, none that is best on test. All others are ablations."""
+
+from collections.abc import Iterable
+
+from ..options import AttentionConfig
+from ..words import DETECTOR_TITLES, attention_title
+from .comparison import Group, Measured, grouped, without_best_on_test
+
+
+def usual(found: Iterable[Measured]) -> list[Measured]:
+    """Of every category, backbone and seed DifferNet, its variants with the default training of attention, and the
+    other methods, in their order; where that was not measured, the recipe that was. All, where there are no others.
+
+    Gates that were always kept stand before those that were judged: a run whose gates were left at 1 is DifferNet.
+    """
+    found = list(found)
+    best: dict[tuple[str, str, str], Measured] = {}
+    for m in sorted(without_best_on_test(found), key=_distance):
+        if m.run.variant in DETECTOR_TITLES:
+            best.setdefault((m.key, m.setting, m.run.variant), m)
+    chosen = {m.run.run for m in best.values()}
+    return [m for m in found if m.run.run in chosen] or found
+
+
+def _distance(m: Measured) -> tuple[bool, bool, int]:
+    """How far a recipe is from the default one; the first difference counts most."""
+    run = m.run
+    trainings = [attention_title("se", AttentionConfig(keep=keep)) for keep in ("always", "if_better")]
+    training = run.attention_training
+    place = trainings.index(training) if training in trainings else len(trainings) if training else 0
+    return run.recipe != "fast", bool(run.blocks), place
+
+
+def usual_groups(found: Iterable[Measured]) -> list[Group]:
+    """The same over all seeds, of every category on its first backbone alone."""
+    first: dict[tuple[str, str], Group] = {}
+    for group in grouped(usual(found)):
+        first.setdefault((group.first.key, group.first.run.variant), group)
+    return list(first.values())

@@ -1,0 +1,66 @@
+"""Photographs judged by a detector of one's own: scored once, judged again by any threshold."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from attentdiffernet.detector import Detector
+from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.figures.curves import Curve
+from attentdiffernet.findings import Calibration
+
+from ..comparison import compare_by
+from ..downloads import inlined
+from . import own
+
+THUMBNAIL, LARGE = 144, 360  # px; the first is shown at 96 px
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One photograph as a page shows it. picture: address of a small copy that is part of the page; of a judged one,
+    with its map. score: nan of one that was not scored. error: why it could not be read; empty otherwise."""
+
+    name: str
+    picture: str = ""
+    score: float = math.nan
+    error: str = ""
+
+
+def thumbnail(image: np.ndarray, name: str, score: float = math.nan) -> Photograph:
+    return Photograph(name, inlined(Image.fromarray(image), THUMBNAIL), score)
+
+
+def judged(paths: Sequence[Path], detector: Detector) -> Iterator[Photograph]:
+    """Each with its score and its map; one that cannot be read with the reason."""
+    info = own.info(detector)
+    for path in paths:
+        try:
+            steps = compare_by(path, info, {detector.key: detector})
+            found = next(step for step in steps if step.heat is not None)
+        except AttentDifferNetError as error:
+            yield Photograph(path.name, error=str(error))
+        else:
+            picture = inlined(Image.fromarray(found.overlay(detector.key, outlined=True)), LARGE)
+            yield Photograph(path.name, picture, found.verdicts[detector.key].score)
+
+
+def readable(photographs: Sequence[Photograph]) -> list[Photograph]:
+    """Those that have a score, the highest first."""
+    return sorted((one for one in photographs if not one.error), key=lambda one: -one.score)
+
+
+def flagged(photographs: Sequence[Photograph], threshold: float) -> list[Photograph]:
+    """Those above the threshold, the highest score first."""
+    return [one for one in readable(photographs) if one.score > threshold]
+
+
+def curve(detector: Detector, calibration: Calibration, defects: Sequence[Photograph]) -> Curve:
+    """Defective parts against the good ones that set the threshold, each scored by a detector that had not seen it."""
+    bad = [one.score for one in readable(defects)]
+    labels = [0] * len(calibration.scores) + [1] * len(bad)
+    return Curve(detector.title, detector.key, labels, [*calibration.scores, *bad], calibration.threshold)

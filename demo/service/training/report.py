@@ -1,0 +1,163 @@
+"""A detector of one's own in words and pictures: as parts of a page, and as one file that asks no other host."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from attentdiffernet import __version__
+from attentdiffernet.detector import Detector
+from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR
+from attentdiffernet.figures.print import figure_file, roc_paper_figure
+from attentdiffernet.figures.screen import percentile_svg
+from attentdiffernet.findings import Calibration
+from attentdiffernet.study.formats import counted, interval_text, percent, percent_range
+from attentdiffernet.study.statistics import auroc_interval, rate_interval
+from attentdiffernet.words import times_text
+
+from ...markup import alert, badge, text
+from . import own
+from .judging import Photograph, curve, flagged, readable
+from .state import Own
+
+STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
+NOTHING_FROM_ELSEWHERE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def summary_html(mine: Own) -> str:
+    """What the threshold promises, what is unusual about the good parts, and which are the most unusual."""
+    detector = mine.detector
+    parts = [f"<h3>{text(detector.title)} of {text(detector.data.category)}</h3>", promise_html(detector, mine.rate)]
+    for noted in mine.remarks:
+        shown = "".join(_figure(one, text(one.name)) for one in noted.photographs)
+        parts.append(f"<p class='remark'>{text(noted.sentence)}.</p><div class='strip'>{shown}</div>")
+    if mine.unusual:
+        threshold = detector.calibration.threshold
+        shown = "".join(_figure(one, f"{times_text(one.score, threshold)} the threshold") for one in mine.unusual)
+        parts.append(f"<h4>The most unusual photographs: are these good parts?</h4><div class='strip'>{shown}</div>")
+    return "".join(parts)
+
+
+def promise_html(detector: Detector, asked: float) -> str:
+    """The share of good parts that is flagged, how sure that is, and the scores behind it."""
+    promise, calibration = own.promise(detector), detector.calibration
+    scores, n = calibration.scores, promise.n_images
+    few = (
+        f" {percent(asked)} was asked for; {counted(n, 'photograph')} cannot promise less than {percent(1 / (n + 1))}."
+        if promise.expected > asked + 1e-9
+        else ""
+    )
+    return (
+        f"<p>It flags about <b>{percent(promise.expected)} of 100 good parts</b> on average over sets of {n} "
+        f"photographs.{few} For this set it is between {percent(promise.low)} and {percent(promise.high)} of 100, in "
+        "95 of 100 cases. More photographs narrow this.</p>"
+        f"<div class='histogram'>{percentile_svg(scores, max(scores), calibration.threshold)}</div>"
+        f"<p class='note'>Scores of {counted(n, 'photograph')} by a detector that had not seen them. The dashed line "
+        "is the threshold, the triangle the highest score.</p>"
+    )
+
+
+def check_html(mine: Own) -> str:
+    """How well the defective parts that the visitor has are told from the good ones; empty without any."""
+    if not mine.defects:
+        return ""
+    heading, bad = "<h3>Checked with defective parts</h3>", readable(mine.defects)
+    errors = _errors_html(mine.defects)
+    if not bad:
+        return heading + errors
+    detector = mine.detector
+    calibration = detector.calibration
+    drawn, found = curve(detector, calibration, mine.defects), flagged(mine.defects, calibration.threshold)
+    area, missed = auroc_interval(drawn.labels, drawn.scores), [one for one in bad if one not in found]
+    _, low, high = rate_interval([one in found for one in bad])
+    figure = base64.b64encode(figure_file(roc_paper_figure([drawn], band=True), "svg")).decode()
+    return (
+        f"{heading}<p>It flags <b>{len(found)} of {counted(len(bad), 'defective part')}</b>. Of all parts with such "
+        f"defects it would flag {percent_range(low, high)} of 100, in 95 of 100 cases.</p>"
+        f"<p>AUROC {interval_text(area)}: so often does a defective part score higher than a good one, whatever the "
+        f"threshold. Measured on {counted(area.n_anomalous, 'defective part')}, none of which it was trained on, and "
+        f"{counted(area.n_normal, 'good part')}, each scored by a detector that had not seen it.</p>"
+        f"<p><img class='roc' src='data:image/svg+xml;base64,{figure}' alt='ROC curve with its 95 % band; AUROC "
+        f"{interval_text(area)}'></p>{_group(f'Missed: {len(missed)}', missed, calibration)}"
+        f"{_group(f'Found: {len(found)}', found, calibration, folded=True)}{errors}"
+    )
+
+
+def _group(title: str, photographs: Sequence[Photograph], calibration: Calibration, folded: bool = False) -> str:
+    if not photographs:
+        return ""
+    cards = _cards(photographs, calibration)
+    return f"<details><summary>{title}</summary>{cards}</details>" if folded else f"<h4>{title}</h4>{cards}"
+
+
+def verdicts_html(photographs: Sequence[Photograph], calibration: Calibration) -> str:
+    """Each photograph with its map, the highest score first; then what could not be read."""
+    return _cards(readable(photographs), calibration) + _errors_html(photographs)
+
+
+def counts_text(photographs: Sequence[Photograph], calibration: Calibration) -> str:
+    """`1 of 3 anomalous.`"""
+    return f"{len(flagged(photographs, calibration.threshold))} of {len(readable(photographs))} anomalous."
+
+
+def _cards(photographs: Sequence[Photograph], calibration: Calibration) -> str:
+    cards = "".join(_card(one, calibration.threshold) for one in photographs)
+    return f"<div class='strip large'>{cards}</div>"
+
+
+def _card(one: Photograph, threshold: float) -> str:
+    anomalous = one.score > threshold
+    return _figure(
+        one,
+        f"{badge(anomalous)} {times_text(one.score, threshold)} the threshold<br><span class='small'>{text(one.name)}"
+        "</span>",
+        f"Map over {one.name}; verdict: {'anomalous' if anomalous else 'normal'}",
+    )
+
+
+def _figure(one: Photograph, caption: str, alt: str = "") -> str:
+    """caption: HTML."""
+    return (
+        f"<figure><img src='{one.picture}' alt='{text(alt or one.name)}'>"
+        f"<figcaption class='small'>{caption}</figcaption></figure>"
+    )
+
+
+def _errors_html(photographs: Sequence[Photograph]) -> str:
+    return "".join(alert(one.error) for one in photographs if one.error)
+
+
+def report_page(mine: Own) -> bytes:
+    """Everything about the detector as one HTML file. Pictures are part of it, and its policy lets it load nothing."""
+    detector = mine.detector
+    title = f"{detector.title} of {detector.data.category}"
+    colours = f".badge.normal {{ background: {NORMAL_COLOUR}; }} .badge.anomalous {{ background: {ANOMALOUS_COLOUR}; }}"
+    judged = (
+        f"<h3>Parts that were judged</h3><p>{counts_text(mine.tests, detector.calibration)}</p>"
+        f"{verdicts_html(mine.tests, detector.calibration)}"
+        if mine.tests
+        else ""
+    )
+    page = (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        f'<meta http-equiv="Content-Security-Policy" content="{NOTHING_FROM_ELSEWHERE}">'
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{text(title)}</title><style>{colours}{STYLE}</style></head><body><main>"
+        f"{summary_html(mine)}{check_html(mine)}{judged}"
+        f"<h3>How it was made</h3>{_making_html(detector)}"
+        f"<footer>AttentDifferNet {__version__}. A score is no probability, and says nothing "
+        "about parts of another kind, another camera or other light.</footer></main></body></html>"
+    )
+    return page.encode()
+
+
+def _making_html(detector: Detector) -> str:
+    fitted, held_out = detector.data.n_fitted, len(detector.calibration.scores)
+    return (
+        f"<p>{text(detector.title)}, fitted to {counted(fitted, 'photograph')} of good parts; {held_out} set the "
+        f"threshold. {text(detector.choices)}.</p><details><summary>Model card</summary>"
+        f"<pre>{text(_without_front_matter(detector.card()))}</pre></details>"
+    )
+
+
+def _without_front_matter(card: str) -> str:
+    return card.split("---\n", 2)[-1].strip()
