@@ -7,7 +7,7 @@ import numpy as np
 from attentdiffernet.figures.overlay import colour_bar, outline, overlay, pixels, with_outline
 from attentdiffernet.figures.palette import INK
 from attentdiffernet.figures.screen import percentile_svg
-from attentdiffernet.words import METHOD_TITLES, score_text, times_text
+from attentdiffernet.words import METHOD_TITLES, score_text, times_text, verdict_word
 
 from .catalogue import CategoryInfo
 
@@ -47,7 +47,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        return "anomalous" if self.anomalous else "normal"
+        return verdict_word(self.anomalous)
 
     @property
     def times(self) -> str:
