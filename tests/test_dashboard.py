@@ -22,7 +22,7 @@ from attentdiffernet.study.formats import interval_text, p_text, points
 from attentdiffernet.study.statistics import auroc, delong_test_of_means, percentile_among
 from attentdiffernet.study.tables import overview_frame, overview_text
 from attentdiffernet.study.usual import usual, usual_groups
-from attentdiffernet.words import VARIANT_TITLES, score_text
+from attentdiffernet.words import PAPER_VARIANTS, score_text
 from demo import shipped
 from demo.dashboard import widgets
 from demo.service.catalogue import detector_names
@@ -105,7 +105,7 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
     if page == "attention":
         config = json.loads((shipped.MODELS / KEY / "cbam" / "config.json").read_text())
         said = " ".join(element.value for element in (*at.warning, *at.info))
-        trained = config["model"]["attention"]["training"] != "untrained"
+        trained = config["options"]["attention"]["training"] != "untrained"
         assert ("were trained" if trained else "untrained (random)") in said
         assert ("between 0 and 2" if trained else "between 0 and 1") in said
         assert charts(at)["Channel"]["layout"]["yaxis"]["range"][1] == pytest.approx(2.04 if trained else 1.02)
@@ -339,7 +339,7 @@ def test_a_threshold_sets_the_others_to_the_same_share_of_normals(visit):
 def test_a_shipped_threshold_is_that_of_the_model(visit):
     at = visit("roc", category=KEY, by="shipped")
     thresholds = {m.run.variant: t for m in runs().values() if (t := shipped.shipped_threshold(m))}
-    assert list(thresholds) == list(VARIANT_TITLES)
+    assert list(thresholds) == [*PAPER_VARIANTS, "patchcore"]
     for variant, found in thresholds.items():
         config = json.loads((shipped.MODELS / KEY / variant / "config.json").read_text())
         assert found.threshold == config["calibration"]["threshold"]
@@ -409,7 +409,7 @@ def test_images_of_other_data_sets_are_looked_up_below_the_folder_named(monkeypa
     assert shipped.image_file("mvtec_ad/bottle", "good/001.png") is None
 
 
-@pytest.mark.parametrize("name", ["scratch/hard_000.png", "good/002.png"])
+@pytest.mark.parametrize("name", ["scratch/moderate_000.png", "good/002.png"])
 def test_a_sample_image_is_drawn_again_as_it_was_written(category, name):
     written = category / "test" / name  # 8 images to train on and other counts: other seeds, so another image
     assert written.is_file() and file_of("wafer", name) != written.read_bytes()
@@ -449,7 +449,7 @@ def test_a_broken_file_spoils_no_figure(visit):
     assert [widgets.literal("no.png is not an image")[:8]] == [error.value[:8] for error in at.error]
     (preview,) = (picture for image in at.image for picture in image.proto.imgs)
     (alt,) = (image.proto.alt for image in at.image) if hasattr(at.image[0].proto, "alt") else (preview.alt,)
-    assert "scratch 001, mine by" in alt
+    assert "scratch obvious 001, mine by" in alt
 
 
 # -- attention: maps against masks
