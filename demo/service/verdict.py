@@ -1,12 +1,14 @@
 """The answer to one image: verdict and map of each detector of a category, as every face shows it."""
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 
 from attentdiffernet.figures.overlay import colour_bar, outline, overlay, pixels, with_outline
 from attentdiffernet.figures.palette import INK
 from attentdiffernet.figures.screen import percentile_svg
+from attentdiffernet.study.statistics import conformal_threshold
 from attentdiffernet.words import METHOD_TITLES, score_text, times_text
 
 from .catalogue import CategoryInfo
@@ -36,6 +38,11 @@ class Verdict:
     percentile: float
     calibration_scores: tuple[float, ...]
     choices: str
+
+    def at_rate(self, rate: float) -> Self:
+        """With the threshold that flags at most this share of good parts, or the least share that can be promised."""
+        threshold, promised = conformal_threshold(self.calibration_scores, rate)
+        return replace(self, threshold=threshold, false_positive_rate=promised)
 
     @property
     def provisional(self) -> bool:
@@ -192,6 +199,10 @@ class Comparison:
         seen = f"Its highest place reaches {heat.highest(key)} × what normal images reach."
         remarks = seen if own_scale else heat.visibility(key), heat.contradiction(key, self.verdicts[key].anomalous)
         return " ".join(filter(None, (heat.shows[key], *remarks)))
+
+    def at_rate(self, rate: float) -> "Comparison":
+        """Judged again, as `Verdict.at_rate`; nothing is scored anew."""
+        return replace(self, verdicts={key: verdict.at_rate(rate) for key, verdict in self.verdicts.items()})
 
     def without_pictures(self) -> "Comparison":
         """What a session keeps of many images."""

@@ -15,6 +15,7 @@ from ..service.downloads import png
 from ..service.verdict import MAPS, Comparison, Heat, heat_bar
 from .cards import cards_html, verdicts_html
 from .files import kept
+from .rate import rate_slider
 from .status import seen
 
 HERE = Path(__file__).parent
@@ -35,6 +36,7 @@ class Results:
 
     def __init__(self) -> None:
         with gr.Column(elem_classes=seen(False), elem_id="results") as self.section:
+            self.rate = rate_slider("rate")
             self.verdicts = gr.HTML(elem_id="verdicts")
             with gr.Row(elem_classes="legend"):
                 with gr.Column(min_width=300):
