@@ -197,6 +197,17 @@ def find_images(patterns: Sequence[str | Path]) -> list[str]:
     return list(found)
 
 
+def skipped_files(patterns: Sequence[str | Path]) -> int:
+    """How many files in the folders named `find_images` passes over, because they are no images by their name; hidden
+    ones do not count."""
+    count = 0
+    for pattern in patterns:
+        for _, folders, names in os.walk(pattern):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            count += sum(not name.startswith(".") and not _has_image_name(name) for name in names)
+    return count
+
+
 def images_below(folder: str) -> Iterator[str]:
     """Image files in a folder and its subfolders, sorted, hidden files and folders left out.
 

@@ -1,11 +1,11 @@
 """The list that `attentdiffernet score` writes: a row per image, added as it is ready, continued after a stop.
 
-    image, score, threshold, anomalous, error, n_views, model         CSV with a header, or one JSON object per line
+    image, score, threshold, verdict, error, n_views, model         CSV with a header, or one JSON object per line
 
-Each row says what it was made with, so a list is continued only with the same model and settings. n_views: how many
-views made the score. model: `Detector.fingerprint`, then `-bfloat16` where the backbone ran in that, then
-`-settled-64` where each image got as many views as its verdict needed, at most 64. Lists of older versions have -64 as
-n_views for that instead; they are continued, too.
+Each row says what it was made with, so a list is continued only with the same model and settings. verdict: `normal` or
+`anomalous`, empty without a score. n_views: how many views made the score. model: `Detector.fingerprint`, then
+`-bfloat16` where the backbone ran in that, then `-settled-64` where each image got as many views as its verdict needed,
+at most 64.
 
 Existing rows stay. A row that a kill cut short, and images that could not be read, are scored again. An image is
 identified by its path as given: a file that has changed since is not noticed.
@@ -25,8 +25,9 @@ from typing import IO, Any, Literal, Self
 
 from . import files
 from .errors import ResultsError
+from .words import verdict_word
 
-COLUMNS = ["image", "score", "threshold", "anomalous", "error", "n_views", "model"]
+COLUMNS = ["image", "score", "threshold", "verdict", "error", "n_views", "model"]
 HEADER = (",".join(COLUMNS) + "\n").encode()
 MAX_TORN_BYTES = 65_536  # what a kill cuts short is one row; more without an end is damage of another kind
 SETTLED = "-settled-"
@@ -52,8 +53,6 @@ class Made:
     def of(cls, row: dict[str, Any]) -> Self:
         """What a row was made with."""
         model, n_views = row["model"], row["n_views"]
-        if n_views < 0:  # by an older version
-            model, n_views = f"{model}{SETTLED}{-n_views}", 1
         if match := re.fullmatch(rf"(.*){SETTLED}([0-9]+)", model, re.DOTALL):
             return cls(row["threshold"], int(match[2]), match[1], until_settled=True)
         return cls(row["threshold"], n_views, model)
@@ -81,7 +80,8 @@ class ScoreLog:
     ) -> None:
         """Writes one row, which other processes see at once. n_views: of this score; by default those of the list."""
         made, message = self.made, error and _printable(error)
-        values = (_printable(image), score, made.threshold, anomalous, message, n_views or made.n_views, made.column)
+        verdict = None if anomalous is None else verdict_word(anomalous)
+        values = (_printable(image), score, made.threshold, verdict, message, n_views or made.n_views, made.column)
         row = dict(zip(COLUMNS, values, strict=True))
         self.stream.write(_json_line(row) if self.form == "json" else _csv_line(row))
         self.stream.flush()
@@ -214,7 +214,6 @@ def _json_line(row: dict[str, Any]) -> bytes:
 
 def _csv_line(row: dict[str, Any]) -> bytes:
     buffer = io.StringIO(newline="")
-    verdict = None if row["anomalous"] is None else int(row["anomalous"])
     # \r\n, and cut: with \n alone, csv leaves a lone carriage return in a name unquoted, which reads as a new line.
-    csv.writer(buffer, lineterminator="\r\n").writerow(({**row, "anomalous": verdict}).values())
+    csv.writer(buffer, lineterminator="\r\n").writerow(row.values())
     return buffer.getvalue()[:-2].encode() + b"\n"

@@ -117,6 +117,10 @@ def short_title(key: str) -> str:
     return key.upper() if key in VARIANT_TITLES and key != "none" else variant_title(key)
 
 
+def verdict_word(anomalous: bool) -> str:
+    return "anomalous" if anomalous else "normal"
+
+
 MOST_TIMES = 100  # of a threshold, as far as a multiple means anything to a reader
 
 

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -18,11 +20,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import attentdiffernet
 from attentdiffernet import cli
 from attentdiffernet.backbone import load_weights
 from attentdiffernet.images import read_image
 from attentdiffernet.methods import load
-from attentdiffernet.options import Options
+from attentdiffernet.options import AttentionTraining, Options, Placement, Readout, Variant, ViewKind
 from attentdiffernet.study import records as results
 from attentdiffernet.study.localisation import pixel_auroc
 from attentdiffernet.words import input_title
@@ -148,10 +151,8 @@ def test_score_as_csv(run, model_dir, photographs):
     calibration = load(model_dir).calibration
     for row in (good, deep):
         assert row["error"] == "" and float(row["threshold"]) == calibration.threshold
-        assert row["anomalous"] == str(int(float(row["score"]) > calibration.threshold))
-    assert bad["score"] == bad["anomalous"] == "" and bad["error"].startswith(
-        "bad.png is not an image that can be read"
-    )
+        assert row["verdict"] == ("anomalous" if float(row["score"]) > calibration.threshold else "normal")
+    assert bad["score"] == bad["verdict"] == "" and bad["error"].startswith("bad.png is not an image that can be read")
 
 
 def test_score_as_json_lines_from_globs_into_a_file(run, model_dir, photographs, tmp_path):
@@ -162,7 +163,7 @@ def test_score_as_json_lines_from_globs_into_a_file(run, model_dir, photographs,
     assert (code, output, errors) == (0, "", "")
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["image"] for row in rows] == ["photographs/a.png", "photographs/deep/b.png"]
-    assert all(row["error"] is None and isinstance(row["anomalous"], bool) and row["score"] > 0 for row in rows)
+    assert all(row["error"] is None and row["verdict"] in ("anomalous", "normal") and row["score"] > 0 for row in rows)
     _, output, _ = run("score", model_dir, "photographs/a.png", "--format", "json", "--out", "-")
     assert json.loads(output) == rows[0], "the same image, the same score"
 
@@ -246,9 +247,9 @@ def test_a_threshold_and_a_rate_that_are_asked_for(run, model_dir, photographs, 
     row, errors = judged("--false-alarm-rate", "0.01")
     assert row["threshold"] == high and "33.3%" in errors and "the least that 2 held-out normals can promise" in errors
     beyond = 2 * row["score"]
-    assert judged("--threshold", beyond)[0] == row | {"threshold": beyond, "anomalous": False}
+    assert judged("--threshold", beyond)[0] == row | {"threshold": beyond, "verdict": "normal"}
     row, errors = judged("--threshold", low / 2)
-    assert row["anomalous"] and "flags at most 100.0% of good parts" in errors
+    assert row["verdict"] == "anomalous" and "flags at most 100.0% of good parts" in errors
 
     scored = ["--out", tmp_path / "scores.csv"]
     _, output, _ = run("evaluate", model_dir, category, *scored, "--threshold", beyond)
@@ -276,6 +277,61 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(run, model_dir, phot
         r"scoring: 2 of 2, [\d.e+]+/s, 0:00:00 left\n",
         errors,
     )
+
+
+def test_train_tells_stages_of_how_many(category, tiny_by_default, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.console, "SECONDS_BETWEEN_LINES", 0.0)
+    code, _, errors = run("train", category, *QUICK, *AS_GIVEN, *CARD, "--out", tmp_path / "m")
+    assert code == 0
+    told = re.findall(r"^Stage (\d) of (\d), ([a-z -]+): (\d+) of (\d+)(?:, \S+/s, 0:00:\d\d left)?$", errors, re.M)
+    assert list(dict.fromkeys(number for number, *_ in told)) == ["1", "2", "3", "4"]
+    assert {total for _, total, *_ in told} == {"4"} and told[-1][3] == told[-1][4], "all that was announced came"
+
+
+def test_files_that_are_no_images_are_counted(run, model_dir, photographs, tmp_path):
+    (photographs / "bad.png").unlink()
+    for name in ("notes.txt", "deep/table.csv", ".hidden"):
+        (photographs / name).write_text("")
+    code, _, errors = run("score", model_dir, "photographs", "--out", tmp_path / "s.csv")
+    assert (code, errors) == (0, "2 images found; 2 other files skipped\n")
+
+
+def test_a_report_is_one_page_that_loads_nothing(run, model_dir, category, tmp_path):
+    page, curve = tmp_path / "new" / "report.html", tmp_path / "roc.svg"
+    asked = ["--report", page, "--picture", curve, "--threshold", "1e9", "--no-cache"]
+    code, output, errors = run("evaluate", model_dir, category, *asked)
+    assert code == 0 and f"Written to {page}" in errors and f"Written to {curve}" in errors
+    text = page.read_text(encoding="utf-8")
+    assert all(line in text for line in output.splitlines()), "it says what is printed"
+    assert set(re.findall(r"(?:src|href)=['\"]([a-z]+):", text)) == {"data"}
+    assert not re.search(r"<script|<link|@import|url\(", text)
+    n = len([path for path in (category / "test").rglob("*.png") if path.parent.name != "good"])
+    assert f"Missed defects ({n})" in text and text.count("<li>") == n > 0, "nothing is flagged"
+    assert "<h2>False alarms</h2><p>None.</p>" in text
+    assert ElementTree.parse(curve).getroot().tag.endswith("svg")
+
+
+def test_explain_of_a_folder_writes_a_map_for_each(run, model_dir, photographs, tmp_path):
+    out = tmp_path / "maps"
+    code, output, errors = run("explain", model_dir, "photographs", "--out", out)
+    assert code == 1 and "1 of 3 files could not be read" in errors
+    assert sorted(path.name for path in out.iterdir()) == ["a-png-map.png", "deep-b-png-map.png"]
+    assert read_image(out / "a-png-map.png").shape == read_image(photographs / "a.png").shape
+    assert output.count("Written to ") == 2
+
+
+def test_the_version_is_printed(run):
+    assert run("--version") == (0, f"attentdiffernet {attentdiffernet.__version__}\n", "")
+
+
+def test_the_help_of_train_is_in_groups_and_breaks_no_word(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, output, _ = run("train", "--help")
+    titles = re.findall(r"╭─ ([^─]+?) ─", output)
+    assert titles == ["Arguments", "Options", "Views and read-out", "Attention", "Advanced"]
+    words = set(re.findall(r"[a-z_0-9]+", output))
+    kinds = (ViewKind, Readout, Placement, AttentionTraining, Variant)
+    assert {name for kind in kinds for name in get_args(kind)} <= words
 
 
 def test_score_equals_evaluate(run, model_dir, category, tmp_path):
@@ -403,7 +459,19 @@ def bad(category, tmp_path, monkeypatch):
         ("train CATEGORY --kernel-size 4 --variant cbam --out m", "kernel_size must be odd and lie in 1..127, got 4"),
         ("train CATEGORY --views 257 --out m", "An image is scored on 1 to 256 views, got 257"),
         ("train CATEGORY --false-positive-rate 2 --out m", "false_positive_rate must lie between 0 and 1, got 2.0"),
-        ("evaluate MODEL CATEGORY", "evaluate needs either --out SCORES.csv or --results FOLDER"),
+        (
+            "evaluate MODEL CATEGORY",
+            "evaluate needs something to write: --out SCORES.csv, --results FOLDER, --report P.html or --picture P.svg",
+        ),
+        (
+            "evaluate MODEL CATEGORY --picture roc.jpg",
+            "The ROC curve is written as one of .pdf, .svg, .png; got roc.jpg",
+        ),
+        (
+            "evaluate MODEL CATEGORY --report r.html --readout z2",
+            "A report needs the threshold, which applies to scores of the model's own read-out",
+        ),
+        ("explain MODEL CATEGORY --out m.png", "Maps of several images go to a folder, without --raw; got --out m.png"),
         ("evaluate MODEL one --out s.csv", "one has no folder test with test/good and test/DEFECT"),
         ("evaluate bare CATEGORY --out s.csv", "bare is not a model folder: it has no config.json"),
         ("score gone text.png", "There is no model folder gone"),
@@ -415,7 +483,7 @@ def bad(category, tmp_path, monkeypatch):
             "explain MODEL text.png --out m.png",
             "text.png is not an image that can be read (JPEG, PNG, TIFF, BMP, WebP or GIF)",
         ),
-        ("explain MODEL gone.png --out m.png", "There is no file gone.png"),
+        ("explain MODEL gone.png --out m.png", "There is no file or folder gone.png"),
         ("datasets sample --out taken/thesis.tex", "taken/thesis.tex is a file; the sample set needs a folder"),
         ("datasets prepare mtd gone.zip", "There is no file or folder gone.zip"),
         (
@@ -438,7 +506,7 @@ def test_one_sentence_and_exit_code_2(arguments, complaint, run, bad, model_dir)
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ("train CATEGORY --variant eca --out m", "Invalid value for '--variant'"),
+        ("train CATEGORY --variant lime --out m", "Invalid value for '--variant'"),
         ("train CATEGORY", "Missing option '--out'"),
         ("train CATEGORY --seed -1 --out m", "Invalid value for '--seed'"),
         ("explain MODEL text.png --method lime --out m.png", "Invalid value for '--method'"),

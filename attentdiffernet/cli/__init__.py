@@ -1,17 +1,37 @@
 """The command `attentdiffernet`: a module per subcommand. Heavy imports happen inside commands, so --help is quick."""
 
+from typing import Annotated
+
 import typer
 
+from .. import __version__
 from . import console, datasets, evaluate, explain, grid, localise, score, summarise, train
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"attentdiffernet {__version__}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     help="Is this part anomalous, and where does the model look? DifferNet and its attention variants, trained on "
     "normal images only. Categories are folders in the MVTec AD layout: CATEGORY/train/good, CATEGORY/test/good, "
     "CATEGORY/test/DEFECT.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(score.score)

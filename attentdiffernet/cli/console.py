@@ -67,6 +67,46 @@ def bars() -> "Iterator[Progress]":
         yield progress
 
 
+class Overall:
+    """Progress of work in stages as one bar: which stage of how many, how far it is and how long it still takes."""
+
+    def __init__(self, show: Callable[[str, float, int], None]) -> None:
+        self._show = show
+        self._stage, self._number, self._total = "", 0, 1
+        self._began = time.monotonic(), 0
+
+    def expect(self, n_stages: int) -> None:
+        """So many stages are still to come."""
+        self._total = self._number + n_stages
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self._stage:
+            self._stage, self._number, self._began = stage, self._number + 1, (time.monotonic(), done)
+            self._total = max(self._total, self._number)
+        began, before = self._began
+        pace = _pace(done - before, total - done, time.monotonic() - began)
+        text = f"Stage {self._number} of {self._total}, {stage}: {done} of {total}{pace}"
+        self._show(text, self._number - 1 + done / max(total, 1), self._total)
+
+
+@contextmanager
+def overall() -> Iterator[Overall]:
+    """One progress bar for work in stages. Without a terminal, a line of text every SECONDS_BETWEEN_LINES."""
+    with Bars(BarColumn(), TextColumn("{task.description}"), console=err, disable=not err.is_terminal) as shown:
+        task = shown.add_task("", total=1)
+        spoke = time.monotonic()
+
+        def show(text: str, done: float, total: int) -> None:
+            nonlocal spoke
+            shown.update(task, description=escape(text), completed=done, total=total)
+            now = time.monotonic()
+            if not err.is_terminal and now - spoke >= SECONDS_BETWEEN_LINES:
+                spoke = now
+                say(text)
+
+        yield Overall(show)
+
+
 def _pace(done: int, left: int, seconds: float) -> str:
     """`, 35.2/s, 0:46:10 left`; empty before anything is done."""
     if done < 1 or seconds <= 0:

@@ -9,8 +9,10 @@ Category = Annotated[Path, typer.Argument(help="Folder of one category, ROOT/CAT
 ModelDir = Annotated[
     str, typer.Argument(help="Folder of a trained model, or owner/name on the Hugging Face Hub.", show_default=False)
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: a GPU if there is one.")]
-Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep features on disk and reuse them.")]
+DEVICE_HELP = "cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."
+CACHE_HELP = "Keep features on disk and reuse them."
+Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
+Cache = Annotated[bool, typer.Option("--cache/--no-cache", help=CACHE_HELP)]
 Views = Annotated[
     int | None,
     typer.Option(help="Views per image. Default: as many as the threshold was set for.", show_default=False),

@@ -42,12 +42,14 @@ def score(
     file that was made with another model, precision or number of views is rejected.
     Example: attentdiffernet score models/bottle-se photographs/ --out scores.csv
     """
-    from ..images import find_images
+    from ..images import find_images, skipped_files
     from ..methods import load
     from ..score_log import Made, open_log
     from ..scoring import MAX_VIEWS
 
     files = find_images(paths)
+    if skipped := skipped_files(paths):
+        say(f"{len(files)} images found; {skipped} other file{'s' * (skipped > 1)} skipped")
     detector = with_threshold(load(model_dir, device=device), threshold, false_alarm_rate)
     n_views = (views or MAX_VIEWS) if until_settled else checked_views(detector, views)
     arithmetic = detector.compute_in(precision)

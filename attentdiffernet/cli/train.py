@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -24,10 +24,19 @@ from ..options import (
     ViewKind,
 )
 from ..words import input_title, score_text
-from .console import bars, say
-from .options import Cache, Category, Device
+from .console import overall, say
+from .options import CACHE_HELP, DEVICE_HELP, Category
 
+VIEWS, ATTENTION, ADVANCED = "Views and read-out", "Attention", "Advanced"  # of --help
 CHOSEN = "Default: chosen on synthetic defects."
+
+
+def one_of(kind: Any) -> str:
+    """The values of a Literal as part of a sentence: in the column of types, --help breaks long lists within words."""
+    return ", ".join(get_args(kind))
+
+
+N_STAGES_OF_CHOICE = 4  # views, PatchCore's features and places, and the method
 # Whoever gives one of these means a certain method.
 OF_ONE_METHOD = ("views", "readout", "training_views", "scoring_views", "epochs", "backbone", "flow")
 
@@ -38,12 +47,15 @@ def train(
     method: Annotated[
         Literal[MethodName, "auto"],
         typer.Option(
+            metavar="METHOD",
             help="differnet scores an image as a whole, patchcore its places. Default: chosen on synthetic defects, "
             "unless another option belongs to one of them.",
             show_default=False,
         ),
     ] = "auto",
-    variant: Annotated[Variant, typer.Option(help="Attention block; none is DifferNet.")] = "none",
+    variant: Annotated[
+        Variant, typer.Option(metavar="BLOCK", help=f"Attention block: {one_of(Variant)}. none is DifferNet.")
+    ] = "none",
     recipe: Annotated[
         Recipe,
         typer.Option(
@@ -51,71 +63,121 @@ def train(
             "cores."
         ),
     ] = "fast",
+    false_positive_rate: Annotated[
+        float | None,
+        typer.Option(help="Share of normal images that the threshold may flag. Default: 0.05.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of initialisation and of the order of training.", min=0)] = 0,
+    view_kind: Annotated[
+        Literal[ViewKind, "auto"],
+        typer.Option(
+            rich_help_panel=VIEWS,
+            metavar="KIND",
+            help=f"How an image is varied: {one_of(ViewKind)}. {CHOSEN}",
+            show_default=False,
+        ),
+    ] = "auto",
+    resize: Annotated[
+        Literal[Resize, "auto"],
+        typer.Option(
+            rich_help_panel=VIEWS,
+            metavar="HOW",
+            help=f"squeeze to a square, or keep_aspect. {CHOSEN}",
+            show_default=False,
+        ),
+    ] = "auto",
+    exposure: Annotated[
+        Literal[Exposure, "auto"],
+        typer.Option(
+            rich_help_panel=VIEWS,
+            metavar="HOW",
+            help="as_is or standardised. Default: standardised if exposure varies over normal images.",
+            show_default=False,
+        ),
+    ] = "auto",
+    readout: Annotated[
+        Literal[Readout, "auto"],
+        typer.Option(
+            rich_help_panel=VIEWS,
+            metavar="NAME",
+            help=f"How the score is computed: {one_of(Readout)}. {CHOSEN}",
+            show_default=False,
+        ),
+    ] = "auto",
+    train_views: Annotated[
+        int | None, typer.Option(rich_help_panel=VIEWS, help="Views per training image.", min=1, show_default=False)
+    ] = None,
+    views: Annotated[
+        int | None, typer.Option(rich_help_panel=VIEWS, help="Views per scored image.", min=1, show_default=False)
+    ] = None,
+    placement: Annotated[
+        Placement,
+        typer.Option(
+            rich_help_panel=ATTENTION, metavar="PLACE", help=f"Where attention blocks stand: {one_of(Placement)}."
+        ),
+    ] = "after_pool",
+    reduction: Annotated[
+        int, typer.Option(rich_help_panel=ATTENTION, help="Reduction of the channel gate's bottleneck.", min=1)
+    ] = 16,
+    kernel_size: Annotated[
+        int, typer.Option(rich_help_panel=ATTENTION, help="Kernel size of CBAM's spatial gate (odd).", min=1)
+    ] = 7,
+    attention_training: Annotated[
+        AttentionTraining,
+        typer.Option(
+            rich_help_panel=ATTENTION,
+            metavar="KIND",
+            help="How gates are trained on normal images before they are frozen. joint: together with a flow. proxy: "
+            "with a classifier of pasted patches. separation: to separate synthetic defects by the score. structure: "
+            "the same with defects that add nothing foreign. untrained: not at all.",
+        ),
+    ] = "separation",
+    keep_gates: Annotated[
+        Keep,
+        typer.Option(
+            rich_help_panel=ATTENTION,
+            help="Keep gates trained by separation or structure only if they measurably help, or always.",
+        ),
+    ] = "if_better",
     backbone: Annotated[
         str | None,
         typer.Option(
+            rich_help_panel=ADVANCED,
             help="alexnet or a network of timm, by name. Default: alexnet, for patchcore tf_efficientnet_lite0.",
             show_default=False,
         ),
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="Of the backbone: imagenet, bundled, random, or a .safetensors or .pth file.")
-    ] = "imagenet",
-    seed: Annotated[int, typer.Option(help="Seed of initialisation and of the order of training.", min=0)] = 0,
-    epochs: Annotated[
-        int | None, typer.Option(help="Number of epochs. Default: the recipe's.", min=1, show_default=False)
-    ] = None,
-    view_kind: Annotated[
-        Literal[ViewKind, "auto"], typer.Option(help=f"How an image is varied. {CHOSEN}", show_default=False)
-    ] = "auto",
-    resize: Annotated[
-        Literal[Resize, "auto"],
-        typer.Option(help=f"Squeeze images to a square, or keep their aspect. {CHOSEN}", show_default=False),
-    ] = "auto",
-    exposure: Annotated[
-        Literal[Exposure, "auto"],
+        str,
         typer.Option(
-            help="Keep exposure or standardise it. Default: standardise if it varies over normal images.",
-            show_default=False,
+            rich_help_panel=ADVANCED, help="Of the backbone: imagenet, bundled, random, or a .safetensors or .pth file."
         ),
-    ] = "auto",
-    readout: Annotated[
-        Literal[Readout, "auto"], typer.Option(help=f"How the score is computed. {CHOSEN}", show_default=False)
-    ] = "auto",
-    train_views: Annotated[
-        int | None, typer.Option(help="Views per training image.", min=1, show_default=False)
-    ] = None,
-    views: Annotated[int | None, typer.Option(help="Views per scored image.", min=1, show_default=False)] = None,
-    false_positive_rate: Annotated[
-        float | None,
-        typer.Option(help="Share of normal images that the threshold may flag. Default: 0.05.", show_default=False),
+    ] = "imagenet",
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=ADVANCED, help="Number of epochs. Default: the recipe's.", min=1, show_default=False
+        ),
     ] = None,
     flow: Annotated[
         Literal["compact", "paper"] | None,
         typer.Option(
-            help="Size of the flow: 0.6 or 172 million parameters. Default: the recipe's.", show_default=False
+            rich_help_panel=ADVANCED,
+            help="Size of the flow: 0.6 or 172 million parameters. Default: the recipe's.",
+            show_default=False,
         ),
     ] = None,
-    placement: Annotated[Placement, typer.Option(help="Where attention blocks stand.")] = "after_pool",
-    reduction: Annotated[int, typer.Option(help="Reduction of the channel gate's bottleneck.", min=1)] = 16,
-    kernel_size: Annotated[int, typer.Option(help="Kernel size of CBAM's spatial gate (odd).", min=1)] = 7,
-    attention_training: Annotated[
-        AttentionTraining,
-        typer.Option(
-            help="How gates are trained on normal images before they are frozen. joint: together with a flow. proxy: "
-            "with a classifier of pasted patches. separation: to separate synthetic defects by the score. structure: "
-            "the same with defects that add nothing foreign."
-        ),
-    ] = "separation",
-    keep_gates: Annotated[
-        Keep,
-        typer.Option(help="Keep gates trained by separation or structure only if they measurably help, or always."),
-    ] = "if_better",
-    description: Annotated[str, typer.Option(help="What the images show, for the model card.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the images, for the model card.")] = "",
-    source: Annotated[str, typer.Option(help="Where the images come from, for the model card.")] = "",
-    device: Device = "cpu",
-    cache: Cache = True,
+    description: Annotated[
+        str, typer.Option(rich_help_panel=ADVANCED, help="What the images show, for the model card.")
+    ] = "",
+    licence: Annotated[
+        str, typer.Option(rich_help_panel=ADVANCED, help="Licence of the images, for the model card.")
+    ] = "",
+    source: Annotated[
+        str, typer.Option(rich_help_panel=ADVANCED, help="Where the images come from, for the model card.")
+    ] = "",
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help=CACHE_HELP, rich_help_panel=ADVANCED)] = True,
 ) -> None:
     """Train on CATEGORY/train/good and set the threshold on normal images held out from it.
 
@@ -145,11 +207,13 @@ def train(
     options = Options(variant, recipe, method, attention=attention, weights=weights, seed=seed, **given)
     data = DataCard.of(dataset, description, licence, source)
     check_folder(out)
-    with bars() as progress:
+    with overall() as progress:
         kept = default_cache() if cache else None
         findings = None
         if by_rule:
+            progress.expect(N_STAGES_OF_CHOICE)
             options, findings = choose_method(dataset.train, options, kept, progress, device)
+        progress.expect(n_stages(options, chosen=findings is not None))
         detector = fit(
             dataset.train, options, data=data, cache=kept, progress=progress, device=device, findings=findings
         )
@@ -162,6 +226,17 @@ def train(
         f"{len(calibration.scores)} held out. Threshold {score_text(calibration.threshold)}, flags at most "
         f"{calibration.false_positive_rate:.1%} of normal images on average. Written to {out}"
     )
+
+
+def n_stages(options: Options, chosen: bool) -> int:
+    """How many stages a training tells of. chosen: the input and the read-out are known already."""
+    choice = options.leaves_a_choice and not chosen
+    if options.method == "patchcore":  # features, places, calibration
+        return 3
+    if options.recipe == "paper":
+        return choice + 3  # the flow with its attention, features and maps of held-out normals
+    attention = options.trains_attention + options.judges_gates
+    return choice + attention + 4  # features, the flow, features and maps of held-out normals
 
 
 def _choice_text(found: Findings) -> str:

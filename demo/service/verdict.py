@@ -9,7 +9,7 @@ from attentdiffernet.figures.overlay import colour_bar, outline, overlay, pixels
 from attentdiffernet.figures.palette import INK
 from attentdiffernet.figures.screen import percentile_svg
 from attentdiffernet.study.statistics import conformal_threshold
-from attentdiffernet.words import METHOD_TITLES, score_text, times_text
+from attentdiffernet.words import METHOD_TITLES, score_text, times_text, verdict_word
 
 from .catalogue import CategoryInfo
 
@@ -54,7 +54,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        return "anomalous" if self.anomalous else "normal"
+        return verdict_word(self.anomalous)
 
     @property
     def times(self) -> str:
