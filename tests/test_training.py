@@ -23,6 +23,7 @@ from attentdiffernet.errors import AttentDifferNetError, CheckpointError, Datase
 from attentdiffernet.methods import load
 from attentdiffernet.study.formats import interval_text
 from attentdiffernet.study.statistics import auroc, auroc_interval, conformal_threshold, false_alarm_interval
+from demo import shipped
 from demo.service import private
 from demo.service.comparison import compare_by
 from demo.service.training import judging, own
@@ -308,13 +309,13 @@ def test_a_visitor_has_one_training_at_a_time(tab, parts, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verdicts_of_a_detector_that_was_replaced_meanwhile_are_dropped(tab, trained, parts, tmp_path, monkeypatch):
+def test_verdicts_of_a_detector_that_was_replaced_meanwhile_are_dropped(tab, parts, tmp_path, monkeypatch):
     monkeypatch.setattr(space, "judged", lambda paths, _: (Photograph(path.name, "", 1.0) for path in paths))
     uploads = [str(path) for path in parts[:2]]
 
     def judging(folder):
         folder.mkdir()
-        steps = tab.judge(uploads, Own(folder).with_model(trained.folder))
+        steps = tab.judge(uploads, Own(folder).with_model(shipped.ROOT / "models" / "sample" / "gear" / "none"))
         assert [next(steps) for _ in range(2)][1][tab.status].startswith("<p>Judging: 1 of 2")
         return steps
 

@@ -1,5 +1,6 @@
 """The folder of this process for what visitors bring. It is swept by a later process if this one is killed."""
 
+import os
 import shutil
 import tempfile
 from contextlib import ExitStack, suppress
@@ -30,6 +31,6 @@ def claim(parent: Path) -> Path:
 def sweep(parent: Path) -> None:
     """Removes the folders of processes that are gone. Where nothing can be locked (Windows) it cannot tell, and keeps
     all."""
-    for folder in parent.glob(f"{PREFIX}*") if files.fcntl else ():
+    for folder in parent.glob(f"{PREFIX}*") if os.name == "posix" else ():
         with suppress(OSError), files.locked(folder, wait=False):  # raises where the process lives
             shutil.rmtree(folder, ignore_errors=True)
