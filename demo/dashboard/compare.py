@@ -191,10 +191,10 @@ def row(name: str, found: Comparison | str | None) -> dict[str, object]:
     if not isinstance(found, Comparison):
         return {"Image": name, "Verdict": found or "…"}
     flagged = sum(verdict.anomalous for verdict in found.verdicts.values())
-    verdict = f"{'▲' if flagged else '✓'} anomalous by {flagged} of {len(found.verdicts)}"
+    said = f"{'▲' if flagged else '✓'} anomalous by {flagged} of {len(found.verdicts)}"
     if found.stranger:
-        verdict = f"? not {a(found.category.part)}"
-    cells: dict[str, object] = {"Image": name, "Verdict": verdict}
+        said = f"? not {a(found.category.part)}"
+    cells: dict[str, object] = {"Image": name, "Verdict": said}
     for key, verdict in found.verdicts.items():
         cells |= {DETECTOR_TITLES[key]: verdict.times, f"above, {key}": verdict.percentile}
     return cells

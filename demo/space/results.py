@@ -9,14 +9,14 @@ import gradio as gr
 
 from attentdiffernet.words import METHOD_TITLES
 
-from ..markup import text
+from ..markup import alert, text
 from ..service.catalogue import Example
 from ..service.downloads import png
 from ..service.verdict import MAPS, Comparison, Heat, heat_bar
 from .cards import cards_html, verdicts_html
 from .choice import CLICKED
 from .files import kept
-from .status import alert, seen
+from .status import seen
 
 HERE = Path(__file__).parent
 CONTROLS = """
