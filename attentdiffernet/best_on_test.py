@@ -20,6 +20,7 @@ from .packing import round_as_stored
 from .study.statistics import auroc
 
 EVALUATIONS = 24  # as in DifferNet's reference code
+BATCH = 64  # images scored at once
 
 
 def evaluated_epochs(n_epochs: int) -> list[int]:
@@ -69,9 +70,9 @@ class BestOnTest:
         return epoch, scores
 
     def _on_even_views(self, model: AttentDifferNet) -> list[float]:
-        features = self._test_features(model)
+        batches = self._test_features(model).split(BATCH)
         with torch.inference_mode():
-            return [float(model.score(of_image[None])) for of_image in features]
+            return torch.cat([model.score(features) for features in batches]).tolist()
 
     def _test_features(self, model: AttentDifferNet) -> Tensor:
         """(N, V, 768), computed once, or anew where the backbone has changed since."""

@@ -11,7 +11,15 @@ import pytest
 
 from attentdiffernet.grid import Engine, Outcome, read_grid, run_grid
 from attentdiffernet.study import records as results
-from attentdiffernet.study.answer import all_contrasts, answer, kind_of, means_text, summary_text
+from attentdiffernet.study.answer import (
+    all_contrasts,
+    answer,
+    by_category,
+    by_recipe,
+    kind_of,
+    means_text,
+    summary_text,
+)
 from attentdiffernet.study.comparison import Group, contrasts, grouped, measured
 from attentdiffernet.study.formats import p_text
 from attentdiffernet.study.methods import method_contrasts, methods_text
@@ -236,6 +244,33 @@ def test_kinds_of_recipes_are_not_averaged_together(root):
     ]
     text = means_text([default, paper, *found])
     assert text.count("on average over 1 comparison:") == 2 and text.count("on average over 6 comparisons:") == 1
+
+
+def test_other_blocks_are_compared_by_category_apart_from_the_papers_trainings(root):
+    found = contrasts(grouped(fair(root)))
+    assert by_category(found).rows == [], "no other blocks, no table"
+
+    def like(c, **changes):
+        return replace(c, group=Group(tuple(replace(m, run=replace(m.run, **changes)) for m in c.group.runs)))
+
+    bottle = next(c for c in found if c.group.first.run.category == "bottle")
+    wafer = next(c for c in found if c.group.first.run.category == "wafer")
+    kept = [
+        like(wafer, variant="se", attention_training="separation, always kept"),
+        like(bottle, variant="pooling", attention_training="structure, always kept"),
+        like(bottle, variant="pooling", attention_training="separation, always kept"),
+        like(bottle, variant="simam", attention_training="nothing to train"),
+    ]
+    table = by_category([*kept, *found])
+    change = f"{100 * bottle.test.difference:+.1f} (3 seeds)"
+    assert [cells[:3] for cells in table.cells] == [
+        ["AttentDifferNet (SE)", "separation, always kept", f"{100 * wafer.test.difference:+.1f} (3 seeds)"],
+        ["AttentDifferNet (SimAM)", "nothing to train", ""],
+        ["AttentDifferNet (attention pooling)", "separation, always kept", ""],
+        ["AttentDifferNet (attention pooling)", "structure, always kept", ""],
+    ]
+    assert [cells[3] for cells in table.cells] == ["", *[change] * 3]
+    assert by_recipe([*kept, *found]).rows == by_recipe([kept[0], *found]).rows, "averages are of the paper's blocks"
 
 
 # -- what was chosen on the test images

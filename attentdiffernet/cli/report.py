@@ -3,12 +3,11 @@
 import base64
 import html
 import io
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ..errors import AttentDifferNetError
 from ..words import times_text, verdict_word
@@ -52,6 +51,8 @@ def check_picture(path: Path) -> None:
 
 def roc_file(tested: Sequence[Tested], title: str, threshold: float | None, suffix: str) -> bytes:
     """The ROC curve with its band, and a dot at the threshold. Raises AttentDifferNetError for images of one kind."""
+    import numpy as np
+
     from ..figures.curves import Curve
     from ..figures.print import figure_file, roc_paper_figure
 
@@ -88,7 +89,7 @@ def _by_defect(tested: Sequence[Tested], threshold: float) -> str:
     for defect in dict.fromkeys(image.defect for image in tested):
         scores = [image.score for image in tested if image.defect == defect]
         flagged = sum(score > threshold for score in scores)
-        median = times_text(float(np.median(scores)), threshold)
+        median = times_text(statistics.median(scores), threshold)
         name = html.escape(defect.replace("_", " "))
         rows.append(
             f"<tr><th scope='row'>{name}</th><td>{len(scores)}</td><td>{flagged}</td>"

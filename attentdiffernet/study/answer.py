@@ -8,12 +8,13 @@ import pandas as pd
 
 from ..datasets import category_title, dataset_title
 from ..options import AttentionConfig
-from ..words import PAPER_VARIANTS, variant_title
+from ..words import PAPER_VARIANTS, VARIANT_TITLES, variant_title
 from .comparison import SIGNIFICANT, Contrast, Measured, contrasts, grouped, without_best_on_test
 from .formats import counted, p_text, percent, points, points_range
 from .runs import RECIPES
 from .tables import Column, Table
 
+GATES_AS_TRAINED = ("separation, always kept", "structure, always kept", "nothing to train")
 TRAININGS = {"separation": "separation, kept if better"}
 KINDS = {
     "default": f"With the default training ({AttentionConfig().training}), places and width of the blocks",
@@ -102,7 +103,8 @@ def _mean_text(what: str, found: Sequence[Contrast]) -> str:
 
 
 def by_recipe(found: Sequence[Contrast]) -> Table:
-    """A row per training and placement of the blocks, with the mean over the categories; the default first."""
+    """A row per training and placement of the paper's blocks, with the mean over the categories; the default first."""
+    found = [c for c in found if kind_of(c) != "other"]
     rows: dict[str, list[Contrast]] = {}
     for c in sorted(found, key=lambda c: list(KINDS).index(kind_of(c))):
         rows.setdefault(training_text(c.group.first), []).append(c)
@@ -116,6 +118,37 @@ def by_recipe(found: Sequence[Contrast]) -> Table:
         means = [mean_difference(of_one) if of_one else None for of_one in by_variant.values()]
         body.append([title, len(some), *means, one.helped, one.harmed, one.inconclusive])
     return Table(columns, body)
+
+
+def by_category(found: Sequence[Contrast]) -> Table:
+    """A row per block and training, a column per category: gates that were always kept, the paper's blocks among them,
+    so that blocks can be compared. Empty where no other block than the paper's was measured."""
+    kept = [c for c in found if _shows_the_block(c)]
+    keys = list(dict.fromkeys(c.group.first.key for c in kept))
+    rows: dict[tuple[str, str], dict[str, Contrast]] = {}
+    for c in sorted(kept, key=_block_and_training):
+        rows.setdefault((c.group.first.run.variant, training_text(c.group.first)), {})[c.group.first.key] = c
+    columns = [Column("Attention", variant_title), Column("Training")]
+    columns += [Column(category_title(key), _change_and_seeds, number=True) for key in keys]
+    others = any(kind_of(c) == "other" for c in kept)
+    body = [[*row, *(of.get(key) for key in keys)] for row, of in rows.items()]
+    return Table(columns, body if others else [])
+
+
+def _shows_the_block(c: Contrast) -> bool:
+    """Whether gates are as trained on synthetic defects, or have nothing to train; default places and width."""
+    run = c.group.first.run
+    return run.backbone == "imagenet" and not run.blocks and run.attention_training in GATES_AS_TRAINED
+
+
+def _block_and_training(c: Contrast) -> tuple[int, int]:
+    run = c.group.first.run
+    return list(VARIANT_TITLES).index(run.variant), GATES_AS_TRAINED.index(run.attention_training)
+
+
+def _change_and_seeds(c: Contrast | None) -> str:
+    """`+4.0 (3 seeds)`"""
+    return f"{points(c.test.difference)} ({counted(len(c.group.runs), 'seed')})" if c else ""
 
 
 # -- in a paragraph

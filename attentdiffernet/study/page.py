@@ -13,6 +13,7 @@ from ..words import METHOD_TITLES, variant_title
 from .answer import (
     all_contrasts,
     answer,
+    by_category,
     by_recipe,
     claim_text,
     contrast_text,
@@ -129,6 +130,9 @@ def in_short(found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[
         "Harmed": [c for c in found if c.harms],
         "Inconclusive, because it depends on the seed": unsure,
     }
+    blocks = by_category(found)
+    if blocks.rows:
+        lines += ["Change of AUROC in points, by block and by what its gates were trained on:", "", *lines_of(blocks)]
     listed = [f"- {title}: {contrast_text(c)}" for title, some in kinds.items() for c in some]
     lines += [*listed, ""] if listed else []
     lines += filter(None, (caveats(found), left_at_one_text(fair), best_on_test_text(fair, best)))
