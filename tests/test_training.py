@@ -1,21 +1,30 @@
 """A visitor's own parts: photographs gathered and looked over; a detector trained, used, taken away, brought back."""
 
+import asyncio
 import dataclasses
 import io
 import json
+import os
 import subprocess
 import zipfile
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import stats
 
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+
+import gradio as gr
+
 from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError
 from attentdiffernet.methods import load
 from attentdiffernet.study.formats import interval_text
 from attentdiffernet.study.statistics import auroc, auroc_interval, conformal_threshold, false_alarm_interval
+from demo import shipped
+from demo.service import private
 from demo.service.comparison import compare_by
 from demo.service.training import judging, own
 from demo.service.training.judging import Photograph, curve, flagged, judged, readable
@@ -23,6 +32,7 @@ from demo.service.training.photographs import Remark, gather, gather_to_judge, l
 from demo.service.training.report import check_html, counts_text, report_page, summary_html
 from demo.service.training.run import Step, Trained, train
 from demo.service.training.state import Own, rate_of
+from demo.space import train as space
 
 
 def photograph(seed, defect=False, size=(80, 80)):
@@ -249,3 +259,69 @@ def test_the_report_is_one_file_that_asks_nobody_and_runs_nothing(judged_parts):
     for text in ("<img src=x onerror=alert(1)>.png", "my part", "1 photograph is odd", "of 3 defective parts"):
         assert text in read.seen
     assert "PatchCore of my part" in read.seen and "memory-bank" not in read.seen, "the card without its front matter"
+
+
+# -- what is left behind
+
+
+def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_kept(tmp_path):
+    mine = private.claim(tmp_path)
+    left = tmp_path / f"{private.PREFIX}left"
+    for folder in (mine, left):
+        (folder / "own-1").mkdir(parents=True)
+        (folder / "own-1" / "part.png").write_bytes(b"private")
+    (tmp_path / "another").mkdir()
+    private.sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["another", mine.name])
+    assert (mine / "own-1" / "part.png").exists()
+
+
+@pytest.fixture
+def tab():
+    async def build():
+        with gr.Blocks():
+            return space.Train()
+
+    return asyncio.run(build())  # outside of an event loop, Gradio opens one and leaves it open
+
+
+def test_a_visitor_has_one_training_at_a_time(tab, parts, tmp_path, monkeypatch):
+    """A second one ends the first, whose folder goes."""
+    ended = []
+
+    def endless(images, folder, name, choice):
+        try:
+            while True:
+                yield Step("training", 1, 2, None)
+        finally:
+            ended.append(folder)
+
+    monkeypatch.setattr(space, "train", endless)
+    monkeypatch.setattr(private, "root", lambda: tmp_path)
+    visitor = SimpleNamespace(session_hash="one")
+    asked = ([str(path) for path in parts], None, "my part", "patchcore", None, visitor)
+    first = tab.run(tab.turns.take(visitor), *asked)
+    assert "Training: 1 of 2" in [next(first) for _ in range(2)][1][tab.status]
+    second = tab.run(tab.turns.take(visitor), *asked)
+    assert list(first) == [] and [next(second) for _ in range(2)]
+    assert len(list(tmp_path.iterdir())) == 1 and not ended[0].exists()
+    second.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verdicts_of_a_detector_that_was_replaced_meanwhile_are_dropped(tab, parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(space, "judged", lambda paths, _: (Photograph(path.name, "", 1.0) for path in paths))
+    uploads = [str(path) for path in parts[:2]]
+
+    def judging(folder):
+        folder.mkdir()
+        steps = tab.judge(uploads, Own(folder).with_model(shipped.ROOT / "models" / "sample" / "gear" / "none"))
+        assert [next(steps) for _ in range(2)][1][tab.status].startswith("<p>Judging: 1 of 2")
+        return steps
+
+    *_, last = judging(tmp_path / "kept")
+    assert [one.name for one in last[tab.own].tests] == ["part 0.png", "part 1.png"]
+    steps = judging(tmp_path / "replaced")
+    (tmp_path / "replaced").rmdir()
+    (last,) = steps
+    assert list(last) == [tab.rate] and last[tab.rate].interactive

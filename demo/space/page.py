@@ -1,5 +1,6 @@
 """The whole page: its tabs, its style, and how it is launched."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import matplotlib.pyplot  # noqa: F401  Gradio switches its backend at each call
 
 from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
 
+from ..service import private
 from ..service.catalogue import EXAMPLES
 from .endpoints import add_endpoints
 from .inspect import AT_ONCE, Inspect
@@ -21,7 +23,9 @@ MAX_WAITING = 20  # runs in the queue
 
 
 def build() -> gr.Blocks:
-    """The page; its theme, style sheet and limits are in `launch_options`."""
+    """The page; its theme, style sheet and limits are in `launch_options`. Uploads go to the private folder of the
+    process, unless GRADIO_TEMP_DIR names another one."""
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(private.root() / "uploads"))
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_S // 6, KEPT_S), fill_width=True) as page:
         gr.HTML(
             f"<header><h1>{TITLE}</h1><p>Finds defects after seeing only good parts. DifferNet, its two attention "

@@ -1,6 +1,5 @@
 """The tab that trains a detector on a visitor's own parts."""
 
-import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..service.training.run import CHOICES, Step, train
 from ..service.training.state import Own
 from .files import kept
 from .inspect import LIVE
+from .rate import on_slider, rate_slider
 from .results import Update
 from .session import KEPT_S, Turns
 from .status import finished, progress, seen
@@ -64,14 +64,7 @@ class Train:
                 )
         self.status = gr.HTML(finished(INVITATION), elem_id="own-status", js_on_load=LIVE)
         with gr.Column(elem_classes=seen(False)) as self.use:
-            self.rate = gr.Slider(
-                *(0.5, 50, 5),
-                step=0.5,
-                label="Good parts that may be flagged, of 100",
-                info="Judges all photographs again at once.",
-                buttons=[],
-                elem_id="own-rate",
-            )
+            self.rate = rate_slider("own-rate")
             with gr.Row():
                 self.take_model = gr.Button("Download the model (ZIP)", elem_id="own-download")
                 self.take_report = gr.Button("Download the report (HTML)", elem_id="own-page")
@@ -194,14 +187,15 @@ class Train:
             **self._judged_again(mine),
             self.status: finished(said),
             self.use: gr.Column(elem_classes=seen(True)),
-            self.rate: _on_slider(mine.rate),
+            self.rate: on_slider(mine.rate),
             self.tests: None,
         }
 
     # -- judging
 
     def judge(self, uploads: list[str] | None, mine: Own | None) -> Iterator[Update]:
-        """Verdicts and maps of photographs, the worst first. The rate stays as it is meanwhile."""
+        """Verdicts and maps of photographs, the worst first. The rate stays as it is meanwhile. Ends without a word
+        where another detector has taken the place of this one."""
         if mine is None:
             yield {self.verdicts: ""}
             return
@@ -210,6 +204,8 @@ class Train:
             paths = gather_to_judge(uploads or (), mine.folder, "parts to judge")
             yield {self.rate: gr.Slider(interactive=False)}
             for k, one in enumerate(judged(paths, detector), 1):
+                if mine.gone:
+                    break
                 done.append(one)
                 yield {
                     self.status: progress(k / len(paths), f"Judging: {k} of {len(paths)}"),
@@ -218,13 +214,14 @@ class Train:
             said = finished(counts_text(done, detector.calibration)) if paths else gr.skip()
         except AttentDifferNetError as error:
             said = alert(str(error))
-        now = replace(mine, tests=tuple(done))
-        yield {
-            self.own: now,
-            self.status: said,
-            self.verdicts: verdicts_html(done, detector.calibration),
-            self.rate: gr.Slider(interactive=True),
-        }
+        update: Update = {self.rate: gr.Slider(interactive=True)}
+        if not mine.gone:
+            update |= {
+                self.own: replace(mine, tests=tuple(done)),
+                self.status: said,
+                self.verdicts: verdicts_html(done, detector.calibration),
+            }
+        yield update
 
     def judge_again(self, of_100: float, mine: Own | None) -> Update:
         """By another share of good parts that may be flagged; nothing is scored anew."""
@@ -260,11 +257,6 @@ class Train:
 
 def _files(label: str, elem_id: str, height: int) -> gr.File:
     return gr.File(file_count="multiple", label=label, height=height, elem_id=elem_id)
-
-
-def _on_slider(rate: float) -> float:
-    """In steps of half a part of 100, rounded up: so much is promised."""
-    return math.ceil(200 * rate - 1e-9) / 2
 
 
 def _share(step: Step) -> float:

@@ -10,11 +10,10 @@ from attentdiffernet.detector import Detector
 from attentdiffernet.findings import Calibration
 from attentdiffernet.images import read_image
 
-from .. import catalogue
+from .. import catalogue, private
 from .judging import Photograph, thumbnail
 from .photographs import Remark
 
-PREFIX = "attentdiffernet-own-"
 MOST_SHOWN = 4  # photographs of a remark, and unusual ones
 
 
@@ -42,10 +41,15 @@ class Own:
 
     @classmethod
     def new(cls) -> "Own":
-        return cls(Path(tempfile.mkdtemp(prefix=PREFIX)))
+        return cls(Path(tempfile.mkdtemp(prefix="own-", dir=private.root())))
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was removed: another detector has taken its place, or its time was over."""
+        return not self.folder.exists()
 
     def with_model(self, model: Path) -> "Own":
         """With a checkpoint, and the rate of its threshold."""
