@@ -245,7 +245,7 @@ def test_a_picture_that_is_being_fetched_is_not_cut_off_when_it_is_kept_again(mo
     assert kept(b"another", "map.png") != str(path)
 
 
-def test_an_offer_takes_the_same_images_to_the_category_they_look_like(monkeypatch, page):
+def test_an_offer_takes_the_same_images_to_the_category_they_look_like(monkeypatch, tab):
     other = dataclasses.replace(INFO, key="sample/gear", title="Gear wheel (synthetic)")
     found = Stranger(INFO, other)
     comparison = Comparison("a.png", INFO, np.zeros((4, 4, 3), np.uint8), {"se": verdict(4)}, stranger=found)
@@ -254,8 +254,8 @@ def test_an_offer_takes_the_same_images_to_the_category_they_look_like(monkeypat
     assert found.sentence in html and "Inspect it as Gear wheel (synthetic)" in html
     assert stranger_html(dataclasses.replace(comparison, stranger=None)) == ""
     now = Session(KEY, ("se",), (Upload("a.png"),)).with_result(0, comparison).showing(0)
-    update = page.take_offer(now, KEY, KEY, ["a.png"], ["se"], SimpleNamespace(session_hash="visitor"))
-    assert update[page.category] == "sample/gear" and update[page.turn] == 1
-    assert "value" not in update[page.files], "they stay"
+    update = tab.take_offer(now, KEY, KEY, ["a.png"], ["se"], SimpleNamespace(session_hash="visitor"))
+    assert update[tab.category] == "sample/gear" and update[tab.turn] > 0, "a run starts"
+    assert "value" not in update[tab.files], "they stay"
     plain = now.with_result(0, dataclasses.replace(comparison, stranger=None))
-    assert list(page.take_offer(plain, KEY, KEY, [], [], SimpleNamespace(session_hash="v"))) == [page.turn]
+    assert list(tab.take_offer(plain, KEY, KEY, [], [], SimpleNamespace(session_hash="v"))) == [tab.turn]
