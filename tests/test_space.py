@@ -18,11 +18,14 @@ from attentdiffernet.errors import DatasetError, ImageError
 from demo import shipped
 from demo.service import catalogue
 from demo.service.catalogue import CategoryInfo, Example
+from demo.service.stranger import Stranger
 from demo.service.verdict import Comparison, Heat, Verdict
 from demo.space import inspect
 from demo.space.cards import expectation
 from demo.space.choice import category_html
+from demo.space.files import kept
 from demo.space.inspect import Inspect
+from demo.space.results import stranger_html
 from demo.space.session import Session, Upload
 
 KEY = "sample/wafer"
@@ -247,3 +250,29 @@ def test_an_example_says_what_was_expected_and_who_missed_it():
     assert expectation(found, good) == "Expected: normal (good part). Called anomalous by all detectors."
     provisional = dataclasses.replace(found, verdicts={"se": verdict(2)})
     assert expectation(provisional, good) == "Expected: normal (good part)."
+
+
+def test_a_picture_that_is_being_fetched_is_not_cut_off_when_it_is_kept_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    path = Path(kept(b"picture", "a/map.png"))
+    with path.open("rb") as fetched:
+        assert kept(b"picture", "map.png") == str(path) and path.name == "map.png"
+        assert fetched.read() == b"picture"
+        assert os.fstat(fetched.fileno()).st_ino != path.stat().st_ino, "another file took its place"
+    assert kept(b"another", "map.png") != str(path)
+
+
+def test_an_offer_takes_the_same_images_to_the_category_they_look_like(monkeypatch, tab):
+    other = dataclasses.replace(INFO, key="sample/gear", title="Gear wheel (synthetic)")
+    found = Stranger(INFO, other)
+    comparison = Comparison("a.png", INFO, np.zeros((4, 4, 3), np.uint8), {"se": verdict(4)}, stranger=found)
+    monkeypatch.setattr(catalogue, "detector_names", lambda key: ["none", "se"])
+    html = stranger_html(comparison)
+    assert found.sentence in html and "Inspect it as Gear wheel (synthetic)" in html
+    assert stranger_html(dataclasses.replace(comparison, stranger=None)) == ""
+    now = Session(KEY, ("se",), (Upload("a.png"),)).with_result(0, comparison).showing(0)
+    update = tab.take_offer(now, KEY, KEY, ["a.png"], ["se"], SimpleNamespace(session_hash="visitor"))
+    assert update[tab.category] == "sample/gear" and update[tab.turn] > 0, "a run starts"
+    assert "value" not in update[tab.files], "they stay"
+    plain = now.with_result(0, dataclasses.replace(comparison, stranger=None))
+    assert list(tab.take_offer(plain, KEY, KEY, [], [], SimpleNamespace(session_hash="v"))) == [tab.turn]

@@ -12,6 +12,7 @@ from attentdiffernet.study.statistics import conformal_threshold
 from attentdiffernet.words import METHOD_TITLES, score_text, times_text, verdict_word
 
 from .catalogue import CategoryInfo
+from .stranger import Stranger
 
 MAPS = {name: METHOD_TITLES[name] for name in ("grad-cam", "attention", "gradient")}
 FAINT = 0.15  # share of the colour scale below which an overlay is hardly visible
@@ -160,7 +161,7 @@ class Comparison:
     """One image as the detectors of a category see it. heat is None until the scores are final.
 
     image: (H, W, 3) uint8 at its own aspect, at most `comparison.SHOWN_SIDE` px. likenesses: of the detectors that
-    compare places, the last that is known.
+    compare places, the last that is known. stranger: where it is a picture of another thing, the very last.
     """
 
     name: str
@@ -169,6 +170,7 @@ class Comparison:
     verdicts: dict[str, Verdict]
     heat: Heat | None = None
     likenesses: dict[str, Likeness] = field(default_factory=dict)
+    stranger: Stranger | None = None
 
     @property
     def slowest(self) -> Verdict:
@@ -183,7 +185,7 @@ class Comparison:
     @property
     def progress_text(self) -> str:
         verdict = self.slowest
-        return verdict.views_text if verdict.provisional else "verdict final; drawing the maps"
+        return verdict.views_text if verdict.provisional else "Verdict final; drawing the maps"
 
     def overlay(self, key: str, own_scale: bool = False, outlined: bool = False) -> np.ndarray:
         """The photograph with a detector's map on it; the photograph alone as long as there is none."""

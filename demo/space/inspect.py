@@ -13,6 +13,7 @@ from ..markup import alert, badge, text
 from ..service import catalogue
 from ..service.comparison import MAX_IMAGES, check_number, compare, maps_offered
 from ..service.downloads import maps_zip, numbers_csv
+from ..service.stranger import a
 from ..service.verdict import MAPS, Comparison
 from .cards import names, who
 from .choice import CLICKED, category_html, clicked, example_of, examples_html, examples_of, is_example
@@ -93,6 +94,7 @@ class Inspect:
         chosen = [self.category, self.before, self.files, self.detectors]
         offered = [self.about, self.examples, self.files, self.turn, self.before, self.detectors, method, self.notice]
         self.category.input(self.choose_category, chosen, offered, **AT_ONCE)
+        self.results.stranger.click(self.take_offer, [self.session, *chosen], [self.category, *offered], **AT_ONCE)
         self.examples.click(self.choose_example, self.category, self.files, **AT_ONCE)
         packing = [self.session, method, own_scale]
         packed = self.zip_button.click(self.make_zip, packing, [self.zip_file, self.status], **work)
@@ -164,6 +166,23 @@ class Inspect:
         if len(own) != len(paths or ()):
             return update | {self.files: own or None}  # which starts a run
         return update | ({self.turn: self.turns.take(request)} if own else {})
+
+    def take_offer(
+        self,
+        now: Session,
+        key: str | None,
+        before: str | None,
+        paths: list[str] | None,
+        detectors: list[str],
+        request: gr.Request,
+    ) -> Update:
+        """The same images by the category that the image shown fits."""
+        shown = now.uploads[now.shown].comparison if now.shown is not None else None
+        fits = shown.stranger.fits if shown and shown.stranger else None
+        if fits is None:
+            return {self.turn: gr.skip()}
+        update = self.choose_category(fits.key, before, paths, detectors, request)
+        return update | {self.category: fits.key, self.files: gr.skip(), self.turn: self.turns.take(request)}
 
     def choose_example(self, key: str | None, event: gr.EventData) -> Update:
         found, k = examples_of(key), clicked(event)
@@ -361,4 +380,6 @@ def _row(k: int, session: Session) -> str:
     else:
         found = [upload.comparison.verdicts.get(detector) for detector in detectors]
         cells = "".join(f"<td>{badge(v.anomalous, v.provisional)} {v.times}</td>" if v else "<td></td>" for v in found)
+        if upload.comparison.stranger:
+            name += f"<span class='small'>not {a(upload.comparison.category.part)}?</span>"
     return f'<tr{current}><th scope="row">{name}</th>{cells}</tr>'
