@@ -339,7 +339,7 @@ def test_a_threshold_sets_the_others_to_the_same_share_of_normals(visit):
 def test_a_shipped_threshold_is_that_of_the_model(visit):
     at = visit("roc", category=KEY, by="shipped")
     thresholds = {m.run.variant: t for m in runs().values() if (t := shipped.shipped_threshold(m))}
-    assert list(thresholds) == list(VARIANT_TITLES)
+    assert {"none", "se", "cbam"} <= set(thresholds) <= set(VARIANT_TITLES)
     for variant, found in thresholds.items():
         config = json.loads((shipped.MODELS / KEY / variant / "config.json").read_text())
         assert found.threshold == config["calibration"]["threshold"]
