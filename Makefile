@@ -9,11 +9,11 @@ WORKERS ?= 2
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-demo: .venv/demo  ## the browser demo at http://localhost:7860
-	$(BIN)/python app.py
+demo: .venv/demo  ## the browser demo at http://localhost:7860: make demo PORT=8000
+	$(BIN)/python app.py $(if $(PORT),--port $(PORT))
 
-dashboard: .venv/dashboard  ## the analysis dashboard at http://localhost:8501
-	$(BIN)/python -m streamlit run demo/dashboard/app.py
+dashboard: .venv/dashboard  ## the analysis dashboard at http://localhost:8501: make dashboard PORT=8000
+	$(BIN)/python -m demo.dashboard $(if $(PORT),--port $(PORT))
 
 # A file of tests stays in one worker, which makes its models once; tests/conftest.py puts the longest files first.
 test: .venv/test  ## all tests (those of the pages need Debian's chromium): make test WORKERS=4

@@ -1,4 +1,4 @@
-"""Entry of the Hugging Face Space, and of `make demo`: http://localhost:7860."""
+"""Entry of the Hugging Face Space, and of `make demo`: http://localhost:7860, or `--port N`."""
 
 try:
     import spaces  # on ZeroGPU Spaces only; it must come before torch
@@ -7,7 +7,13 @@ except ImportError:
 else:
     spaces.GPU(lambda: None)  # ZeroGPU starts no app without one; this one needs no GPU, so it is never called
 
+import os
 from threading import Thread
+
+from demo.ports import port_asked_for
+
+if __name__ == "__main__":  # before torch is loaded, which takes seconds
+    port = port_asked_for(7860, "GRADIO_SERVER_PORT")
 
 from demo.service import catalogue, comparison
 from demo.space import page
@@ -17,4 +23,6 @@ demo = page.build()
 
 if __name__ == "__main__":
     Thread(target=comparison.warm_up, daemon=True).start()  # while the page is loaded
-    demo.launch(**page.launch_options())
+    host = os.environ.get("GRADIO_SERVER_NAME", "localhost")
+    print(f"The demo is at http://{host}:{port} (stop it with Ctrl+C)", flush=True)
+    demo.launch(server_port=port, **page.launch_options())

@@ -41,7 +41,8 @@ def raw_numbers(verdict: "Verdict") -> str:
     return (
         "<details><summary>Raw numbers</summary>"
         f"<dl><div><dt>Anomaly score</dt><dd>{score_text(verdict.score)}{_spread(verdict)}</dd></div>"
-        f"<div><dt>Threshold</dt><dd>{score_text(verdict.threshold)}</dd></div></dl>"
+        f"<div><dt>Threshold</dt><dd>{score_text(verdict.threshold)}</dd></div>"
+        f"<div><dt>Good parts flagged</dt><dd>{100 * verdict.false_positive_rate:.1f} of 100 on average</dd></div></dl>"
         f"<p class='choices'>{text(verdict.choices)}</p></details>"
     )
 

@@ -167,6 +167,13 @@ def training_image(key: str, number: int, n_images: int) -> bytes | None:
     return train[number].path.read_bytes() if len(train) == n_images else None
 
 
+def drawn_normals_of_others(key: str, n: int) -> list[bytes]:
+    """The files of the first n normal training images of each category of the sample set, but for parts of the same
+    name."""
+    others = [name for name in SAMPLE_CATEGORIES if name != key.split("/")[-1]]
+    return [file_of(name, f"good/{k:03d}{SUFFIX[name]}", split="train") for name in others for k in range(n)]
+
+
 def _is_drawn(key: str) -> bool:
     dataset, category = key.split("/")
     return dataset == "sample" and category in SAMPLE_CATEGORIES

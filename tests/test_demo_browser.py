@@ -140,6 +140,14 @@ def test_a_photograph_in_verdicts_and_maps_out(visit, files):
     assert page.locator("#card-se img.heat").get_attribute("src") != before
     expect(heat).to_have_css("opacity", "0.2")
 
+    page.locator("#rate input[type=number]").fill("40")
+    page.locator("#rate input[type=number]").press("Tab")
+    card = page.locator("#card-none")
+    card.locator("summary").click()
+    expect(card).to_contain_text("39.4 of 100 on average")  # 13 of 32 + 1
+    expect(page).to_have_url(re.compile("rate=40"))
+    settled(page, "^Gradient map of donut.png")
+
     files_come_as_shown(page)
 
 

@@ -1,6 +1,7 @@
 """One call per user action: scores, verdicts and maps as each model gives them alone."""
 
 import csv
+import dataclasses
 import io
 import zipfile
 
@@ -12,7 +13,7 @@ from attentdiffernet.datasets.sample import draw
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.explain import explain, methods_of, relative_heat
 from attentdiffernet.findings import Calibration
-from attentdiffernet.scoring import score_image
+from attentdiffernet.scoring import RunningScore, score_image
 from attentdiffernet.study.statistics import percentile_among
 from demo import shipped
 from demo.service import catalogue
@@ -163,3 +164,78 @@ def test_examples_say_what_they_show(tmp_path):
     (line,) = found[1].outline
     np.testing.assert_allclose(line.mean(axis=0), [0.5, 0.375], atol=0.02)
     assert found[2].mask is None and found[2].outline == []
+
+
+# -- pictures of another thing
+
+
+@pytest.fixture
+def measured_places(monkeypatch):
+    """measured_places(own, other) -> detectors of two categories that score images by brightness: their own at `own`
+    times the threshold, other things at `other` times."""
+    from demo.service import stranger as module
+
+    class Fixed:
+        def __init__(self, times):
+            self.times = times
+            self.calibration = dataclasses.replace(Calibration.none(), threshold=2.0)
+
+        def scores(self, images, n_views, until_settled, cache):
+            for image in images:
+                yield RunningScore(2.0 * self.times(image), float("nan"), 1)
+
+    def info(key, title):
+        return catalogue.CategoryInfo(key, title, "", "", "", ())
+
+    infos = {"sample/gear": info("sample/gear", "Gear wheel (drawn)"), "mine/ant": info("mine/ant", "Ant (mine)")}
+    of = {
+        "sample/gear": Fixed(lambda image: 0.5 if image.mean() < 10 else 1e4),
+        "mine/ant": Fixed(lambda image: 0.5 if 90 < image.mean() < 110 else 1e8),
+    }
+    monkeypatch.setattr(catalogue, "usable_categories", lambda: infos)
+    monkeypatch.setattr(catalogue, "detector_names", lambda key: ["none"])
+    monkeypatch.setattr(catalogue, "detectors", lambda key, chosen=None: {"none": of[key]})
+    monkeypatch.setattr(
+        shipped, "drawn_normals_of_others", lambda key, n: [png(np.full((32, 32, 3), 200, np.uint8)).read()]
+    )
+
+    def ask(grey, score, key="sample/gear"):
+        image = np.full((32, 32, 3), grey, np.uint8)
+        return module.stranger(image, infos[key], {"none": of[key]}, {"none": score})
+
+    return ask
+
+
+def test_a_picture_of_another_thing_is_told_and_its_category_offered(measured_places):
+    found = measured_places(100, 2e4)
+    assert found.fits.key == "mine/ant"
+    assert found.sentence.startswith("This does not look like a gear wheel: ")
+    assert found.sentence.endswith("It looks like an ant.")
+    assert measured_places(250, 2e4).fits is None, "a stranger everywhere"
+
+
+def test_a_strong_defect_is_no_other_thing(measured_places):
+    assert measured_places(5, 1.9) is None, "below the threshold"
+    assert measured_places(5, 2 * 10**2.9) is None, "less than three quarters of the way to 10⁴"
+    assert measured_places(5, 2 * 10**3.1) is not None
+
+
+def test_drawn_normals_of_others_leave_out_parts_of_the_same_name():
+    assert len(shipped.drawn_normals_of_others("sample/wafer", 2)) == 4
+    assert len(shipped.drawn_normals_of_others("wm811k/wafer", 1)) == 2
+    assert len(shipped.drawn_normals_of_others("mvtec_ad/bottle", 1)) == 3
+
+
+@pytest.mark.parametrize("key", ["sample/gear", "sample/insulator", "sample/wafer"])
+def test_no_example_is_a_stranger_in_its_own_category_and_those_of_others_are(key):
+    own = catalogue.category(key)
+    one = catalogue.detector_names(key)[:1]
+    for info in catalogue.usable_categories().values():
+        if not info.key.startswith("sample/") or not info.examples:
+            continue
+        examples = info.examples[:1] if info.key != key else (info.examples[0], info.examples[-1])
+        for example in examples:
+            *_, last = compare(example.path, key, chosen=one, n_views=2)
+            assert (last.stranger is None) == (info.key == key), example.path
+            assert info.key == key or last.stranger.fits.key == info.key
+            assert last.category == own

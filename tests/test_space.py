@@ -18,11 +18,14 @@ from attentdiffernet.errors import DatasetError, ImageError
 from demo import shipped
 from demo.service import catalogue
 from demo.service.catalogue import CategoryInfo, Example
+from demo.service.stranger import Stranger
 from demo.service.verdict import Comparison, Heat, Verdict
 from demo.space import inspect
 from demo.space.cards import expectation
 from demo.space.choice import category_html
+from demo.space.files import kept
 from demo.space.inspect import Inspect
+from demo.space.results import stranger_html
 from demo.space.session import Session, Upload
 
 KEY = "sample/wafer"
@@ -30,7 +33,7 @@ INFO = CategoryInfo(KEY, "Wafer map (synthetic)", "", "Synthetic sample set", "C
 
 
 def verdict(n_views):
-    return Verdict("se", "AttentDifferNet (SE)", 2.0, 0.1, n_views, 4, 1.0, 0.05, 100.0, (0.5, 0.9), "SE after pool")
+    return Verdict("se", "AttentDifferNet (SE)", 2.0, 0.1, n_views, 4, 1.0, 0.05, 100.0, (0.5, 1.0), "SE after pool")
 
 
 def fake_compare(path, key, method, chosen):
@@ -65,7 +68,7 @@ def visitor(name):
 def run(tab, *names, request=None):
     request = request or visitor("one")
     paths = [f"/uploads/{name}" for name in names]
-    return list(tab.run(tab.turns.take(request), paths, KEY, ["se"], "grad-cam", False, request))
+    return list(tab.run(tab.turns.take(request), paths, KEY, ["se"], "grad-cam", False, 5, request))
 
 
 def said(tab, updates):
@@ -114,7 +117,7 @@ def test_no_image_and_too_many(tab):
 
 def test_a_run_stops_when_its_visitor_has_started_another(tab):
     one, other = visitor("one"), visitor("other")
-    updates = tab.run(tab.turns.take(one), ["/uploads/part.png"], KEY, ["se"], "grad-cam", False, one)
+    updates = tab.run(tab.turns.take(one), ["/uploads/part.png"], KEY, ["se"], "grad-cam", False, 5, one)
     next(updates)
     tab.turns.take(other)
     next(updates)
@@ -135,6 +138,21 @@ def test_another_image_and_another_map_are_shown(tab):
     for pick in (-1, 0, 3):  # no button, a file that cannot be read, no image
         assert said(tab, tab.show(session, "grad-cam", False, pick)) == [gr.skip()]
     assert said(tab, tab.show(Session(KEY, ("se",), (Upload("/uploads/part.png"),)), "grad-cam", False)) == [gr.skip()]
+
+
+def test_another_rate_judges_all_images_again_without_scoring(tab, monkeypatch):
+    """Of two held-out normals, 0.5 and 1: a rate below 2 of 3 has the threshold 1, from there on 0.5."""
+    session = run(tab, "one.png", "two.png")[-1][tab.session]
+    first, *others, last = tab.judge_again(70, session, "grad-cam", False)
+    assert first[tab.table].value.count("4 ×") == 2 and "2 ×" not in first[tab.table].value
+    assert "4 ×</b> the threshold" in others[-1][tab.results.view] and "66.7 of 100" in others[-1][tab.results.view]
+    again = last[tab.session]
+    assert [c.verdicts["se"].threshold for c in again.comparisons] == [0.5, 0.5]
+    assert [c.verdicts["se"].false_positive_rate for c in again.comparisons] == [2 / 3, 2 / 3]
+    with open(last[tab.csv_file]) as stream:
+        assert stream.read().count(",2,0.5,1,") == 2, "score, threshold, verdict"
+    back = again.at_rate(0.05).comparisons
+    assert [c.verdicts["se"].threshold for c in back] == [1.0, 1.0]
 
 
 def test_names_of_files_are_shown_as_they_are(tab):
@@ -205,16 +223,18 @@ def test_the_address_brings_a_choice_back(tab):
     assert update[tab.category] == "sample/gear" and update[tab.files] == [str(example.path)]
     assert update[tab.detectors].value == ["none", "cbam"] and update[tab.results.method].value == "gradient"
     assert update[tab.results.own_scale] is True and update[tab.notice].elem_classes == ["away"]
+    assert tab.restore(asking(rate="12.5"))[tab.results.rate] == 12.5
     update = tab.restore(asking())
+    assert update[tab.results.rate] == 5
     assert update[tab.category] == catalogue.start() and update[tab.files] == gr.skip()
     assert update[tab.detectors].value == catalogue.detector_names(catalogue.start())
 
 
 def test_what_is_unknown_in_the_address_is_said(tab):
-    update = tab.restore(asking(category="<b>", detectors="se,yolo", map="tea", scale="x", example="teapot"))
+    update = tab.restore(asking(category="<b>", detectors="se,yolo", map="tea", scale="x", example="teapot", rate="99"))
     said = update[tab.notice].value
     assert update[tab.notice].elem_classes == [] and "<b>" not in said
-    for unknown in ("&lt;b&gt;", "yolo", "tea", "x", "teapot"):
+    for unknown in ("&lt;b&gt;", "yolo", "tea", "x", "teapot", "99"):
         assert unknown in said
     assert update[tab.category] == catalogue.start() and update[tab.detectors].value == ["se"]
     assert update[tab.results.method].value == "grad-cam" and update[tab.results.own_scale] is False
@@ -230,3 +250,29 @@ def test_an_example_says_what_was_expected_and_who_missed_it():
     assert expectation(found, good) == "Expected: normal (good part). Called anomalous by all detectors."
     provisional = dataclasses.replace(found, verdicts={"se": verdict(2)})
     assert expectation(provisional, good) == "Expected: normal (good part)."
+
+
+def test_a_picture_that_is_being_fetched_is_not_cut_off_when_it_is_kept_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    path = Path(kept(b"picture", "a/map.png"))
+    with path.open("rb") as fetched:
+        assert kept(b"picture", "map.png") == str(path) and path.name == "map.png"
+        assert fetched.read() == b"picture"
+        assert os.fstat(fetched.fileno()).st_ino != path.stat().st_ino, "another file took its place"
+    assert kept(b"another", "map.png") != str(path)
+
+
+def test_an_offer_takes_the_same_images_to_the_category_they_look_like(monkeypatch, tab):
+    other = dataclasses.replace(INFO, key="sample/gear", title="Gear wheel (synthetic)")
+    found = Stranger(INFO, other)
+    comparison = Comparison("a.png", INFO, np.zeros((4, 4, 3), np.uint8), {"se": verdict(4)}, stranger=found)
+    monkeypatch.setattr(catalogue, "detector_names", lambda key: ["none", "se"])
+    html = stranger_html(comparison)
+    assert found.sentence in html and "Inspect it as Gear wheel (synthetic)" in html
+    assert stranger_html(dataclasses.replace(comparison, stranger=None)) == ""
+    now = Session(KEY, ("se",), (Upload("a.png"),)).with_result(0, comparison).showing(0)
+    update = tab.take_offer(now, KEY, KEY, ["a.png"], ["se"], SimpleNamespace(session_hash="visitor"))
+    assert update[tab.category] == "sample/gear" and update[tab.turn] > 0, "a run starts"
+    assert "value" not in update[tab.files], "they stay"
+    plain = now.with_result(0, dataclasses.replace(comparison, stranger=None))
+    assert list(tab.take_offer(plain, KEY, KEY, [], [], SimpleNamespace(session_hash="v"))) == [tab.turn]

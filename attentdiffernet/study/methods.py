@@ -27,7 +27,7 @@ def _sentence(title: str, found: Sequence[Contrast]) -> str:
     kinds = {
         "better than DifferNet on {}": [c for c in found if c.helps],
         "worse on {}": [c for c in found if c.harms],
-        "not told from DifferNet beyond chance on {}": [c for c in found if not c.real],
+        "not distinguishable from DifferNet on {}": [c for c in found if not c.real],
     }
     parts = [text.format(", ".join(map(_place, some))) for text, some in kinds.items() if some]
     return f"{title} is {'; '.join(parts)} (points of AUROC on the same images, mean over seeds)."

@@ -3,20 +3,20 @@
 from collections.abc import Iterable
 
 from ..options import AttentionConfig
-from ..words import DETECTOR_TITLES, attention_title
+from ..words import OTHER_METHODS, PAPER_VARIANTS, attention_title
 from .comparison import Group, Measured, grouped, without_best_on_test
 
 
 def usual(found: Iterable[Measured]) -> list[Measured]:
-    """Of every category, backbone and seed DifferNet, its variants with the default training of attention, and the
-    other methods, in their order; where that was not measured, the recipe that was. All, where there are no others.
+    """Of every category, backbone and seed DifferNet, the paper's variants with the default training of attention, and
+    the other methods, in their order; where that was not measured, the recipe that was. All, where there are no others.
 
     Gates that were always kept stand before those that were judged: a run whose gates were left at 1 is DifferNet.
     """
     found = list(found)
     best: dict[tuple[str, str, str], Measured] = {}
     for m in sorted(without_best_on_test(found), key=_distance):
-        if m.run.variant in DETECTOR_TITLES:
+        if m.run.variant in (*PAPER_VARIANTS, *OTHER_METHODS):
             best.setdefault((m.key, m.setting, m.run.variant), m)
     chosen = {m.run.run for m in best.values()}
     return [m for m in found if m.run.run in chosen] or found

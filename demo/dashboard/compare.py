@@ -16,6 +16,7 @@ from demo.dashboard import address, widgets
 from demo.service.catalogue import CategoryInfo
 from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, compare, maps_offered
 from demo.service.downloads import numbers_csv
+from demo.service.stranger import Stranger, a
 from demo.service.verdict import Comparison
 
 KEPT = 2 * MAX_IMAGES  # results of a session, without their pictures
@@ -129,6 +130,8 @@ def forget(results: Results, images: list[Image]) -> None:
 
 def draw(comparison: Comparison, how: How) -> None:
     """The photograph and the detectors side by side, with a colour bar for each kind of map."""
+    if comparison.stranger:
+        offer(comparison.stranger)
     columns = st.columns(1 + len(comparison.verdicts))
     with columns[0]:
         st.html("<h4 class='cardhead'>Photograph</h4>")
@@ -139,6 +142,14 @@ def draw(comparison: Comparison, how: How) -> None:
     if comparison.heat is not None:
         widgets.heat_scales(comparison.heat.kinds, how.own_scale)
         widgets.notes({key: comparison.note(key, how.own_scale) for key in comparison.heat.heat})
+
+
+def offer(found: Stranger) -> None:
+    """That it is a picture of another thing; a button for the category that it fits."""
+    st.warning(found.sentence, icon=":material/help:")
+    if found.fits and st.button(f"Inspect it as {found.fits.title}"):
+        st.query_params["category"] = found.fits.key
+        st.rerun()
 
 
 def card(comparison: Comparison, key: str, how: How) -> None:
@@ -180,8 +191,10 @@ def row(name: str, found: Comparison | str | None) -> dict[str, object]:
     if not isinstance(found, Comparison):
         return {"Image": name, "Verdict": found or "…"}
     flagged = sum(verdict.anomalous for verdict in found.verdicts.values())
-    sign = "▲" if flagged else "✓"
-    cells: dict[str, object] = {"Image": name, "Verdict": f"{sign} anomalous by {flagged} of {len(found.verdicts)}"}
+    said = f"{'▲' if flagged else '✓'} anomalous by {flagged} of {len(found.verdicts)}"
+    if found.stranger:
+        said = f"? not {a(found.category.part)}"
+    cells: dict[str, object] = {"Image": name, "Verdict": said}
     for key, verdict in found.verdicts.items():
         cells |= {DETECTOR_TITLES[key]: verdict.times, f"above, {key}": verdict.percentile}
     return cells
@@ -230,7 +243,7 @@ with right:
         inspect(images, how)
     else:
         widgets.empty(
-            f"Drop photographs of a {info.title.split(' (')[0].lower()} in, or take an example.",
+            f"Drop photographs of a {info.part} in, or take an example.",
             "JPEG, PNG, TIFF, BMP, WebP or GIF. A score is meaningful only for parts like those the models were "
             "trained on.",
         )

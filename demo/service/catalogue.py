@@ -97,6 +97,11 @@ class CategoryInfo:
     examples: tuple[Example, ...]
     why_not: str = ""
 
+    @property
+    def part(self) -> str:
+        """What it inspects, in a sentence: `gear wheel`."""
+        return self.title.split(" (")[0].lower()
+
 
 def categories() -> list[CategoryInfo]:
     """All categories with shipped models; those that can be used on this machine first."""

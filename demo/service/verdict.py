@@ -1,15 +1,18 @@
 """The answer to one image: verdict and map of each detector of a category, as every face shows it."""
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 
 from attentdiffernet.figures.overlay import colour_bar, outline, overlay, pixels, with_outline
 from attentdiffernet.figures.palette import INK
 from attentdiffernet.figures.screen import percentile_svg
+from attentdiffernet.study.statistics import conformal_threshold
 from attentdiffernet.words import METHOD_TITLES, score_text, times_text, verdict_word
 
 from .catalogue import CategoryInfo
+from .stranger import Stranger
 
 MAPS = {name: METHOD_TITLES[name] for name in ("grad-cam", "attention", "gradient")}
 FAINT = 0.15  # share of the colour scale below which an overlay is hardly visible
@@ -36,6 +39,11 @@ class Verdict:
     percentile: float
     calibration_scores: tuple[float, ...]
     choices: str
+
+    def at_rate(self, rate: float) -> Self:
+        """With the threshold that flags at most this share of good parts, or the least share that can be promised."""
+        threshold, promised = conformal_threshold(self.calibration_scores, rate)
+        return replace(self, threshold=threshold, false_positive_rate=promised)
 
     @property
     def provisional(self) -> bool:
@@ -153,7 +161,7 @@ class Comparison:
     """One image as the detectors of a category see it. heat is None until the scores are final.
 
     image: (H, W, 3) uint8 at its own aspect, at most `comparison.SHOWN_SIDE` px. likenesses: of the detectors that
-    compare places, the last that is known.
+    compare places, the last that is known. stranger: where it is a picture of another thing, the very last.
     """
 
     name: str
@@ -162,6 +170,7 @@ class Comparison:
     verdicts: dict[str, Verdict]
     heat: Heat | None = None
     likenesses: dict[str, Likeness] = field(default_factory=dict)
+    stranger: Stranger | None = None
 
     @property
     def slowest(self) -> Verdict:
@@ -176,7 +185,7 @@ class Comparison:
     @property
     def progress_text(self) -> str:
         verdict = self.slowest
-        return verdict.views_text if verdict.provisional else "verdict final; drawing the maps"
+        return verdict.views_text if verdict.provisional else "Verdict final; drawing the maps"
 
     def overlay(self, key: str, own_scale: bool = False, outlined: bool = False) -> np.ndarray:
         """The photograph with a detector's map on it; the photograph alone as long as there is none."""
@@ -192,6 +201,10 @@ class Comparison:
         seen = f"Its highest place reaches {heat.highest(key)} × what normal images reach."
         remarks = seen if own_scale else heat.visibility(key), heat.contradiction(key, self.verdicts[key].anomalous)
         return " ".join(filter(None, (heat.shows[key], *remarks)))
+
+    def at_rate(self, rate: float) -> "Comparison":
+        """Judged again, as `Verdict.at_rate`; nothing is scored anew."""
+        return replace(self, verdicts={key: verdict.at_rate(rate) for key, verdict in self.verdicts.items()})
 
     def without_pictures(self) -> "Comparison":
         """What a session keeps of many images."""

@@ -13,10 +13,13 @@ from ..markup import alert, badge, text
 from ..service import catalogue
 from ..service.comparison import MAX_IMAGES, check_number, compare, maps_offered
 from ..service.downloads import maps_zip, numbers_csv
+from ..service.stranger import a
 from ..service.verdict import MAPS, Comparison
 from .cards import names, who
 from .choice import CLICKED, category_html, clicked, example_of, examples_html, examples_of, is_example
 from .files import kept
+from .rate import USUAL, on_slider
+from .rate import asked as asked_rate
 from .results import Results, Update
 from .session import KEPT_S, Session, Turns, Upload
 from .status import finished, progress, seen
@@ -75,11 +78,14 @@ class Inspect:
             "trigger_mode": "multiple",
         }
         method, own_scale = self.results.method, self.results.own_scale
-        choice = [self.files, self.category, self.detectors, method, own_scale]
+        rate = self.results.rate
+        choice = [self.files, self.category, self.detectors, method, own_scale, rate]
         shown = [self.session, self.status, self.table, self.downloads, self.csv_file, *self.results.components]
         self.turn.change(self.run, [self.turn, *choice], shown, **work)
         for control in (method, own_scale):
             control.input(self.show, [self.session, method, own_scale], shown, **work)
+        judging = [rate, self.session, method, own_scale]
+        rate.input(self.judge_again, judging, shown, **(work | {"trigger_mode": "always_last"}))
         self.table.click(self.pick_row, [self.session, method, own_scale], shown, **work)
         self.files.change(
             self.choose_files, [self.files, self.category], [self.files, self.example, self.turn], **AT_ONCE
@@ -88,11 +94,12 @@ class Inspect:
         chosen = [self.category, self.before, self.files, self.detectors]
         offered = [self.about, self.examples, self.files, self.turn, self.before, self.detectors, method, self.notice]
         self.category.input(self.choose_category, chosen, offered, **AT_ONCE)
+        self.results.stranger.click(self.take_offer, [self.session, *chosen], [self.category, *offered], **AT_ONCE)
         self.examples.click(self.choose_example, self.category, self.files, **AT_ONCE)
         packing = [self.session, method, own_scale]
         packed = self.zip_button.click(self.make_zip, packing, [self.zip_file, self.status], **work)
         packed.success(None, js="() => document.querySelector('#zip-file')?.click()", **PRIVATE)
-        in_address: list[Any] = [self.category, self.detectors, method, own_scale, self.example]
+        in_address: list[Any] = [self.category, self.detectors, method, own_scale, self.example, rate]
         for part in in_address:
             part.change(None, in_address, js=WRITE_ADDRESS, **PRIVATE)
 
@@ -102,7 +109,7 @@ class Inspect:
     def restored(self) -> list[Any]:
         """What `restore` fills."""
         shown = [self.category, self.before, self.about, self.examples, self.detectors, self.notice, self.files]
-        return [*shown, self.results.method, self.results.own_scale]
+        return [*shown, self.results.method, self.results.own_scale, self.results.rate]
 
     def restore(self, request: gr.Request) -> Update:
         """The choice that stands in the page's address. What is unknown there falls back, which is said."""
@@ -119,6 +126,8 @@ class Inspect:
             unknown.append(f"map {method!r}")
         if (scale := asked.get("scale", "")) not in ("", "own"):
             unknown.append(f"scale {scale!r}")
+        if (rate := asked_rate(asked.get("rate", str(on_slider(USUAL))))) is None:
+            unknown.append(f"rate {asked['rate']!r}")
         example = next((one for one in examples_of(key) if one.name == asked.get("example")), None)
         if asked.get("example") and example is None:
             unknown.append(f"example {asked['example']!r}")
@@ -133,6 +142,7 @@ class Inspect:
             self.files: [str(example.path)] if example else gr.skip(),
             self.results.method: gr.Radio(**_offered_maps(offered, method)),
             self.results.own_scale: scale == "own",
+            self.results.rate: rate or on_slider(USUAL),
         }
 
     def choose_category(
@@ -157,6 +167,23 @@ class Inspect:
             return update | {self.files: own or None}  # which starts a run
         return update | ({self.turn: self.turns.take(request)} if own else {})
 
+    def take_offer(
+        self,
+        now: Session,
+        key: str | None,
+        before: str | None,
+        paths: list[str] | None,
+        detectors: list[str],
+        request: gr.Request,
+    ) -> Update:
+        """The same images by the category that the image shown fits."""
+        shown = now.uploads[now.shown].comparison if now.shown is not None else None
+        fits = shown.stranger.fits if shown and shown.stranger else None
+        if fits is None:
+            return {self.turn: gr.skip()}
+        update = self.choose_category(fits.key, before, paths, detectors, request)
+        return update | {self.category: fits.key, self.files: gr.skip(), self.turn: self.turns.take(request)}
+
     def choose_example(self, key: str | None, event: gr.EventData) -> Update:
         found, k = examples_of(key), clicked(event)
         return {self.files: [str(found[k].path)] if 0 <= k < len(found) else gr.skip()}
@@ -180,10 +207,12 @@ class Inspect:
         detectors: list[str],
         method: str,
         own_scale: bool,
+        of_100: float,
         request: gr.Request,
     ) -> Iterator[Update]:
         """Inspects all images; stops if the visitor has moved on to other images."""
-        asked = Session(key or "", _in_order(detectors), tuple(Upload(path) for path in paths or ()))
+        uploads = tuple(Upload(path) for path in paths or ())
+        asked = Session(key or "", _in_order(detectors), uploads, rate=of_100 / 100)
         for update in self._inspect(asked, method, own_scale):
             if self.turns.over(turn, request):
                 return
@@ -212,7 +241,8 @@ class Inspect:
         yield self._nothing(now, reading) if now.shown is None else {**self._overview(now), self.status: reading}
         example = example_of(now.category, upload.path)
         try:
-            for comparison in compare(upload.path, now.category, method, chosen=now.detectors):
+            for found in compare(upload.path, now.category, method, chosen=now.detectors):
+                comparison = found.at_rate(now.rate)
                 now = now.with_result(k, comparison)
                 update: Update = {self.status: _progress_of(comparison, which, k, n)}
                 if now.shown in (None, k):
@@ -254,6 +284,12 @@ class Inspect:
     def pick_row(self, now: Session, method: str, own_scale: bool, event: gr.EventData) -> Iterator[Update]:
         yield from self.show(now, method, own_scale, clicked(event))
 
+    def judge_again(self, of_100: float, now: Session, method: str, own_scale: bool) -> Iterator[Update]:
+        """By another share of good parts that may be flagged; nothing is scored anew. The image shown follows."""
+        now = now.at_rate(of_100 / 100)
+        yield self._overview(now)
+        yield from self.show(now, method, own_scale)
+
     def show(self, now: Session, method: str, own_scale: bool, pick: int | None = None) -> Iterator[Update]:
         """Another map, another scale or, with pick, another image. The service remembers scores and maps."""
         k = now.shown if pick is None else pick
@@ -263,7 +299,8 @@ class Inspect:
         upload = now.uploads[k]
         example = example_of(now.category, upload.path)
         try:
-            for comparison in compare(upload.path, now.category, method, chosen=now.detectors):
+            for found in compare(upload.path, now.category, method, chosen=now.detectors):
+                comparison = found.at_rate(now.rate)
                 now = now.with_result(k, comparison).showing(k)
                 filled = self.results.filled(comparison, example, own_scale) if comparison.heat else {}
                 yield {self.status: progress(0.5, f"{upload.name} …"), **filled}
@@ -280,7 +317,7 @@ class Inspect:
                 packing = progress(k / len(readable), f"Packing {upload.name} …")
                 yield {self.status: packing, self.zip_file: gr.skip()}
                 *_, final = compare(upload.path, now.category, method, chosen=now.detectors)
-                finals.append(final)
+                finals.append(final.at_rate(now.rate))
             file = kept(maps_zip(finals, own_scale), f"{now.category.replace('/', '-')}-{method}.zip")
             yield {self.zip_file: file, self.status: finished("The ZIP file is ready.")}
         except AttentDifferNetError as error:
@@ -343,4 +380,6 @@ def _row(k: int, session: Session) -> str:
     else:
         found = [upload.comparison.verdicts.get(detector) for detector in detectors]
         cells = "".join(f"<td>{badge(v.anomalous, v.provisional)} {v.times}</td>" if v else "<td></td>" for v in found)
+        if upload.comparison.stranger:
+            name += f"<span class='small'>not {a(upload.comparison.category.part)}?</span>"
     return f'<tr{current}><th scope="row">{name}</th>{cells}</tr>'

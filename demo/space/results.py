@@ -9,12 +9,14 @@ import gradio as gr
 
 from attentdiffernet.words import METHOD_TITLES
 
-from ..markup import text
+from ..markup import alert, text
 from ..service.catalogue import Example
 from ..service.downloads import png
 from ..service.verdict import MAPS, Comparison, Heat, heat_bar
 from .cards import cards_html, verdicts_html
+from .choice import CLICKED
 from .files import kept
+from .rate import rate_slider
 from .status import seen
 
 HERE = Path(__file__).parent
@@ -35,6 +37,8 @@ class Results:
 
     def __init__(self) -> None:
         with gr.Column(elem_classes=seen(False), elem_id="results") as self.section:
+            self.stranger = gr.HTML(elem_classes=seen(False), elem_id="stranger", js_on_load=CLICKED)
+            self.rate = rate_slider("rate")
             self.verdicts = gr.HTML(elem_id="verdicts")
             with gr.Row(elem_classes="legend"):
                 with gr.Column(min_width=300):
@@ -52,7 +56,7 @@ class Results:
 
     @property
     def components(self) -> list[Any]:
-        return [self.section, self.verdicts, self.bar, self.view]
+        return [self.section, self.stranger, self.verdicts, self.bar, self.view]
 
     def hidden(self) -> Update:
         return {self.section: gr.Column(elem_classes=seen(False))}
@@ -60,6 +64,7 @@ class Results:
     def filled(self, comparison: Comparison, example: Example | None, own_scale: bool) -> Update:
         return {
             self.section: gr.Column(elem_classes=seen(True)),
+            self.stranger: gr.HTML(stranger_html(comparison), elem_classes=seen(comparison.stranger is not None)),
             self.verdicts: verdicts_html(comparison),
             self.view: cards_html(comparison, example, own_scale, self._keep),
             self.bar: _colour_bars(comparison.heat, own_scale) if comparison.heat else gr.skip(),
@@ -69,6 +74,16 @@ class Results:
         file = kept(data, name)
         self.view.temp_files.add(file)  # so that Gradio deletes it when its time is over
         return f"gradio_api/file={quote(file)}"
+
+
+def stranger_html(comparison: Comparison) -> str:
+    """That it is a picture of another thing, with the offer of a category that it fits; empty if it is none."""
+    if (found := comparison.stranger) is None:
+        return ""
+    offer = ""
+    if found.fits:
+        offer = f"<button type='button' data-index='0'>Inspect it as {text(found.fits.title)}</button>"
+    return f"{alert(found.sentence)}{offer}"
 
 
 def _colour_bars(heat: Heat, own_scale: bool) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from ..service.verdict import Comparison
+from .rate import USUAL
 
 KEPT_S = 3600  # how long uploads, pictures and sessions are kept
 MAX_SESSIONS = 200  # a session holds scores, no pictures
@@ -32,13 +33,14 @@ class Session:
     """What one visitor looks at. Immutable: a cancelled run leaves the last complete one behind.
 
     detectors: those chosen, by `Detector.key`. shown: the upload whose maps are shown; None as long as none could be
-    read.
+    read. rate: share of good parts that may be flagged.
     """
 
     category: str = ""
     detectors: tuple[str, ...] = ()
     uploads: tuple[Upload, ...] = ()
     shown: int | None = None
+    rate: float = USUAL
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -52,6 +54,14 @@ class Session:
         found = comparison.without_pictures() if comparison else None
         upload = dataclasses.replace(self.uploads[index], comparison=found, error=error)
         return dataclasses.replace(self, uploads=(*self.uploads[:index], upload, *self.uploads[index + 1 :]))
+
+    def at_rate(self, rate: float) -> "Session":
+        """Judged again, as `Comparison.at_rate`."""
+        uploads = (
+            dataclasses.replace(one, comparison=one.comparison.at_rate(rate)) if one.comparison else one
+            for one in self.uploads
+        )
+        return dataclasses.replace(self, uploads=tuple(uploads), rate=rate)
 
     def showing(self, index: int) -> "Session":
         return dataclasses.replace(self, shown=index)
