@@ -4,7 +4,7 @@ Fit a detector to normal images, inspect any image, and see where the detector l
 
 >>> import attentdiffernet as adn
 >>> detector = adn.fit("wafer/train/good", adn.Options(variant="se", weights="bundled"))
->>> verdict = detector.inspect("wafer/test/donut/000.png")
+>>> verdict = detector.inspect("wafer/test/donut/moderate_000.png")
 >>> verdict.anomalous, verdict.score > verdict.threshold
 (True, True)
 >>> heat = verdict.map("grad-cam")  # (H, W), in units of what held-out normal images reach

@@ -235,7 +235,7 @@ def test_score_until_settled_says_how_many_views_made_each_score(run, model_dir,
 def test_a_threshold_and_a_rate_that_are_asked_for(run, model_dir, photographs, category, tmp_path):
     """Two normals are held out: the higher score promises 1 of 3, the lower one 2 of 3."""
     low, high = load(model_dir).calibration.scores
-    picture = category / "test" / "donut" / "000.png"
+    picture = category / "test" / "donut" / "moderate_000.png"
 
     def judged(*asked):
         code, output, errors = run("score", model_dir, picture, "--format", "json", *asked)

@@ -233,7 +233,7 @@ def test_cards_agree_with_what_is_published():
     assert total("mvtec_ad") == (3629, 467, 1258) and len(CARDS["mvtec_ad"].categories) == 15
     assert total("insplad_fault") == (9006, 2254, 402) and len(CARDS["insplad_fault"].categories) == 5
     assert sum(total("mtd")) == 1344 and sum(total("mixedwm38")) == 38015
-    drawn = {c.name: Counts(160, 40, 20 * len(c.defects)) for c in sample.CATEGORIES.values()}
+    drawn = {c.name: Counts(160, 40, 3 * sample.N_PER_LEVEL * len(c.defects)) for c in sample.CATEGORIES.values()}
     assert CARDS["sample"].categories == drawn and (sample.N_TRAIN, sample.N_TEST_GOOD) == (160, 40)
     assert sum(wafer.WM811K_LABELS.values()) == 172_950
     for card in [*CARDS.values(), datasets.FOLDER]:

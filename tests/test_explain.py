@@ -6,7 +6,6 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from attentdiffernet.attention import ATTENTION
 from attentdiffernet.explain import (
     METHODS,
     attention_map,
@@ -23,7 +22,7 @@ from attentdiffernet.explain import (
 from attentdiffernet.model import AttentDifferNet, ModelConfig
 from attentdiffernet.options import AttentionConfig
 from attentdiffernet.views import even_angles, make_views
-from attentdiffernet.words import METHOD_TITLES
+from attentdiffernet.words import METHOD_TITLES, PAPER_VARIANTS
 
 KINDS = ["none", "se", "cbam"]
 BLOCKS = ["attention1", "attention2", "attention3"]
@@ -217,7 +216,7 @@ def test_maps_of_untrained_gates_say_so(kind):
         trained = what_it_shows(method, ModelConfig(kind, AttentionConfig(training="proxy")))
         assert "untrained" in untrained and "nothing learned" in untrained
         assert "untrained" not in trained and "synthetic defects" in trained
-    assert set(KINDS) == set(ATTENTION)
+    assert tuple(KINDS) == PAPER_VARIANTS
 
 
 def test_an_unknown_method_is_refused(tiny, image):
