@@ -32,9 +32,9 @@ def evaluated_epochs(n_epochs: int) -> list[int]:
 class BestOnTest:
     """The evaluations of one training, as `after_epoch` of `fit`: keeps the scores of the best one.
 
-    Scores are those of a checkpoint of that epoch. The last evaluation is the run `last` itself, which `best` is given.
-    scores_of: gives the images' scores by a model; by default on n_views even views. seconds: how long the evaluations
-    took.
+    Scores are those of a checkpoint of that epoch, up to rounding: here images are scored in batches. The last
+    evaluation is the run `last` itself, which `best` is given. scores_of: gives the images' scores by a model; by
+    default on n_views even views. seconds: how long the evaluations took.
     """
 
     def __init__(

@@ -75,14 +75,18 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     attention = options.attention
     if options.variant == "none":
         return "no attention blocks"
+    if options.variant == "simam":
+        return "SimAM, which has nothing to train"
     kernel = f", spatial kernel {attention.kernel_size}" if options.variant == "cbam" else ""
-    place = attention.placement.replace("_", " ")
+    # ECA has no bottleneck, and weights over places stand behind the last map alone.
+    width = "" if options.variant == "eca" else f", reduction {attention.reduction}"
+    place = "behind the last map" if options.variant == "pooling" else attention.placement.replace("_", " ")
     training = "untrained" if attention.training == "untrained" else f"trained ({attention.training})"
     if not gates_kept:
         training += ", left at 1 as it did not help"
     if gates_judged:
         training += " (AUROC on synthetic defects {:.1%} with, {:.1%} without)".format(*gates_judged)
-    return f"{options.variant.upper()} {place}, reduction {attention.reduction}{kernel}, {training}"
+    return f"{short_title(options.variant)} {place}{width}{kernel}, {training}"
 
 
 def bank_choices(options: Options, readout: str, n_places: int) -> str:
@@ -114,7 +118,7 @@ def variant_title(variant: str) -> str:
 
 def short_title(key: str) -> str:
     """`DifferNet`, `SE`, `CBAM`, `PatchCore`: where there is no room for more."""
-    return key.upper() if key in VARIANT_TITLES and key != "none" else variant_title(key)
+    return variant_title(key).removeprefix("AttentDifferNet (").removesuffix(")")
 
 
 def verdict_word(anomalous: bool) -> str:

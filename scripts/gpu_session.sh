@@ -13,7 +13,7 @@
 #   SECONDS_AVAILABLE=540     after which it stops by itself; it may also be killed at any moment
 #   DEVICE=cuda  GRID=grids/paper.toml               one or more grid files
 #   JOBS=3                    runs at once; short kernels of one fill the gaps of another
-#   PARTS="checks speed runs"
+#   PARTS="checks speed runs"  what is done, in this order
 #   CATEGORIES="cplid/insulator wm811k/wafer mvtec_ad/bottle"        in this order; `pack` takes their images
 #   ATTENTDIFFERNET_DATA, ATTENTDIFFERNET_IMAGENET_WEIGHTS           where `pack` finds images and weights
 set -u

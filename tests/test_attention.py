@@ -6,8 +6,8 @@ import torch
 from attentdiffernet.attention import ATTENTION, CBAM, SqueezeExcitation
 from attentdiffernet.backbone import AlexNetFeatures
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.options import AttentionConfig
-from attentdiffernet.words import attention_title, differs_from_default
+from attentdiffernet.options import AttentionConfig, Options
+from attentdiffernet.words import attention_choices, attention_title, differs_from_default, short_title
 
 pytestmark = pytest.mark.quick
 
@@ -195,3 +195,14 @@ def test_pooling_weighs_the_last_map_only_behind_its_pooling():
     kinds = [type(layer).__name__ for layer in backbone.attention_blocks().values()]
     assert kinds == ["NoAttention", "NoAttention", "AttentionPooling"]
     assert [name for name, _ in backbone.trunk.named_children()][-2:] == ["pool5", "attention3"]
+
+
+def test_what_is_said_of_a_block_is_what_it_has():
+    said = {kind: attention_choices(Options(variant=kind)) for kind in ATTENTION}
+    assert said["none"] == "no attention blocks" and said["simam"] == "SimAM, which has nothing to train"
+    assert said["eca"] == "ECA after pool, trained (separation)"
+    assert said["cbam"] == "CBAM after pool, reduction 16, spatial kernel 7, trained (separation)"
+    assert said["pooling"] == "attention pooling behind the last map, reduction 16, trained (separation)"
+    assert [short_title(key) for key in ("none", "se", "coordinate", "patchcore")] == [
+        *("DifferNet", "SE", "coordinate attention", "PatchCore")
+    ]

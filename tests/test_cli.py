@@ -305,6 +305,7 @@ def test_a_report_is_one_page_that_loads_nothing(run, model_dir, category, tmp_p
     assert all(line in text for line in output.splitlines()), "it says what is printed"
     assert set(re.findall(r"(?:src|href)=['\"]([a-z]+):", text)) == {"data"}
     assert not re.search(r"<script|<link|@import|url\(", text)
+    assert "content=\"default-src 'none'; img-src data:" in text
     n = len([path for path in (category / "test").rglob("*.png") if path.parent.name != "good"])
     assert f"Missed defects ({n})" in text and text.count("<li>") == n > 0, "nothing is flagged"
     assert "<h2>False alarms</h2><p>None.</p>" in text

@@ -204,12 +204,14 @@ def test_an_example_goes_with_its_category_and_an_upload_stays(tab, copies):
 def test_an_upload_replaces_an_example(tab, copies):
     copy, own, example = copies
     one = visitor("one")
-    update = tab.choose_files([copy, own], KEY, one)
+    update = tab.choose_files([copy, own], KEY, example.name, one)
     assert update[tab.files] == [own] and update[tab.turn] == gr.skip(), "the run starts when the example is gone"
-    update = tab.choose_files([own], KEY, one)
+    update = tab.choose_files([own], KEY, example.name, one)
     assert (update[tab.files], update[tab.example], update[tab.turn]) == (gr.skip(), "", 1)
-    update = tab.choose_files([copy], KEY, one)
+    update = tab.choose_files([copy], KEY, "", one)
     assert (update[tab.example], update[tab.turn]) == (example.name, 2)
+    update = tab.choose_files([own, copy], KEY, "", one)
+    assert (update[tab.files], update[tab.turn]) == (gr.skip(), 3), "brought together, both are the visitor's"
 
 
 def asking(**params):

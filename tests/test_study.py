@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from attentdiffernet.grid import Engine, Outcome, read_grid, run_grid
@@ -24,7 +25,7 @@ from attentdiffernet.study.comparison import Group, contrasts, grouped, measured
 from attentdiffernet.study.formats import p_text
 from attentdiffernet.study.methods import method_contrasts, methods_text
 from attentdiffernet.study.page import page
-from attentdiffernet.study.readme import between, results_table
+from attentdiffernet.study.readme import between, levels_table, results_table
 from attentdiffernet.study.runs import Run, base_of, distinguishing_recipe
 from attentdiffernet.study.statistics import delong_test, holm, mean_interval
 from attentdiffernet.study.usual import usual
@@ -271,6 +272,15 @@ def test_other_blocks_are_compared_by_category_apart_from_the_papers_trainings(r
     ]
     assert [cells[3] for cells in table.cells] == ["", *[change] * 3]
     assert by_recipe([*kept, *found]).rows == by_recipe([kept[0], *found]).rows, "averages are of the paper's blocks"
+
+
+def test_levels_of_defects_have_their_own_aurocs(root, tmp_path):
+    assert levels_table(fair(root)).rows == [], "no levels, no table"
+    (none,) = (m for m in fair(root) if (m.run.category, m.run.variant, m.run.seed) == ("wafer", "none", 0))
+    names = ["good/0.png", "good/1.png", "a/obvious_0.png", "b/moderate_0.png", "b/hard_0.png", "a/hard_1.png"]
+    scores = pd.DataFrame({"image": names, "label": [0, 0, 1, 1, 1, 1], "score": [1.0, 3, 4, 2, 2, 0]})
+    (cells,) = levels_table([replace(none, scores=scores)]).cells
+    assert cells[1:] == ["DifferNet", "100.0", "50.0", "25.0"]
 
 
 # -- what was chosen on the test images

@@ -1,8 +1,6 @@
 """The page that `evaluate --report` writes: numbers, ROC curve and what went wrong, in one file that loads nothing."""
 
-import base64
 import html
-import io
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import AttentDifferNetError
+from ..figures.one_file import inlined, inlined_svg, page
 from ..words import times_text, verdict_word
 
 if TYPE_CHECKING:
@@ -68,19 +67,17 @@ def report(tested: Sequence[Tested], title: str, detector: str, threshold: float
     both = len({image.label for image in tested}) == 2
     curve = ""
     if both:
-        svg = base64.b64encode(roc_file(tested, detector, threshold, "svg")).decode()
-        curve = f"<img class='roc' alt='ROC curve of {html.escape(detector)}' src='data:image/svg+xml;base64,{svg}'>"
+        drawing = inlined_svg(roc_file(tested, detector, threshold, "svg"))
+        curve = f"<img class='roc' alt='ROC curve of {html.escape(detector)}' src='{drawing}'>"
     missed = sorted((t for t in tested if t.label and t.score <= threshold), key=lambda t: t.score)
     alarms = sorted((t for t in tested if not t.label and t.score > threshold), key=lambda t: -t.score)
     sentences = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in said)
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{html.escape(f'{title}: {detector}')}</title><style>{STYLE}</style></head><body><main>"
+    return page(
+        f"{title}: {detector}",
+        STYLE,
         f"<h1>{html.escape(title)}</h1><p><b>{html.escape(detector)}</b></p>{sentences}{curve}"
         f"<h2>By kind of image</h2><div class='wide'>{_by_defect(tested, threshold)}</div>"
-        f"{_mistakes('Missed defects', missed, threshold)}{_mistakes('False alarms', alarms, threshold)}"
-        "</main></body></html>\n"
+        f"{_mistakes('Missed defects', missed, threshold)}{_mistakes('False alarms', alarms, threshold)}",
     )
 
 
@@ -106,15 +103,8 @@ def _mistakes(title: str, images: Sequence[Tested], threshold: float) -> str:
         return f"<h2>{title}</h2><p>None.</p>"
     of = f" (the {MOST_SHOWN} worst of {len(images)})" if len(images) > MOST_SHOWN else f" ({len(images)})"
     items = "".join(
-        f"<li><img alt='{html.escape(image.name)} with its map' src='{_picture(image.overlay())}'>"
+        f"<li><img alt='{html.escape(image.name)} with its map' src='{inlined(image.overlay(), SIDE)}'>"
         f"<span>{html.escape(image.name)}</span><span>{times_text(image.score, threshold)} the threshold</span></li>"
         for image in images[:MOST_SHOWN]
     )
     return f"<h2>{title}{of}</h2><ul class='images'>{items}</ul>"
-
-
-def _picture(picture: "PIL.Image.Image") -> str:
-    picture.thumbnail((SIDE, SIDE))
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -2,7 +2,7 @@
 
 | part | from |
 | --- | --- |
-| answer, methods, results, evidence | results/ |
+| answer, methods, levels, results, evidence | results/ |
 | benchmark | benchmarks/latest.json |
 | readouts | benchmarks/accuracy.csv |
 """
@@ -10,20 +10,25 @@
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..datasets import category_title
-from ..words import DETECTOR_TITLES, OTHER_METHODS, PAPER_VARIANTS, VARIANT_TITLES, input_title
+from ..datasets.sample import LEVELS
+from ..words import DETECTOR_TITLES, OTHER_METHODS, PAPER_VARIANTS, VARIANT_TITLES, input_title, variant_title
 from .answer import all_contrasts, answer, training_text
-from .comparison import GATES_LEFT_AT_1, Contrast, Group, contrasts, grouped, measured
+from .comparison import GATES_LEFT_AT_1, Contrast, Group, Measured, contrasts, grouped, measured
 from .formats import percent, percent_range, points
 from .methods import method_contrasts, methods_text
 from .page import page
+from .statistics import auroc
 from .tables import Column, Table, group_auroc_text
+from .usual import usual
+
+LEVEL = f"/({'|'.join(LEVELS)})_"  # in the name of an image
 
 
 def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
@@ -36,6 +41,7 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
     parts: dict[str, tuple[Path, Callable[[Path], str]]] = {  # source, and the text for a page in this folder
         "answer": (results / "runs.csv", lambda _: f"**{answer(all_contrasts(measured(results)))}**"),
         "methods": (results / "runs.csv", lambda _: f"**{methods_sentence(results)}**"),
+        "levels": (results / "runs.csv", lambda _: levels_table(measured(results)).markdown().strip()),
         "results": (results / "runs.csv", lambda folder: results_table(root, folder)),
         "evidence": (results / "runs.csv", lambda _: page(results, commands, benchmarks)),
         "benchmark": (latest, lambda _: benchmark_table(json.loads(latest.read_text(encoding="utf-8")))),
@@ -77,6 +83,20 @@ def between(text: str, part: str, new: str) -> str:
 def methods_sentence(results: Path) -> str:
     fair = [m for m in measured(results) if not m.best_on_test]
     return methods_text(method_contrasts(grouped(fair))) or "No other method was compared with DifferNet."
+
+
+def levels_table(found: Iterable[Measured]) -> Table:
+    """AUROC by level of the defects of the drawn sets, whose images are named by it: of DifferNet and other methods,
+    seed 0."""
+    rows: list[list[object]] = []
+    for m in usual(found):
+        level = m.scores["image"].str.extract(LEVEL, expand=False)
+        if m.run.seed or m.run.variant not in ("none", *OTHER_METHODS) or not level.notna().any():
+            continue
+        those = [m.scores[(m.scores["label"] == 0) | (level == name)] for name in LEVELS]
+        rows.append([m.key, m.run.variant, *(auroc(of["label"], of["score"]) for of in those)])
+    columns = [Column("Category", category_title), Column("Method", variant_title)]
+    return Table([*columns, *(Column(name, percent, number=True) for name in LEVELS)], rows)
 
 
 def results_table(root: Path, folder: Path) -> str:

@@ -6,9 +6,9 @@ import numpy as np
 import streamlit as st
 
 from attentdiffernet.datasets import category_title
-from attentdiffernet.study.answer import all_contrasts, by_recipe
+from attentdiffernet.study.answer import all_contrasts, by_category, by_recipe
 from attentdiffernet.study.comparison import DEFINITIONS, Group, Measured, grouped, without_best_on_test
-from attentdiffernet.study.tables import TABLE_FORMATS, overview_frame, overview_text
+from attentdiffernet.study.tables import TABLE_FORMATS, Table, overview_frame, overview_text
 from demo import shipped
 from demo.dashboard import address, widgets
 from demo.dashboard.forest import SEVERAL_SEEDS, forest
@@ -58,7 +58,14 @@ def recipes(everything: list[Measured]) -> None:
         return
     st.subheader("Trainings and places of attention", anchor=False)
     widgets.small("Mean difference to DifferNet over all categories, in points of AUROC.")
-    made = by_recipe(found)
+    as_table(by_recipe(found))
+    if (blocks := by_category(found)).rows:
+        st.subheader("Other blocks", anchor=False)
+        widgets.small("Difference to DifferNet in points of AUROC, by block and by what its gates were trained on.")
+        as_table(blocks)
+
+
+def as_table(made: Table) -> None:
     widgets.table([text(c.title) for c in made.columns], [[text(cell) for cell in row] for row in made.cells])
 
 

@@ -184,12 +184,16 @@ def table(images: list[Image], results: Results) -> int:
     )
     st.caption("Choose a row to see its maps.")
     picked = state["selection"]["rows"]
-    return picked[0] if picked else 0
+    chosen = picked[0] if picked else 0
+    for image in images[:chosen] + images[chosen + 1 :]:  # why, in full: a cell of the table would cut it off
+        if isinstance(found := results.get(image.id), str):
+            st.error(widgets.literal(found), icon=":material/error:")
+    return chosen
 
 
 def row(name: str, found: Comparison | str | None) -> dict[str, object]:
     if not isinstance(found, Comparison):
-        return {"Image": name, "Verdict": found or "…"}
+        return {"Image": name, "Verdict": "could not be read" if found else "…"}
     flagged = sum(verdict.anomalous for verdict in found.verdicts.values())
     said = f"{'▲' if flagged else '✓'} anomalous by {flagged} of {len(found.verdicts)}"
     if found.stranger:

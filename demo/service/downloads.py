@@ -1,6 +1,5 @@
 """Results as files: numbers as CSV, maps as PNG and ZIP, figures for papers."""
 
-import base64
 import csv
 import io
 import zipfile
@@ -67,15 +66,6 @@ def png(picture: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "PNG", compress_level=3)
     return stream.getvalue()
-
-
-def inlined(picture: Image.Image, side: int) -> str:
-    """The address of a small copy that is part of the page, so that it is not fetched on its own. side: px at most."""
-    small = picture.copy()
-    small.thumbnail((side, side))
-    stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def paper_grid(comparisons: list[Comparison], keys: list[str]) -> "Figure":

@@ -6,10 +6,11 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
+from attentdiffernet.figures.one_file import inlined
+
 from ..markup import alert, text
 from ..service import catalogue
 from ..service.catalogue import Example
-from ..service.downloads import inlined
 
 THUMBNAIL = 144  # px, shown at half of it for screens of double density
 

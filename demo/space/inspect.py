@@ -88,7 +88,10 @@ class Inspect:
         rate.input(self.judge_again, judging, shown, **(work | {"trigger_mode": "always_last"}))
         self.table.click(self.pick_row, [self.session, method, own_scale], shown, **work)
         self.files.change(
-            self.choose_files, [self.files, self.category], [self.files, self.example, self.turn], **AT_ONCE
+            self.choose_files,
+            [self.files, self.category, self.example],
+            [self.files, self.example, self.turn],
+            **AT_ONCE,
         )
         self.detectors.input(self.turns.take, None, self.turn, **AT_ONCE)
         chosen = [self.category, self.before, self.files, self.detectors]
@@ -188,10 +191,11 @@ class Inspect:
         found, k = examples_of(key), clicked(event)
         return {self.files: [str(found[k].path)] if 0 <= k < len(found) else gr.skip()}
 
-    def choose_files(self, paths: list[str] | None, key: str | None, request: gr.Request) -> Update:
-        """Starts a run. An upload replaces an example that is still there, which then starts one."""
+    def choose_files(self, paths: list[str] | None, key: str | None, shown: str, request: gr.Request) -> Update:
+        """Starts a run. An upload replaces the example that is shown, which then starts one. shown: its name, or
+        nothing; a copy of an example that is uploaded together with others stays."""
         own = [path for path in paths or () if not is_example(path)]
-        if own and len(own) < len(paths or ()):
+        if shown and own and len(own) < len(paths or ()):
             return {self.files: own, self.example: gr.skip(), self.turn: gr.skip()}
         example = example_of(key, paths[0]) if paths else None
         name = example.name if example else ""

@@ -11,10 +11,10 @@ from PIL import Image
 from attentdiffernet.detector import Detector
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.figures.curves import Curve
+from attentdiffernet.figures.one_file import inlined
 from attentdiffernet.findings import Calibration
 
 from ..comparison import compare_by
-from ..downloads import inlined
 from . import own
 
 THUMBNAIL, LARGE = 144, 360  # px; the first is shown at 96 px

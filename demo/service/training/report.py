@@ -1,11 +1,11 @@
 """A detector of one's own in words and pictures: as parts of a page, and as one file that asks no other host."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
 from attentdiffernet import __version__
 from attentdiffernet.detector import Detector
+from attentdiffernet.figures.one_file import inlined_svg, page
 from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR
 from attentdiffernet.figures.print import figure_file, roc_paper_figure
 from attentdiffernet.figures.screen import percentile_svg
@@ -20,7 +20,6 @@ from .judging import Photograph, curve, flagged, readable
 from .state import Own
 
 STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
-NOTHING_FROM_ELSEWHERE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def summary_html(mine: Own) -> str:
@@ -69,14 +68,14 @@ def check_html(mine: Own) -> str:
     drawn, found = curve(detector, calibration, mine.defects), flagged(mine.defects, calibration.threshold)
     area, missed = auroc_interval(drawn.labels, drawn.scores), [one for one in bad if one not in found]
     _, low, high = rate_interval([one in found for one in bad])
-    figure = base64.b64encode(figure_file(roc_paper_figure([drawn], band=True), "svg")).decode()
+    drawing = inlined_svg(figure_file(roc_paper_figure([drawn], band=True), "svg"))
     return (
         f"{heading}<p>It flags <b>{len(found)} of {counted(len(bad), 'defective part')}</b>. Of all parts with such "
         f"defects it would flag {percent_range(low, high)} of 100, in 95 of 100 cases.</p>"
         f"<p>AUROC {interval_text(area)}: so often does a defective part score higher than a good one, whatever the "
         f"threshold. Measured on {counted(area.n_anomalous, 'defective part')}, none of which it was trained on, and "
         f"{counted(area.n_normal, 'good part')}, each scored by a detector that had not seen it.</p>"
-        f"<p><img class='roc' src='data:image/svg+xml;base64,{figure}' alt='ROC curve with its 95 % band; AUROC "
+        f"<p><img class='roc' src='{drawing}' alt='ROC curve with its 95 % band; AUROC "
         f"{interval_text(area)}'></p>{_group(f'Missed: {len(missed)}', missed, calibration)}"
         f"{_group(f'Found: {len(found)}', found, calibration, folded=True)}{errors}"
     )
@@ -127,7 +126,7 @@ def _errors_html(photographs: Sequence[Photograph]) -> str:
 
 
 def report_page(mine: Own) -> bytes:
-    """Everything about the detector as one HTML file. Pictures are part of it, and its policy lets it load nothing."""
+    """Everything about the detector as one HTML file that loads nothing."""
     detector = mine.detector
     title = f"{detector.title} of {detector.data.category}"
     colours = f".badge.normal {{ background: {NORMAL_COLOUR}; }} .badge.anomalous {{ background: {ANOMALOUS_COLOUR}; }}"
@@ -137,17 +136,13 @@ def report_page(mine: Own) -> bytes:
         if mine.tests
         else ""
     )
-    page = (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{NOTHING_FROM_ELSEWHERE}">'
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{text(title)}</title><style>{colours}{STYLE}</style></head><body><main>"
+    body = (
         f"{summary_html(mine)}{check_html(mine)}{judged}"
         f"<h3>How it was made</h3>{_making_html(detector)}"
         f"<footer>AttentDifferNet {__version__}. A score is no probability, and says nothing "
-        "about parts of another kind, another camera or other light.</footer></main></body></html>"
+        "about parts of another kind, another camera or other light.</footer>"
     )
-    return page.encode()
+    return page(title, colours + STYLE, body).encode()
 
 
 def _making_html(detector: Detector) -> str:
