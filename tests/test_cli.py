@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 import attentdiffernet
 from attentdiffernet import cli
 from attentdiffernet.backbone import load_weights
+from attentdiffernet.figures.palette import VARIANT_COLOURS
 from attentdiffernet.images import read_image
 from attentdiffernet.methods import load
 from attentdiffernet.options import AttentionTraining, Options, Placement, Readout, Variant, ViewKind
@@ -309,7 +310,10 @@ def test_a_report_is_one_page_that_loads_nothing(run, model_dir, category, tmp_p
     n = len([path for path in (category / "test").rglob("*.png") if path.parent.name != "good"])
     assert f"Missed defects ({n})" in text and text.count("<li>") == n > 0, "nothing is flagged"
     assert "<h2>False alarms</h2><p>None.</p>" in text
-    assert ElementTree.parse(curve).getroot().tag.endswith("svg")
+    drawing = ElementTree.parse(curve).getroot()
+    assert drawing.tag.endswith("svg")
+    colours = {key for key, colour in VARIANT_COLOURS.items() if colour.lower() in curve.read_text().lower()}
+    assert colours == {"cbam"}, "a detector has its colour in every chart"
 
 
 def test_explain_of_a_folder_writes_a_map_for_each(run, model_dir, photographs, tmp_path):

@@ -84,16 +84,16 @@ def evaluate(
     if results is not None and row is not None:
         append_run(results, row)
     limit = detector.calibration.threshold if readout is None else None  # it was set for the model's own read-out
-    said = [f"{_auroc_text(tested)}, {n_views} views"]
+    said = [f"{_auroc_text(tested)}, {n_views} view{'s' * (n_views > 1)}"]
     if limit is not None:
         source = "that was asked for" if threshold is not None else "from training normals"
         said.append(f"At the threshold {score_text(limit)} {source}: {_flagged_text(tested, limit)}")
     typer.echo("\n".join(said))
     if picture is not None:
         suffix = picture.suffix.lower().removeprefix(".")
-        _write(picture, roc_file(tested, detector.title, limit, suffix))
+        _write(picture, roc_file(tested, detector.key, limit, suffix))
     if report is not None and limit is not None:
-        page = report_page(tested, dataset.category, detector.title, limit, said)
+        page = report_page(tested, dataset.category, detector.key, limit, said)
         _write(report, page.encode())
 
 

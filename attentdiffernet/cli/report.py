@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import AttentDifferNetError
 from ..figures.one_file import inlined, inlined_svg, page
-from ..words import times_text, verdict_word
+from ..words import times_text, variant_title, verdict_word
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -48,8 +48,9 @@ def check_picture(path: Path) -> None:
         raise AttentDifferNetError(f"The ROC curve is written as one of {kinds}; got {path}")
 
 
-def roc_file(tested: Sequence[Tested], title: str, threshold: float | None, suffix: str) -> bytes:
-    """The ROC curve with its band, and a dot at the threshold. Raises AttentDifferNetError for images of one kind."""
+def roc_file(tested: Sequence[Tested], key: str, threshold: float | None, suffix: str) -> bytes:
+    """The ROC curve of a detector (`Detector.key`) with its band, and a dot at the threshold. Raises
+    AttentDifferNetError for images of one kind."""
     import numpy as np
 
     from ..figures.curves import Curve
@@ -58,16 +59,17 @@ def roc_file(tested: Sequence[Tested], title: str, threshold: float | None, suff
     labels = [image.label for image in tested]
     if len(set(labels)) < 2:
         raise AttentDifferNetError("A ROC curve needs normal and anomalous test images")
-    curve = Curve(title, "none", np.array(labels), np.array([image.score for image in tested]), threshold)
+    curve = Curve(variant_title(key), key, np.array(labels), np.array([image.score for image in tested]), threshold)
     return figure_file(roc_paper_figure([curve], band=True), suffix)
 
 
-def report(tested: Sequence[Tested], title: str, detector: str, threshold: float, said: Sequence[str]) -> str:
-    """The page. title: of the category; said: sentences that stand on top."""
+def report(tested: Sequence[Tested], title: str, key: str, threshold: float, said: Sequence[str]) -> str:
+    """The page. title: of the category; key: `Detector.key`; said: sentences that stand on top."""
+    detector = variant_title(key)
     both = len({image.label for image in tested}) == 2
     curve = ""
     if both:
-        drawing = inlined_svg(roc_file(tested, detector, threshold, "svg"))
+        drawing = inlined_svg(roc_file(tested, key, threshold, "svg"))
         curve = f"<img class='roc' alt='ROC curve of {html.escape(detector)}' src='{drawing}'>"
     missed = sorted((t for t in tested if t.label and t.score <= threshold), key=lambda t: t.score)
     alarms = sorted((t for t in tested if not t.label and t.score > threshold), key=lambda t: -t.score)
