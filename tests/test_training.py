@@ -32,6 +32,7 @@ from demo.service.training.photographs import Remark, gather, gather_to_judge, l
 from demo.service.training.report import check_html, counts_text, report_page, summary_html
 from demo.service.training.run import Step, Trained, train
 from demo.service.training.state import Own, rate_of
+from demo.space import page
 from demo.space import train as space
 
 
@@ -299,7 +300,7 @@ def test_a_visitor_has_one_training_at_a_time(tab, parts, tmp_path, monkeypatch)
     monkeypatch.setattr(space, "train", endless)
     monkeypatch.setattr(private, "root", lambda: tmp_path)
     visitor = SimpleNamespace(session_hash="one")
-    asked = ([str(path) for path in parts], None, "my part", "patchcore", None, visitor)
+    asked = ([str(path) for path in parts], None, "my part", "patchcore", visitor)
     first = tab.run(tab.turns.take(visitor), *asked)
     assert "Training: 1 of 2" in [next(first) for _ in range(2)][1][tab.status]
     second = tab.run(tab.turns.take(visitor), *asked)
@@ -323,5 +324,31 @@ def test_verdicts_of_a_detector_that_was_replaced_meanwhile_are_dropped(tab, par
     assert [one.name for one in last[tab.own].tests] == ["part 0.png", "part 1.png"]
     steps = judging(tmp_path / "replaced")
     (tmp_path / "replaced").rmdir()
-    (last,) = steps
-    assert list(last) == [tab.rate] and last[tab.rate].interactive
+    assert list(steps) == []
+
+
+def test_a_detector_takes_the_place_of_the_one_before_once_it_is_made(tab, tmp_path):
+    model = shipped.ROOT / "models" / "sample" / "gear" / "none"
+    before, fresh = (Own(tmp_path / name).with_model(model) for name in ("before", "fresh"))
+    for mine in (before, fresh):
+        mine.folder.mkdir()
+    assert list(tab.take_over(None, before)) == [tab.fresh] and not before.gone  # a training that failed
+    update = tab.take_over(fresh, before)
+    assert before.gone and not fresh.gone
+    assert update[tab.own] == fresh and update[tab.fresh] is None and update[tab.rate] == 5
+
+
+def test_no_event_in_steps_sets_what_the_visitor_may_have_changed_meanwhile(monkeypatch, tmp_path):
+    """Gradio applies the last update of a generator a second time when it ends. Only `judge` touches a control: it
+    locks the rate."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+
+    async def build():
+        return page.build()
+
+    controls = (gr.Slider, gr.File, gr.Textbox, gr.Radio, gr.Checkbox, gr.CheckboxGroup, gr.Dropdown)
+    events = asyncio.run(build()).fns.values()
+    in_steps = [event for event in events if event.types_generator and event.api_visibility == "private"]
+    assert len(in_steps) >= 8
+    set_by = {event.name: [one for one in event.outputs if isinstance(one, controls)] for event in in_steps}
+    assert {name: [one.elem_id for one in found] for name, found in set_by.items() if found} == {"judge": ["own-rate"]}

@@ -42,6 +42,7 @@ class Train:
     def __init__(self) -> None:
         self.turns = Turns()
         self.own: gr.State = gr.State(None, time_to_live=KEPT_S, delete_callback=forget)
+        self.fresh: gr.State = gr.State(None, time_to_live=KEPT_S, delete_callback=forget)  # made, not yet in use
         gr.Markdown(
             "Teach a detector what *your* good parts look like, test it, and take it away. Defective parts "
             f"(up to {MOST_JUDGED}) are never trained on: they show how many it finds. Photographs stay in a private "
@@ -79,15 +80,22 @@ class Train:
 
     def _connect(self) -> None:
         training: dict[str, Any] = {**PRIVATE, "concurrency_id": "training", "show_progress": "hidden"}
-        asked = [self.turn, self.parts, self.bad_parts, self.name, self.choice, self.own]
-        judged_again = [self.own, self.report, self.check, self.verdicts]
-        shown = [*judged_again, self.status, self.use, self.rate, self.tests]
-        self.start.click(self.turns.take, None, self.turn, **AT_ONCE)
-        self.turn.change(self.run, asked, shown, **training)
-        self.stop.click(self.cancel, None, self.status, **AT_ONCE)
         work: dict[str, Any] = {**PRIVATE, "concurrency_id": "compute", "show_progress": "hidden"}
-        self.model.upload(self.bring_back, [self.model, self.bad_parts, self.own], shown, **work)
-        self.tests.change(self.judge, [self.tests, self.own], [self.own, self.status, self.verdicts, self.rate], **work)
+        asked = [self.turn, self.parts, self.bad_parts, self.name, self.choice]
+        judged_again = [self.own, self.report, self.check, self.verdicts]
+        self.start.click(self.turns.take, None, self.turn, **AT_ONCE)
+        self.stop.click(self.cancel, None, self.status, **AT_ONCE)
+        # Gradio applies the last update of a generator a second time when the generator ends. What the visitor can
+        # change is therefore set by an event of its own, after that.
+        for made in (
+            self.turn.change(self.run, asked, [self.fresh, self.status], **training),
+            self.model.upload(self.bring_back, [self.model, self.bad_parts], [self.fresh, self.status], **work),
+        ):
+            in_use = [*judged_again, self.fresh, self.use, self.rate, self.tests]
+            made.then(self.take_over, [self.fresh, self.own], in_use, **AT_ONCE)
+        self.tests.change(
+            self.judge, [self.tests, self.own], [self.own, self.status, self.verdicts, self.rate], **work
+        ).then(self.free_rate, None, self.rate, **AT_ONCE)
         self.rate.input(
             self.judge_again,
             [self.rate, self.own],
@@ -116,7 +124,6 @@ class Train:
         bad_uploads: list[str] | None,
         name: str,
         choice: str,
-        mine: Own | None,
         request: gr.Request,
     ) -> Iterator[Update]:
         """Trains, and checks with the defective parts, if there are any."""
@@ -139,9 +146,8 @@ class Train:
                 now = yield from self._checked(now, bad, lambda: self.turns.over(turn, request))
                 if self.turns.over(turn, request):
                     return
-                forget(mine)
                 given = True
-                yield self._usable(now, "Trained. Drop parts below to judge them.")
+                yield {self.fresh: now, self.status: finished("Trained. Drop parts below to judge them.")}
         except AttentDifferNetError as error:
             yield {self.status: alert(str(error))}
         finally:  # also where the visitor has left and nobody asks for the next step
@@ -163,7 +169,7 @@ class Train:
             yield {self.status: progress(len(found) / len(bad), said)}
         return replace(mine, defects=tuple(found))
 
-    def bring_back(self, file: str | None, bad_uploads: list[str] | None, mine: Own | None) -> Iterator[Update]:
+    def bring_back(self, file: str | None, bad_uploads: list[str] | None) -> Iterator[Update]:
         if file is None:
             return
         fresh, given = Own.new(), False
@@ -173,29 +179,32 @@ class Train:
             bad = gather_to_judge(bad_uploads or (), fresh.folder, "defective parts")
             now = fresh.with_model(fresh.folder / "model")
             now = yield from self._checked(now, bad)
-            forget(mine)
             given = True
-            yield self._usable(now, "The model is back. Drop parts below to judge them.")
+            yield {self.fresh: now, self.status: finished("The model is back. Drop parts below to judge them.")}
         except AttentDifferNetError as error:
             yield {self.status: alert(str(error))}
         finally:
             if not given:
                 fresh.remove()
 
-    def _usable(self, mine: Own, said: str) -> Update:
+    def take_over(self, fresh: Own | None, mine: Own | None) -> Update:
+        """Puts the detector that was just made in the place of the one before; without one, all stays as it is."""
+        if fresh is None:
+            return {self.fresh: gr.skip()}
+        forget(mine)
         return {
-            **self._judged_again(mine),
-            self.status: finished(said),
+            **self._judged_again(fresh),
+            self.fresh: None,
             self.use: gr.Column(elem_classes=seen(True)),
-            self.rate: on_slider(mine.rate),
+            self.rate: on_slider(fresh.rate),
             self.tests: None,
         }
 
     # -- judging
 
     def judge(self, uploads: list[str] | None, mine: Own | None) -> Iterator[Update]:
-        """Verdicts and maps of photographs, the worst first. The rate stays as it is meanwhile. Ends without a word
-        where another detector has taken the place of this one."""
+        """Verdicts and maps of photographs, the worst first. The rate stays as it is meanwhile, until `free_rate`. Ends
+        without a word where another detector has taken the place of this one."""
         if mine is None:
             yield {self.verdicts: ""}
             return
@@ -214,14 +223,15 @@ class Train:
             said = finished(counts_text(done, detector.calibration)) if paths else gr.skip()
         except AttentDifferNetError as error:
             said = alert(str(error))
-        update: Update = {self.rate: gr.Slider(interactive=True)}
         if not mine.gone:
-            update |= {
+            yield {
                 self.own: replace(mine, tests=tuple(done)),
                 self.status: said,
                 self.verdicts: verdicts_html(done, detector.calibration),
             }
-        yield update
+
+    def free_rate(self) -> gr.Slider:
+        return gr.Slider(interactive=True)
 
     def judge_again(self, of_100: float, mine: Own | None) -> Update:
         """By another share of good parts that may be flagged; nothing is scored anew."""
