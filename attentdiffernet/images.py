@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,6 +22,7 @@ MAX_FILE_BYTES = 100_000_000
 LARGE_PIXELS = 8_000_000  # above, one image at a time is decoded: it fills memory enough
 MASK_LABELS = 16  # a mask with more distinct values than this is a grey picture, not one of labels
 _large_one_at_a_time = threading.Lock()
+T = TypeVar("T")
 
 
 def read_image(source: str | Path | BinaryIO, name: str | None = None) -> np.ndarray:
@@ -31,13 +32,16 @@ def read_image(source: str | Path | BinaryIO, name: str | None = None) -> np.nda
     for files that are no image, damaged, empty, smaller than MIN_SIDE or larger than MAX_PIXELS. `name` stands for the
     file in messages: the temporary path of an upload means nothing to its user.
     """
-    return _decode(source, name, lambda image: np.asarray(_to_rgb(image)))
+    return read_upload(source, name)[0]
 
 
-def _decode(
-    source: str | Path | BinaryIO, name: str | None, convert: Callable[[Image.Image], np.ndarray]
-) -> np.ndarray:
-    """The pixels of an image file, upright, as `convert` reads them. Limits and errors as in `read_image`."""
+def read_upload(source: str | Path | BinaryIO, name: str | None = None) -> tuple[np.ndarray, bool]:
+    """As `read_image`, and whether parts of the image were transparent, so that they are white now."""
+    return _decode(source, name, lambda image: (np.asarray(_to_rgb(image)), _is_transparent(image)))
+
+
+def _decode(source: str | Path | BinaryIO, name: str | None, convert: Callable[[Image.Image], T]) -> T:
+    """An image file, upright, as `convert` reads it. Limits and errors as in `read_image`."""
     name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
     _check_file(source, name)
     try:
@@ -113,6 +117,16 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    if _is_deep(image) or not _has_alpha(image):
+        return False
+    return bool(np.asarray(image.convert("RGBA").getchannel("A")).min() < 255)
+
+
 def _to_rgb(image: Image.Image, background: str = "white") -> Image.Image:
     if _is_deep(image):
         grey = np.asarray(image, dtype=np.float64)
@@ -123,7 +137,7 @@ def _to_rgb(image: Image.Image, background: str = "white") -> Image.Image:
         else:
             scale = 1 / 257
         return Image.fromarray(np.round(grey * scale).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if _has_alpha(image):
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba).convert("RGB")
     return image.convert("RGB")

@@ -217,6 +217,31 @@ def test_an_example_by_keyboard_on_a_phone_and_a_reload_brings_it_back(visit, fi
     assert fits(page)
 
 
+# Gradio's own: the button that adds files holds an input that can be focused as well.
+ADD_FILES = "button[aria-label='Add files']"
+
+
+def test_axe_finds_nothing_serious_in_any_tab_on_a_desk_and_on_a_phone_by_day_and_by_night(visit, serious):
+    page = visit()
+    page.locator("#examples button").first.click()
+    settled(page, "^Done. ")
+    for tab, ready in {
+        "Inspect": "#view .badge",
+        "Train": "#own-train",
+        "ROC curves": ".main-svg",
+        "About": ".about",
+    }.items():
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.locator(ready).first.wait_for()
+        for width in (1440, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                expect(page.locator("body.dark")).to_have_count(int(scheme == "dark"))
+                assert not serious(page, ADD_FILES), (tab, width, scheme)
+                assert fits(page), (tab, width)
+
+
 def test_what_cannot_be_read_is_said_the_rest_goes_on_and_another_visitor_sees_none_of_it(visit, files):
     page = visit()
     upload(page, files / "no picture.png")
@@ -257,7 +282,7 @@ def own_parts(folder):
     return bad
 
 
-def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(visit, tmp_path):
+def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(visit, tmp_path, serious):
     """A zip of good parts, a defective one to check with, a training, verdicts with maps; another rate; answers to the
     verdicts, a drawn defect; the report and the model as files, judged with again. Nothing is left when the page is
     closed."""
@@ -293,10 +318,11 @@ def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(vis
         expect(report).to_contain_text("42.9 of 100 good parts")
         expect(rate).to_have_value("43" if again else "50")
     verdicts_are_answered(page, rows)
+    assert fits(page) and not serious(page, ADD_FILES)
     a_defect_is_drawn(page, tmp_path / "part.png")
     name, written = downloaded(page, page.locator("#own-page").click)
     assert name == "drawn_wafer-patchcore.html" and b"What you said" in written
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert fits(page)
     nothing_is_left(page, "drawn wafer")
 
 
@@ -322,8 +348,8 @@ def verdicts_are_answered(page, rows):
     rows.first.locator("[data-look]").focus()
     page.keyboard.press("ArrowDown")
     expect(page.locator("#own-verdicts .looked-at")).to_contain_text("part.png")
-    expect(rows.nth(1)).to_have_attribute("aria-current", "")
-    page.get_by_role("button", name="Score", exact=True).click()
+    expect(rows.nth(1)).to_have_attribute("aria-current", "true")
+    page.locator("#own-verdicts [data-sort=score]").click()
     expect(rows.first.locator("th")).to_have_text("part.png")
     page.get_by_label("Show").select_option("disputed")
     expect(rows.filter(visible=True)).to_have_count(1)

@@ -15,7 +15,7 @@ from attentdiffernet.detector import Detector
 from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.errors import AttentDifferNetError, DatasetError, ImageError
 from attentdiffernet.explain import relative_heat, scale_ends
-from attentdiffernet.images import IMAGE_SUFFIXES, read_image
+from attentdiffernet.images import IMAGE_SUFFIXES, read_image, read_upload
 from attentdiffernet.options import check_scoring_views
 from attentdiffernet.scoring import RunningScore, expected_score, prepared, score_progressively
 from attentdiffernet.study.statistics import percentile_among
@@ -100,9 +100,9 @@ def compare_by(
     """As `compare`, by detectors at hand."""
     check_method(method)
     name = name or (Path(source).name if isinstance(source, str | Path) else "image")
-    image = read_image(source, name)
+    image, transparent = read_upload(source, name)
     wanted = check_scoring_views(n_views or max(d.calibration.n_views for d in detectors.values()))
-    found, digest, scores = Comparison(name, info, shown(image), {}), _digest(image), {}
+    found, digest, scores = Comparison(name, info, shown(image), {}, on_white=transparent), _digest(image), {}
     for scores in _scored(detectors, image, digest, wanted):
         yield replace(found, verdicts=_verdicts(detectors, scores, wanted))
     final = replace(found, verdicts=_verdicts(detectors, scores, wanted))

@@ -17,7 +17,8 @@ function look(row) {
     looked = row?.dataset.k;
     for (const one of rows()) {
         const here = one === row;
-        one.toggleAttribute('aria-current', here);
+        if (here) one.setAttribute('aria-current', 'true');
+        else one.removeAttribute('aria-current');
         for (const button of one.querySelectorAll('button')) button.tabIndex = here ? 0 : -1;
     }
     const figure = element.querySelector('.looked-at');
