@@ -45,8 +45,8 @@ class Findings(Checked):
         check_scoring_views(self.scoring_views)
         if self.training_views < 1:
             raise AttentDifferNetError(f"training_views must be 1 or more, got {self.training_views}")
-        if not 0 < self.feature_scale < math.inf:
-            raise AttentDifferNetError(f"feature_scale must be positive and finite, got {self.feature_scale}")
+        if not 1e-9 <= self.feature_scale <= 1e9:
+            raise AttentDifferNetError(f"feature_scale must lie in 1e-9..1e9, got {self.feature_scale}")
         if len(self.gates_judged) not in (0, 2):
             raise AttentDifferNetError(f"gates_judged must be two numbers or none, got {self.gates_judged}")
 

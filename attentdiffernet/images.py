@@ -1,7 +1,10 @@
 """Image files in: safe decoding of untrusted files within limits, masks, and finding images in folders."""
 
 import contextlib
+import errno
+import io
 import os
+import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +14,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .decoding_limits import check_structure
 from .errors import DatasetError, ImageError
+from .jpeg_end import share_present
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 # The only decoders that an untrusted file reaches. JPEG's also opens MPO; a name unknown to Pillow is a KeyError.
@@ -39,15 +44,17 @@ def _decode(
 ) -> np.ndarray:
     """The pixels of an image file, upright, as `convert` reads them. Limits and errors as in `read_image`."""
     name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
-    _check_file(source, name)
     try:
+        data = _content(source, name)
+        check_structure(data, name)
         # Silence for damaged metadata and Pillow's own size warning: the limits below decide.
-        with _silence, Image.open(source, formats=IMAGE_FORMATS) as image:
+        with _silence, Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             width, height = image.size
             _check_size(width, height, name)
             with _large_one_at_a_time if width * height > LARGE_PIXELS else contextlib.nullcontext():
                 image.load()
-                return convert(ImageOps.exif_transpose(image))
+                _check_complete(image, data, name)
+                return convert(_upright(image))
     except ImageError:
         raise
     except PermissionError as error:
@@ -60,14 +67,41 @@ def _decode(
         raise ImageError(f"{name} is damaged and could not be decoded") from error
 
 
+def _check_complete(image: Image.Image, data: bytes, name: str) -> None:
+    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
+        share = share_present(data, image)
+        if share < 1:
+            rows = f"only the upper {100 * share:.0f} % are there" if share else "its last scans are missing"
+            raise ImageError(f"{name} is cut off: {rows}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data say; as it is where these are damaged, which says nothing about the picture."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # whatever damaged data make Pillow raise; the pixels are decoded already
+        return image
+
+
+def _content(source: str | Path | BinaryIO, name: str) -> bytes:
+    """The whole file, so that what was checked is what is decoded."""
+    _check_file(source, name)
+    return Path(source).read_bytes() if isinstance(source, str | Path) else source.read()
+
+
 def _check_file(source: str | Path | BinaryIO, name: str) -> None:
     if isinstance(source, str | Path):
         path = Path(source)
-        if path.is_dir():
+        try:
+            status = path.stat()
+        except OSError as error:  # also a name that is too long
+            missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+            raise ImageError(f"There is no file {name}" if missing else f"{name}: {error.strerror}") from error
+        if stat.S_ISDIR(status.st_mode):
             raise ImageError(f"{name} is a folder, not an image file")
-        if not path.is_file():
-            raise ImageError(f"There is no file {name}")
-        size = path.stat().st_size
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{name} is no ordinary file")
+        size = status.st_size
     else:
         size = source.seek(0, os.SEEK_END)
         source.seek(0)
@@ -185,7 +219,7 @@ def find_images(patterns: Sequence[str | Path]) -> list[str]:
         path = Path(pattern)
         if path.is_dir():
             matches = list(images_below(str(path)))
-        elif path.exists():
+        elif path.exists() or path.is_symlink():  # of a link to nothing, reading it says so
             matches = [str(path)]
         elif path.name and any(sign in str(pattern) for sign in "*?["):
             matches = [str(p) for p in sorted(_glob(path)) if is_image(p)]

@@ -58,15 +58,20 @@ def load(
     weights: dict[str, Tensor] | None = None,
     load_weights: Callable[[str], dict[str, Tensor]] | None = None,
     device: str | torch.device = "cpu",
+    trusted: bool = False,
 ) -> Detector:
     """A detector from a local folder, or from the Hugging Face Hub (`owner/name`) where no such folder exists.
 
     weights: tensors of the backbone to use instead of those the checkpoint names; load_weights: gives them by name.
-    device: where the detector is to run, as of `devices.find_device`. Raises CheckpointError for a folder that is
-    incomplete, damaged or of another version, WeightsError for a backbone that is not the one it was made with,
-    AttentDifferNetError for a device that is not here.
+    device: where the detector is to run, as of `devices.find_device`. trusted: whether the checkpoint may name a file
+    as its weights, which is then read wherever it lies.
+
+    Raises CheckpointError for a folder that is incomplete, damaged or of another version, WeightsError for a backbone
+    that is not the one it was made with, AttentDifferNetError for a device that is not here.
     """
     device = find_device(device)
     folder = checkpoint.find(folder)
     stored = checkpoint.read(folder)
+    if not trusted and weights is None:
+        checkpoint.check_weights(folder, stored.options)
     return METHODS[stored.options.method].from_checkpoint(folder, stored, weights, load_weights, device)

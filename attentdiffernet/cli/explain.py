@@ -8,7 +8,7 @@ import typer
 from ..errors import AttentDifferNetError, ImageError
 from ..words import MapName
 from .console import bars, say
-from .options import Device, ModelDir
+from .options import Device, ModelDir, Trusted
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -33,6 +33,7 @@ def explain(
         typer.Option(help="Also write the raw values (.npy, float32); of one image only.", show_default=False),
     ] = None,
     device: Device = "cpu",
+    trusted: Trusted = False,
 ) -> None:
     """Show where the model looks, and for PatchCore which normal place the most unusual one looks like.
 
@@ -48,7 +49,7 @@ def explain(
         raise AttentDifferNetError(f"The map is written as PNG; --out must end in .png, got {out}")
     if not one and (raw is not None or out.suffix):
         raise AttentDifferNetError(f"Maps of several images go to a folder, without --raw; got --out {out}")
-    detector = load(model_dir, device=device)
+    detector = load(model_dir, device=device, trusted=trusted)
     shown = method or detector.maps[0]
     if one:
         said = _explain_one(detector, files[0], out, shown, raw)

@@ -1,8 +1,9 @@
 """`attentdiffernet train`."""
 
 import dataclasses
+import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -26,6 +27,9 @@ from ..options import (
 from ..words import input_title, score_text
 from .console import overall, say
 from .options import CACHE_HELP, DEVICE_HELP, Category
+
+if TYPE_CHECKING:
+    from ..detector import Detector
 
 VIEWS, ATTENTION, ADVANCED = "Views and read-out", "Attention", "Advanced"  # of --help
 CHOSEN = "Default: chosen on synthetic defects."
@@ -217,7 +221,7 @@ def train(
         detector = fit(
             dataset.train, options, data=data, cache=kept, progress=progress, device=device, findings=findings
         )
-    detector.save(out)
+    out = _saved(detector, out)
     if by_rule or options.leaves_a_choice:
         say(_choice_text(detector.findings))
     calibration = detector.calibration
@@ -226,6 +230,20 @@ def train(
         f"{len(calibration.scores)} held out. Threshold {score_text(calibration.threshold)}, flags at most "
         f"{calibration.false_positive_rate:.1%} of normal images on average. Written to {out}"
     )
+
+
+def _saved(detector: "Detector", out: Path) -> Path:
+    """Where the detector was written: `out`, or a new temporary folder where `out` takes nothing any more. Hours of
+    training are not lost to a full disk."""
+    from ..checkpoint import check_folder
+    from ..errors import CheckpointError
+
+    try:
+        return detector.save(out)
+    except CheckpointError as error:
+        check_folder(other := Path(tempfile.mkdtemp(prefix="attentdiffernet-")) / out.name)
+        say(f"{error}. The model is kept in {other} instead: move it")
+        return detector.save(other)
 
 
 def n_stages(options: Options, chosen: bool) -> int:

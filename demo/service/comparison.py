@@ -15,13 +15,14 @@ from attentdiffernet.detector import Detector
 from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.errors import AttentDifferNetError, DatasetError, ImageError
 from attentdiffernet.explain import relative_heat, scale_ends
-from attentdiffernet.images import IMAGE_SUFFIXES, read_image
+from attentdiffernet.images import IMAGE_SUFFIXES
 from attentdiffernet.options import check_scoring_views
 from attentdiffernet.scoring import RunningScore, expected_score, prepared, score_progressively
 from attentdiffernet.study.statistics import percentile_among
 
 from .. import shipped
 from . import catalogue
+from .decoding import read_image
 from .likeness import likeness
 from .stranger import Stranger, stranger
 from .verdict import MAPS, Comparison, Heat, Verdict, heat_bar

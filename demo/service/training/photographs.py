@@ -9,7 +9,9 @@ from PIL import Image
 
 from attentdiffernet.datasets.archives import Limits, is_hidden, open_source
 from attentdiffernet.errors import AttentDifferNetError, DatasetError
-from attentdiffernet.images import IMAGE_SUFFIXES, read_image
+from attentdiffernet.images import IMAGE_SUFFIXES
+
+from ..decoding import read_image
 
 LEAST, MOST = 5, 200  # photographs to train on
 MOST_JUDGED = 50

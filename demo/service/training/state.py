@@ -8,9 +8,9 @@ from pathlib import Path
 
 from attentdiffernet.detector import Detector
 from attentdiffernet.findings import Calibration
-from attentdiffernet.images import read_image
 
 from .. import catalogue, private
+from ..decoding import read_image
 from .judging import Photograph, thumbnail
 from .photographs import Remark
 
