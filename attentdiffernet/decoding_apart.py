@@ -36,7 +36,7 @@ class DecodingProcess:
         self._end: weakref.finalize[Any, Any] = weakref.finalize(self, lambda: None)
         self._end()
 
-    def read(self, source: str | Path | BinaryIO, name: str | None = None) -> np.ndarray:
+    def read(self, source: str | Path | BinaryIO, name: str | None = None, white: float | None = None) -> np.ndarray:
         """As `images.read_image`. Raises ImageError also where decoding takes longer than the deadline, or ends the
         process."""
         name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
@@ -49,7 +49,7 @@ class DecodingProcess:
         timer = threading.Timer(self.deadline_s, stop)
         timer.start()
         try:
-            return _asked(process, source, name)
+            return _asked(process, source, name, white)
         except (OSError, EOFError) as error:
             self.close()
             why = f"it takes longer than {self.deadline_s:.3g} s" if late.is_set() else "it ended the decoder"
@@ -88,9 +88,9 @@ class DecodingPool:
         for _ in range(processes):
             self._free.put(DecodingProcess(deadline_s))
 
-    def read(self, source: str | Path | BinaryIO, name: str | None = None) -> np.ndarray:
+    def read(self, source: str | Path | BinaryIO, name: str | None = None, white: float | None = None) -> np.ndarray:
         with self._one() as process:
-            return process.read(source, name)
+            return process.read(source, name, white)
 
     @contextmanager
     def _one(self) -> Iterator[DecodingProcess]:
@@ -101,12 +101,14 @@ class DecodingPool:
             self._free.put(process)
 
 
-def _asked(process: subprocess.Popen[bytes], source: str | Path | BinaryIO, name: str) -> np.ndarray:
+def _asked(
+    process: subprocess.Popen[bytes], source: str | Path | BinaryIO, name: str, white: float | None
+) -> np.ndarray:
     assert process.stdin is not None
     assert process.stdout is not None
     path = str(Path(source).absolute()) if isinstance(source, str | Path) else None
     content = b"" if isinstance(source, str | Path) else source.read()
-    _send(process.stdin, {"path": path, "name": name}, content)
+    _send(process.stdin, {"path": path, "name": name, "white": white}, content)
     answer, pixels = _receive(process.stdout)
     if "error" in answer:
         raise ImageError(answer["error"])
@@ -145,7 +147,7 @@ def main() -> None:
             return
         source = asked["path"] or io.BytesIO(content)
         try:
-            pixels = read_image(source, asked["name"])
+            pixels = read_image(source, asked["name"], asked["white"])
         except ImageError as error:
             _send(sys.stdout.buffer, {"error": str(error)}, b"")
         else:

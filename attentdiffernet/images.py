@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -25,22 +25,73 @@ MIN_SIDE = 16  # px
 MAX_PIXELS = 64_000_000  # checked on the header, before anything is decoded
 MAX_FILE_BYTES = 100_000_000
 LARGE_PIXELS = 8_000_000  # above, one image at a time is decoded: it fills memory enough
+WHITES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # where ranges of grey values end
+GREY_ROWS = 256  # that are scaled at once: memory stays small
 MASK_LABELS = 16  # a mask with more distinct values than this is a grey picture, not one of labels
 _large_one_at_a_time = threading.Lock()
 
 
-def read_image(source: str | Path | BinaryIO, name: str | None = None) -> np.ndarray:
+class RangedPath(str):
+    """The path of an image file, with the grey value that is shown as white where its pixels have more than 8 bits."""
+
+    __slots__ = ("white",)
+    white: float
+
+    @classmethod
+    def of(cls, path: str | Path, white: float) -> Self:
+        ranged = cls(path)
+        ranged.white = white
+        return ranged
+
+
+def read_image(source: str | Path | BinaryIO, name: str | None = None, white: float | None = None) -> np.ndarray:
     """Decodes one image file to RGB: (H, W, 3) uint8, upright (EXIF), the first frame of an animation.
 
-    Transparency is laid on white, 16-bit grey is scaled to 8 bits, CMYK and palettes are converted. Raises ImageError
-    for files that are no image, damaged, empty, smaller than MIN_SIDE or larger than MAX_PIXELS. `name` stands for the
-    file in messages: the temporary path of an upload means nothing to its user.
+    Transparency is laid on white, CMYK and palettes are converted. Grey values of more than 8 bits are scaled so that
+    `white` becomes 255: by default that of a RangedPath, else 65535 for whole numbers and 1 for floats. The scale never
+    depends on the image alone, or one bright pixel would darken the rest.
+
+    Raises ImageError for files that are no image, damaged, empty, smaller than MIN_SIDE or larger than MAX_PIXELS, and
+    for grey values below 0 or above `white`. `name` stands for the file in messages: the temporary path of an upload
+    means nothing to its user.
     """
-    return _decode(source, name, lambda image: np.asarray(_to_rgb(image)))
+    if white is None and isinstance(source, RangedPath):
+        white = source.white
+    return _decode(source, name, lambda image, name: np.asarray(_to_rgb(image, name, white)))
+
+
+def is_deep(path: str | Path) -> bool:
+    """Whether an image file holds grey values of more than 8 bits, as its header says; false where it has none."""
+    try:
+        data = _content(path, str(path))
+        check_structure(data, str(path))
+        with _silence, Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            return _is_deep(image)
+    except Exception:  # reading it says what is wrong
+        return False
+
+
+def highest_grey(path: str | Path) -> tuple[float, bool]:
+    """(highest grey value of a file of more than 8 bits, whether its values are floats). Raises as `read_image`."""
+
+    def convert(image: Image.Image, name: str) -> np.ndarray:
+        return np.array([float(np.max(np.asarray(image))), image.mode == "F"])
+
+    highest, is_float = _decode(path, None, convert)
+    return float(highest), bool(is_float)
+
+
+def white_above(highest: float, is_float: bool) -> float:
+    """The end of the usual range that grey values up to `highest` are of: 12 bits in a 16-bit file end at 4095. Raises
+    ImageError where there is none."""
+    usual = [white for white in WHITES if white >= highest and (is_float or white > 1)]
+    if not usual:
+        raise ImageError(f"Grey values up to {highest:.6g} are more than 16 bits")
+    return usual[0]
 
 
 def _decode(
-    source: str | Path | BinaryIO, name: str | None, convert: Callable[[Image.Image], np.ndarray]
+    source: str | Path | BinaryIO, name: str | None, convert: Callable[[Image.Image, str], np.ndarray]
 ) -> np.ndarray:
     """The pixels of an image file, upright, as `convert` reads them. Limits and errors as in `read_image`."""
     name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
@@ -54,7 +105,7 @@ def _decode(
             with _large_one_at_a_time if width * height > LARGE_PIXELS else contextlib.nullcontext():
                 image.load()
                 _check_complete(image, data, name)
-                return convert(_upright(image))
+                return convert(_upright(image), name)
     except ImageError:
         raise
     except PermissionError as error:
@@ -147,20 +198,25 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def _to_rgb(image: Image.Image, background: str = "white") -> Image.Image:
+def _to_rgb(image: Image.Image, name: str, white: float | None = None, background: str = "white") -> Image.Image:
     if _is_deep(image):
-        grey = np.asarray(image, dtype=np.float64)
-        if not np.isfinite(grey).all() or grey.min() < 0 or grey.max() > 65535:
-            raise ValueError("grey values outside 0..65535")
-        if image.mode in ("I", "F"):  # of no stated depth: [0, 1] for floats, 8 bits, or 16
-            scale = 255.0 if image.mode == "F" and grey.max() <= 1 else 1.0 if grey.max() <= 255 else 1 / 257
-        else:
-            scale = 1 / 257
-        return Image.fromarray(np.round(grey * scale).astype(np.uint8)).convert("RGB")
+        return _scaled(image, name, white or (1.0 if image.mode == "F" else 65535.0)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _scaled(image: Image.Image, name: str, white: float) -> Image.Image:
+    """Grey values 0..white as 0..255."""
+    grey = np.empty((image.height, image.width), np.uint8)
+    for top in range(0, image.height, GREY_ROWS):
+        rows = np.asarray(image.crop((0, top, image.width, min(top + GREY_ROWS, image.height))), np.float64)
+        low, high = rows.min(), rows.max()
+        if not (low >= 0 and high <= white):  # also where a value is not a number
+            raise ImageError(f"{name} has grey values from {low:.6g} to {high:.6g}; 0 to {white:.6g} is the range here")
+        grey[top : top + GREY_ROWS] = np.round(rows * (255 / white))
+    return Image.fromarray(grey)
 
 
 def read_mask(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
@@ -188,8 +244,9 @@ def marks_something(path: str | Path) -> bool:
     return bool(_decode(path, None, _marked).any())
 
 
-def _marked(mask: Image.Image) -> np.ndarray:
-    brightness = np.asarray(_to_rgb(mask, background="black")).max(-1)
+def _marked(mask: Image.Image, name: str) -> np.ndarray:
+    white = white_above(float(np.max(np.asarray(mask))), mask.mode == "F") if _is_deep(mask) else None
+    brightness = np.asarray(_to_rgb(mask, name, white, background="black")).max(-1)
     values = np.asarray(mask) if _is_deep(mask) else brightness  # in 8 bits, a 16-bit label of 1 is 0
     return values > 0 if np.unique(values).size <= MASK_LABELS else brightness >= 128
 

@@ -1,6 +1,7 @@
 """The library's two verbs: `fit` a detector to normal images, `load` one. `METHODS` names what can be fitted."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from .findings import Findings
 from .method_choice import choose_method
 from .options import MethodName, Options
 from .patchcore_detector import PatchCoreDetector
-from .sources import Images, each_source
+from .sources import Images, all_ranged, each_source, value_range_of
 
 METHODS: dict[MethodName, type[Detector]] = {"differnet": DifferNetDetector, "patchcore": PatchCoreDetector}
 
@@ -47,10 +48,15 @@ def fit(
     that is not here.
     """
     device, data, sources = find_device(device), data or DataCard(), list(each_source(images))
+    white = value_range_of(sources, options.value_range if options else None)
+    sources = all_ranged(sources, white)
     if options is None:
         options, findings = choose_method(sources, None, cache, progress, device)
     method = METHODS[options.method]
-    return method.fit(sources, options, FitContext(findings, data, cache, progress, after_epoch, calibrated, device))
+    run = FitContext(findings, data, cache, progress, after_epoch, calibrated, device)
+    detector = method.fit(sources, options, run)
+    detector.findings = replace(detector.findings, value_range=white)
+    return detector
 
 
 def load(

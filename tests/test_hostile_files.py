@@ -14,6 +14,7 @@ from attentdiffernet import decoding_apart
 from attentdiffernet.decoding_apart import DecodingPool, DecodingProcess
 from attentdiffernet.errors import ImageError
 from attentdiffernet.images import find_images, read_image
+from attentdiffernet.sources import all_ranged, value_range_of
 
 pytestmark = pytest.mark.quick
 
@@ -189,12 +190,62 @@ def test_a_decoder_that_dies_takes_nothing_with_it(tmp_path, monkeypatch):
     pool = DecodingPool(processes=1)
     ask = decoding_apart._asked
 
-    def killed(process, source, name):
+    def killed(process, *asked):
         process.kill()
-        return ask(process, source, name)
+        return ask(process, *asked)
 
     with monkeypatch.context() as patched:
         patched.setattr(decoding_apart, "_asked", killed)
         with pytest.raises(ImageError, match=r"^part\.png could not be decoded: it ended the decoder$"):
             pool.read(path)
     assert pool.read(path).shape == (200, 240, 3)
+
+
+# -- grey values of more than 8 bits
+
+
+def deep(path, values):
+    Image.fromarray(values).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "white", "expected"),
+    [("u2", None, 255 / 65535), ("u2", 4095, 255 / 4095), ("i4", 4095, 255 / 4095), ("f4", 4095, 255 / 4095)],
+)
+def test_grey_values_are_scaled_by_a_range_and_never_by_the_image(kind, white, expected, tmp_path):
+    values = np.arange(32 * 32, dtype=kind).reshape(32, 32) * 3
+    grey = read_image(deep(tmp_path / "a.tif", values), white=white)[..., 0]
+    np.testing.assert_array_equal(grey, np.round(values * expected))
+    brighter = values.copy()
+    brighter[0, 0] = 4095
+    other = read_image(deep(tmp_path / "b.tif", brighter), white=white)[..., 0]
+    np.testing.assert_array_equal(other[1:], grey[1:])
+
+
+@pytest.mark.parametrize(("low", "high", "white"), [(0, 1.001, None), (-1, 100, 4095), (0, 4096, 4095), (0, np.nan, 1)])
+def test_grey_values_out_of_range_are_refused_with_the_range(low, high, white, tmp_path):
+    values = np.full((32, 32), low, np.float32)
+    values[3, 4] = high
+    with pytest.raises(
+        ImageError, match=rf"^a\.tif has grey values from .* to .*; 0 to {white or 1} is the range here$"
+    ):
+        read_image(deep(tmp_path / "a.tif", values), white=white)
+
+
+@pytest.mark.parametrize(
+    ("kind", "highest", "white"),
+    [("f4", 1.0, 1), ("f4", 200, 255), ("u2", 1, 255), ("u2", 1000, 1023), ("i4", 4095, 4095), ("u2", 65535, 65535)],
+)
+def test_the_range_of_a_data_set_is_the_usual_one_that_holds_its_values(kind, highest, white, tmp_path):
+    files = [deep(tmp_path / f"{k}.tif", np.full((32, 32), value).astype(kind)) for k, value in enumerate((0, highest))]
+    photograph().save(tmp_path / "eight bits.png")
+    assert value_range_of([*files, tmp_path / "eight bits.png"]) == white
+    assert value_range_of(files, 4000) == 4000
+    assert value_range_of([tmp_path / "eight bits.png", np.zeros((32, 32, 3), np.uint8)], 4000) is None
+    assert value_range_of(all_ranged(files, 77)) == 77, "decided before"
+
+
+def test_more_than_16_bits_are_refused(tmp_path):
+    with pytest.raises(ImageError, match=r"^Grey values up to 65536 are more than 16 bits$"):
+        value_range_of([deep(tmp_path / "a.tif", np.full((32, 32), 65536, np.int32))])

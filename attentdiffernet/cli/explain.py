@@ -84,9 +84,8 @@ def _explain_one(detector: "Detector", file: str, out: Path, shown: str, raw: Pa
     import numpy as np
 
     from ..explain import drawn_over
-    from ..images import read_image
 
-    pixels = read_image(file)
+    pixels = detector.read(file)
     values, reference = detector.raw_map(pixels, shown), detector.map_reference(shown)
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn_over(pixels, values, reference, shown).save(out)

@@ -71,6 +71,13 @@ def train(
         float | None,
         typer.Option(help="Share of normal images that the threshold may flag. Default: 0.05.", show_default=False),
     ] = None,
+    value_range: Annotated[
+        float | None,
+        typer.Option(
+            help="Grey value shown as white, for files of more than 8 bits: 4095 for 12. Default: by the images.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of initialisation and of the order of training.", min=0)] = 0,
     view_kind: Annotated[
@@ -199,7 +206,7 @@ def train(
     inputs = {"views": view_kind, "resize": resize, "exposure": exposure, "readout": readout}
     numbers = {"training_views": train_views, "scoring_views": views, "epochs": epochs}
     given: dict[str, Any] = {name: value for name, value in inputs.items() if value != "auto"} | numbers
-    given["backbone"] = backbone
+    given |= {"backbone": backbone, "value_range": value_range}
     if false_positive_rate is not None:
         given["false_positive_rate"] = false_positive_rate
     if flow is not None:  # sets the size only; whether features are whitened first is part of the recipe
@@ -273,6 +280,7 @@ def _choice_text(found: Findings) -> str:
         views += f"; AUROC of mirrored normal images {100 * found.mirror_auroc:.1f}"
     if found.turn_auroc is not None:
         views += f"; AUROC of normal images turned by 45° {100 * found.turn_auroc:.1f}"
+    views += f"; grey values 0 to {found.value_range:g}" if found.value_range else ""
     lines = [f"Method: AUROC of synthetic defects {table(found.by_method)}"] * bool(found.by_method) + [views]
     lines.append(f"Readout: {found.readout}" + (f" ({table(found.by_readout)})" if found.by_readout else ""))
     return "\n".join(lines)
