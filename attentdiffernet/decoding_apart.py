@@ -19,7 +19,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 
 from .errors import ImageError
-from .images import read_image
+from .images import read_upload
 
 DEADLINE_S = 15.0  # 64 million pixels take about 2 s on a slow core
 PROCESSES = 2
@@ -36,8 +36,10 @@ class DecodingProcess:
         self._end: weakref.finalize[Any, Any] = weakref.finalize(self, lambda: None)
         self._end()
 
-    def read(self, source: str | Path | BinaryIO, name: str | None = None, white: float | None = None) -> np.ndarray:
-        """As `images.read_image`. Raises ImageError also where decoding takes longer than the deadline, or ends the
+    def read_upload(
+        self, source: str | Path | BinaryIO, name: str | None = None, white: float | None = None
+    ) -> tuple[np.ndarray, bool]:
+        """As `images.read_upload`. Raises ImageError also where decoding takes longer than the deadline, or ends the
         process."""
         name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
         process, late = self._running(), threading.Event()
@@ -88,9 +90,16 @@ class DecodingPool:
         for _ in range(processes):
             self._free.put(DecodingProcess(deadline_s))
 
-    def read(self, source: str | Path | BinaryIO, name: str | None = None, white: float | None = None) -> np.ndarray:
+    def read_upload(
+        self, source: str | Path | BinaryIO, name: str | None = None, white: float | None = None
+    ) -> tuple[np.ndarray, bool]:
         with self._one() as process:
-            return process.read(source, name, white)
+            return process.read_upload(source, name, white)
+
+    def read_image(
+        self, source: str | Path | BinaryIO, name: str | None = None, white: float | None = None
+    ) -> np.ndarray:
+        return self.read_upload(source, name, white)[0]
 
     @contextmanager
     def _one(self) -> Iterator[DecodingProcess]:
@@ -103,16 +112,21 @@ class DecodingPool:
 
 def _asked(
     process: subprocess.Popen[bytes], source: str | Path | BinaryIO, name: str, white: float | None
-) -> np.ndarray:
+) -> tuple[np.ndarray, bool]:
     assert process.stdin is not None
     assert process.stdout is not None
     path = str(Path(source).absolute()) if isinstance(source, str | Path) else None
-    content = b"" if isinstance(source, str | Path) else source.read()
+    content = b"" if isinstance(source, str | Path) else _all_of(source)
     _send(process.stdin, {"path": path, "name": name, "white": white}, content)
     answer, pixels = _receive(process.stdout)
     if "error" in answer:
         raise ImageError(answer["error"])
-    return np.frombuffer(pixels, np.uint8).reshape(answer["shape"])
+    return np.frombuffer(pixels, np.uint8).reshape(answer["shape"]), answer["transparent"]
+
+
+def _all_of(stream: BinaryIO) -> bytes:
+    stream.seek(0)
+    return stream.read()
 
 
 def _send(stream: IO[bytes], message: dict[str, Any], content: bytes | memoryview) -> None:
@@ -147,11 +161,15 @@ def main() -> None:
             return
         source = asked["path"] or io.BytesIO(content)
         try:
-            pixels = read_image(source, asked["name"], asked["white"])
+            pixels, transparent = read_upload(source, asked["name"], asked["white"])
         except ImageError as error:
             _send(sys.stdout.buffer, {"error": str(error)}, b"")
         else:
-            _send(sys.stdout.buffer, {"shape": pixels.shape}, np.ascontiguousarray(pixels).data.cast("B"))
+            _send(
+                sys.stdout.buffer,
+                {"shape": pixels.shape, "transparent": transparent},
+                np.ascontiguousarray(pixels).data.cast("B"),
+            )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -29,6 +29,7 @@ WHITES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # where ranges of grey 
 GREY_ROWS = 256  # that are scaled at once: memory stays small
 MASK_LABELS = 16  # a mask with more distinct values than this is a grey picture, not one of labels
 _large_one_at_a_time = threading.Lock()
+T = TypeVar("T")
 
 
 class RangedPath(str):
@@ -55,9 +56,16 @@ def read_image(source: str | Path | BinaryIO, name: str | None = None, white: fl
     for grey values below 0 or above `white`. `name` stands for the file in messages: the temporary path of an upload
     means nothing to its user.
     """
+    return read_upload(source, name, white)[0]
+
+
+def read_upload(
+    source: str | Path | BinaryIO, name: str | None = None, white: float | None = None
+) -> tuple[np.ndarray, bool]:
+    """As `read_image`, and whether parts of the image were transparent, so that they are white now."""
     if white is None and isinstance(source, RangedPath):
         white = source.white
-    return _decode(source, name, lambda image, name: np.asarray(_to_rgb(image, name, white)))
+    return _decode(source, name, lambda image, name: (np.asarray(_to_rgb(image, name, white)), _is_transparent(image)))
 
 
 def is_deep(path: str | Path) -> bool:
@@ -74,11 +82,7 @@ def is_deep(path: str | Path) -> bool:
 def highest_grey(path: str | Path) -> tuple[float, bool]:
     """(highest grey value of a file of more than 8 bits, whether its values are floats). Raises as `read_image`."""
 
-    def convert(image: Image.Image, name: str) -> np.ndarray:
-        return np.array([float(np.max(np.asarray(image))), image.mode == "F"])
-
-    highest, is_float = _decode(path, None, convert)
-    return float(highest), bool(is_float)
+    return _decode(path, None, lambda image, name: (float(np.max(np.asarray(image))), image.mode == "F"))
 
 
 def white_above(highest: float, is_float: bool) -> float:
@@ -90,10 +94,8 @@ def white_above(highest: float, is_float: bool) -> float:
     return usual[0]
 
 
-def _decode(
-    source: str | Path | BinaryIO, name: str | None, convert: Callable[[Image.Image, str], np.ndarray]
-) -> np.ndarray:
-    """The pixels of an image file, upright, as `convert` reads them. Limits and errors as in `read_image`."""
+def _decode(source: str | Path | BinaryIO, name: str | None, convert: Callable[[Image.Image, str], T]) -> T:
+    """An image file, upright, as `convert` reads it. Limits and errors as in `read_image`."""
     name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
     try:
         data = _content(source, name)
@@ -198,10 +200,20 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    if _is_deep(image) or not _has_alpha(image):
+        return False
+    return bool(np.asarray(image.convert("RGBA").getchannel("A")).min() < 255)
+
+
 def _to_rgb(image: Image.Image, name: str, white: float | None = None, background: str = "white") -> Image.Image:
     if _is_deep(image):
         return _scaled(image, name, white or (1.0 if image.mode == "F" else 65535.0)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if _has_alpha(image):
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba).convert("RGB")
     return image.convert("RGB")

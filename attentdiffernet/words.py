@@ -27,6 +27,13 @@ METHOD_TITLES: dict[str, str] = {
     "spatial-gate": "Spatial gate",
     "distance": "Distance to normal places",
 }
+TRAININGS: dict[str, str] = {  # of gates
+    "untrained": "gates untrained",
+    "joint": "gates trained together with a flow",
+    "proxy": "gates trained by a classifier of synthetic defects",
+    "separation": "gates trained on synthetic defects",
+    "structure": "gates trained on synthetic defects of structure",
+}
 READOUTS: dict[str, str] = {
     "z2": "mean z² over the views, as in DifferNet",
     "likelihood": "negative log-likelihood by the flow, averaged over the views (an extension)",
@@ -81,9 +88,11 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     # ECA has no bottleneck, and weights over places stand behind the last map alone.
     width = "" if options.variant == "eca" else f", reduction {attention.reduction}"
     place = "behind the last map" if options.variant == "pooling" else attention.placement.replace("_", " ")
-    training = "untrained" if attention.training == "untrained" else f"trained ({attention.training})"
+    training = TRAININGS[attention.training]
+    if attention.training in JUDGED and attention.keep == "always":
+        training += " and kept even if they do not help"
     if not gates_kept:
-        training += ", left at 1 as it did not help"
+        training += ", left at 1 as that did not help"
     if gates_judged:
         training += " (AUROC on synthetic defects {:.1%} with, {:.1%} without)".format(*gates_judged)
     return f"{short_title(options.variant)} {place}{width}{kernel}, {training}"
@@ -119,6 +128,9 @@ def variant_title(variant: str) -> str:
 def short_title(key: str) -> str:
     """`DifferNet`, `SE`, `CBAM`, `PatchCore`: where there is no room for more."""
     return variant_title(key).removeprefix("AttentDifferNet (").removesuffix(")")
+
+
+ON_WHITE = "Its transparent parts were put on white."
 
 
 def verdict_word(anomalous: bool) -> str:

@@ -23,6 +23,11 @@ def badge(anomalous: bool, provisional: bool = False) -> str:
     return f'<span class="{classes}"><span aria-hidden="true">{sign}</span> {word}</span>'
 
 
+def scrolling(name: str) -> str:
+    """Attributes of a box that scrolls by itself where it is too narrow, by keyboard, too."""
+    return f'class="scroll" role="region" aria-label="{text(name)}" tabindex="0"'
+
+
 def alert(message: str) -> str:
     return f'<p class="alert" role="alert"><span aria-hidden="true">⚠</span> {text(message)}</p>'
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.resources
 import os
 import socket
 import subprocess
@@ -175,6 +176,27 @@ def global_state_kept():
     assert np.random.get_state()[1].tobytes() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
     assert torch.get_num_threads() == before[2]
+
+
+@pytest.fixture(scope="session")
+def serious():
+    """serious(page, *selectors) -> what axe-core finds serious or critical on a page, outside of what is selected."""
+    source = (importlib.resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+
+    def find(page, *excluded):
+        if not page.evaluate("'axe' in window"):
+            page.evaluate(source)
+            page.add_style_tag(content="* { transition: none !important; }")  # a colour on its way has no contrast
+        run = "excluded => axe.run({exclude: excluded}, {resultTypes: ['violations']})"
+        found = page.evaluate(run, [[selector] for selector in excluded])["violations"]
+        return [
+            f"{rule['id']}: {node['html'][:200]} {node['failureSummary']}"
+            for rule in found
+            if rule["impact"] in ("serious", "critical")
+            for node in rule["nodes"]
+        ]
+
+    return find
 
 
 @pytest.fixture(scope="session")

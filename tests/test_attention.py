@@ -200,9 +200,9 @@ def test_pooling_weighs_the_last_map_only_behind_its_pooling():
 def test_what_is_said_of_a_block_is_what_it_has():
     said = {kind: attention_choices(Options(variant=kind)) for kind in ATTENTION}
     assert said["none"] == "no attention blocks" and said["simam"] == "SimAM, which has nothing to train"
-    assert said["eca"] == "ECA after pool, trained (separation)"
-    assert said["cbam"] == "CBAM after pool, reduction 16, spatial kernel 7, trained (separation)"
-    assert said["pooling"] == "attention pooling behind the last map, reduction 16, trained (separation)"
+    assert said["eca"] == "ECA after pool, gates trained on synthetic defects"
+    assert said["cbam"] == "CBAM after pool, reduction 16, spatial kernel 7, gates trained on synthetic defects"
+    assert said["pooling"] == "attention pooling behind the last map, reduction 16, gates trained on synthetic defects"
     assert [short_title(key) for key in ("none", "se", "coordinate", "patchcore")] == [
         *("DifferNet", "SE", "coordinate attention", "PatchCore")
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from attentdiffernet.datasets.sample import file_of
@@ -22,7 +23,7 @@ from attentdiffernet.study.formats import interval_text, p_text, points
 from attentdiffernet.study.statistics import auroc, delong_test_of_means, percentile_among
 from attentdiffernet.study.tables import overview_frame, overview_text
 from attentdiffernet.study.usual import usual, usual_groups
-from attentdiffernet.words import PAPER_VARIANTS, score_text
+from attentdiffernet.words import ON_WHITE, PAPER_VARIANTS, score_text
 from demo import shipped
 from demo.dashboard import widgets
 from demo.service.catalogue import detector_names
@@ -109,7 +110,7 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
         assert ("were trained" if trained else "untrained (random)") in said
         assert ("between 0 and 2" if trained else "between 0 and 1") in said
         assert charts(at)["Channel"]["layout"]["yaxis"]["range"][1] == pytest.approx(2.04 if trained else 1.02)
-        assert "Grad-CAM" in [element.value for element in at.subheader]
+        assert "Grad-CAM" in [element.value for element in at.header]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "method"])
@@ -367,10 +368,10 @@ def test_failures_are_the_worst_and_their_places_are_percentiles():
 def test_a_failure_is_looked_at_by_its_button_and_by_its_address(visit):
     worst = failures(runs(), "anomalies", "cbam", 3)
     at = visit("failures", category=KEY, variant="cbam", list="anomalies")
-    assert at.subheader[0].value == widgets.literal(worst[0].image)
+    assert at.header[0].value == widgets.literal(worst[0].image)
     at.button(f"look-anomalies-{worst[2].image}").click()
     whole(at.run())
-    assert at.subheader[0].value == widgets.literal(worst[2].image)
+    assert at.header[0].value == widgets.literal(worst[2].image)
     assert at.query_params["image"] == worst[2].image
     captions = {picture.caption for image in at.image for picture in image.proto.imgs}
     assert captions >= {"Image", "DifferNet", "AttentDifferNet (CBAM)"}
@@ -394,7 +395,7 @@ def test_without_images_the_page_says_so_and_works_from_score_files(visit, monke
     assert all(failure.image in html(at) for failure in worst)
     at.selectbox[-1].set_value(worst[3].image)
     whole(at.run())
-    assert at.subheader[0].value == widgets.literal(worst[3].image)
+    assert at.header[0].value == widgets.literal(worst[3].image)
 
 
 def test_images_of_other_data_sets_are_looked_up_below_the_folder_named(monkeypatch, tmp_path):
@@ -438,6 +439,22 @@ def test_two_visitors_do_not_see_each_others_images(visit):
     other = visit("compare", category=KEY)
     assert not other.dataframe and "Drop photographs" in other.info[0].value
     assert "mine.png" not in str(other.session_state)
+
+
+def test_a_link_brings_the_choice_of_detectors_and_the_opacity_and_what_was_put_on_white_is_said(visit):
+    at = visit("compare", category=KEY, detectors="none", opacity="0.0")
+    assert widget(at, "multiselect", "Detectors").value == ["none"]
+    assert widget(at, "slider", "Opacity of the heat, %").value == 0
+    wafer = Image.open(io.BytesIO(file_of("wafer", IMAGE))).convert("RGBA")
+    wafer.putpixel((0, 0), (0, 0, 0, 0))
+    stream = io.BytesIO()
+    wafer.save(stream, "PNG")
+    at.file_uploader[0].set_value(("clear.png", stream.getvalue(), "image/png"))
+    whole(at.run())
+    assert ON_WHITE in [caption.value for caption in at.caption]
+    assert html(at).count("Higher than") == 1
+    _, _, found = at.session_state["whole"]
+    assert list(found.verdicts) == ["none"]
 
 
 def test_a_broken_file_spoils_no_figure(visit):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from attentdiffernet.category import InspectionDataset, image_of_mask
 from attentdiffernet.errors import DatasetError, ImageError
-from attentdiffernet.images import find_images, read_image, read_mask
+from attentdiffernet.images import find_images, read_image, read_mask, read_upload
 from attentdiffernet.views import (
     FEW_VIEWS,
     IMAGENET_MEAN,
@@ -122,6 +122,8 @@ def test_an_image_is_read_as_a_person_sees_it(suffix, content, expected, toleran
     assert np.abs(pixels.astype(float) - expected).max() <= tolerance
     assert np.array_equal(read_image(io.BytesIO(content)), pixels)
     assert np.array_equal(read_image(str(path)), pixels)
+    again, transparent = read_upload(path)
+    assert np.array_equal(again, pixels) and transparent == (expected is ON_WHITE or tolerance == 1)
 
 
 PHOTOGRAPH = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))

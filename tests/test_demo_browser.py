@@ -214,6 +214,31 @@ def test_an_example_by_keyboard_on_a_phone_and_a_reload_brings_it_back(visit, fi
     assert fits(page)
 
 
+# Gradio's own: the button that adds files holds an input that can be focused as well.
+ADD_FILES = "button[aria-label='Add files']"
+
+
+def test_axe_finds_nothing_serious_in_any_tab_on_a_desk_and_on_a_phone_by_day_and_by_night(visit, serious):
+    page = visit()
+    page.locator("#examples button").first.click()
+    settled(page, "^Done. ")
+    for tab, ready in {
+        "Inspect": "#view .badge",
+        "Train": "#own-train",
+        "ROC curves": ".main-svg",
+        "About": ".about",
+    }.items():
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.locator(ready).first.wait_for()
+        for width in (1440, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                expect(page.locator("body.dark")).to_have_count(int(scheme == "dark"))
+                assert not serious(page, ADD_FILES), (tab, width, scheme)
+                assert fits(page), (tab, width)
+
+
 def test_what_cannot_be_read_is_said_the_rest_goes_on_and_another_visitor_sees_none_of_it(visit, files):
     page = visit()
     upload(page, files / "no picture.png")
@@ -239,7 +264,7 @@ def test_what_cannot_be_read_is_said_the_rest_goes_on_and_another_visitor_sees_n
     expect(other.locator("#results")).to_be_hidden()
 
 
-def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(visit, tmp_path):
+def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(visit, tmp_path, serious):
     """A zip of good parts, a defective one to check with, a training, a verdict with its map; another rate; the report
     and the model as files, judged with again."""
     with zipfile.ZipFile(tmp_path / "good parts.zip", "w") as archive:
@@ -274,6 +299,7 @@ def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(vis
         if again:
             page.locator("#own-model input[type=file]").set_input_files(tmp_path / "model.zip")
             expect(page.locator("#own-status")).to_contain_text("The model is back")
+            expect(page.locator("#own-tests")).not_to_contain_text("bad part")
         page.locator("#own-tests input[type=file]").set_input_files(bad)
         expect(page.locator("#own-verdicts figure .badge")).to_have_text(re.compile("anomalous"))
         expect(page.locator("#own-status")).to_contain_text("1 of 1 anomalous")
@@ -281,4 +307,4 @@ def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(vis
         expect(rate).to_have_value("43" if again else "50")
     name, written = downloaded(page, page.locator("#own-page").click)
     assert name == "drawn_wafer-patchcore.html" and b"1 of 1 anomalous" in written
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert fits(page) and not serious(page, ADD_FILES)

@@ -169,17 +169,19 @@ def test_a_process_of_its_own_decodes_as_this_one_does_and_is_ended_when_it_take
     photograph().save(path)
     expected = read_image(path)
     process = DecodingProcess()
-    np.testing.assert_array_equal(process.read(path), expected)
-    np.testing.assert_array_equal(process.read(io.BytesIO(path.read_bytes())), expected)
+    np.testing.assert_array_equal(process.read_upload(path)[0], expected)
+    stream = io.BytesIO(path.read_bytes())
+    stream.seek(0, io.SEEK_END)  # as whoever has just written it leaves it
+    np.testing.assert_array_equal(process.read_upload(stream)[0], expected)
     with pytest.raises(ImageError, match=r"^upload is empty$"):
-        process.read(io.BytesIO(), "upload")
+        process.read_upload(io.BytesIO(), "upload")
     with pytest.raises(ImageError, match=r"^There is no file gone\.png$"):
-        process.read(tmp_path / "gone.png")
+        process.read_upload(tmp_path / "gone.png")
     process.deadline_s = 0
     with pytest.raises(ImageError, match=r"^part\.png could not be decoded: it takes longer than 0 s$"):
-        process.read(path)
+        process.read_upload(path)
     process.deadline_s = 60
-    np.testing.assert_array_equal(process.read(path), expected)  # by a new process
+    np.testing.assert_array_equal(process.read_upload(path)[0], expected)  # by a new process
     process.close()
 
 
@@ -197,8 +199,8 @@ def test_a_decoder_that_dies_takes_nothing_with_it(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(decoding_apart, "_asked", killed)
         with pytest.raises(ImageError, match=r"^part\.png could not be decoded: it ended the decoder$"):
-            pool.read(path)
-    assert pool.read(path).shape == (200, 240, 3)
+            pool.read_image(path)
+    assert pool.read_image(path).shape == (200, 240, 3)
 
 
 # -- grey values of more than 8 bits

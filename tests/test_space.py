@@ -15,13 +15,14 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 import gradio as gr
 
 from attentdiffernet.errors import DatasetError, ImageError
+from attentdiffernet.words import ON_WHITE
 from demo import shipped
 from demo.service import catalogue
 from demo.service.catalogue import CategoryInfo, Example
 from demo.service.stranger import Stranger
 from demo.service.verdict import Comparison, Heat, Verdict
 from demo.space import inspect
-from demo.space.cards import expectation
+from demo.space.cards import cards_html, expectation
 from demo.space.choice import category_html
 from demo.space.files import kept
 from demo.space.inspect import Inspect
@@ -89,6 +90,12 @@ def test_an_image_is_shown_as_it_is_scored(tab):
     session = updates[-1][tab.session]
     assert session.shown == 0 and [c.name for c in session.comparisons] == ["part.png"]
     assert session.comparisons[0].image.size == 0 and session.comparisons[0].heat is None, "a session keeps no pictures"
+
+
+def test_transparent_parts_are_said_to_be_on_white():
+    found = Comparison("part.png", INFO, np.zeros((2, 2, 3), np.uint8), {"se": verdict(4)})
+    assert ON_WHITE not in cards_html(found, None, False, lambda data, name: name)
+    assert ON_WHITE in cards_html(dataclasses.replace(found, on_white=True), None, False, lambda data, name: name)
 
 
 def test_a_file_that_cannot_be_read_stops_nothing(tab):

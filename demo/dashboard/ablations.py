@@ -56,17 +56,18 @@ def recipes(everything: list[Measured]) -> None:
     """What each training and placement of the blocks changes, on average over the categories."""
     if not (found := all_contrasts(everything)):
         return
-    st.subheader("Trainings and places of attention", anchor=False)
+    st.header("Trainings and places of attention", anchor=False)
     widgets.small("Mean difference to DifferNet over all categories, in points of AUROC.")
-    as_table(by_recipe(found))
+    as_table(by_recipe(found), "Trainings and places")
     if (blocks := by_category(found)).rows:
-        st.subheader("Other blocks", anchor=False)
+        st.header("Other blocks", anchor=False)
         widgets.small("Difference to DifferNet in points of AUROC, by block and by what its gates were trained on.")
-        as_table(blocks)
+        as_table(blocks, "Other blocks")
 
 
-def as_table(made: Table) -> None:
-    widgets.table([text(c.title) for c in made.columns], [[text(cell) for cell in row] for row in made.cells])
+def as_table(made: Table, name: str) -> None:
+    cells = [[text(cell) for cell in row] for row in made.cells]
+    widgets.table([text(column.title) for column in made.columns], cells, name=name)
 
 
 # -- the table of measured runs
@@ -136,7 +137,7 @@ if not everything:
     widgets.empty("No results yet.", widgets.HOW_TO_MEASURE)
     st.stop()
 recipes(everything)
-st.subheader("Every run", anchor=False)
+st.header("Every run", anchor=False)
 groups = choose_groups(everything)
 found = [m for group in groups for m in group.runs]
 st.html(forest(groups))

@@ -82,7 +82,7 @@ def blocks(view: attention.AttentionView, name: str, scales: dict[str, str]) -> 
     with two:
         scale = int(address.choice("Scale", scales, "scale", segments=True))
     before_and_after(view, block, scale, name)
-    st.subheader("Channel gates", anchor=False)
+    st.header("Channel gates", anchor=False)
     channel_gates(view, block, scales)
 
 
@@ -142,7 +142,7 @@ def channel_gates(view: attention.AttentionView, block: str, scales: dict[str, s
 
 
 def grad_cam(file: bytes, key: str, variant: str, name: str, scales: dict[str, str]) -> None:
-    st.subheader("Grad-CAM", anchor=False)
+    st.header("Grad-CAM", anchor=False)
     st.markdown(
         "Places whose activations at this layer raise the anomaly score through this scale, while the other scales are "
         "held constant. The values are raw and each map has its own scale: do not compare the values of two maps."
@@ -169,7 +169,7 @@ def grad_cam(file: bytes, key: str, variant: str, name: str, scales: dict[str, s
 
 
 def maps_against_masks(key: str) -> None:
-    st.subheader("Do the maps look at the defect?", anchor=False)
+    st.header("Do the maps look at the defect?", anchor=False)
     found = shipped.maps_of(key)
     if found.empty:
         command = f"attentdiffernet localise MODEL DATA/{key} --results results"

@@ -10,10 +10,11 @@ import pandas as pd
 import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.words import DETECTOR_TITLES, short_title
+from attentdiffernet.figures.overlay import OPACITY
+from attentdiffernet.words import DETECTOR_TITLES, ON_WHITE, short_title
 from demo import markup
 from demo.dashboard import address, widgets
-from demo.service.catalogue import CategoryInfo
+from demo.service.catalogue import CategoryInfo, detector_names
 from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, compare, maps_offered
 from demo.service.downloads import numbers_csv
 from demo.service.stranger import Stranger, a
@@ -24,24 +25,26 @@ KEPT = 2 * MAX_IMAGES  # results of a session, without their pictures
 
 @dataclass(frozen=True)
 class Image:
-    """One image to inspect. id: of the file and the category; results are kept under it."""
+    """One image to inspect. id: of the file and of what inspects it; results are kept under it."""
 
     name: str
     file: bytes
     category: str
+    detectors: tuple[str, ...]
 
     @property
     def id(self) -> str:
-        return hashlib.sha256(self.category.encode() + b"/" + self.file).hexdigest()
+        return hashlib.sha256(f"{self.category} {self.detectors} ".encode() + self.file).hexdigest()
 
 
 @dataclass(frozen=True)
 class How:
-    """How maps are shown. method: of `verdict.MAPS`. own_scale: as of `Heat.scaled`."""
+    """How maps are shown. method: of `verdict.MAPS`. own_scale: as of `Heat.scaled`. opacity: of the heat, 0 to 1."""
 
     method: str
     own_scale: bool
     outlined: bool
+    opacity: float
 
 
 Results = dict[str, Comparison | str]  # by Image.id; text says why there is none
@@ -50,20 +53,30 @@ Results = dict[str, Comparison | str]  # by Image.id; text says why there is non
 # -- choosing
 
 
-def choose_images(info: CategoryInfo) -> list[Image]:
+def choose_detectors(key: str) -> tuple[str, ...]:
+    """In their usual order; all of them where none is left."""
+    titles = {name: DETECTOR_TITLES[name] for name in detector_names(key)}
+    chosen = address.several("Detectors", titles, "detectors", list(titles))
+    return tuple(name for name in titles if name in chosen) or tuple(titles)
+
+
+def choose_images(info: CategoryInfo, detectors: tuple[str, ...]) -> list[Image]:
     """What was uploaded, else the example named in the address, else nothing."""
     label = f"Photographs, up to {MAX_IMAGES} at once"
     files = st.file_uploader(label, type=IMAGE_TYPES, accept_multiple_files=True, key="uploads")
     if len(files) > MAX_IMAGES:
         st.warning(f"Only the first {MAX_IMAGES} of {len(files)} images are inspected.", icon=":material/filter:")
     if files:
-        return [Image(PurePath(file.name).name, file.getvalue(), info.key) for file in files[:MAX_IMAGES]]
+        return [Image(PurePath(file.name).name, file.getvalue(), info.key, detectors) for file in files[:MAX_IMAGES]]
     examples = {example.name: example for example in info.examples}
     if not examples:
         return []
     titles = {"": "None"} | {name: example.title for name, example in examples.items()}
     name = address.choice("Or take an example", titles, "example")
-    return [Image(examples[name].path.name, examples[name].path.read_bytes(), info.key)] if name else []
+    if not name:
+        return []
+    path = examples[name].path
+    return [Image(path.name, path.read_bytes(), info.key, detectors)]
 
 
 # -- inspecting
@@ -90,7 +103,7 @@ def inspect(images: list[Image], how: How) -> None:
         whole = with_maps(chosen, how)
     with place.container():
         if len(images) > 1:
-            st.subheader(widgets.literal(chosen.name), anchor=False)
+            st.header(widgets.literal(chosen.name), anchor=False)
         draw(whole, how)
         download([r for image in images if isinstance(r := results.get(image.id), Comparison)])
 
@@ -98,7 +111,8 @@ def inspect(images: list[Image], how: How) -> None:
 def score(image: Image, how: How, k: int, n: int, status: Any, place: Any) -> Comparison | str:
     """The result of image k of n, without pictures, or why there is none. Shows in `place` what is known so far."""
     try:
-        for comparison in widgets.comparing(image.file, image.category, how.method, image.name, k, n, status):
+        asked = image.file, image.category, how.method, image.name
+        for comparison in widgets.comparing(*asked, k, n, status, image.detectors):
             with place.container():
                 draw(comparison, how)
     except AttentDifferNetError as error:
@@ -113,7 +127,8 @@ def with_maps(image: Image, how: How) -> Comparison:
     if last is not None and last[:2] == (image.id, how.method):
         return last[2]
     with st.spinner("Drawing the maps …"):
-        *_, whole = compare(io.BytesIO(image.file), image.category, how.method, image.name)
+        file = io.BytesIO(image.file)
+        *_, whole = compare(file, image.category, how.method, image.name, chosen=image.detectors)
     st.session_state["whole"] = (image.id, how.method, whole)
     return whole
 
@@ -134,8 +149,10 @@ def draw(comparison: Comparison, how: How) -> None:
         offer(comparison.stranger)
     columns = st.columns(1 + len(comparison.verdicts))
     with columns[0]:
-        st.html("<h4 class='cardhead'>Photograph</h4>")
+        st.html("<h2 class='cardhead'>Photograph</h2>")
         st.image(comparison.image, width="stretch", alt=f"Photograph: {comparison.name}")
+        if comparison.on_white:
+            st.caption(ON_WHITE)
     for column, key in zip(columns[1:], comparison.verdicts, strict=True):
         with column:
             card(comparison, key, how)
@@ -156,8 +173,8 @@ def card(comparison: Comparison, key: str, how: How) -> None:
     """One detector's result under its map."""
     verdict, heat = comparison.verdicts[key], comparison.heat
     title = heat.title(key) if heat else "Photograph, map to come"
-    st.html(f"<h4 class='variant-{key} cardhead'>{widgets.variant_name(key, short_title(key))}</h4>")
-    picture = comparison.overlay(key, how.own_scale, how.outlined)
+    st.html(f"<h2 class='variant-{key} cardhead'>{widgets.variant_name(key, short_title(key))}</h2>")
+    picture = comparison.overlay(key, how.own_scale, how.outlined, how.opacity)
     st.image(picture, width="stretch", alt=f"{title}: {verdict.title}, {comparison.name}")
     normals = len(verdict.calibration_scores)
     place = f"Score, {verdict.times} the threshold, among those of {normals} held-out normal images"
@@ -236,11 +253,12 @@ with st.container(key="beside"):
 with left:
     info = usable[address.category(list(usable), "Trained on")]
     st.caption(f"{info.description} Licence of the data: {info.licence}.")
-    images = choose_images(info)
+    images = choose_images(info, choose_detectors(info.key))
     how = How(
         address.choice(widgets.MAP, maps_offered(info.key), "method", segments=True),
         address.switch(widgets.OWN_SCALE, "own", False, help=widgets.OWN_SCALE_HELP),
         address.switch("Outline of what exceeds normal images", "outline", True),
+        address.number("Opacity of the heat, %", "opacity", 0.0, 100.0, 100 * OPACITY, 5.0, format="%.0f") / 100,
     )
 with right:
     if images:

@@ -175,7 +175,7 @@ def thumbnail(key: str, image: str) -> bytes | None:
 
 
 def details(key: str, failure: Failure, runs: Runs, name: str) -> None:
-    st.subheader(widgets.literal(failure.image), anchor=False)
+    st.header(widgets.literal(failure.image), anchor=False)
     truth = f"An anomalous image: {widgets.literal(defect(failure))}" if failure.label else "A normal image"
     st.markdown(f"{truth}. Its scores are those of the score files.")
     left, right = st.columns([4, 6], gap="large")
@@ -201,7 +201,7 @@ def threshold_of(m: Measured) -> tuple[float, str]:
 def card(m: Measured, failure: Failure) -> str:
     score, (threshold, which) = failure.scores[m.name], threshold_of(m)
     return (
-        f"<div class='card variant-{text(m.run.variant)}'><h4>{widgets.variant_name(m.run.variant, m.title)}</h4>"
+        f"<div class='card variant-{text(m.run.variant)}'><h3>{widgets.variant_name(m.run.variant, m.title)}</h3>"
         f"<p>{badge(score > threshold)}</p><dl><div><dt>Anomaly score</dt><dd>{score_text(score)}</dd></div>"
         f"<div><dt>Threshold, {which}</dt><dd>{score_text(threshold)}</dd></div>"
         f"<div><dt>Higher than</dt><dd>{failure.place[m.name]:.0f} % of {m.interval.n_normal} normals</dd></div>"

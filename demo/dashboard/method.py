@@ -185,20 +185,20 @@ st.html(
     "<p class='small'><span class='variant variant-se'>SE block</span> &nbsp; "
     "<span class='variant variant-cbam'>CBAM block</span> &nbsp; in the same places, one or the other.</p>"
 )
-st.subheader("Formulas", anchor=False)
+st.header("Formulas", anchor=False)
 for k in range(0, len(FORMULAS), 2):
     for column, formula in zip(st.columns(2, gap="large"), FORMULAS[k : k + 2], strict=False):
         with column, st.container(key=f"formula-{formula.title[:4].strip().lower()}"):
             st.markdown(f"**{formula.title}**")
             st.latex(formula.latex)
             st.caption(formula.text)
-st.subheader("Published, and chosen here", anchor=False)
+st.header("Published, and chosen here", anchor=False)
 st.markdown(
     "The authors of AttentDifferNet published no code. What the papers leave open is an option here; it is stored in "
     "every checkpoint and stated beside every map."
 )
-widgets.table(["", "Published (DifferNet, AttentDifferNet)", "This reproduction"], choices(), stacked=True)
-st.subheader("Sources", anchor=False)
+widgets.table(["What", "Published (DifferNet, AttentDifferNet)", "This reproduction"], choices(), stacked=True)
+st.header("Sources", anchor=False)
 st.markdown(
     "- e Silva et al., *Attention Modules Improve Image-Level Anomaly Detection for Industrial Inspection: A DifferNet "
     "Case Study*, WACV 2024, [arXiv 2311.02747](https://arxiv.org/abs/2311.02747)\n"

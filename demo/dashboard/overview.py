@@ -21,7 +21,7 @@ def summary(everything: list[Measured]) -> None:
         st.markdown(f"**{answer(tested)}**")
     if not tested and not others:
         return
-    st.subheader("Difference to DifferNet", anchor=False)
+    st.header("Difference to DifferNet", anchor=False)
     widgets.small(
         "Points of AUROC on the same test images, with 95 % intervals over these images. Right of the line is better. "
         "A filled dot counts: beyond chance after correction, and for other seeds as well."
@@ -75,7 +75,7 @@ if not everything:
     widgets.empty("No results yet.", widgets.HOW_TO_MEASURE)
     st.stop()
 summary(everything)
-st.subheader("AUROC", anchor=False)
+st.header("AUROC", anchor=False)
 datasets = {"all": "All"} | {m.run.dataset: dataset_title(m.run.dataset) for m in everything}
 left, right = st.columns([2, 5], vertical_alignment="bottom")
 with left:

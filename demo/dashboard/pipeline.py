@@ -180,5 +180,5 @@ def pipeline() -> str:
     items = []
     for k, station in enumerate(STATIONS, 1):
         svg = shape("svg", station.draw(), viewBox=f"0 0 {WIDTH} {HEIGHT}", font_family="system-ui, sans-serif")
-        items.append(f"<li>{drawing(svg, station.alt)}<h4>{k}. {station.title}</h4><p>{station.text}</p></li>")
+        items.append(f"<li>{drawing(svg, station.alt)}<h2>{k}. {station.title}</h2><p>{station.text}</p></li>")
     return f"<ol class='pipeline'>{''.join(items)}</ol>"

@@ -112,7 +112,7 @@ def confusion(m: Measured, point: OperatingPoint, focus: bool) -> str:
     wrong = "<td class='wrong' style='--share:{:.3f}'>{}</td>".format
     return (
         f"<div class='card variant-{text(m.run.variant)}{' focus' if focus else ''}'>"
-        f"<h4>{widgets.variant_name(m.run.variant, m.title)}</h4><table><thead><tr><th></th>"
+        f"<h2>{widgets.variant_name(m.run.variant, m.title)}</h2><table><thead><tr><td></td>"
         "<th scope='col'>flagged</th><th scope='col'>passed</th></tr></thead><tbody>"
         f"<tr><th scope='row'>{n_anomalous} anomalous</th><td class='right'>{point.true_positives}</td>"
         f"{wrong(point.false_negatives / n_anomalous, point.false_negatives)}</tr>"

@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -12,7 +12,7 @@ from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR
 from attentdiffernet.words import METHOD_TITLES, variant_title
 from demo import shipped
 from demo.dashboard import address
-from demo.markup import text
+from demo.markup import scrolling, text
 
 if TYPE_CHECKING:
     from demo.service.catalogue import CategoryInfo
@@ -87,9 +87,11 @@ def variant_name(variant: str, title: str = "") -> str:
     return f"<span class='variant variant-{text(variant)}'>{text(title or variant_title(variant))}</span>"
 
 
-def table(heads: list[str], rows: list[list[str]], caption: str = "", stacked: bool = False) -> None:
+def table(
+    heads: list[str], rows: list[list[str]], caption: str = "", stacked: bool = False, name: str = "Table"
+) -> None:
     """A table of HTML cells. It scrolls by itself where it is wider than the page; stacked, for cells of sentences, it
-    shows a row's cells below each other on a phone."""
+    shows a row's cells below each other on a phone. name: for screen readers, where there is no caption."""
     titles = "".join(f"<th scope='col'>{cell}</th>" for cell in heads)
     labels = [f" data-head='{text(cell)}'" if stacked else "" for cell in heads]
     body = "".join(
@@ -99,8 +101,8 @@ def table(heads: list[str], rows: list[list[str]], caption: str = "", stacked: b
         for row in rows
     )
     above = f"<caption>{caption}</caption>" if caption else ""
-    kind = "stacked" if stacked else "scroll"
-    st.html(f"<div class='{kind}'><table>{above}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>")
+    frame = "class='stacked'" if stacked else scrolling(caption or name)
+    st.html(f"<div {frame}><table>{above}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>")
 
 
 # -- charts and drawings
@@ -145,12 +147,21 @@ def image_of(key: str) -> tuple[str, bytes] | None:
     return (name, options[name]()) if name else None
 
 
-def comparing(file: bytes, key: str, method: str, name: str, k: int, n: int, progress: Any) -> "Iterator[Comparison]":
+def comparing(
+    file: bytes,
+    key: str,
+    method: str,
+    name: str,
+    k: int,
+    n: int,
+    progress: Any,
+    chosen: Collection[str] | None = None,
+) -> "Iterator[Comparison]":
     """`service.comparison.compare` of image k of n, with a progress bar in the empty place `progress`."""
     from demo.service.comparison import compare
 
     which = literal(name) + (f", {k + 1} of {n}" if n > 1 else "")
-    for comparison in compare(io.BytesIO(file), key, method, name):
+    for comparison in compare(io.BytesIO(file), key, method, name, chosen=chosen):
         progress.progress((k + 0.9 * comparison.progress) / n, f"{which}: {comparison.progress_text}")
         yield comparison
 

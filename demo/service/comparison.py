@@ -22,7 +22,7 @@ from attentdiffernet.study.statistics import percentile_among
 
 from .. import shipped
 from . import catalogue
-from .decoding import read_image
+from .decoding import read_image, read_upload
 from .likeness import likeness
 from .stranger import Stranger, stranger
 from .verdict import MAPS, Comparison, Heat, Verdict, heat_bar
@@ -101,9 +101,9 @@ def compare_by(
     """As `compare`, by detectors at hand."""
     check_method(method)
     name = name or (Path(source).name if isinstance(source, str | Path) else "image")
-    image = read_image(source, name, _white(detectors))
+    image, transparent = read_upload(source, name, _white(detectors))
     wanted = check_scoring_views(n_views or max(d.calibration.n_views for d in detectors.values()))
-    found, digest, scores = Comparison(name, info, shown(image), {}), _digest(image), {}
+    found, digest, scores = Comparison(name, info, shown(image), {}, on_white=transparent), _digest(image), {}
     for scores in _scored(detectors, image, digest, wanted):
         yield replace(found, verdicts=_verdicts(detectors, scores, wanted))
     final = replace(found, verdicts=_verdicts(detectors, scores, wanted))

@@ -2,4 +2,5 @@
 
 from attentdiffernet.decoding_apart import DecodingPool
 
-read_image = DecodingPool().read
+_pool = DecodingPool()
+read_image, read_upload = _pool.read_image, _pool.read_upload

@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from attentdiffernet.figures.overlay import colour_bar, outline, overlay, pixels, with_outline
+from attentdiffernet.figures.overlay import OPACITY, colour_bar, outline, overlay, pixels, with_outline
 from attentdiffernet.figures.palette import INK
 from attentdiffernet.figures.screen import percentile_svg
 from attentdiffernet.study.statistics import conformal_threshold
@@ -160,7 +160,8 @@ class Likeness:
 class Comparison:
     """One image as the detectors of a category see it. heat is None until the scores are final.
 
-    image: (H, W, 3) uint8 at its own aspect, at most `comparison.SHOWN_SIDE` px. likenesses: of the detectors that
+    image: (H, W, 3) uint8 at its own aspect, at most `comparison.SHOWN_SIDE` px. on_white: whether parts of the file
+    were transparent. likenesses: of the detectors that
     compare places, the last that is known. stranger: where it is a picture of another thing, the very last.
     """
 
@@ -171,6 +172,7 @@ class Comparison:
     heat: Heat | None = None
     likenesses: dict[str, Likeness] = field(default_factory=dict)
     stranger: Stranger | None = None
+    on_white: bool = False
 
     @property
     def slowest(self) -> Verdict:
@@ -187,11 +189,13 @@ class Comparison:
         verdict = self.slowest
         return verdict.views_text if verdict.provisional else "Verdict final; drawing the maps"
 
-    def overlay(self, key: str, own_scale: bool = False, outlined: bool = False) -> np.ndarray:
+    def overlay(
+        self, key: str, own_scale: bool = False, outlined: bool = False, opacity: float = OPACITY
+    ) -> np.ndarray:
         """The photograph with a detector's map on it; the photograph alone as long as there is none."""
         if self.heat is None or key not in self.heat.heat:
             return self.image
-        drawn = overlay(self.image, *self.heat.scaled(key, own_scale))
+        drawn = overlay(self.image, *self.heat.scaled(key, own_scale), opacity)
         return with_outline(drawn, self.heat.outline(key)) if outlined else drawn
 
     def note(self, key: str, own_scale: bool = False) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from attentdiffernet.figures.overlay import heat_layer
-from attentdiffernet.words import DETECTOR_TITLES, short_title
+from attentdiffernet.words import DETECTOR_TITLES, ON_WHITE, short_title
 
 from .. import markup
 from ..markup import text
@@ -53,10 +53,11 @@ def _photograph(comparison: Comparison, example: Example | None, pictures: "_Pic
     height, width = comparison.image.shape[:2]
     expected = f"<p class='expected'>{text(expectation(comparison, example))}</p>" if example else ""
     likenesses = "".join(_likeness(found, pictures) for found in comparison.likenesses.values())
+    on_white = f"<p>{ON_WHITE}</p>" if comparison.on_white else ""
     return (
-        f"<article class='card' id='card-photograph'><h3>Photograph</h3>"
+        f"<article class='card' id='card-photograph'><h2>Photograph</h2>"
         f"<p class='verdict file'>{text(comparison.name)}</p>{pictures.photograph()}<div class='details'>{expected}"
-        f"<p>{width} × {height} px as shown, {text(comparison.category.title)}.</p>{likenesses}"
+        f"<p>{width} × {height} px as shown, {text(comparison.category.title)}.</p>{on_white}{likenesses}"
         "<p class='note'>A score has no unit and no upper limit, and is not a probability. It is shown as a multiple "
         "of the detector's own threshold.</p></div></article>"
     )
@@ -89,7 +90,7 @@ def _card(comparison: Comparison, key: str, pictures: "_Pictures") -> str:
     verdict = comparison.verdicts[key]
     note = comparison.note(key, pictures.own_scale) if comparison.heat else "The map follows when all views are scored."
     return (
-        f"<article class='card' id='card-{key}'><h3 class='variant {key}'>{text(DETECTOR_TITLES[key])}</h3>"
+        f"<article class='card' id='card-{key}'><h2 class='variant {key}'>{text(DETECTOR_TITLES[key])}</h2>"
         f"<p class='verdict'>{markup.badge(verdict.anomalous, verdict.provisional)} "
         f"<span class='views'>{verdict.views_text}</span></p>{pictures.of(key)}<div class='details'>"
         f"{markup.numbers(verdict)}<div class='histogram'>{verdict.histogram_svg}</div>"

@@ -9,7 +9,7 @@ import gradio as gr
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.words import DETECTOR_TITLES
 
-from ..markup import alert, badge, text
+from ..markup import alert, badge, scrolling, text
 from ..service import catalogue
 from ..service.comparison import MAX_IMAGES, check_number, compare, maps_offered
 from ..service.downloads import maps_zip, numbers_csv
@@ -367,8 +367,9 @@ def overview_html(session: Session) -> str:
     rows = "".join(_row(k, session) for k in range(len(session.uploads)))
     caption = "All images: verdict, and score as a multiple of the threshold. Choose one to see it below."
     return (
-        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr><th scope="col">Image</th>{head}</tr>'
-        f"</thead><tbody>{rows}</tbody></table></div>"
+        f"<div {scrolling('All images')}><table><caption>{caption}</caption>"
+        f'<thead><tr><th scope="col">Image</th>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -59,6 +59,7 @@ def launch_options() -> dict[str, Any]:
         "allowed_paths": [str(EXAMPLES)],
         "state_session_capacity": MAX_SESSIONS,
         "ssr_mode": False,
+        "i18n": gr.I18n(en={"common.upload": "Add files"}),  # the name of a button that Gradio has forgotten
         "share": False,
         "quiet": True,
     }
@@ -68,7 +69,13 @@ def _theme() -> gr.themes.Base:
     mono = ["ui-monospace", "monospace"]
     return gr.themes.Base(
         primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=mono, radius_size="md"
-    ).set(body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400")  # contrast 4.5
+    ).set(  # for a contrast of 4.5
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        color_accent="*primary_600",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+    )
 
 
 def _style() -> str:

@@ -9,7 +9,7 @@ from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.study.answer import all_contrasts, answer
 
 from .. import shipped
-from ..markup import alert, text
+from ..markup import alert, scrolling, text
 from ..service.roc import RocPage, RocRow, roc_page
 from .results import Update
 from .status import seen
@@ -61,19 +61,20 @@ class Roc:
 
 def tables_html(page: RocPage) -> str:
     """Measured and published numbers, in tables of their own."""
-    others = ""
+    measured, others = _table("Measured here", MEASURED, _cells(page.rows)), ""
     if page.other_rows:
         summary = f"{len(page.other_rows)} other runs: other trainings, places, backbones, epochs chosen on test images"
-        others = f"<details><summary>{summary}</summary>{_table(MEASURED, _cells(page.other_rows))}</details>"
+        table = _table("Other runs", MEASURED, _cells(page.other_rows))
+        others = f"<details><summary>{summary}</summary>{table}</details>"
     published = [
         [method, category, f"{100 * auroc:.2f} %", source]
         for method, category, auroc, source in page.published[["method", "category", "auroc", "source"]].to_numpy()
     ]
     return (
-        f"<h3>Measured here</h3>{_table(MEASURED, _cells(page.rows))}{others}"
-        "<h3>Published elsewhere</h3><p>Numbers as reported in the sources named. They are never mixed with the "
+        f"<h2>Measured here</h2>{measured}{others}"
+        "<h2>Published elsewhere</h2><p>Numbers as reported in the sources named. They are never mixed with the "
         "measured ones: backbones, splits, views and the choice of epochs may differ.</p>"
-        + (_table(PUBLISHED, published) if published else "<p>We know of none for this category.</p>")
+        + (_table("Published", PUBLISHED, published) if published else "<p>We know of none for this category.</p>")
     )
 
 
@@ -81,10 +82,10 @@ def _cells(rows: tuple[RocRow, ...]) -> list[list[str]]:
     return [[r.title, r.backbone, r.auroc, r.difference, f"{r.n_normal} + {r.n_anomalous}", r.detail] for r in rows]
 
 
-def _table(columns: tuple[str, ...], rows: list[list[str]]) -> str:
+def _table(name: str, columns: tuple[str, ...], rows: list[list[str]]) -> str:
     head = "".join(f'<th scope="col">{column}</th>' for column in columns)
     body = "".join(
         f'<tr><th scope="row">{text(first)}</th>{"".join(f"<td>{text(cell)}</td>" for cell in others)}</tr>'
         for first, *others in rows
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f"<div {scrolling(name)}><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
