@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.images import read_image
 
 from ..markup import alert
 from ..service.training.judging import judged
@@ -53,7 +52,7 @@ class Draw:
     def take_good(self, mine: Own | None) -> dict[Any, Any]:
         if mine is None or mine.typical is None or not mine.in_use():
             return {self.found: alert("There is no good part at hand: drop a photograph of one into the editor.")}
-        image = read_image(mine.typical)
+        image = np.asarray(Image.open(mine.typical).convert("RGB"))
         return {self.editor: {"background": image, "layers": [], "composite": image}, self.found: ""}
 
     def is_caught(self, drawing: dict[str, Any] | None, mine: Own | None) -> str:

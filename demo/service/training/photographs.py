@@ -9,7 +9,10 @@ from PIL import Image
 
 from attentdiffernet.datasets.archives import Limits, is_hidden, open_source
 from attentdiffernet.errors import AttentDifferNetError, DatasetError
-from attentdiffernet.images import IMAGE_SUFFIXES, read_image
+from attentdiffernet.images import IMAGE_SUFFIXES
+from attentdiffernet.sources import value_range_of
+
+from ..decoding import read_image
 
 LEAST, MOST = 5, 200  # photographs to train on
 MOST_JUDGED = 50
@@ -81,8 +84,9 @@ def look_over(photographs: Sequence[Path]) -> list[Remark]:
     """What is unusual about the photographs, worst first. Raises DatasetError where they all show the same, and
     ImageError for one that cannot be read."""
     shapes, grey, sharpness, clipped = [], [], [], []
+    white = value_range_of(photographs)
     for path in photographs:
-        pixels = _readable(path)
+        pixels = _readable(path, white)
         shapes.append(pixels.shape[:2])
         one = Image.fromarray(pixels).convert("L")
         grey.append(_grey(one))
@@ -109,16 +113,17 @@ def look_over(photographs: Sequence[Path]) -> list[Remark]:
     return few * (len(photographs) < 20) + [remark for remark in found if remark.images]
 
 
-def _readable(path: Path) -> np.ndarray:
+def _readable(path: Path, white: float | None) -> np.ndarray:
     try:
-        return read_image(path)
+        return read_image(path, None, white)
     except OSError as error:
         raise AttentDifferNetError(f"{path.name} could not be read: {error.strerror or error}") from error
 
 
-def grey_copies(photographs: Sequence[Path]) -> np.ndarray:
-    """(n, SMALL²) grey values of small copies, for `shows_the_same`. Raises ImageError as `look_over`."""
-    return np.stack([_grey_of(_readable(path)) for path in photographs])
+def grey_copies(photographs: Sequence[Path], white: float | None = None) -> np.ndarray:
+    """(n, SMALL²) grey values of small copies, for `shows_the_same`. white: `Findings.value_range`. Raises ImageError
+    as `look_over`."""
+    return np.stack([_grey_of(_readable(path, white)) for path in photographs])
 
 
 def shows_the_same(image: np.ndarray, copies: np.ndarray) -> bool:

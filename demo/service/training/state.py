@@ -1,6 +1,7 @@
 """What one visitor has made: a detector in a private folder, photographs it judged, and where its threshold stands."""
 
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -14,9 +15,9 @@ from PIL import Image
 
 from attentdiffernet.detector import Detector
 from attentdiffernet.findings import Calibration
-from attentdiffernet.images import read_image
 
 from .. import catalogue, private
+from ..decoding import read_image
 from .answers import Answer, corrected, percentile, standing
 from .judging import Photograph, thumbnail
 from .photographs import Remark, grey_copies
@@ -85,22 +86,26 @@ class Own:
 
     def with_good(self, photographs: Sequence[Path], remarks: Sequence[Remark], left_out: Mapping[int, float]) -> "Own":
         """With what is to be said about the photographs that the model was trained on. left_out: as of `Trained`."""
-        noted = tuple(
-            Noted(remark.sentence, tuple(_small(photographs[k]) for k in remark.images[:MOST_SHOWN]))
-            for remark in remarks
-        )
+        white = self.detector.findings.value_range
+
+        def small(k: int, score: float = math.nan) -> Photograph:
+            return thumbnail(read_image(photographs[k], None, white), photographs[k].name, score)
+
+        noted = tuple(Noted(remark.sentence, tuple(map(small, remark.images[:MOST_SHOWN]))) for remark in remarks)
         by_score = sorted(left_out, key=lambda k: -left_out[k])
-        worst = by_score[:MOST_SHOWN]
+        typical = None
+        if by_score:
+            typical = self._small_copy(read_image(photographs[by_score[len(by_score) // 2]], None, white))
         return replace(
             self,
             remarks=noted,
-            unusual=tuple(_small(photographs[k], left_out[k]) for k in worst),
-            typical=self._small_copy(photographs[by_score[len(by_score) // 2]]) if by_score else None,
-            training=grey_copies(photographs),
+            unusual=tuple(small(k, left_out[k]) for k in by_score[:MOST_SHOWN]),
+            typical=typical,
+            training=grey_copies(photographs, white),
         )
 
-    def _small_copy(self, photograph: Path) -> Path:
-        image, copy = Image.fromarray(read_image(photograph)), self.folder / "typical.png"
+    def _small_copy(self, pixels: np.ndarray) -> Path:
+        image, copy = Image.fromarray(pixels), self.folder / "typical.png"
         image.thumbnail((DRAWN_ON, DRAWN_ON))
         image.save(copy)
         return copy
@@ -179,7 +184,3 @@ def rate_of(detector: Detector) -> float:
     """The rate that was asked for, where it is what the threshold was set for; else the one that the threshold has."""
     asked, calibration = detector.options.false_positive_rate, detector.calibration
     return asked if calibration.for_rate(asked) == calibration else calibration.false_positive_rate
-
-
-def _small(path: Path, score: float = float("nan")) -> Photograph:
-    return thumbnail(read_image(path), path.name, score)
