@@ -156,8 +156,8 @@ def table(found: list[Failure], runs: Runs, thresholds: Thresholds) -> None:
 
 def score_and_place(failure: Failure, name: str, thresholds: Thresholds) -> str:
     score, place = failure.scores[name], failure.place[name]
-    score = times_text(score, thresholds[name]) if name in thresholds else score_text(score)
-    return f"<span class='nowrap'>{score} <span class='small'>({place:.0f} %)</span></span>"
+    said = times_text(score, thresholds[name]) if name in thresholds else score_text(score)
+    return f"<span class='nowrap'>{said} <span class='small'>({place:.0f} %)</span></span>"
 
 
 def defect(failure: Failure) -> str:
