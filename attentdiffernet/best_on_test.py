@@ -17,6 +17,7 @@ from .category import InspectionImage
 from .features import FeatureExtractor, readable
 from .model import AttentDifferNet
 from .packing import round_as_stored
+from .sources import all_ranged
 from .study.statistics import auroc
 
 EVALUATIONS = 24  # as in DifferNet's reference code
@@ -34,7 +35,7 @@ class BestOnTest:
 
     Scores are those of a checkpoint of that epoch, up to rounding: here images are scored in batches. The last
     evaluation is the run `last` itself, which `best` is given. scores_of: gives the images' scores by a model; by
-    default on n_views even views. seconds: how long the evaluations took.
+    default on n_views even views. white: as of RangedPath. seconds: how long the evaluations took.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class BestOnTest:
         n_views: int,
         cache: Path | None,
         scores_of: Callable[[AttentDifferNet], list[float]] | None = None,
+        white: float | None = None,
     ) -> None:
         self.images, self.n_epochs, self.n_views, self.cache = images, n_epochs, n_views, cache
+        self.paths = all_ranged((image.path for image in images), white)
         self.scores_of = scores_of or self._on_even_views
         self.seconds = 0.0
         self._epochs = set(evaluated_epochs(n_epochs)) - {n_epochs}
@@ -78,8 +81,9 @@ class BestOnTest:
         """(N, V, 768), computed once, or anew where the backbone has changed since."""
         extractor = FeatureExtractor(model, self.cache)
         if extractor.backbone_digest != self._features_of:
-            paths = [image.path for image in self.images]
-            self._features = torch.stack(list(readable(extractor.even_views(paths, self.n_views)))).to(model.device)
+            self._features = torch.stack(list(readable(extractor.even_views(self.paths, self.n_views)))).to(
+                model.device
+            )
             self._features_of = extractor.backbone_digest
         return self._features
 

@@ -69,6 +69,7 @@ def model_card(
         ),
         f"| Score | {(READOUTS | PATCHCORE_READOUTS)[findings.readout]}; {calibration.n_views} views ({seen}); "
         "higher = more anomalous, not a probability |",
+        *([f"| Grey values | 0 to {findings.value_range:g} |"] if findings.value_range else []),
         f"| Threshold | {calibration.threshold:.6g}, flags at most "
         f"{calibration.false_positive_rate:.1%} of normal images on average |",
         "",

@@ -4,8 +4,10 @@ The backbone's convolutions are not stored but named (`imagenet`, `bundled`...),
 loading. Folders are untrusted: what is out of bounds, damaged or unknown is rejected with a clear message.
 """
 
+import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,9 +28,13 @@ if TYPE_CHECKING:
 
 FORMAT = 3  # 2: options and findings in one (format2.py); 3: apart
 FILES = ("config.json", "model.safetensors", "README.md")
+CHECKSUM = "tensors_sha256"  # of model.safetensors, in config.json; older checkpoints have none
 MAX_CONFIG_BYTES = 5_000_000
+PROBE_BYTES = 8_000_000  # that a folder takes before a training starts: models have 2 to 8 MB
 MAX_PARAMETERS = 400_000_000  # an untrusted config.json must not make a model that fills the memory
 MAX_IMAGE_SIZE, MAX_SCALES = 1024, 4
+MOST = 1e12  # of any score, threshold or unit
+WEIGHTS = ("imagenet", "bundled", "random")  # that any checkpoint may name
 
 
 @dataclass(frozen=True)
@@ -54,25 +60,47 @@ class Checkpoint:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raises CheckpointError where a folder holds anything but a model, which saving would remove."""
+    """Raises CheckpointError where a folder holds anything but a model, which saving would remove, and where nothing
+    can be written: a training should not end there."""
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(path.name not in FILES for path in folder.iterdir())):
         raise CheckpointError(f"{folder} holds other files; a model needs a folder of its own")
+    with _writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder.parent) as probe:
+            probe.write(bytes(PROBE_BYTES))
 
 
 def write(folder: str | Path, checkpoint: Checkpoint, tensors: "dict[str, Tensor]") -> Path:
-    """Writes the checkpoint; an older one there is replaced as a whole, or stays as it was if this fails."""
+    """Writes the checkpoint; an older one there is replaced as a whole, or stays as it was if this fails, which raises
+    CheckpointError."""
     from safetensors.torch import save_file  # the rest of this module does without torch
 
     folder = Path(folder)
     check_folder(folder)
-    with files.replace_folder(folder) as new:
-        config = json.dumps(checkpoint.to_dict(), indent=1, allow_nan=False)
+    with _writing(folder), files.replace_folder(folder) as new:
+        stored = new / "model.safetensors"
+        save_file(tensors, stored)
+        stored.chmod(0o644)  # safetensors writes for the owner alone
+        config = json.dumps(checkpoint.to_dict() | {CHECKSUM: _sha256(stored)}, indent=1, allow_nan=False)
         (new / "config.json").write_text(config + "\n", encoding="utf-8")
-        save_file(tensors, new / "model.safetensors")
-        (new / "model.safetensors").chmod(0o644)  # safetensors writes for the owner alone
         (new / "README.md").write_text(checkpoint.card(), encoding="utf-8")
     return folder
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """What a disk does not take becomes a CheckpointError that names the folder."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CheckpointError(f"The model could not be written to {folder}: {why}") from error
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # -- reading
@@ -108,11 +136,26 @@ def read(folder: Path) -> Checkpoint:
     return found
 
 
+def check_weights(folder: Path, options: Options) -> None:
+    """Raises CheckpointError where a checkpoint names a file as its weights: from a stranger, it could be any file of
+    this machine."""
+    if options.weights not in WEIGHTS:
+        raise CheckpointError(
+            f"{folder} names the weights file {options.weights}. If you trust this model, load it with trusted=True "
+            "(command line: --trusted)"
+        )
+
+
 def read_tensors(folder: Path) -> "dict[str, Tensor]":
     from safetensors.torch import load_file  # the rest of this module does without torch
 
     path = folder / "model.safetensors"
+    if not path.is_file():  # a pipe would never end
+        raise CheckpointError(f"{folder} is not a model folder: it has no model.safetensors")
+    wanted = _read_json(folder / "config.json").get(CHECKSUM)
     try:
+        if wanted is not None and _sha256(path) != wanted:
+            raise CheckpointError(f"{path} is damaged: its checksum is not the one that config.json states")
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} could not be read: {type(error).__name__}") from error
@@ -159,8 +202,12 @@ def _check_calibration(path: Path, calibration: Calibration) -> None:
     numbers = [calibration.threshold, calibration.false_positive_rate, *calibration.scores]
     numbers += [*calibration.map_references.values(), *calibration.settling.values(), calibration.confidence]
     numbers += calibration.early_ratio.values()
-    if not calibration.scores or not all(math.isfinite(x) for x in numbers):
+    if not calibration.scores or not all(math.isfinite(x) and abs(x) <= MOST for x in numbers):
         raise CheckpointError(f"{path} has a calibration without finite numbers")
+    if not 0 < calibration.false_positive_rate <= 1 or not 0 <= calibration.confidence <= 1:
+        raise CheckpointError(f"{path} has a calibration with a rate outside 0..1")
+    if min([1.0, *calibration.map_references.values()]) <= 0:
+        raise CheckpointError(f"{path} has a calibration with a unit of maps that is not above 0")
     possible = {str(n) for n in range(1, calibration.n_views)}
     early, settling = calibration.early_ratio, calibration.settling
     sound = set(early) <= possible and set(settling) <= possible and min([1.0, *settling.values()]) >= 1

@@ -22,10 +22,11 @@ from .explain import drawn_over
 from .features import Progress, no_progress
 from .findings import Calibration, Findings
 from .hub import upload
+from .images import read_image
 from .model import AttentDifferNet, Precision
 from .options import Options, Readout, check_scoring_views
 from .scoring import MAX_VIEWS, RunningScore
-from .sources import Images, ImageSource, each_source, name_of, pixels_of
+from .sources import Images, ImageSource, each_source, name_of, pixels_of, ranged
 from .study.localisation import brought_to
 from .study.statistics import percentile_among
 
@@ -240,12 +241,17 @@ class Detector(ABC):
         """As of `Options`."""
         return self.options.key
 
+    def read(self, file: str | Path | BinaryIO, name: str | None = None) -> np.ndarray:
+        """The pixels (H, W, 3) uint8 of a file as this detector sees it: `images.read_image` with its range of grey
+        values."""
+        return read_image(file, name, self.findings.value_range)
+
     def inspect(
         self, image: ImageSource | BinaryIO, n_views: int | None = None, until_settled: bool = False
     ) -> Verdict:
         """The verdict on one image: a path, an open file or an array (H, W, 3) uint8. Options as of `inspect_all`.
         Raises ImageError for one that cannot be read."""
-        source = image if isinstance(image, str | Path | np.ndarray) else pixels_of(image)
+        source = image if isinstance(image, str | Path | np.ndarray) else self.read(image)
         (verdict,) = self.inspect_all([source], n_views, until_settled)
         if verdict.error:
             raise ImageError(verdict.error)
@@ -267,7 +273,7 @@ class Detector(ABC):
         expected. cache: folder of features to reuse and to add to.
         """
         total = len(images) if isinstance(images, Sized) and not isinstance(images, str) else 0
-        sources, again = tee(each_source(images))
+        sources, again = tee(ranged(source, self.findings.value_range) for source in each_source(images))
         usual = MAX_VIEWS if until_settled else self.calibration.n_views
         wanted = usual if n_views is None else check_scoring_views(n_views)
         scores = self.scores(again, wanted, until_settled, cache)

@@ -128,6 +128,8 @@ class DifferNetDetector(Detector):
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"{FEATURES_VERSION} {self.backbone_fingerprint}".encode())
         digest.update(json.dumps(format2.model_of(self.options, self.findings), sort_keys=True).encode())
+        if self.findings.value_range is not None:
+            digest.update(repr(self.findings.value_range).encode())
         for key, tensor in sorted(self.tensors().items()):
             digest.update(key.encode() + tensor.numpy().tobytes())
         return digest.hexdigest()[:16]

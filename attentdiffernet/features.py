@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import io
 import os
+import tempfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +31,7 @@ CACHE_BYTES = 2_000_000_000  # the oldest features go when a run ends above this
 # Increased with each change of the code that changes features (decoding, resizing, rotation, scales, pooling), so that
 # entries of other versions are not read.
 FEATURES_VERSION = 1
+CHECKSUM_BYTES = 4  # at the end of each entry
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,15 @@ def no_progress(stage: str, done: int, total: int) -> None:
 
 
 def default_cache() -> Path:
-    """Where features are kept: ATTENTDIFFERNET_CACHE, or the user's cache folder. Safe to delete at any time."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get(CACHE_ENVIRONMENT) or Path(base) / "attentdiffernet")
+    """Where features are kept: ATTENTDIFFERNET_CACHE, or the user's cache folder, or the one for temporary files where
+    a user has no home. Safe to delete at any time."""
+    if named := os.environ.get(CACHE_ENVIRONMENT):
+        return Path(named)
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # in containers, a user may have a number only
+        base = tempfile.gettempdir()
+    return Path(base) / "attentdiffernet"
 
 
 class FeatureExtractor:
@@ -225,10 +234,14 @@ class FeatureExtractor:
         return pinned(image(), self.model.device) if len(views) else None, views, kept
 
     def _stored(self, path: Path) -> Tensor | None:
+        """None where there is no such entry, or none that is sound: it is then computed again."""
         with contextlib.suppress(OSError, ValueError, EOFError):
-            stored = np.load(path, allow_pickle=False)
-            if stored.shape == (self.model.n_features,) and stored.dtype == np.float32:
-                return torch.from_numpy(stored)
+            content = path.read_bytes()
+            row, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
+            if checksum == _checksum(row):
+                stored = np.load(io.BytesIO(row), allow_pickle=False)
+                if stored.shape == (self.model.n_features,) and stored.dtype == np.float32:
+                    return torch.from_numpy(stored)
         return None
 
     def _trim(self) -> None:
@@ -281,7 +294,14 @@ def _as_image_error(error: ImageError | OSError, source: ImageSource) -> ImageEr
 def _store(path: Path, row: Tensor) -> None:
     # A full or read-only disk costs time later, not the run.
     with contextlib.suppress(OSError), replace_file(path, durable=False) as file:
-        np.save(file, row.numpy())
+        content = io.BytesIO()
+        np.save(content, row.numpy())
+        file.write(content.getvalue() + _checksum(content.getvalue()))
+
+
+def _checksum(content: bytes) -> bytes:
+    """CHECKSUM_BYTES against faults of a disk, where one flipped bit would change a verdict."""
+    return zlib.crc32(content).to_bytes(CHECKSUM_BYTES)
 
 
 def ahead(do: Callable[[Item], Result], items: Iterable[Item], pace: Pace) -> Iterator[Result]:

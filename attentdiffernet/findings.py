@@ -21,7 +21,8 @@ class Findings(Checked):
     exposure_varies: how much brightness and contrast vary together from image to image (input_choice.py).
     mirror_auroc, turn_auroc: how well mirrored normals, and normals turned by 45°, are told from the others.
     by_input, by_readout, by_method: AUROC on synthetic defects of what was compared.
-    The last six are None or empty where the rule did not have to ask.
+    value_range: the grey value shown as white, where training files have more than 8 bits.
+    The last seven are None or empty where the rule did not have to ask.
     """
 
     views: ViewKind
@@ -39,14 +40,17 @@ class Findings(Checked):
     by_input: dict[str, float] = field(default_factory=dict)
     by_readout: dict[str, float] = field(default_factory=dict)
     by_method: dict[str, float] = field(default_factory=dict)
+    value_range: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_scoring_views(self.scoring_views)
         if self.training_views < 1:
             raise AttentDifferNetError(f"training_views must be 1 or more, got {self.training_views}")
-        if not 0 < self.feature_scale < math.inf:
-            raise AttentDifferNetError(f"feature_scale must be positive and finite, got {self.feature_scale}")
+        if self.value_range is not None and not 0 < self.value_range <= 65535:
+            raise AttentDifferNetError(f"value_range must lie above 0 and at most at 65535, got {self.value_range}")
+        if not 1e-9 <= self.feature_scale <= 1e9:
+            raise AttentDifferNetError(f"feature_scale must lie in 1e-9..1e9, got {self.feature_scale}")
         if len(self.gates_judged) not in (0, 2):
             raise AttentDifferNetError(f"gates_judged must be two numbers or none, got {self.gates_judged}")
 

@@ -1,17 +1,22 @@
 """Image files in: safe decoding of untrusted files within limits, masks, and finding images in folders."""
 
 import contextlib
+import errno
+import io
 import os
+import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .decoding_limits import check_structure
 from .errors import DatasetError, ImageError
+from .jpeg_end import share_present
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 # The only decoders that an untrusted file reaches. JPEG's also opens MPO; a name unknown to Pillow is a KeyError.
@@ -20,38 +25,89 @@ MIN_SIDE = 16  # px
 MAX_PIXELS = 64_000_000  # checked on the header, before anything is decoded
 MAX_FILE_BYTES = 100_000_000
 LARGE_PIXELS = 8_000_000  # above, one image at a time is decoded: it fills memory enough
+WHITES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # where ranges of grey values end
+GREY_ROWS = 256  # that are scaled at once: memory stays small
 MASK_LABELS = 16  # a mask with more distinct values than this is a grey picture, not one of labels
 _large_one_at_a_time = threading.Lock()
 T = TypeVar("T")
 
 
-def read_image(source: str | Path | BinaryIO, name: str | None = None) -> np.ndarray:
+class RangedPath(str):
+    """The path of an image file, with the grey value that is shown as white where its pixels have more than 8 bits."""
+
+    __slots__ = ("white",)
+    white: float
+
+    @classmethod
+    def of(cls, path: str | Path, white: float) -> Self:
+        ranged = cls(path)
+        ranged.white = white
+        return ranged
+
+
+def read_image(source: str | Path | BinaryIO, name: str | None = None, white: float | None = None) -> np.ndarray:
     """Decodes one image file to RGB: (H, W, 3) uint8, upright (EXIF), the first frame of an animation.
 
-    Transparency is laid on white, 16-bit grey is scaled to 8 bits, CMYK and palettes are converted. Raises ImageError
-    for files that are no image, damaged, empty, smaller than MIN_SIDE or larger than MAX_PIXELS. `name` stands for the
-    file in messages: the temporary path of an upload means nothing to its user.
+    Transparency is laid on white, CMYK and palettes are converted. Grey values of more than 8 bits are scaled so that
+    `white` becomes 255: by default that of a RangedPath, else 65535 for whole numbers and 1 for floats. The scale never
+    depends on the image alone, or one bright pixel would darken the rest.
+
+    Raises ImageError for files that are no image, damaged, empty, smaller than MIN_SIDE or larger than MAX_PIXELS, and
+    for grey values below 0 or above `white`. `name` stands for the file in messages: the temporary path of an upload
+    means nothing to its user.
     """
-    return read_upload(source, name)[0]
+    return read_upload(source, name, white)[0]
 
 
-def read_upload(source: str | Path | BinaryIO, name: str | None = None) -> tuple[np.ndarray, bool]:
+def read_upload(
+    source: str | Path | BinaryIO, name: str | None = None, white: float | None = None
+) -> tuple[np.ndarray, bool]:
     """As `read_image`, and whether parts of the image were transparent, so that they are white now."""
-    return _decode(source, name, lambda image: (np.asarray(_to_rgb(image)), _is_transparent(image)))
+    if white is None and isinstance(source, RangedPath):
+        white = source.white
+    return _decode(source, name, lambda image, name: (np.asarray(_to_rgb(image, name, white)), _is_transparent(image)))
 
 
-def _decode(source: str | Path | BinaryIO, name: str | None, convert: Callable[[Image.Image], T]) -> T:
+def is_deep(path: str | Path) -> bool:
+    """Whether an image file holds grey values of more than 8 bits, as its header says; false where it has none."""
+    try:
+        data = _content(path, str(path))
+        check_structure(data, str(path))
+        with _silence, Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            return _is_deep(image)
+    except Exception:  # reading it says what is wrong
+        return False
+
+
+def highest_grey(path: str | Path) -> tuple[float, bool]:
+    """(highest grey value of a file of more than 8 bits, whether its values are floats). Raises as `read_image`."""
+
+    return _decode(path, None, lambda image, name: (float(np.max(np.asarray(image))), image.mode == "F"))
+
+
+def white_above(highest: float, is_float: bool) -> float:
+    """The end of the usual range that grey values up to `highest` are of: 12 bits in a 16-bit file end at 4095. Raises
+    ImageError where there is none."""
+    usual = [white for white in WHITES if white >= highest and (is_float or white > 1)]
+    if not usual:
+        raise ImageError(f"Grey values up to {highest:.6g} are more than 16 bits")
+    return usual[0]
+
+
+def _decode(source: str | Path | BinaryIO, name: str | None, convert: Callable[[Image.Image, str], T]) -> T:
     """An image file, upright, as `convert` reads it. Limits and errors as in `read_image`."""
     name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
-    _check_file(source, name)
     try:
+        data = _content(source, name)
+        check_structure(data, name)
         # Silence for damaged metadata and Pillow's own size warning: the limits below decide.
-        with _silence, Image.open(source, formats=IMAGE_FORMATS) as image:
+        with _silence, Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             width, height = image.size
             _check_size(width, height, name)
             with _large_one_at_a_time if width * height > LARGE_PIXELS else contextlib.nullcontext():
                 image.load()
-                return convert(ImageOps.exif_transpose(image))
+                _check_complete(image, data, name)
+                return convert(_upright(image), name)
     except ImageError:
         raise
     except PermissionError as error:
@@ -64,14 +120,41 @@ def _decode(source: str | Path | BinaryIO, name: str | None, convert: Callable[[
         raise ImageError(f"{name} is damaged and could not be decoded") from error
 
 
+def _check_complete(image: Image.Image, data: bytes, name: str) -> None:
+    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
+        share = share_present(data, image)
+        if share < 1:
+            rows = f"only the upper {100 * share:.0f} % are there" if share else "its last scans are missing"
+            raise ImageError(f"{name} is cut off: {rows}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data say; as it is where these are damaged, which says nothing about the picture."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # whatever damaged data make Pillow raise; the pixels are decoded already
+        return image
+
+
+def _content(source: str | Path | BinaryIO, name: str) -> bytes:
+    """The whole file, so that what was checked is what is decoded."""
+    _check_file(source, name)
+    return Path(source).read_bytes() if isinstance(source, str | Path) else source.read()
+
+
 def _check_file(source: str | Path | BinaryIO, name: str) -> None:
     if isinstance(source, str | Path):
         path = Path(source)
-        if path.is_dir():
+        try:
+            status = path.stat()
+        except OSError as error:  # also a name that is too long
+            missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+            raise ImageError(f"There is no file {name}" if missing else f"{name}: {error.strerror}") from error
+        if stat.S_ISDIR(status.st_mode):
             raise ImageError(f"{name} is a folder, not an image file")
-        if not path.is_file():
-            raise ImageError(f"There is no file {name}")
-        size = path.stat().st_size
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{name} is no ordinary file")
+        size = status.st_size
     else:
         size = source.seek(0, os.SEEK_END)
         source.seek(0)
@@ -127,20 +210,25 @@ def _is_transparent(image: Image.Image) -> bool:
     return bool(np.asarray(image.convert("RGBA").getchannel("A")).min() < 255)
 
 
-def _to_rgb(image: Image.Image, background: str = "white") -> Image.Image:
+def _to_rgb(image: Image.Image, name: str, white: float | None = None, background: str = "white") -> Image.Image:
     if _is_deep(image):
-        grey = np.asarray(image, dtype=np.float64)
-        if not np.isfinite(grey).all() or grey.min() < 0 or grey.max() > 65535:
-            raise ValueError("grey values outside 0..65535")
-        if image.mode in ("I", "F"):  # of no stated depth: [0, 1] for floats, 8 bits, or 16
-            scale = 255.0 if image.mode == "F" and grey.max() <= 1 else 1.0 if grey.max() <= 255 else 1 / 257
-        else:
-            scale = 1 / 257
-        return Image.fromarray(np.round(grey * scale).astype(np.uint8)).convert("RGB")
+        return _scaled(image, name, white or (1.0 if image.mode == "F" else 65535.0)).convert("RGB")
     if _has_alpha(image):
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _scaled(image: Image.Image, name: str, white: float) -> Image.Image:
+    """Grey values 0..white as 0..255."""
+    grey = np.empty((image.height, image.width), np.uint8)
+    for top in range(0, image.height, GREY_ROWS):
+        rows = np.asarray(image.crop((0, top, image.width, min(top + GREY_ROWS, image.height))), np.float64)
+        low, high = rows.min(), rows.max()
+        if not (low >= 0 and high <= white):  # also where a value is not a number
+            raise ImageError(f"{name} has grey values from {low:.6g} to {high:.6g}; 0 to {white:.6g} is the range here")
+        grey[top : top + GREY_ROWS] = np.round(rows * (255 / white))
+    return Image.fromarray(grey)
 
 
 def read_mask(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
@@ -168,8 +256,9 @@ def marks_something(path: str | Path) -> bool:
     return bool(_decode(path, None, _marked).any())
 
 
-def _marked(mask: Image.Image) -> np.ndarray:
-    brightness = np.asarray(_to_rgb(mask, background="black")).max(-1)
+def _marked(mask: Image.Image, name: str) -> np.ndarray:
+    white = white_above(float(np.max(np.asarray(mask))), mask.mode == "F") if _is_deep(mask) else None
+    brightness = np.asarray(_to_rgb(mask, name, white, background="black")).max(-1)
     values = np.asarray(mask) if _is_deep(mask) else brightness  # in 8 bits, a 16-bit label of 1 is 0
     return values > 0 if np.unique(values).size <= MASK_LABELS else brightness >= 128
 
@@ -199,7 +288,7 @@ def find_images(patterns: Sequence[str | Path]) -> list[str]:
         path = Path(pattern)
         if path.is_dir():
             matches = list(images_below(str(path)))
-        elif path.exists():
+        elif path.exists() or path.is_symlink():  # of a link to nothing, reading it says so
             matches = [str(path)]
         elif path.name and any(sign in str(pattern) for sign in "*?["):
             matches = [str(p) for p in sorted(_glob(path)) if is_image(p)]

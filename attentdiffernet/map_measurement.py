@@ -8,7 +8,7 @@ import numpy as np
 from .category import InspectionDataset, InspectionImage
 from .detector import Detector
 from .errors import DatasetError
-from .images import marks_something, read_image, read_mask
+from .images import marks_something, read_mask
 from .study.localisation import PixelCounts, brought_to, count_pixels
 from .study.maps import excess, localise
 
@@ -42,7 +42,7 @@ def measure_maps(
     normal image), and by map how many pixels have which value."""
     references = {method: detector.map_reference(method) for method in detector.maps}
     for image in images:
-        pixels = read_image(image.path)
+        pixels = detector.read(image.path)
         shape = (pixels.shape[0], pixels.shape[1])
         paths = {"defect": dataset.mask_path(image), "object": dataset.object_path(image)} if image.label else {}
         masks = {target: read_mask(path, shape) for target, path in paths.items() if path}

@@ -27,7 +27,7 @@ from .findings import Findings
 from .input_choice import Examined, examine
 from .options import BACKBONES, Options
 from .patchcore_detector import PatchCoreDetector
-from .sources import Images, each_source
+from .sources import Images, all_ranged, each_source, value_range_of
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
 
 HARDLY = 2 / 3  # a defect is told from a normal image twice out of three times
@@ -47,6 +47,7 @@ def choose_method(
         for method, backbone in BACKBONES.items()
     )
     sources = list(each_source(images))
+    sources = all_ranged(sources, value_range_of(sources, as_differnet.value_range))
     examined = examine(sources, as_differnet, cache, progress, device)
     scores = _patchcore_scores(examined, as_patchcore, progress, device)
     labels, found = examined.test.labels, examined.findings

@@ -1,6 +1,7 @@
 """The library's two verbs: `fit` a detector to normal images, `load` one. `METHODS` names what can be fitted."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from .findings import Findings
 from .method_choice import choose_method
 from .options import MethodName, Options
 from .patchcore_detector import PatchCoreDetector
-from .sources import Images, each_source
+from .sources import Images, all_ranged, each_source, value_range_of
 
 METHODS: dict[MethodName, type[Detector]] = {"differnet": DifferNetDetector, "patchcore": PatchCoreDetector}
 
@@ -47,10 +48,15 @@ def fit(
     that is not here.
     """
     device, data, sources = find_device(device), data or DataCard(), list(each_source(images))
+    white = value_range_of(sources, options.value_range if options else None)
+    sources = all_ranged(sources, white)
     if options is None:
         options, findings = choose_method(sources, None, cache, progress, device)
     method = METHODS[options.method]
-    return method.fit(sources, options, FitContext(findings, data, cache, progress, after_epoch, calibrated, device))
+    run = FitContext(findings, data, cache, progress, after_epoch, calibrated, device)
+    detector = method.fit(sources, options, run)
+    detector.findings = replace(detector.findings, value_range=white)
+    return detector
 
 
 def load(
@@ -58,15 +64,20 @@ def load(
     weights: dict[str, Tensor] | None = None,
     load_weights: Callable[[str], dict[str, Tensor]] | None = None,
     device: str | torch.device = "cpu",
+    trusted: bool = False,
 ) -> Detector:
     """A detector from a local folder, or from the Hugging Face Hub (`owner/name`) where no such folder exists.
 
     weights: tensors of the backbone to use instead of those the checkpoint names; load_weights: gives them by name.
-    device: where the detector is to run, as of `devices.find_device`. Raises CheckpointError for a folder that is
-    incomplete, damaged or of another version, WeightsError for a backbone that is not the one it was made with,
-    AttentDifferNetError for a device that is not here.
+    device: where the detector is to run, as of `devices.find_device`. trusted: whether the checkpoint may name a file
+    as its weights, which is then read wherever it lies.
+
+    Raises CheckpointError for a folder that is incomplete, damaged or of another version, WeightsError for a backbone
+    that is not the one it was made with, AttentDifferNetError for a device that is not here.
     """
     device = find_device(device)
     folder = checkpoint.find(folder)
     stored = checkpoint.read(folder)
+    if not trusted and weights is None:
+        checkpoint.check_weights(folder, stored.options)
     return METHODS[stored.options.method].from_checkpoint(folder, stored, weights, load_weights, device)

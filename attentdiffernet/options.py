@@ -204,6 +204,8 @@ class Options(Checked):
         compared on the same views.
     calibration_fraction: share of the training normals held out, never fitted, for the threshold.
     false_positive_rate: share of normal images that the threshold may flag.
+    value_range: the grey value shown as white, for files of more than 8 bits: 4095 for 12 bits. None: the end of the
+        usual range that the training images are of.
     """
 
     variant: Variant = "none"
@@ -233,6 +235,7 @@ class Options(Checked):
     data_seed: int = 0
     calibration_fraction: float = 0.2
     false_positive_rate: float = 0.05
+    value_range: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in _set_by(self.recipe).items():
@@ -259,6 +262,8 @@ class Options(Checked):
         for name in ("seed", "data_seed"):
             if not 0 <= getattr(self, name) < 2**31:
                 raise AttentDifferNetError(f"{name} must lie in 0..2147483647, got {getattr(self, name)}")
+        if self.value_range is not None and not 0 < self.value_range <= 65535:
+            raise AttentDifferNetError(f"value_range must lie above 0 and at most at 65535, got {self.value_range}")
         if not 0 <= self.feature_noise < 10:
             raise AttentDifferNetError(f"feature_noise must lie in 0..10, got {self.feature_noise}")
         for name in ("calibration_fraction", "false_positive_rate"):

@@ -166,6 +166,7 @@ class PatchCoreDetector(Detector):
     def fingerprint(self) -> str:
         decides = [self.backbone_fingerprint, self.options.image_size, self.options.patchcore.to_dict()]
         decides += [self.findings.resize, self.findings.exposure, self.findings.readout]
+        decides += [self.findings.value_range] * (self.findings.value_range is not None)
         digest = hashlib.sha256(json.dumps(decides).encode())
         for key, tensor in sorted(self.tensors().items()):
             digest.update(key.encode() + tensor.numpy().tobytes())

@@ -9,7 +9,7 @@ import numpy as np
 
 from .category import InspectionImage
 from .errors import ImageError
-from .images import MIN_SIDE, find_images, read_image
+from .images import MIN_SIDE, RangedPath, find_images, highest_grey, is_deep, read_image, white_above
 
 ImageSource = str | Path | np.ndarray
 """An image file, or the image itself: (H, W, 3) uint8."""
@@ -36,7 +36,10 @@ def digest_of(source: ImageSource) -> bytes:
     if not Path(source).is_file():
         return b""
     with open(source, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        digest = hashlib.file_digest(file, "sha256")
+    if isinstance(source, RangedPath):
+        digest.update(repr(source.white).encode())
+    return digest.digest()
 
 
 def each_source(images: Images) -> Iterator[ImageSource]:
@@ -46,6 +49,29 @@ def each_source(images: Images) -> Iterator[ImageSource]:
         return
     for image in images:
         yield image.path if isinstance(image, InspectionImage) else image
+
+
+def value_range_of(sources: Iterable[ImageSource], asked: float | None = None) -> float | None:
+    """The grey value that is shown as white in all these images: as asked, or the end of the usual range that their
+    values are of. None where no file has more than 8 bits."""
+    files = [source for source in sources if isinstance(source, str | Path)]
+    known = next((source.white for source in files if isinstance(source, RangedPath)), None)
+    deep = [] if known else [file for file in files if is_deep(file)]
+    if not deep:
+        return known
+    if asked is not None:
+        return asked
+    found = [highest_grey(file) for file in deep]
+    return white_above(max(highest for highest, _ in found), any(is_float for _, is_float in found))
+
+
+def ranged(source: ImageSource, white: float | None) -> ImageSource:
+    """A file that is read with this white; arrays, and files without one, as they are."""
+    return RangedPath.of(source, white) if white and isinstance(source, str | Path) else source
+
+
+def all_ranged(sources: Iterable[ImageSource], white: float | None) -> list[ImageSource]:
+    return [ranged(source, white) for source in sources]
 
 
 def name_of(source: ImageSource, number: int) -> str:

@@ -159,7 +159,7 @@ def test_a_checkpoint_of_format_2_is_still_read(tmp_path):
         (("model", "attention", "training"), "hope", r"training must be one of untrained, joint, proxy, separation"),
         (("model", "attention", "judged"), [1], r"gates_judged must be two numbers or none"),
         (("model", "attention", "judged"), 1, r"has a value of a wrong type"),
-        (("model", "feature_scale"), 0, r"feature_scale must be positive and finite"),
+        (("model", "feature_scale"), 0, r"feature_scale must lie in 1e-9..1e9"),
         (("model", "view"), "none", r"model has no option view; it has attention, flow"),
         (("training", "epoch"), 3, r"training has no option epoch"),
         (("training", "epochs"), "many", r"epochs must be a whole number, got 'many'$"),
@@ -213,7 +213,7 @@ def test_if_saving_fails_the_old_model_stays(step, folder, detector, monkeypatch
         monkeypatch.setattr(files.os, "replace", fail_in_between)
     else:  # save_file is imported when it is needed
         monkeypatch.setattr(safetensors.torch if step == "save_file" else checkpoint, step, fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(CheckpointError, match=r"The model could not be written to .*: No space left"):
         save(detector("none"), folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
@@ -341,7 +341,7 @@ def test_numbers_that_json_lacks_are_not_written(detector, tmp_path):
         (("findings", "views"), None, r"views must be one of rotations"),
         (("findings", "scoring_views"), 0, r"scored on 1 to 256 views, got 0$"),
         (("findings", "resize"), "keep_aspect", r"keep_aspect needs views that leave a rectangle upright"),
-        (("findings", "feature_scale"), float("inf"), r"feature_scale must be positive and finite"),
+        (("findings", "feature_scale"), float("inf"), r"feature_scale must lie in 1e-9..1e9"),
         (("findings", "by_input"), {"flips": "good"}, r"by_input must be numbers by name"),
         (("backbone_fingerprint",), ..., r"lacks or misstates 'backbone_fingerprint'$"),
         (("calibration", "n_views"), 10**9, r"scored on 1 to 256 views"),
@@ -350,6 +350,9 @@ def test_numbers_that_json_lacks_are_not_written(detector, tmp_path):
         (("calibration", "threshold"), float("nan"), r"has a calibration without finite numbers$"),
         (("calibration", "threshold"), 10**400, r"lacks or misstates"),
         (("calibration", "map_references"), [0.5], r"map_references must be numbers by name"),
+        (("calibration", "map_references"), {"grad-cam": 0}, r"unit of maps that is not above 0$"),
+        (("calibration", "false_positive_rate"), 7, r"with a rate outside 0\.\.1$"),
+        (("calibration", "threshold"), 1e300, r"has a calibration without finite numbers$"),
         (("calibration", "map_references"), {"grad-cam": "x"}, r"map_references must be numbers by name"),
         (("data", "category"), {"x": 1}, r"category must be text"),
     ],
@@ -384,6 +387,45 @@ def change(folder, key, function):
     tensors = load_file(folder / "model.safetensors")
     tensors[key] = function(tensors.pop(key))
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / "model.safetensors")
+    forget_checksum(folder)
+
+
+def forget_checksum(folder):
+    """As an older version wrote it, or whoever changes the tensors on purpose."""
+    config = json.loads((folder / "config.json").read_text())
+    del config["tensors_sha256"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_one_flipped_bit_of_the_tensors_is_noticed(folder):
+    file = folder / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    for place in (len(content) // 2, len(content) - 1):
+        content[place] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match="is damaged: its checksum is not the one"):
+            load(folder)
+        content[place] ^= 1
+    file.write_bytes(content)
+    assert load(folder).variant == "cbam"
+
+
+def test_a_pipe_in_the_place_of_a_file_is_no_model(folder):
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
+        load(folder)
+
+
+def test_a_model_may_name_a_file_as_its_weights_only_where_it_is_trusted(folder):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["options"]["weights"] = "/etc/passwd.pth"
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"names the weights file /etc/passwd\.pth\. If you trust this model"):
+        load(folder)
+    with pytest.raises(WeightsError, match=r"/etc/passwd\.pth"):
+        load(folder, trusted=True)
 
 
 WEIGHT, PERMUTATION = "flow.module_list.1.subnet1.0.weight", "flow.module_list.0.perm"
@@ -411,6 +453,7 @@ def test_tensors_that_do_not_fit_are_refused(key, function, complaint, folder):
 def test_tensors_of_another_model_are_refused(folder, detector, tmp_path):
     other = save(detector("se"), tmp_path / "se")
     (other / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    forget_checksum(other)
     with pytest.raises(
         CheckpointError, match=r"holds attention1\.spatial\.conv\.bias, which this model does not have$"
     ):
@@ -424,7 +467,10 @@ def test_damaged_tensors_are_refused(content, folder):
     path.unlink()
     if content is not None:
         path.write_bytes(whole[: len(whole) // 2] if content == "cut" else content)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors could not be read: \w+$"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors( is damaged: its checksum.*)?$"):
+        load(folder)
+    forget_checksum(folder)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors( could not be read: \w+)?$"):
         load(folder)
 
 
@@ -456,10 +502,10 @@ def test_a_backbone_from_a_file(suffix, detector, tmp_path, tiny):
     (save_file if suffix == ".safetensors" else torch.save)(load_weights("random"), path)
     model = AttentDifferNet(dataclasses.replace(tiny("se").config, weights=str(path)))
     folder = save(detector(model=model), tmp_path / "model")
-    assert load(folder).model.weights_fingerprint == tiny("se").weights_fingerprint
+    assert load(folder, trusted=True).model.weights_fingerprint == tiny("se").weights_fingerprint
     path.unlink()
     with pytest.raises(WeightsError, match=rf"^There is no weights file .*backbone\{suffix}$"):
-        load(folder)
+        load(folder, trusted=True)
 
 
 # -- the Hub

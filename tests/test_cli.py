@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import get_args
@@ -21,8 +22,9 @@ import torch
 from safetensors.torch import save_file
 
 import attentdiffernet
-from attentdiffernet import cli
+from attentdiffernet import checkpoint, cli
 from attentdiffernet.backbone import load_weights
+from attentdiffernet.errors import CheckpointError
 from attentdiffernet.figures.palette import VARIANT_COLOURS
 from attentdiffernet.images import read_image
 from attentdiffernet.methods import load
@@ -287,6 +289,30 @@ def test_train_tells_stages_of_how_many(category, tiny_by_default, run, tmp_path
     told = re.findall(r"^Stage (\d) of (\d), ([a-z -]+): (\d+) of (\d+)(?:, \S+/s, 0:00:\d\d left)?$", errors, re.M)
     assert list(dict.fromkeys(number for number, *_ in told)) == ["1", "2", "3", "4"]
     assert {total for _, total, *_ in told} == {"4"} and told[-1][3] == told[-1][4], "all that was announced came"
+
+
+def test_a_disk_that_is_full_after_the_training_does_not_lose_the_model(
+    category, tiny_by_default, run, tmp_path, monkeypatch
+):
+    out, save = tmp_path / "m", checkpoint.write
+
+    def full(folder, *stored):
+        if folder == out:
+            raise CheckpointError(f"The model could not be written to {folder}: No space left on device")
+        return save(folder, *stored)
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda prefix: str(tmp_path / f"{prefix}x"))
+    code, _, errors = run("train", category, *QUICK, *AS_GIVEN, *CARD, "--out", out)
+    kept = tmp_path / "attentdiffernet-x" / "m"
+    assert code == 0 and f"No space left on device. The model is kept in {kept} instead: move it" in errors
+    assert errors.endswith(f"Written to {kept}\n") and load(kept).data.n_fitted > 0 and not out.exists()
+
+
+def test_a_folder_that_takes_nothing_is_noticed_before_the_training(category, run, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    code, _, errors = run("train", category, *QUICK, *CARD, "--out", tmp_path / "file" / "m")
+    assert code == 2 and "The model could not be written to" in errors and "Stage" not in errors
 
 
 def test_files_that_are_no_images_are_counted(run, model_dir, photographs, tmp_path):

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def test_random_views_depend_on_content_and_seed_alone(tiny, paths, tmp_path):
     assert not torch.allclose(extractor.random_views(paths, 2, seed=6), features)
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "text", "pickle", "shape", "dtype"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "pickle", "shape", "dtype", "one bit"])
 def test_a_damaged_entry_is_computed_again(damage, runs, tiny, paths, tmp_path):
     extractor = FeatureExtractor(tiny("se"), tmp_path)
     (features,) = extractor.even_views(paths[:1], 2)
@@ -118,6 +119,9 @@ def test_a_damaged_entry_is_computed_again(damage, runs, tiny, paths, tmp_path):
     if damage in ("shape", "dtype", "pickle"):
         contents = {"shape": np.zeros((1, 768), np.float32), "dtype": np.zeros(768), "pickle": np.array([{}, 1])}
         np.save(entry, contents[damage], allow_pickle=True)
+        entry.write_bytes(entry.read_bytes() + module._checksum(entry.read_bytes()))
+    elif damage == "one bit":
+        entry.write_bytes(whole[:-100] + bytes([whole[-100] ^ 64]) + whole[-99:])
     else:
         entry.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"no features"}[damage])
     (again,) = extractor.even_views(paths[:1], 2)
@@ -164,3 +168,9 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.delenv("ATTENTDIFFERNET_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
     assert str(default_cache()) == "/x/attentdiffernet"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 987654, raising=False)  # a number that no user of this machine has
+    assert str(default_cache()) == f"{tempfile.gettempdir()}/attentdiffernet"
+    monkeypatch.setenv("ATTENTDIFFERNET_CACHE", "/y")
+    assert str(default_cache()) == "/y"

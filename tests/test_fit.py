@@ -1,6 +1,7 @@
 """Fitting: what is held out, that a seed decides all, that the threshold keeps its promise, that defects stand out."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
@@ -265,3 +266,25 @@ def test_a_look_after_each_epoch_sees_the_model_so_far_and_changes_nothing(categ
     with torch.no_grad():
         assert float(looked_at.model.row_scores(rows).mean()) == pytest.approx(seen[1][1], rel=1e-2), "up to rounding"
     assert looked_at.fingerprint == adn.fit(train, options).fingerprint
+
+
+def test_grey_values_of_12_bits_are_seen_by_one_scale_decided_at_training(tmp_path):
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(1500, 200, (80, 80)).clip(0, 4095) for _ in range(8)]
+    parts[5][0, 0] = 4000
+    for k, part in enumerate(parts):
+        Image.fromarray(part.astype(np.uint16)).save(tmp_path / f"{k}.tif")
+    detector = adn.fit(tmp_path / "*.tif", OPTIONS)
+    assert detector.findings.value_range == 4095 and "| Grey values | 0 to 4095 |" in detector.card()
+    detector = adn.load(detector.save(tmp_path / "model"))
+    eight_bits = np.repeat(np.round(parts[3].astype(np.uint16) * (255 / 4095)).astype(np.uint8)[..., None], 3, 2)
+    stream = io.BytesIO((tmp_path / "3.tif").read_bytes())
+    by_file, by_stream = detector.inspect(tmp_path / "3.tif"), detector.inspect(stream)
+    assert by_file.score == by_stream.score == detector.inspect(eight_bits).score
+    np.testing.assert_array_equal(by_file.map("grad-cam"), detector.inspect(eight_bits).map("grad-cam"))
+    Image.fromarray(np.full((80, 80), 5000, np.uint16)).save(tmp_path / "16 bits.tif")
+    (verdict,) = detector.inspect_all([tmp_path / "16 bits.tif"])
+    assert "has grey values from 5000 to 5000; 0 to 4095 is the range here" in verdict.error
+    wider = adn.fit(tmp_path / "[0-7].tif", dataclasses.replace(OPTIONS, value_range=65535.0))
+    assert wider.findings.value_range == 65535 and wider.fingerprint != detector.fingerprint
+    assert not wider.inspect(tmp_path / "16 bits.tif").error

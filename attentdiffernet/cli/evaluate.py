@@ -9,7 +9,7 @@ from ..errors import AttentDifferNetError, ImageError
 from ..options import Readout
 from ..words import score_text
 from .console import bars, say
-from .options import Cache, Category, Device, FalseAlarmRate, ModelDir, RunName, Threshold, Views
+from .options import Cache, Category, Device, FalseAlarmRate, ModelDir, RunName, Threshold, Trusted, Views
 from .report import Tested, check_picture, roc_file
 from .report import report as report_page
 from .runs import run_of
@@ -43,6 +43,7 @@ def evaluate(
     threshold: Threshold = None,
     false_alarm_rate: FalseAlarmRate = None,
     device: Device = "cpu",
+    trusted: Trusted = False,
     cache: Cache = True,
 ) -> None:
     """Score CATEGORY/test and print the AUROC with its 95 % interval.
@@ -62,7 +63,7 @@ def evaluate(
     images = dataset.test if results is None else dataset.test_of_both_kinds()
     if readout is not None and (threshold, false_alarm_rate) != (None, None):
         raise AttentDifferNetError("A threshold applies to scores of the model's own read-out: leave out --readout")
-    detector = with_threshold(load(model_dir, device=device), threshold, false_alarm_rate)
+    detector = with_threshold(load(model_dir, device=device, trusted=trusted), threshold, false_alarm_rate)
     n_views = checked_views(detector, views)
     if readout is not None:
         detector = detector.with_readout(readout)

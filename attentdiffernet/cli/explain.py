@@ -8,7 +8,7 @@ import typer
 from ..errors import AttentDifferNetError, ImageError
 from ..words import MapName
 from .console import bars, say
-from .options import Device, ModelDir
+from .options import Device, ModelDir, Trusted
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -33,6 +33,7 @@ def explain(
         typer.Option(help="Also write the raw values (.npy, float32); of one image only.", show_default=False),
     ] = None,
     device: Device = "cpu",
+    trusted: Trusted = False,
 ) -> None:
     """Show where the model looks, and for PatchCore which normal place the most unusual one looks like.
 
@@ -48,7 +49,7 @@ def explain(
         raise AttentDifferNetError(f"The map is written as PNG; --out must end in .png, got {out}")
     if not one and (raw is not None or out.suffix):
         raise AttentDifferNetError(f"Maps of several images go to a folder, without --raw; got --out {out}")
-    detector = load(model_dir, device=device)
+    detector = load(model_dir, device=device, trusted=trusted)
     shown = method or detector.maps[0]
     if one:
         said = _explain_one(detector, files[0], out, shown, raw)
@@ -83,9 +84,8 @@ def _explain_one(detector: "Detector", file: str, out: Path, shown: str, raw: Pa
     import numpy as np
 
     from ..explain import drawn_over
-    from ..images import read_image
 
-    pixels = read_image(file)
+    pixels = detector.read(file)
     values, reference = detector.raw_map(pixels, shown), detector.map_reference(shown)
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn_over(pixels, values, reference, shown).save(out)

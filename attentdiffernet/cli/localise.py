@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .console import bars, say
-from .options import Category, Device, ModelDir, RunName
+from .options import Category, Device, ModelDir, RunName, Trusted
 from .runs import run_of
 
 
@@ -21,6 +21,7 @@ def localise(
         typer.Option(help="Use only the first images of each defect, by name.", min=1, show_default=False),
     ] = None,
     device: Device = "cpu",
+    trusted: Trusted = False,
 ) -> None:
     """Measure how well maps locate defects: their energy and their maximum inside the masks, pixel AUROC and AUPRO.
 
@@ -43,7 +44,7 @@ def localise(
     dataset = InspectionDataset(category)
     masked = images_with_masks(dataset, limit)
     images = masked + normal_images(dataset, limit)
-    detector = load(model_dir, device=device)
+    detector = load(model_dir, device=device, trusted=trusted)
     row = run_of(detector, dataset.category, run, detector.calibration.n_views)
     map_path(results, row.dataset, row.category, row.run)  # rejects a bad name before the work
     rows: list[dict[str, object]] = []

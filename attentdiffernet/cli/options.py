@@ -12,6 +12,10 @@ ModelDir = Annotated[
 DEVICE_HELP = "cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."
 CACHE_HELP = "Keep features on disk and reuse them."
 Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
+Trusted = Annotated[
+    bool,
+    typer.Option("--trusted", help="The model is yours: it may name a weights file anywhere on this machine."),
+]
 Cache = Annotated[bool, typer.Option("--cache/--no-cache", help=CACHE_HELP)]
 Views = Annotated[
     int | None,

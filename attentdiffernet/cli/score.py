@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .console import bars, say
-from .options import Device, FalseAlarmRate, ModelDir, Threshold, Views
+from .options import Device, FalseAlarmRate, ModelDir, Threshold, Trusted, Views
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -30,6 +30,7 @@ def score(
     threshold: Threshold = None,
     false_alarm_rate: FalseAlarmRate = None,
     device: Device = "cpu",
+    trusted: Trusted = False,
     precision: Annotated[
         Literal["float32", "bfloat16", "auto"],
         typer.Option(help="Precision of the backbone; auto is bfloat16 where it is faster on this machine."),
@@ -50,7 +51,7 @@ def score(
     files = find_images(paths)
     if skipped := skipped_files(paths):
         say(f"{len(files)} images found; {skipped} other file{'s' * (skipped > 1)} skipped")
-    detector = with_threshold(load(model_dir, device=device), threshold, false_alarm_rate)
+    detector = with_threshold(load(model_dir, device=device, trusted=trusted), threshold, false_alarm_rate)
     n_views = (views or MAX_VIEWS) if until_settled else checked_views(detector, views)
     arithmetic = detector.compute_in(precision)
     model = detector.fingerprint + ("" if arithmetic == "float32" else f"-{arithmetic}")

@@ -1,8 +1,9 @@
 """`attentdiffernet train`."""
 
 import dataclasses
+import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -26,6 +27,9 @@ from ..options import (
 from ..words import input_title, score_text
 from .console import overall, say
 from .options import CACHE_HELP, DEVICE_HELP, Category
+
+if TYPE_CHECKING:
+    from ..detector import Detector
 
 VIEWS, ATTENTION, ADVANCED = "Views and read-out", "Attention", "Advanced"  # of --help
 CHOSEN = "Default: chosen on synthetic defects."
@@ -66,6 +70,13 @@ def train(
     false_positive_rate: Annotated[
         float | None,
         typer.Option(help="Share of normal images that the threshold may flag. Default: 0.05.", show_default=False),
+    ] = None,
+    value_range: Annotated[
+        float | None,
+        typer.Option(
+            help="Grey value shown as white, for files of more than 8 bits: 4095 for 12. Default: by the images.",
+            show_default=False,
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of initialisation and of the order of training.", min=0)] = 0,
@@ -195,7 +206,7 @@ def train(
     inputs = {"views": view_kind, "resize": resize, "exposure": exposure, "readout": readout}
     numbers = {"training_views": train_views, "scoring_views": views, "epochs": epochs}
     given: dict[str, Any] = {name: value for name, value in inputs.items() if value != "auto"} | numbers
-    given["backbone"] = backbone
+    given |= {"backbone": backbone, "value_range": value_range}
     if false_positive_rate is not None:
         given["false_positive_rate"] = false_positive_rate
     if flow is not None:  # sets the size only; whether features are whitened first is part of the recipe
@@ -217,7 +228,7 @@ def train(
         detector = fit(
             dataset.train, options, data=data, cache=kept, progress=progress, device=device, findings=findings
         )
-    detector.save(out)
+    out = _saved(detector, out)
     if by_rule or options.leaves_a_choice:
         say(_choice_text(detector.findings))
     calibration = detector.calibration
@@ -226,6 +237,20 @@ def train(
         f"{len(calibration.scores)} held out. Threshold {score_text(calibration.threshold)}, flags at most "
         f"{calibration.false_positive_rate:.1%} of normal images on average. Written to {out}"
     )
+
+
+def _saved(detector: "Detector", out: Path) -> Path:
+    """Where the detector was written: `out`, or a new temporary folder where `out` takes nothing any more. Hours of
+    training are not lost to a full disk."""
+    from ..checkpoint import check_folder
+    from ..errors import CheckpointError
+
+    try:
+        return detector.save(out)
+    except CheckpointError as error:
+        check_folder(other := Path(tempfile.mkdtemp(prefix="attentdiffernet-")) / out.name)
+        say(f"{error}. The model is kept in {other} instead: move it")
+        return detector.save(other)
 
 
 def n_stages(options: Options, chosen: bool) -> int:
@@ -255,6 +280,7 @@ def _choice_text(found: Findings) -> str:
         views += f"; AUROC of mirrored normal images {100 * found.mirror_auroc:.1f}"
     if found.turn_auroc is not None:
         views += f"; AUROC of normal images turned by 45° {100 * found.turn_auroc:.1f}"
+    views += f"; grey values 0 to {found.value_range:g}" if found.value_range else ""
     lines = [f"Method: AUROC of synthetic defects {table(found.by_method)}"] * bool(found.by_method) + [views]
     lines.append(f"Readout: {found.readout}" + (f" ({table(found.by_readout)})" if found.by_readout else ""))
     return "\n".join(lines)

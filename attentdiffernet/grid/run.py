@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..category import InspectionImage
     from ..detector import Detector
     from ..model import AttentDifferNet
+    from ..sources import ImageSource
 
 
 def execute(task: Task) -> Outcome:
@@ -42,19 +43,21 @@ def _execute(task: Task) -> Outcome:
     from ..devices import find_device
     from ..features import FeatureExtractor, default_cache
     from ..methods import METHODS, fit
+    from ..sources import all_ranged, value_range_of
 
     dataset, options, seconds = InspectionDataset(task.folder), task.options, dict[str, float]()
     images, device = dataset.test_of_both_kinds(), find_device(task.device)  # raise before hours of training
     if task.model_dir:
         check_folder(task.model_dir)
     cache, before = default_cache(), FeatureExtractor.views_computed
-    normals, paths = [image.path for image in dataset.train], [image.path for image in images]
+    white = value_range_of((image.path for image in dataset.train), options.value_range)
+    normals, paths = (all_ranged((image.path for image in some), white) for some in (dataset.train, images))
     with _timed(seconds, "choosing_s"):
         findings = METHODS[options.method].choose(normals, options, cache, device=device)
     as_published = None
     if options.recipe == "paper":
         as_published = paper_recipe.Scores(paths, options.image_size, options.data_seed, findings.scoring_views)
-    best = BestOnTest(images, options.epochs, findings.scoring_views, cache, as_published)
+    best = BestOnTest(images, options.epochs, findings.scoring_views, cache, as_published, white)
     with _timed(seconds, "training_s"):
         detector = fit(
             normals,
@@ -105,7 +108,7 @@ def _model(detector: "Detector") -> "AttentDifferNet":
     return detector.model
 
 
-def _spread(detector: "Detector", normals: list[Path]) -> float | None:
+def _spread(detector: "Detector", normals: "list[ImageSource]") -> float | None:
     """Of the features, where attention was trained together with the flow."""
     from .. import paper_recipe
     from ..calibration import split_normals

@@ -6,12 +6,12 @@ import numpy as np
 
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.explain import AttentionReading, grad_cam, read_attention
-from attentdiffernet.images import read_image
 from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.views import even_angles, make_views
 
 from . import catalogue
 from .comparison import Source, shown
+from .decoding import read_image
 
 
 @dataclass(frozen=True)

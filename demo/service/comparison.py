@@ -15,13 +15,14 @@ from attentdiffernet.detector import Detector
 from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.errors import AttentDifferNetError, DatasetError, ImageError
 from attentdiffernet.explain import relative_heat, scale_ends
-from attentdiffernet.images import IMAGE_SUFFIXES, read_image, read_upload
+from attentdiffernet.images import IMAGE_SUFFIXES
 from attentdiffernet.options import check_scoring_views
 from attentdiffernet.scoring import RunningScore, expected_score, prepared, score_progressively
 from attentdiffernet.study.statistics import percentile_among
 
 from .. import shipped
 from . import catalogue
+from .decoding import read_image, read_upload
 from .likeness import likeness
 from .stranger import Stranger, stranger
 from .verdict import MAPS, Comparison, Heat, Verdict, heat_bar
@@ -100,7 +101,7 @@ def compare_by(
     """As `compare`, by detectors at hand."""
     check_method(method)
     name = name or (Path(source).name if isinstance(source, str | Path) else "image")
-    image, transparent = read_upload(source, name)
+    image, transparent = read_upload(source, name, _white(detectors))
     wanted = check_scoring_views(n_views or max(d.calibration.n_views for d in detectors.values()))
     found, digest, scores = Comparison(name, info, shown(image), {}, on_white=transparent), _digest(image), {}
     for scores in _scored(detectors, image, digest, wanted):
@@ -121,8 +122,13 @@ def heat_of(source: Source, key: str, method: str, name: str | None = None) -> t
     """The maps of all detectors without scoring anything: (image as shown, maps). Raises as `compare`."""
     check_method(method)
     detectors = catalogue.detectors(key)
-    image = read_image(source, name)
+    image = read_image(source, name, _white(detectors))
     return shown(image), _heat(detectors, image, _digest(image), method)
+
+
+def _white(detectors: Detectors) -> float | None:
+    """Detectors of a category were trained on the same images, and so on one range of grey values."""
+    return next((detector.findings.value_range for detector in detectors.values()), None)
 
 
 def warm_up() -> None:

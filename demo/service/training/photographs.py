@@ -9,7 +9,10 @@ from PIL import Image
 
 from attentdiffernet.datasets.archives import Limits, is_hidden, open_source
 from attentdiffernet.errors import AttentDifferNetError, DatasetError
-from attentdiffernet.images import IMAGE_SUFFIXES, read_image
+from attentdiffernet.images import IMAGE_SUFFIXES
+from attentdiffernet.sources import value_range_of
+
+from ..decoding import read_image
 
 LEAST, MOST = 5, 200  # photographs to train on
 MOST_JUDGED = 50
@@ -80,8 +83,9 @@ def look_over(photographs: Sequence[Path]) -> list[Remark]:
     """What is unusual about the photographs, worst first. Raises DatasetError where they all show the same, and
     ImageError for one that cannot be read."""
     shapes, grey, sharpness, clipped = [], [], [], []
+    white = value_range_of(photographs)
     for path in photographs:
-        pixels = _readable(path)
+        pixels = _readable(path, white)
         shapes.append(pixels.shape[:2])
         one = Image.fromarray(pixels).convert("L")
         grey.append(np.asarray(one.resize((SMALL, SMALL), Image.Resampling.BOX), np.float32))
@@ -108,9 +112,9 @@ def look_over(photographs: Sequence[Path]) -> list[Remark]:
     return few * (len(photographs) < 20) + [remark for remark in found if remark.images]
 
 
-def _readable(path: Path) -> np.ndarray:
+def _readable(path: Path, white: float | None) -> np.ndarray:
     try:
-        return read_image(path)
+        return read_image(path, None, white)
     except OSError as error:
         raise AttentDifferNetError(f"{path.name} could not be read: {error.strerror or error}") from error
 

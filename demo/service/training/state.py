@@ -1,5 +1,6 @@
 """What one visitor has made: a detector in a private folder, photographs it judged, and where its threshold stands."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -8,9 +9,9 @@ from pathlib import Path
 
 from attentdiffernet.detector import Detector
 from attentdiffernet.findings import Calibration
-from attentdiffernet.images import read_image
 
 from .. import catalogue, private
+from ..decoding import read_image
 from .judging import Photograph, thumbnail
 from .photographs import Remark
 
@@ -57,12 +58,14 @@ class Own:
 
     def with_good(self, photographs: Sequence[Path], remarks: Sequence[Remark], left_out: Mapping[int, float]) -> "Own":
         """With what is to be said about the photographs that the model was trained on. left_out: as of `Trained`."""
-        noted = tuple(
-            Noted(remark.sentence, tuple(_small(photographs[k]) for k in remark.images[:MOST_SHOWN]))
-            for remark in remarks
-        )
+        white = self.detector.findings.value_range
+
+        def small(k: int, score: float = math.nan) -> Photograph:
+            return thumbnail(read_image(photographs[k], None, white), photographs[k].name, score)
+
+        noted = tuple(Noted(remark.sentence, tuple(map(small, remark.images[:MOST_SHOWN]))) for remark in remarks)
         worst = sorted(left_out, key=lambda k: -left_out[k])[:MOST_SHOWN]
-        return replace(self, remarks=noted, unusual=tuple(_small(photographs[k], left_out[k]) for k in worst))
+        return replace(self, remarks=noted, unusual=tuple(small(k, left_out[k]) for k in worst))
 
     @property
     def detector(self) -> Detector:
@@ -79,7 +82,3 @@ def rate_of(detector: Detector) -> float:
     """The rate that was asked for, where it is what the threshold was set for; else the one that the threshold has."""
     asked, calibration = detector.options.false_positive_rate, detector.calibration
     return asked if calibration.for_rate(asked) == calibration else calibration.false_positive_rate
-
-
-def _small(path: Path, score: float = float("nan")) -> Photograph:
-    return thumbnail(read_image(path), path.name, score)

@@ -1,0 +1,176 @@
+"""Decodes untrusted images in processes of their own, which are killed when they take too long.
+
+A decoder that runs cannot be interrupted from within: a thread that waits for it would wait, too. `decoding_limits`
+rejects what is known to take long; this is for what is not known, and for a file that crashes its decoder.
+"""
+
+import io
+import json
+import queue
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import numpy as np
+
+from .errors import ImageError
+from .images import read_upload
+
+DEADLINE_S = 15.0  # 64 million pixels take about 2 s on a slow core
+PROCESSES = 2
+PIPE_BYTES = 1 << 20
+
+
+class DecodingProcess:
+    """One process, started when it is first needed and again after it has ended. Decodes one image at a time."""
+
+    def __init__(self, deadline_s: float = DEADLINE_S) -> None:
+        self.deadline_s = deadline_s
+        self._process: subprocess.Popen[bytes]
+        # Ends the process, at the latest when this one ends.
+        self._end: weakref.finalize[Any, Any] = weakref.finalize(self, lambda: None)
+        self._end()
+
+    def read_upload(
+        self, source: str | Path | BinaryIO, name: str | None = None, white: float | None = None
+    ) -> tuple[np.ndarray, bool]:
+        """As `images.read_upload`. Raises ImageError also where decoding takes longer than the deadline, or ends the
+        process."""
+        name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
+        process, late = self._running(), threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(self.deadline_s, stop)
+        timer.start()
+        try:
+            return _asked(process, source, name, white)
+        except (OSError, EOFError) as error:
+            self.close()
+            why = f"it takes longer than {self.deadline_s:.3g} s" if late.is_set() else "it ended the decoder"
+            raise ImageError(f"{name} could not be decoded: {why}") from error
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        self._end()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if not self._end.alive or self._process.poll() is not None:
+            self.close()
+            folder = Path(__file__).resolve().parent.parent  # so that the package is found from anywhere
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__],
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # some decoders print what they find
+            )
+            self._end = weakref.finalize(self, _ended, self._process)
+        return self._process
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
+
+
+class DecodingPool:
+    """As `DecodingProcess`, for several threads: one slow file holds up one process only."""
+
+    def __init__(self, processes: int = PROCESSES, deadline_s: float = DEADLINE_S) -> None:
+        self._free = queue.LifoQueue[DecodingProcess]()  # the one used last first: often one is enough
+        for _ in range(processes):
+            self._free.put(DecodingProcess(deadline_s))
+
+    def read_upload(
+        self, source: str | Path | BinaryIO, name: str | None = None, white: float | None = None
+    ) -> tuple[np.ndarray, bool]:
+        with self._one() as process:
+            return process.read_upload(source, name, white)
+
+    def read_image(
+        self, source: str | Path | BinaryIO, name: str | None = None, white: float | None = None
+    ) -> np.ndarray:
+        return self.read_upload(source, name, white)[0]
+
+    @contextmanager
+    def _one(self) -> Iterator[DecodingProcess]:
+        process = self._free.get()
+        try:
+            yield process
+        finally:
+            self._free.put(process)
+
+
+def _asked(
+    process: subprocess.Popen[bytes], source: str | Path | BinaryIO, name: str, white: float | None
+) -> tuple[np.ndarray, bool]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    path = str(Path(source).absolute()) if isinstance(source, str | Path) else None
+    content = b"" if isinstance(source, str | Path) else _all_of(source)
+    _send(process.stdin, {"path": path, "name": name, "white": white}, content)
+    answer, pixels = _receive(process.stdout)
+    if "error" in answer:
+        raise ImageError(answer["error"])
+    return np.frombuffer(pixels, np.uint8).reshape(answer["shape"]), answer["transparent"]
+
+
+def _all_of(stream: BinaryIO) -> bytes:
+    stream.seek(0)
+    return stream.read()
+
+
+def _send(stream: IO[bytes], message: dict[str, Any], content: bytes | memoryview) -> None:
+    """A line of JSON, which says how many bytes follow."""
+    stream.write(json.dumps(message | {"bytes": len(content)}).encode() + b"\n")
+    stream.write(content)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytearray]:
+    """Raises EOFError where the other side has ended."""
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    message = json.loads(line)
+    content = bytearray(message["bytes"])
+    done = 0
+    while done < len(content):
+        part = stream.read(min(len(content) - done, PIPE_BYTES))
+        if not part:
+            raise EOFError
+        content[done : done + len(part)] = part
+        done += len(part)
+    return message, content
+
+
+def main() -> None:
+    while True:
+        try:
+            asked, content = _receive(sys.stdin.buffer)
+        except EOFError:
+            return
+        source = asked["path"] or io.BytesIO(content)
+        try:
+            pixels, transparent = read_upload(source, asked["name"], asked["white"])
+        except ImageError as error:
+            _send(sys.stdout.buffer, {"error": str(error)}, b"")
+        else:
+            _send(
+                sys.stdout.buffer,
+                {"shape": pixels.shape, "transparent": transparent},
+                np.ascontiguousarray(pixels).data.cast("B"),
+            )
+
+
+if __name__ == "__main__":
+    main()
