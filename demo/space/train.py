@@ -19,11 +19,10 @@ from ..service.training.report import check_html, counts_text, report_page, summ
 from ..service.training.run import CHOICES, Step, train
 from ..service.training.state import Own
 from .files import kept
-from .inspect import LIVE
 from .rate import on_slider, rate_slider
 from .results import Update
 from .session import KEPT_S, Turns
-from .status import finished, progress, seen
+from .status import LIVE, finished, progress, seen
 
 INVITATION = f"Give {LEAST} to {MOST} photographs of good parts. 20 or more are better."
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -63,7 +62,7 @@ class Train:
                 self.model = gr.File(
                     label="Or bring back a model (zip)", file_types=[".zip"], height=150, elem_id="own-model"
                 )
-        self.status = gr.HTML(finished(INVITATION), elem_id="own-status", js_on_load=LIVE)
+        self.status = gr.HTML(finished(INVITATION), elem_id="own-status", js_on_load=LIVE, elem_classes="status")
         with gr.Column(elem_classes=seen(False)) as self.use:
             self.rate = rate_slider("own-rate")
             with gr.Row():
@@ -79,8 +78,8 @@ class Train:
         self._connect()
 
     def _connect(self) -> None:
-        training: dict[str, Any] = {**PRIVATE, "concurrency_id": "training", "show_progress": "hidden"}
-        work: dict[str, Any] = {**PRIVATE, "concurrency_id": "compute", "show_progress": "hidden"}
+        told: dict[str, Any] = {**PRIVATE, "show_progress": "minimal", "show_progress_on": [self.status]}
+        training, work = (told | {"concurrency_id": name} for name in ("training", "compute"))
         asked = [self.turn, self.parts, self.bad_parts, self.name, self.choice]
         judged_again = [self.own, self.report, self.check, self.verdicts]
         self.start.click(self.turns.take, None, self.turn, **AT_ONCE)
