@@ -23,7 +23,7 @@ from attentdiffernet.study.formats import interval_text, p_text, points
 from attentdiffernet.study.statistics import auroc, delong_test_of_means, percentile_among
 from attentdiffernet.study.tables import overview_frame, overview_text
 from attentdiffernet.study.usual import usual, usual_groups
-from attentdiffernet.words import ON_WHITE, PAPER_VARIANTS, score_text
+from attentdiffernet.words import ON_WHITE, PAPER_VARIANTS, score_text, times_text
 from demo import shipped
 from demo.dashboard import widgets
 from demo.service.catalogue import detector_names
@@ -384,7 +384,21 @@ def test_as_many_failures_as_asked_for(visit):
     first = usual(runs().values())[0]
     worst = failures({first.name: first}, "anomalies", first.name, 1)[0]
     threshold = shipped.shipped_threshold(first).threshold
-    assert f"this one at {score_text(worst.scores[first.name])}, threshold {score_text(threshold)}" in histogram.alt
+    times = times_text(worst.scores[first.name], threshold)
+    assert f"this one at {times} the threshold, {score_text(threshold)}" in histogram.alt
+
+
+def test_thresholds_are_of_one_kind_at_a_time(visit):
+    first = usual(runs().values())[0]
+    worst = failures({first.name: first}, "anomalies", first.name, 1)[0]
+    assert shipped.shipped_threshold(first).threshold != first.at_fpr(0.05).threshold
+    for way, threshold in {
+        "shipped": shipped.shipped_threshold(first).threshold,
+        "rate": first.at_fpr(0.05).threshold,
+    }.items():
+        at = visit("failures", category=KEY, list="anomalies", variant=first.name, thresholds=way)
+        assert html(at).count(f"{times_text(worst.scores[first.name], threshold)}</b> threshold") >= 1
+        assert f"<dt>Threshold</dt><dd>{score_text(threshold)}" in html(at)
 
 
 def test_without_images_the_page_says_so_and_works_from_score_files(visit, monkeypatch):
@@ -443,7 +457,7 @@ def test_two_visitors_do_not_see_each_others_images(visit):
 
 def test_a_link_brings_the_choice_of_detectors_and_the_opacity_and_what_was_put_on_white_is_said(visit):
     at = visit("compare", category=KEY, detectors="none", opacity="0.0")
-    assert widget(at, "multiselect", "Detectors").value == ["none"]
+    assert widget(at, "button_group", "Detectors").value == ["none"]
     assert widget(at, "slider", "Opacity of the heat, %").value == 0
     wafer = Image.open(io.BytesIO(file_of("wafer", IMAGE))).convert("RGBA")
     wafer.putpixel((0, 0), (0, 0, 0, 0))

@@ -69,7 +69,10 @@ def visitor(name):
 def run(tab, *names, request=None):
     request = request or visitor("one")
     paths = [f"/uploads/{name}" for name in names]
-    return list(tab.run(tab.turns.take(request), paths, KEY, ["se"], "grad-cam", False, 5, request))
+    updates = list(tab.run(tab.turns.take(request), paths, KEY, ["se"], "grad-cam", False, 5, request))
+    while tab.step in updates[-1]:
+        updates += tab.go_on(updates[-1][tab.step], updates[-1][tab.session], "grad-cam", False, request)
+    return updates
 
 
 def said(tab, updates):
@@ -130,6 +133,18 @@ def test_a_run_stops_when_its_visitor_has_started_another(tab):
     next(updates)
     tab.turns.take(one)
     assert list(updates) == []
+
+
+def test_the_computer_is_free_for_others_after_each_image_and_a_run_that_is_over_does_not_go_on(tab):
+    one = visitor("one")
+    paths = ["/uploads/a.png", "/uploads/b.png"]
+    *_, last = tab.run(tab.turns.take(one), paths, KEY, ["se"], "grad-cam", False, 5, one)
+    step, session = last[tab.step], last[tab.session]
+    assert [upload.comparison is not None for upload in session.uploads] == [True, False]
+    *_, done = tab.go_on(step, session, "grad-cam", False, one)
+    assert len(done[tab.session].comparisons) == 2 and tab.step not in done
+    tab.turns.take(one)
+    assert list(tab.go_on(step, session, "grad-cam", False, one)) == []
 
 
 def test_another_image_and_another_map_are_shown(tab):

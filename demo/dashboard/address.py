@@ -50,10 +50,17 @@ def category(keys: list[str], label: str = "Category") -> str:
     return choice(label, {key: category_title(key) for key in keys}, "category")
 
 
-def several(label: str, options: Mapping[str, str], name: str, default: list[str], **more: Any) -> list[str]:
-    """Some of the options, in the order of choice."""
+def several(
+    label: str, options: Mapping[str, str], name: str, default: list[str], pills: bool = False, **more: Any
+) -> list[str]:
+    """Some of the options, in the order of choice; from a list that opens or, with pills, from all side by side."""
     key = _restore(name, default, lambda asked: [x for x in asked if x in options] or None)
-    values = st.multiselect(label, list(options), format_func=options.__getitem__, key=key, **more)
+    if pills:
+        values = st.pills(
+            label, list(options), selection_mode="multi", format_func=options.__getitem__, key=key, **more
+        )
+    else:
+        values = st.multiselect(label, list(options), format_func=options.__getitem__, key=key, **more)
     _store(name, values, default)
     return list(values)
 

@@ -55,8 +55,8 @@ Results = dict[str, Comparison | str]  # by Image.id; text says why there is non
 
 def choose_detectors(key: str) -> tuple[str, ...]:
     """In their usual order; all of them where none is left."""
-    titles = {name: DETECTOR_TITLES[name] for name in detector_names(key)}
-    chosen = address.several("Detectors", titles, "detectors", list(titles))
+    titles = {name: short_title(name) for name in detector_names(key)}
+    chosen = address.several("Detectors", titles, "detectors", list(titles), pills=True)
     return tuple(name for name in titles if name in chosen) or tuple(titles)
 
 
@@ -178,9 +178,10 @@ def card(comparison: Comparison, key: str, how: How) -> None:
     st.image(picture, width="stretch", alt=f"{title}: {verdict.title}, {comparison.name}")
     normals = len(verdict.calibration_scores)
     place = f"Score, {verdict.times} the threshold, among those of {normals} held-out normal images"
+    badge = markup.badge(verdict.anomalous, verdict.provisional)
     st.html(
         f"<div class='place variant-{key}'><div class='plain'>"
-        f"<p>{markup.badge(verdict.anomalous, verdict.provisional)} <span class='small'>{verdict.views_text}</span></p>"
+        f"<p>{badge} <span class='small nowrap'>{verdict.views_text}</span></p>"
         f"{markup.numbers(verdict)}{widgets.drawing(verdict.histogram_svg, place)}"
         f"<div class='small'>{markup.raw_numbers(verdict)}</div></div></div>"
     )

@@ -15,7 +15,7 @@ from attentdiffernet.figures.screen import histogram_figure
 from attentdiffernet.study.comparison import Measured, without_best_on_test
 from attentdiffernet.study.failures import FAILURES, Failure, failures, images_of
 from attentdiffernet.study.usual import usual
-from attentdiffernet.words import score_text, short_title, variant_title
+from attentdiffernet.words import score_text, short_title, times_text, variant_title
 from demo import shipped
 from demo.dashboard import address, widgets
 from demo.markup import badge, text
@@ -23,6 +23,8 @@ from demo.markup import badge, text
 if TYPE_CHECKING:
     from demo.service.verdict import Heat
 
+THRESHOLDS = {"shipped": "As shipped", "rate": "Flags 5 % of test normals"}
+RATE = 0.05
 NUMBERS_SHOWN = {"8": "8", "24": "24", "48": "48"}
 THUMBNAIL = 146  # px: eight in a row on a wide page, two on a phone
 EXPLAINED = {
@@ -32,6 +34,7 @@ EXPLAINED = {
 }
 
 Runs = dict[str, Measured]  # by name
+Thresholds = dict[str, float]  # by name of the run, of one kind; without those that have none of this kind
 
 
 class Choice(NamedTuple):
@@ -50,8 +53,8 @@ class Choice(NamedTuple):
 # -- choosing
 
 
-def choose() -> tuple[Choice, Runs, list[Failure]]:
-    """(what is listed, the runs of that setting, the list)."""
+def choose() -> tuple[Choice, Runs, list[Failure], Thresholds]:
+    """(what is listed, the runs of that setting, the list, the thresholds that scores are multiples of)."""
     one, two, three = st.columns(3, vertical_alignment="bottom")
     with one:
         key = address.category(widgets.measured_keys())
@@ -64,13 +67,23 @@ def choose() -> tuple[Choice, Runs, list[Failure]]:
         name = address.choice("Method", {name: m.title for name, m in (at_first | fair).items()}, "variant")
     runs = at_first | {name: everything[name]}
     kinds = {kind: title for kind, title in FAILURES.items() if kind != "disagreements" or len(runs) > 1}
-    one, two = st.columns([3, 1], vertical_alignment="bottom")
+    one, two, three = st.columns([5, 4, 2], vertical_alignment="bottom")
     with one:
         kind = address.choice("List", kinds, "list", segments=True)
     with two:
+        thresholds = choose_thresholds(runs, name)
+    with three:
         n = int(address.choice("Shown at once", NUMBERS_SHOWN, "n", segments=True))
     st.caption(EXPLAINED[kind])
-    return Choice(key, setting, name, kind), runs, failures(runs, kind, name, n)
+    return Choice(key, setting, name, kind), runs, failures(runs, kind, name, n), thresholds
+
+
+def choose_thresholds(runs: Runs, name: str) -> Thresholds:
+    """Of one kind for all runs: those shipped, if there is one of the run called `name`, or those of one rate."""
+    stored = {other: found.threshold for other, m in runs.items() if (found := shipped.shipped_threshold(m))}
+    ways = {way: title for way, title in THRESHOLDS.items() if way != "shipped" or name in stored}
+    way = address.choice("Thresholds", ways, "thresholds", segments=True)
+    return stored if way == "shipped" else {other: m.at_fpr(RATE).threshold for other, m in runs.items()}
 
 
 def asked_image(choice: Choice, found: list[Failure], images: dict[str, Failure]) -> str:
@@ -88,7 +101,7 @@ def asked_image(choice: Choice, found: list[Failure], images: dict[str, Failure]
 # -- lists
 
 
-def gallery(choice: Choice, found: list[Failure], chosen: str) -> None:
+def gallery(choice: Choice, found: list[Failure], chosen: str, threshold: float) -> None:
     """The list as cards; the button of a card writes its image into the address, and covers the picture (style.css).
     Pictures are drawn after all text."""
     places, buttons = [], []
@@ -97,7 +110,7 @@ def gallery(choice: Choice, found: list[Failure], chosen: str) -> None:
             with st.container(width=THUMBNAIL, gap="xxsmall"):
                 places.append(st.empty())
                 buttons.append(st.empty())
-                st.caption(f"{widgets.literal(defect(failure))}, {label(failure, choice)}")
+                st.caption(f"{widgets.literal(defect(failure))}, {label(failure, choice, threshold)}")
     for button, failure in zip(buttons, found, strict=True):
         stem, key = widgets.literal(PurePath(failure.image).stem), f"look-{choice.kind}-{failure.image}"
         if button.button(stem, type="primary" if failure.image == chosen else "secondary", key=key, width="stretch"):
@@ -109,7 +122,7 @@ def gallery(choice: Choice, found: list[Failure], chosen: str) -> None:
             place.image(picture, width=THUMBNAIL, alt=f"Test image {failure.image}")
 
 
-def list_without_images(choice: Choice, found: list[Failure], runs: Runs, chosen: str) -> str:
+def list_without_images(choice: Choice, found: list[Failure], runs: Runs, chosen: str, thresholds: Thresholds) -> str:
     """The list as a table; returns the image chosen."""
     st.info(
         f"The images of {category_title(choice.key)} are not on this machine, so this page shows the score files only. "
@@ -117,7 +130,7 @@ def list_without_images(choice: Choice, found: list[Failure], runs: Runs, chosen
         f"`{choice.key}/test`, and restart the dashboard.",
         icon=":material/image_not_supported:",
     )
-    table(found, runs)
+    table(found, runs, thresholds)
     listed = list(dict.fromkeys([*(f.image for f in found), chosen]))
     picked = st.selectbox("Image", listed, index=listed.index(chosen))
     if picked != chosen:
@@ -125,9 +138,9 @@ def list_without_images(choice: Choice, found: list[Failure], runs: Runs, chosen
     return picked
 
 
-def table(found: list[Failure], runs: Runs) -> None:
+def table(found: list[Failure], runs: Runs, thresholds: Thresholds) -> None:
     rows = [
-        [text(failure.image), text(defect(failure)), *(score_and_place(failure, name) for name in runs)]
+        [text(failure.image), text(defect(failure)), *(score_and_place(failure, name, thresholds) for name in runs)]
         for failure in found
     ]
     shown = [m.run.variant for m in runs.values()]
@@ -136,22 +149,25 @@ def table(found: list[Failure], runs: Runs) -> None:
         widgets.variant_name(m.run.variant, short_title(m.run.variant) if shown.count(m.run.variant) == 1 else m.title)
         for m in runs.values()
     ]
-    widgets.table(heads, rows, "Anomaly score, and the share of normal test images that score lower")
+    widgets.table(
+        heads, rows, "Score as a multiple of the threshold, and the share of normal test images that score lower"
+    )
 
 
-def score_and_place(failure: Failure, name: str) -> str:
-    score, place = score_text(failure.scores[name]), failure.place[name]
-    return f"<span class='nowrap'>{score} <span class='small'>({place:.0f} %)</span></span>"
+def score_and_place(failure: Failure, name: str, thresholds: Thresholds) -> str:
+    score, place = failure.scores[name], failure.place[name]
+    said = times_text(score, thresholds[name]) if name in thresholds else score_text(score)
+    return f"<span class='nowrap'>{said} <span class='small'>({place:.0f} %)</span></span>"
 
 
 def defect(failure: Failure) -> str:
     return failure.defect.replace("_", " ")
 
 
-def label(failure: Failure, choice: Choice) -> str:
+def label(failure: Failure, choice: Choice, threshold: float) -> str:
     if choice.kind == "disagreements":
         return f"above {min(failure.place.values()):.0f} % to {max(failure.place.values()):.0f} % of normals"
-    return f"score {score_text(failure.scores[choice.name])}"
+    return f"{times_text(failure.scores[choice.name], threshold)} threshold"
 
 
 @st.cache_data(max_entries=400, show_spinner=False)  # some 50 kB each
@@ -174,38 +190,41 @@ def thumbnail(key: str, image: str) -> bytes | None:
 # -- one image
 
 
-def details(key: str, failure: Failure, runs: Runs, name: str) -> None:
+def details(key: str, failure: Failure, runs: Runs, name: str, thresholds: Thresholds) -> None:
     st.header(widgets.literal(failure.image), anchor=False)
     truth = f"An anomalous image: {widgets.literal(defect(failure))}" if failure.label else "A normal image"
     st.markdown(f"{truth}. Its scores are those of the score files.")
     left, right = st.columns([4, 6], gap="large")
     with left:
         m = runs[name]
-        score, (threshold, _) = failure.scores[name], threshold_of(m)
+        score, threshold = failure.scores[name], thresholds[name]
         figure = histogram_figure(m.of_class(0), m.of_class(1), threshold, mark=score, ink=widgets.ink())
         figure.update_layout(height=320)
-        place = f"this one at {score_text(score)}, threshold {score_text(threshold)}"
+        place = f"this one at {times_text(score, threshold)} the threshold, {score_text(threshold)}"
         widgets.chart(figure, f"Scores of all test images by {m.title}, {place}", "place")
     with right:
-        st.html("<div class='place'>" + "".join(card(m, failure) for m in runs.values()) + "</div>")
+        st.html(
+            "<div class='place'>" + "".join(card(m, failure, thresholds.get(m.name)) for m in runs.values()) + "</div>"
+        )
     if shipped.images_at_hand(key):
         pictures(key, failure, runs)
 
 
-def threshold_of(m: Measured) -> tuple[float, str]:
-    """(threshold, which it is): the shipped one or, if there is none, that at 5 % false positives."""
-    found = shipped.shipped_threshold(m)
-    return (found.threshold, "shipped") if found else (m.at_fpr(0.05).threshold, "at 5 % of test normals")
-
-
-def card(m: Measured, failure: Failure) -> str:
-    score, (threshold, which) = failure.scores[m.name], threshold_of(m)
+def card(m: Measured, failure: Failure, threshold: float | None) -> str:
+    """The verdict of one run; threshold: None where it has none of the kind chosen."""
+    score = failure.scores[m.name]
+    place = f"<div><dt>Higher than</dt><dd>{failure.place[m.name]:.0f} % of {m.interval.n_normal} normals</dd></div>"
+    raw = f"<div><dt>Anomaly score</dt><dd>{score_text(score)}</dd></div>"
+    if threshold is None:
+        verdict, times = "<p class='small'>No model of this run is shipped.</p>", ""
+    else:
+        verdict = f"<p>{badge(score > threshold)}</p>"
+        times = f"<div><dt>Score</dt><dd><b>{times_text(score, threshold)}</b> threshold</dd></div>"
+        raw += f"<div><dt>Threshold</dt><dd>{score_text(threshold)}</dd></div>"
     return (
         f"<div class='card variant-{text(m.run.variant)}'><h3>{widgets.variant_name(m.run.variant, m.title)}</h3>"
-        f"<p>{badge(score > threshold)}</p><dl><div><dt>Anomaly score</dt><dd>{score_text(score)}</dd></div>"
-        f"<div><dt>Threshold, {which}</dt><dd>{score_text(threshold)}</dd></div>"
-        f"<div><dt>Higher than</dt><dd>{failure.place[m.name]:.0f} % of {m.interval.n_normal} normals</dd></div>"
-        "</dl></div>"
+        f"{verdict}<dl>{times}{place}</dl>"
+        f"<details class='small'><summary>Raw numbers</summary><dl>{raw}</dl></details></div>"
     )
 
 
@@ -264,20 +283,20 @@ def maps(key: str, image: str, method: str) -> "tuple[np.ndarray, Heat] | None":
 
 widgets.head(
     "Where does it fail?",
-    "The test images behind the numbers. Scores of different variants have different scales; compare instead the share "
-    "of normal images that score lower.",
+    "The test images behind the numbers. Scores are multiples of each method's own threshold, whose scales differ: "
+    "compare the share of normal images that score lower.",
 )
-choice, runs, found = choose()
+choice, runs, found, thresholds = choose()
 if not found:
     widgets.empty("Nothing to show.", "All variants rank every image alike. Choose another list above.")
     st.stop()
 images = {failure.image: failure for failure in images_of(runs)}
 chosen = asked_image(choice, found, images)
 if shipped.images_at_hand(choice.key):
-    gallery(choice, found, chosen)
+    gallery(choice, found, chosen, thresholds[choice.name])
 else:
-    chosen = list_without_images(choice, found, runs, chosen)
-details(choice.key, images[chosen], runs, choice.name)
+    chosen = list_without_images(choice, found, runs, chosen, thresholds)
+details(choice.key, images[chosen], runs, choice.name, thresholds)
 if shipped.images_at_hand(choice.key):
     with st.expander("The list as a table"):
-        table(found, runs)
+        table(found, runs, thresholds)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.figures.print import GridRow, qualitative_grid
-from attentdiffernet.words import DETECTOR_TITLES, METHOD_TITLES
+from attentdiffernet.words import DETECTOR_TITLES, METHOD_TITLES, without_formula
 
 from .verdict import Comparison, heat_bar
 
@@ -32,11 +32,6 @@ def numbers_csv(comparisons: list[Comparison]) -> str:
             numbers = [f"{v.score:.9g}", f"{v.threshold:.9g}", int(v.anomalous), f"{v.percentile:.4g}", v.n_views]
             writer.writerow([image, category, v.key, *numbers, v.choices])
     return stream.getvalue()
-
-
-def without_formula(text: str) -> str:
-    """The name of an untrusted file, so that a spreadsheet does not run it as a formula."""
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def maps_zip(comparisons: list[Comparison], own_scale: bool = False) -> bytes:

@@ -22,14 +22,10 @@ from .rate import USUAL, on_slider
 from .rate import asked as asked_rate
 from .results import Results, Update
 from .session import KEPT_S, Session, Turns, Upload
-from .status import finished, progress, seen
+from .status import LIVE, finished, progress, seen
 
 INVITATION = "Drop photographs in, or take an example."
 WRITE_ADDRESS = (Path(__file__).parent / "address.js").read_text(encoding="utf-8")
-
-# Screen readers read the status aloud as it changes. The attributes stand from the start: set together with the first
-# message, that message would not be read.
-LIVE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite')"
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {**PRIVATE, "queue": False, "show_progress": "hidden", "trigger_mode": "multiple"}
@@ -55,7 +51,9 @@ class Inspect:
             with gr.Column(min_width=280):
                 self.examples = gr.HTML(examples_html(start), elem_id="examples", js_on_load=CLICKED)
         self.notice = gr.HTML(elem_classes=seen(False), elem_id="notice")
-        self.status = gr.HTML(finished(INVITATION if usable else ""), elem_id="status", js_on_load=LIVE)
+        self.status = gr.HTML(
+            finished(INVITATION if usable else ""), elem_id="status", js_on_load=LIVE, elem_classes="status"
+        )
         self.table = gr.HTML(elem_classes=seen(False), elem_id="overview", js_on_load=CLICKED)
         self.results = Results()
         with gr.Row(elem_classes=seen(False), elem_id="downloads") as self.downloads:
@@ -64,6 +62,7 @@ class Inspect:
             # Hidden by the style sheet; pressed by a script when the file is ready.
             self.zip_file = gr.DownloadButton("ZIP", elem_id="zip-file")
         self.turn = gr.Number(0, precision=0, visible="hidden")  # a new number starts a run
+        self.step = gr.Number(0, precision=0, visible="hidden")  # a new number goes on with its next image
         self.before = gr.State(start)  # the category whose detectors are offered
         self.example = gr.Textbox("", visible="hidden")  # the name of the example shown, for the address
         self._connect()
@@ -81,7 +80,9 @@ class Inspect:
         rate = self.results.rate
         choice = [self.files, self.category, self.detectors, method, own_scale, rate]
         shown = [self.session, self.status, self.table, self.downloads, self.csv_file, *self.results.components]
-        self.turn.change(self.run, [self.turn, *choice], shown, **work)
+        self.turn.change(self.run, [self.turn, *choice], [self.step, *shown], **work)
+        going_on = [self.step, self.session, method, own_scale]
+        self.step.change(self.go_on, going_on, [self.step, *shown], **work)
         for control in (method, own_scale):
             control.input(self.show, [self.session, method, own_scale], shown, **work)
         judging = [rate, self.session, method, own_scale]
@@ -214,16 +215,24 @@ class Inspect:
         of_100: float,
         request: gr.Request,
     ) -> Iterator[Update]:
-        """Inspects all images; stops if the visitor has moved on to other images."""
+        """Inspects the first image, and asks to go on with the others."""
         uploads = tuple(Upload(path) for path in paths or ())
         asked = Session(key or "", _in_order(detectors), uploads, rate=of_100 / 100)
-        for update in self._inspect(asked, method, own_scale):
+        yield from self._while_asked(turn, request, self._begin(turn, asked, method, own_scale))
+
+    def go_on(self, step: int, now: Session, method: str, own_scale: bool, request: gr.Request) -> Iterator[Update]:
+        """The next image of a run. Each has an event of its own, so that other visitors' come in between."""
+        turn = step // MAX_IMAGES
+        yield from self._while_asked(turn, request, self._next(turn, now, method, own_scale))
+
+    def _while_asked(self, turn: int, request: gr.Request, updates: Iterator[Update]) -> Iterator[Update]:
+        """Until the visitor has moved on to other images."""
+        for update in updates:
             if self.turns.over(turn, request):
                 return
             yield update
 
-    def _inspect(self, now: Session, method: str, own_scale: bool) -> Iterator[Update]:
-        """All images, one after the other; the first that can be read is shown as it is scored."""
+    def _begin(self, turn: int, now: Session, method: str, own_scale: bool) -> Iterator[Update]:
         if not now.uploads:
             yield self._nothing(now, finished(INVITATION))
             return
@@ -233,9 +242,17 @@ class Inspect:
         except AttentDifferNetError as error:
             yield self._nothing(Session(), alert(str(error)))
             return
-        for k in range(len(now.uploads)):
-            now = yield from self._inspect_one(now, k, method, own_scale)
-        yield self._done(now)
+        yield from self._next(turn, now, method, own_scale)
+
+    def _next(self, turn: int, now: Session, method: str, own_scale: bool) -> Iterator[Update]:
+        """One image; the first that can be read is shown as it is scored."""
+        if (k := now.next_upload) is None:
+            return
+        now = yield from self._inspect_one(now, k, method, own_scale)
+        if (k := now.next_upload) is None:
+            yield self._done(now)
+        else:
+            yield {**self._overview(now), self.step: turn * MAX_IMAGES + k}
 
     def _inspect_one(self, now: Session, k: int, method: str, own_scale: bool) -> Generator[Update, None, Session]:
         """Yields updates while image k is scored; returns the session with its result."""

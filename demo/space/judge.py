@@ -74,7 +74,8 @@ class Judge:
         return [self.own, self.report, self.check, self.table]
 
     def _connect(self) -> None:
-        work: dict[str, Any] = {**PRIVATE, "concurrency_id": "compute", "show_progress": "hidden"}
+        told: dict[str, Any] = {**PRIVATE, "show_progress": "minimal", "show_progress_on": [self.status]}
+        work = told | {"concurrency_id": "compute"}
         shown = [*self.judged_again, self.status]
         self.tests.change(
             self.judge, [self.tests, self.own], [self.own, self.status, self.table, self.rate], **work

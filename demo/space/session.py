@@ -47,6 +47,12 @@ class Session:
         return [upload.comparison for upload in self.uploads if upload.comparison is not None]
 
     @property
+    def next_upload(self) -> int | None:
+        """The first without a result."""
+        waiting = (k for k, upload in enumerate(self.uploads) if not upload.error and upload.comparison is None)
+        return next(waiting, None)
+
+    @property
     def errors(self) -> list[str]:
         return [upload.error for upload in self.uploads if upload.error]
 

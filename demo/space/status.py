@@ -1,6 +1,14 @@
 """The line that says what is going on, as HTML."""
 
+from pathlib import Path
+
 from ..markup import text
+
+# Screen readers read the status aloud as it changes. The attributes stand from the start: set together with the first
+# message, that message would not be read.
+LIVE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');\n" + (
+    Path(__file__).parent / "waiting.js"
+).read_text(encoding="utf-8")
 
 
 def seen(yes: bool) -> list[str]:

@@ -20,12 +20,12 @@ from ..service.training.photographs import LEAST, MOST, MOST_JUDGED, gather, gat
 from ..service.training.run import CHOICES, Step, train
 from ..service.training.state import Own, remove_all_of
 from .draw import Draw
-from .inspect import LIVE, PRIVATE
+from .inspect import PRIVATE
 from .judge import AT_ONCE, Judge
 from .rate import on_slider
 from .results import Update
 from .session import KEPT_S
-from .status import finished, progress, seen
+from .status import LIVE, finished, progress, seen
 from .trainings import MOST_WAITING, Trainings
 
 INVITATION = f"Give {LEAST} to {MOST} photographs of good parts. 20 or more are better."
@@ -67,7 +67,7 @@ class Train:
                 self.model = gr.File(
                     label="Or bring back a model (zip)", file_types=[".zip"], height=150, elem_id="own-model"
                 )
-        self.status = gr.HTML(finished(INVITATION), elem_id="own-status", js_on_load=LIVE)
+        self.status = gr.HTML(finished(INVITATION), elem_id="own-status", js_on_load=LIVE, elem_classes="status")
         with gr.Column(elem_classes=seen(False)) as self.use:
             self.judge = Judge(self.own, self.status)
             self.draw = Draw(self.own)
@@ -76,8 +76,8 @@ class Train:
 
     def _connect(self) -> None:
         # All who wait are let in, so that each is told its place; `Trainings` lets one train, and few wait.
-        training: dict[str, Any] = {**PRIVATE, "concurrency_limit": None, "show_progress": "hidden"}
-        work: dict[str, Any] = {**PRIVATE, "concurrency_id": "compute", "show_progress": "hidden"}
+        told: dict[str, Any] = {**PRIVATE, "show_progress": "minimal", "show_progress_on": [self.status]}
+        training, work = told | {"concurrency_limit": None}, told | {"concurrency_id": "compute"}
         judge = self.judge
         asked = [self.turn, self.parts, self.bad_parts, self.name, self.choice, judge.add, self.own]
         self.start.click(self.enter, self.visitor, [self.turn, self.status], **AT_ONCE)

@@ -5,7 +5,8 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 
-from ..downloads import without_formula
+from attentdiffernet.words import without_formula
+
 from .answers import standing
 from .judging import Photograph, readable
 from .state import Own
