@@ -113,9 +113,9 @@ def ink() -> str:
     return "#b9c3cf" if st.context.theme.type == "dark" else "#4b5768"
 
 
-def chart(figure: Any, alt: str, key: str | None = None) -> None:
-    """A Plotly figure in its own colours, drawn with `ink()`."""
-    st.plotly_chart(figure, theme=None, config=PLOTLY, alt=alt, key=key)
+def chart(figure: Any, alt: str, key: str | None = None, **more: Any) -> Any:
+    """A Plotly figure in its own colours, drawn with `ink()`; what Streamlit returns for it."""
+    return st.plotly_chart(figure, theme=None, config=PLOTLY, alt=alt, key=key, **more)
 
 
 def drawing(svg: str, alt: str) -> str:
