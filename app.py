@@ -25,4 +25,4 @@ if __name__ == "__main__":
     Thread(target=comparison.warm_up, daemon=True).start()  # while the page is loaded
     host = os.environ.get("GRADIO_SERVER_NAME", "localhost")
     print(f"The demo is at http://{host}:{port} (stop it with Ctrl+C)", flush=True)
-    demo.launch(server_port=port, **page.launch_options())
+    demo.launch(server_port=port, **page.launch_options(demo))

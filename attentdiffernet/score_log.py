@@ -25,7 +25,7 @@ from typing import IO, Any, Literal, Self
 
 from . import files
 from .errors import ResultsError
-from .words import verdict_word
+from .words import verdict_word, with_formula, without_formula
 
 COLUMNS = ["image", "score", "threshold", "verdict", "error", "n_views", "model"]
 HEADER = (",".join(COLUMNS) + "\n").encode()
@@ -180,6 +180,7 @@ def _row(record: bytes, place: str, form: ListFormat) -> dict[str, Any]:
         else:
             ((*values,),) = csv.reader(io.StringIO(text, newline=""), strict=True)
             row = {name: value or None for name, value in zip(COLUMNS, values, strict=True)}
+            row["image"] = row["image"] and with_formula(row["image"])
             row["score"] = row["score"] and float(row["score"])
             row |= {"threshold": float(row["threshold"] or ""), "n_views": int(row["n_views"] or "")}
         if not isinstance(row, dict) or list(row) != COLUMNS or not isinstance(row["image"], str):
@@ -215,5 +216,5 @@ def _json_line(row: dict[str, Any]) -> bytes:
 def _csv_line(row: dict[str, Any]) -> bytes:
     buffer = io.StringIO(newline="")
     # \r\n, and cut: with \n alone, csv leaves a lone carriage return in a name unquoted, which reads as a new line.
-    csv.writer(buffer, lineterminator="\r\n").writerow(row.values())
+    csv.writer(buffer, lineterminator="\r\n").writerow((row | {"image": without_formula(row["image"])}).values())
     return buffer.getvalue()[:-2].encode() + b"\n"

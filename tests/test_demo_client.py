@@ -131,6 +131,14 @@ def test_measured_results(client):
         client.predict("sample/teapot", api_name="/roc")
 
 
+def test_health_names_version_models_and_the_queue(page_url):
+    with urllib.request.urlopen(f"{page_url}/health", timeout=10) as answer:
+        found = json.load(answer)
+    assert found["status"] == "ok" and found["version"] == attentdiffernet.__version__ and found["waiting"] == 0
+    assert found["models"][CATEGORY] == DETECTORS
+    assert not set(found["models"]) & set(found["unusable"])
+
+
 def test_files_of_the_machine_stay_there(page_url):
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{page_url}/gradio_api/file={ROOT / 'pyproject.toml'}", timeout=10)

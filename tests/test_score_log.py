@@ -66,6 +66,14 @@ def test_cut_at_any_byte_it_ends_as_if_uninterrupted(path, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_name_that_is_a_formula_runs_in_no_spreadsheet_and_is_found_again(path, form):
+    names = ["=HYPERLINK(1).png", "@a.png", "'quoted.png"]
+    assert write(path, form, names) == names and write(path, form, names) == []
+    if form == "csv":
+        assert [row["image"] for row in read(path, form)] == ["'=HYPERLINK(1).png", "'@a.png", "'quoted.png"]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_names_that_are_no_text_are_found_again(path, form):
     name = os.fsdecode(b"caf\xe9.png")
     assert write(path, form, [name]) == [name] and write(path, form, [name]) == []

@@ -362,7 +362,7 @@ def test_pages_label_what_is_best_on_test(root, monkeypatch, name):
         assert len(best) == 4
         picker.select(best[0])
         at.run()
-        cards = re.findall(r"<h4>.*?</h4>", " ".join(element.proto.body for element in at.get("html")))
+        cards = re.findall(r"class='card .*?</h2>", " ".join(element.proto.body for element in at.get("html")))
         assert ["optimistic" in card for card in cards] == [False] * 3 + [True]
     if name == "ablations":
         (switch,) = [toggle for toggle in at.toggle if toggle.label == "Best on test"]

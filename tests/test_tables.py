@@ -47,3 +47,11 @@ def test_csv_has_all_digits_and_leaves_out_what_is_not_a_number():
 def test_a_row_of_another_length_is_rejected():
     with pytest.raises(ValueError, match="zip"):
         Table([Column("a")], [[1, 2]]).markdown()
+
+
+def test_a_hostile_name_of_a_run_stays_text_in_every_format():
+    hostile = Table([Column("run")], [[r"<img src=x onerror=alert(1)>\input{/etc/passwd}^~"], ["a\nb"]])
+    assert "<img" not in hostile.markdown() and "| a b |" in hostile.markdown()
+    assert r"\input" not in hostile.latex() and r"\textbackslash{}input\{/etc/passwd\}" in hostile.latex()
+    written = csv_text(pd.DataFrame({"run": ['=HYPERLINK("x")', "-1+1", "plain"], "points": [-2.5, 1.0, 0.0]}))
+    assert written.splitlines()[1:] == ['"\'=HYPERLINK(""x"")",-2.5', "'-1+1,1", "plain,0"]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..datasets import dataset_title
+from ..words import without_formula
 from .comparison import Group, Measured, grouped
 from .formats import auroc_text, mean_points_text, mean_text, p_text, points_text
 
@@ -42,7 +43,7 @@ class Table:
     def markdown(self) -> str:
         head = [column.title for column in self.columns]
         lines = [head, ["---"] * len(head), *self.cells]
-        return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+        return "".join("| " + " | ".join(map(_markdown, line)) + " |\n" for line in lines)
 
     def latex(self) -> str:
         """A booktabs table."""
@@ -56,9 +57,22 @@ class Table:
         )
 
 
+def _markdown(text: str) -> str:
+    """Names of runs come from elsewhere: no HTML of theirs is shown as such."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.splitlines())).replace("|", "\\|")
+
+
+ESCAPED_IN_LATEX = {sign: "\\" + sign for sign in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\n": " ",
+    "\r": " ",
+}
+
+
 def _latex(text: str) -> str:
-    for sign in "&%$#_{}":
-        text = text.replace(sign, "\\" + sign)
+    text = "".join(ESCAPED_IN_LATEX.get(sign, sign) for sign in text)
     return re.sub(r"(?<!\w)-(?=\d)", "$-$", text).replace("< ", "$<$ ").replace("±", r"$\pm$")
 
 
@@ -68,8 +82,12 @@ def csv_text(frame: pd.DataFrame) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(frame.columns)
     for row in frame.itertuples(index=False):
-        writer.writerow(["" if x != x else f"{x:.9g}" if isinstance(x, float) else x for x in row])
+        writer.writerow(["" if x != x else f"{x:.9g}" if isinstance(x, float) else _cell(x) for x in row])
     return stream.getvalue()
+
+
+def _cell(value: object) -> object:
+    return without_formula(value) if isinstance(value, str) else value
 
 
 # -- the overview of all runs

@@ -11,7 +11,7 @@ from PIL import Image
 
 from attentdiffernet.errors import DatasetError
 from attentdiffernet.figures.print import GridRow, qualitative_grid
-from attentdiffernet.words import DETECTOR_TITLES, METHOD_TITLES
+from attentdiffernet.words import DETECTOR_TITLES, METHOD_TITLES, without_formula
 
 from .verdict import Comparison, heat_bar
 
@@ -27,16 +27,11 @@ def numbers_csv(comparisons: list[Comparison]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for comparison in comparisons:
-        image, category = _without_formula(comparison.name), comparison.category.key
+        image, category = without_formula(comparison.name), comparison.category.key
         for v in comparison.verdicts.values():
             numbers = [f"{v.score:.9g}", f"{v.threshold:.9g}", int(v.anomalous), f"{v.percentile:.4g}", v.n_views]
             writer.writerow([image, category, v.key, *numbers, v.choices])
     return stream.getvalue()
-
-
-def _without_formula(text: str) -> str:
-    """The name of an untrusted file, so that a spreadsheet does not run it as a formula."""
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def maps_zip(comparisons: list[Comparison], own_scale: bool = False) -> bytes:

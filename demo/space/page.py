@@ -11,6 +11,7 @@ from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR, VAR
 
 from ..service import private
 from ..service.catalogue import EXAMPLES
+from . import health
 from .endpoints import add_endpoints
 from .inspect import AT_ONCE, Inspect
 from .roc import Roc
@@ -48,7 +49,7 @@ def build() -> gr.Blocks:
     return page
 
 
-def launch_options() -> dict[str, Any]:
+def launch_options(page: gr.Blocks) -> dict[str, Any]:
     """For `Blocks.launch`; GRADIO_SERVER_NAME (set by Spaces) and GRADIO_SERVER_PORT win over 127.0.0.1 and 7860."""
     return {
         "theme": _theme(),
@@ -62,6 +63,7 @@ def launch_options() -> dict[str, Any]:
         "i18n": gr.I18n(en={"common.upload": "Add files"}),  # the name of a button that Gradio has forgotten
         "share": False,
         "quiet": True,
+        "app_kwargs": {"routes": [health.route(page)]},
     }
 
 
