@@ -15,7 +15,7 @@ from attentdiffernet.figures.screen import histogram_figure, scatter_figure
 from attentdiffernet.study.comparison import Measured, without_best_on_test
 from attentdiffernet.study.failures import FAILURES, Failure, failures, images_of
 from attentdiffernet.study.usual import usual
-from attentdiffernet.words import score_text, short_title, times_text, variant_title
+from attentdiffernet.words import MOST_TIMES, score_text, short_title, times_text, variant_title
 from demo import shipped
 from demo.dashboard import address, widgets
 from demo.markup import badge, text
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 THRESHOLDS = {"shipped": "As shipped", "rate": "Flags 5 % of test normals"}
 RATE = 0.05
-LEAST = 1e-3  # multiple of a threshold, for a logarithmic axis
+LEAST = 0.01  # multiple of a threshold, where the axes of the scatter begin
 NUMBERS_SHOWN = {"8": "8", "24": "24", "48": "48"}
 THUMBNAIL = 146  # px: eight in a row on a wide page, two on a phone
 EXPLAINED = {
@@ -144,12 +144,7 @@ def table(found: list[Failure], runs: Runs, thresholds: Thresholds) -> None:
         [text(failure.image), text(defect(failure)), *(score_and_place(failure, name, thresholds) for name in runs)]
         for failure in found
     ]
-    shown = [m.run.variant for m in runs.values()]
-    heads = ["Image", "Defect"]  # short, so that all methods are in sight; two recipes of one are told apart in full
-    heads += [
-        widgets.variant_name(m.run.variant, short_title(m.run.variant) if shown.count(m.run.variant) == 1 else m.title)
-        for m in runs.values()
-    ]
+    heads = ["Image", "Defect", *widgets.short_names(runs.values())]
     widgets.table(
         heads, rows, "Score as a multiple of the threshold, and the share of normal test images that score lower"
     )
@@ -197,7 +192,7 @@ def scatter(choice: Choice, runs: Runs, thresholds: Thresholds, images: dict[str
     with left:
         other = address.choice("Against", others, "against")
     pair = choice.name, other
-    times = [[max(f.scores[name] / thresholds[name], LEAST) for f in images.values()] for name in pair]
+    times = [np.clip([f.scores[name] / thresholds[name] for f in images.values()], LEAST, MOST_TIMES) for name in pair]
     mine, theirs = (runs[name] for name in pair)
     titles = short_title(mine.run.variant), short_title(theirs.run.variant)
     if titles[0] == titles[1]:  # two recipes of one variant
@@ -208,8 +203,9 @@ def scatter(choice: Choice, runs: Runs, thresholds: Thresholds, images: dict[str
     key = f"scatter-{choice.key}-{choice.setting}-{choice.name}-{other}"
     state = widgets.chart(figure, alt, key, on_select="rerun", selection_mode="points")
     st.caption(
-        "Top left and bottom right of the dashed lines, the verdicts differ. Click on a point to see its image; the "
-        "cards below show the same images, those that differ most first."
+        "Top left and bottom right of the dashed lines, the verdicts differ; the axes end at "
+        f"{MOST_TIMES} ×. Click on a point to see its image; the cards below show the same images, those that differ "
+        "most first."
     )
     points = state["selection"]["points"]
     picked = points[0]["customdata"][0] if points else None

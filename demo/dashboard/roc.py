@@ -147,7 +147,7 @@ def by_defect(runs: Runs) -> None:
         [text(kind.replace("_", " ")), str(n_images[kind]), *(f"{percent(found[name][kind])} %" for name in runs)]
         for kind in first.auroc_by_defect
     ]
-    heads = ["Defect", "Images", *(widgets.variant_name(m.run.variant, m.title) for m in runs.values())]
+    heads = ["Defect", "Images", *widgets.short_names(runs.values())]
     widgets.table(heads, rows, f"AUROC of each kind of defect against all {first.interval.n_normal} normal images")
 
 
