@@ -4,7 +4,7 @@ BIN := .venv/bin
 DATA ?= $(ATTENTDIFFERNET_DATA)
 WORKERS ?= 2
 
-.PHONY: demo dashboard test quick check results benchmark models clean help
+.PHONY: demo dashboard test quick check results benchmark reliability models clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -33,6 +33,10 @@ results: .venv/demo  ## results/summary.csv and the generated parts of both READ
 
 benchmark: .venv/demo  ## fast against paper on this machine (LONG=1 for more), into benchmarks/latest.json
 	$(BIN)/python -m benchmarks.benchmark $(if $(LONG),--long)
+
+reliability: .venv/demo  ## what thousands of mutated files do to the decoder, into docs/reliability.md
+	$(BIN)/python -m benchmarks.hostile_files
+	$(BIN)/python -m scripts.write_tables
 
 models: .venv/demo  ## train and evaluate what is shipped: make models DATA=FOLDER_OF_DATASETS
 	ATTENTDIFFERNET_DATA="$(DATA)" $(BIN)/python -m scripts.train_shipped sample $(if $(DATA),real)

@@ -68,17 +68,26 @@ FIRST_PAGE_S, SWITCH_S = 30, 6
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    """The address of the dashboard in a process of its own. Errors in its log fail the last test."""
+    """The address of the dashboard in a process of its own, started from another folder: its options stand beside it.
+    Errors in its log fail the last test."""
     log = tmp_path_factory.mktemp("dashboard") / "log.txt"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "streamlit", "run", "demo/dashboard/app.py"]
-    command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(ROOT / "demo/dashboard/app.py"),
+        "--server.port",
+        str(port),
+    ]
     begun = time.perf_counter()
     with log.open("w") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, cwd=log.parent, env=environment, stdout=stream, stderr=subprocess.STDOUT)
     try:
         while process.poll() is None and time.perf_counter() - begun < PATIENCE_MS / 1000:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/_stcore/health", timeout=5):
@@ -234,6 +243,14 @@ def looks_right(page, name, dark, serious):
         page.set_viewport_size({"width": width, "height": height})
         assert not serious(page, FORMULAS), (name, width)
     page.set_viewport_size(here)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the system does not say who listens")
+def test_it_listens_on_this_machine_only_from_whatever_folder_it_is_started(url):
+    port = f"{int(url.rpartition(':')[2]):04X}"
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    listening = {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[1].endswith(f":{port}")}
+    assert listening and listening <= {"0100007F", "00000000000000000000000001000000"}
 
 
 def test_every_page_fits_a_dark_desk_and_every_switch_is_quick(visit, url, serious):

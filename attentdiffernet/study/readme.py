@@ -5,6 +5,7 @@
 | answer, methods, levels, results, evidence | results/ |
 | benchmark | benchmarks/latest.json |
 | readouts | benchmarks/accuracy.csv |
+| hostile | benchmarks/hostile_files.json |
 """
 
 import json
@@ -37,7 +38,7 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
     commands: as of `page.page`.
     """
     results, benchmarks = root / "results", root / "benchmarks"
-    latest, accuracy = benchmarks / "latest.json", benchmarks / "accuracy.csv"
+    latest, accuracy, hostile = (benchmarks / name for name in ("latest.json", "accuracy.csv", "hostile_files.json"))
     parts: dict[str, tuple[Path, Callable[[Path], str]]] = {  # source, and the text for a page in this folder
         "answer": (results / "runs.csv", lambda _: f"**{answer(all_contrasts(measured(results)))}**"),
         "methods": (results / "runs.csv", lambda _: f"**{methods_sentence(results)}**"),
@@ -45,6 +46,7 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
         "results": (results / "runs.csv", lambda folder: results_table(root, folder)),
         "evidence": (results / "runs.csv", lambda _: page(results, commands, benchmarks)),
         "benchmark": (latest, lambda _: benchmark_table(json.loads(latest.read_text(encoding="utf-8")))),
+        "hostile": (hostile, lambda _: hostile_text(json.loads(hostile.read_text(encoding="utf-8")))),
         "readouts": (accuracy, lambda _: readouts_table(pd.read_csv(accuracy))),
     }
     pages: dict[Path, str] = {}
@@ -75,6 +77,17 @@ def between(text: str, part: str, new: str) -> str:
     if not (found and closed):
         raise ValueError(f"The page has no part {begin} ... {end}")
     return f"{before}{begin}\n{new}\n{end}{after}"
+
+
+def hostile_text(found: Mapping[str, Any]) -> str:
+    """A table of what mutated files did to the decoder, and the worst of it."""
+    rows = [[form, counts["read"], counts["refused"]] for form, counts in found["outcomes"].items()]
+    columns = [Column("Format"), Column("read", number=True), Column("refused in a sentence", number=True)]
+    return (
+        f"{Table(columns, rows).markdown()}\n"
+        f"The slowest of {found['files']:,} files took {found['slowest_s']:.1f} s of a core ({found['slowest']}); "
+        f"the process that decoded all of them took {found['memory_gb']:.1f} GB at most."
+    )
 
 
 # -- results
