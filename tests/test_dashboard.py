@@ -388,6 +388,27 @@ def test_as_many_failures_as_asked_for(visit):
     assert f"this one at {times} the threshold, {score_text(threshold)}" in histogram.alt
 
 
+def test_disagreements_are_drawn_by_two_runs(visit):
+    at = visit("failures", category=KEY, list="disagreements", variant="none", against="patchcore")
+    drawn, _ = (json.loads(chart.proto.spec) for chart in at.get("plotly_chart"))
+    m, other = runs()["none"], runs()["patchcore"]
+    assert drawn["layout"]["yaxis"]["title"]["text"].startswith("PatchCore")
+    thresholds = [shipped.shipped_threshold(one).threshold for one in (m, other)]
+    assert numbers(drawn["data"][0]["x"]) == pytest.approx(m.of_class(0) / thresholds[0])
+    assert numbers(drawn["data"][1]["y"]) == pytest.approx(np.clip(other.of_class(1) / thresholds[1], 0.01, 100))
+
+
+def test_defects_have_an_auroc_each(visit):
+    m = runs()["none"]
+    found = m.auroc_by_defect
+    kind = next(iter(found))
+    here = m.scores[(m.scores["label"] == 0) | (m.scores["defect"] == kind)]
+    assert found[kind] == auroc(here["label"], here["score"])
+    at = visit("roc", category=KEY)
+    assert all(kind.replace("_", " ") in html(at) for kind in found)
+    assert f"<td>{100 * found[kind]:.1f} %</td>" in html(at)
+
+
 def test_thresholds_are_of_one_kind_at_a_time(visit):
     first = usual(runs().values())[0]
     worst = failures({first.name: first}, "anomalies", first.name, 1)[0]

@@ -12,7 +12,7 @@ from attentdiffernet.figures.curves import Curve
 from attentdiffernet.figures.overlay import colour_bar, heat_layer, outline, overlay, pixels, with_outline
 from attentdiffernet.figures.palette import INK, VARIANT_COLOURS, VARIANT_DASHES
 from attentdiffernet.figures.print import FORMATS, GridRow, figure_file, qualitative_grid, roc_paper_figure
-from attentdiffernet.figures.screen import gate_figure, histogram_figure, percentile_svg, roc_figure
+from attentdiffernet.figures.screen import gate_figure, histogram_figure, percentile_svg, roc_figure, scatter_figure
 from attentdiffernet.study.statistics import auroc_interval, operating_point, roc_curve
 from attentdiffernet.words import score_text
 
@@ -47,6 +47,18 @@ def test_roc_figure_shows_the_curve_the_interval_and_the_threshold():
     assert [trace.line.color for trace in (curve, second)] == [VARIANT_COLOURS["none"], VARIANT_COLOURS["se"]]
     assert third.line.color == INK and second.name.startswith("AttentDifferNet &lt;SE&gt;<br>")
     assert figure.layout.yaxis.scaleanchor == "x" and figure.layout.xaxis.tickformat == ".0%"
+
+
+def test_a_scatter_names_its_points_and_refuses_what_has_no_logarithm():
+    names = [f"{k}.png" for k in range(70)]
+    figure = scatter_figure((SCORES, 2 * SCORES), LABELS, names, ("DifferNet", "SE"), mark="50.png")
+    normal, anomalous, *lines = figure.data
+    assert [list(one.x) for one in (normal, anomalous)] == [list(SCORES[:40]), list(SCORES[40:])]
+    assert [point[0] for point in anomalous.customdata] == names[40:] and max(normal.marker.size) == 9
+    assert anomalous.marker.size[10] == max(anomalous.marker.size) > 9, "the image to point out"
+    assert [list(lines[0].x), list(lines[1].y)] == [[1, 1], [1, 1]]
+    with pytest.raises(ValueError, match="positive"):
+        scatter_figure((SCORES, 0 * SCORES), LABELS, names, ("DifferNet", "SE"))
 
 
 def test_runs_of_one_variant_differ_by_a_dash_per_style_in_print_too():

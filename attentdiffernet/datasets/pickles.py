@@ -6,7 +6,8 @@ interprets the program and *calls nothing*: a name becomes a `Name`, a call beco
 and arguments, and names that a pandas table does not need are rejected. Arrays are rebuilt from their bytes, which stay
 in the file until they are needed. No code of pandas or pickle runs.
 
-Read so far: tables of pandas 0.x (Python 2), 1.x, 2.x and 3.x whose columns wanted here hold Python objects.
+Read so far: tables of pandas 0.x (Python 2), 1.x, 2.x and 3.x whose columns wanted here hold Python objects or texts,
+in whatever of its ways pandas keeps them: as objects, in NumPy (`StringArray`) or in Arrow (`ArrowStringArray`).
 """
 
 import math
@@ -47,8 +48,16 @@ _KNOWN = {
     "scalar",
     "encode",
     "bytes",
+    "StringDtype",
+    "StringArray",
+    "__pyx_unpickle_NDArrayBacked",
+    "ArrowStringArray",
+    "_restore_array",
+    "type_for_alias",
+    "py_buffer",
 }
-_KNOWN_MODULES = ("pandas", "numpy", "builtins", "__builtin__", "_codecs")
+_KNOWN_MODULES = ("pandas", "numpy", "pyarrow", "builtins", "__builtin__", "_codecs")
+_OFFSETS = {"string": "<i4", "large_string": "<i8"}  # of Arrow's texts
 
 
 class Name(NamedTuple):
@@ -454,6 +463,8 @@ class Table:
             text = value.arguments[0]  # Python 3 with protocol 2: bytes as text
             decoded = text if isinstance(text, str) else self.raw(text).decode("utf-8")
             return decoded.encode("latin-1")
+        if isinstance(value, Call) and value.function.name == "py_buffer":
+            return self.raw(value.arguments[0])
         raise DatasetError("The pickle file holds something else where the bytes of an array were expected")
 
 
@@ -510,22 +521,24 @@ def _table(data: Buffer, root: Any, columns: Sequence[str]) -> Table:
         newest = manager.state[3].get("0.14.1")
         axis = newest.get("axes")[0]
         blocks = [(block.get("values"), block.get("mgr_locs")) for block in newest.get("blocks")]
-    names = _index(axis)
+    names = _index(table, axis)
     for column in columns:
         if column not in names:
             raise DatasetError(f"The table has no column {column}; it has {', '.join(names)}")
     for values, where in blocks:
         for row, place in enumerate(_places(table, where)):
             if names[place] in columns:
-                table.columns[names[place]] = _row(values, row)
+                table.columns[names[place]] = _row(table, values, row)
     lengths = {len(column) for column in table.columns.values()}
     if len(table.columns) != len(columns) or len(lengths) != 1:
         raise DatasetError("The table is damaged: its columns are incomplete")
     return table
 
 
-def _index(axis: Any) -> list[str]:
+def _index(table: Table, axis: Any) -> list[str]:
     content = axis.arguments[1].get("data")
+    if isinstance(content, Call) and (texts := _texts(table, content)) is not None:
+        return texts
     dtype, _, _, names = _parts(content) if isinstance(content, Call) else ("", (), False, [])
     if dtype != "O" or type(names) is not list:
         raise DatasetError(
@@ -545,8 +558,43 @@ def _places(table: Table, where: Any) -> list[int]:
     return [int(place) for place in table.array(where)]
 
 
-def _row(values: Any, row: int) -> list[Any]:
-    """One column out of a block, (columns, rows), of objects."""
+def _texts(table: Table, values: Call) -> list[str] | None:
+    """The texts of one of pandas' own arrays of texts, '' where one is missing; None for another kind of array."""
+    if values.function.name == "__pyx_unpickle_NDArrayBacked":
+        array = values.state[1]  # after its type
+        dtype, shape, _, content = _parts(array)
+        if dtype != "O" or len(shape) != 1 or len(content) != shape[0]:
+            raise DatasetError("The table is damaged: it has an array of texts without texts")
+        return [text if isinstance(text, str) else "" for text in content]
+    if values.function.name == "ArrowStringArray":
+        return _arrow_texts(table, values.state.get("_pa_array").arguments[0])
+    return None
+
+
+def _arrow_texts(table: Table, restored: Any) -> list[str]:
+    """Of an array of Arrow: (type, length, missing, first, [which are there or None, offsets, characters], ...)."""
+    (alias,) = restored[0].arguments
+    length, _, first, buffers = restored[1:5]
+    there, offsets, characters = (None if buffer is None else table.raw(buffer) for buffer in buffers)
+    if alias not in _OFFSETS or not (0 <= length <= MAX_ITEMS and 0 <= first <= MAX_ITEMS):
+        raise DatasetError("The table holds texts of a kind that no table of wafer maps needs")
+    if not length:
+        return []
+    ends = np.frombuffer(offsets or b"", _OFFSETS[alias])[first : first + length + 1]
+    content = characters or b""
+    if len(ends) != length + 1 or ends[0] < 0 or ends[-1] > len(content) or (np.diff(ends) < 0).any():
+        raise DatasetError("The table is damaged: its texts do not lie within their buffer")
+    texts = [content[start:end].decode() for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
+    if there is None:
+        return texts
+    known = np.unpackbits(np.frombuffer(there, np.uint8), bitorder="little")[first : first + length]
+    return [text if one else "" for text, one in zip(texts, known.tolist(), strict=True)]
+
+
+def _row(table: Table, values: Any, row: int) -> list[Any]:
+    """One column out of a block, (columns, rows), of objects; or the one column of an array of texts."""
+    if isinstance(values, Call) and (texts := _texts(table, values)) is not None:
+        return list(texts)
     dtype, shape, fortran, content = _parts(values)
     if dtype != "O" or not isinstance(content, list) or len(content) != math.prod(shape) or len(shape) != 2:
         raise DatasetError("The table holds numbers or texts of its own kind where wafer maps or labels were expected")

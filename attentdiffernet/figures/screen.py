@@ -214,6 +214,57 @@ def _add_class(
     )
 
 
+def scatter_figure(
+    times: tuple[ArrayLike, ArrayLike],
+    labels: ArrayLike,
+    names: Sequence[str],
+    titles: tuple[str, str],
+    *,
+    mark: str = "",
+    ink: str = INK,
+) -> "go.Figure":
+    """Images by two detectors: each score as a multiple of its threshold, on logarithmic axes. Where the lines at 1
+    cut off two corners, the verdicts differ. Each point carries its name as `customdata`. mark: the name of one image
+    to point out.
+
+    Raises ValueError for scores that are not positive: they have no logarithm.
+    """
+    import plotly.graph_objects as go
+
+    x, y = (np.asarray(values, dtype=np.float64) for values in times)
+    if not (np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)).all():
+        raise ValueError("A scatter of scores needs positive finite multiples of the thresholds")
+    anomalous = np.asarray(labels, dtype=bool)
+    figure = go.Figure()
+    for which, title, colour, symbol in (
+        (~anomalous, "Normal", NORMAL_COLOUR, "circle"),
+        (anomalous, "Anomalous", ANOMALOUS_COLOUR, "diamond"),
+    ):
+        chosen = [name for name, one in zip(names, which, strict=True) if one]
+        figure.add_scatter(
+            x=x[which],
+            y=y[which],
+            mode="markers",
+            name=f"{title} ({len(chosen)})",
+            customdata=[[name] for name in chosen],
+            marker={
+                "color": colour,
+                "symbol": symbol,
+                "size": [16 if name == mark else 9 for name in chosen],
+                "line": {"color": ink, "width": [3 if name == mark else 0.5 for name in chosen]},
+            },
+            hovertemplate="%{customdata[0]}<br>%{x:.2f} × and %{y:.2f} ×<extra></extra>",
+        )
+    x_ends, y_ends = (np.array([min(v.min(), 1.0) / 1.2, max(v.max(), 1.0) * 1.2]) for v in (x, y))
+    line = {"color": ink, "width": 1.5, "dash": "dash"}  # as traces, as in _add_threshold
+    for place in ({"x": [1, 1], "y": y_ends}, {"x": x_ends, "y": [1, 1]}):
+        figure.add_scatter(**place, mode="lines", line=line, showlegend=False, hoverinfo="skip")
+    _layout(figure, ink, hovermode="closest", height=420)
+    figure.update_xaxes(title_text=f"{titles[0]}, × threshold", **_log_ticks(x_ends))
+    figure.update_yaxes(title_text=f"{titles[1]}, × threshold", **_log_ticks(y_ends))
+    return figure
+
+
 def _add_threshold(figure: "go.Figure", threshold: float, height: float, ink: str) -> None:
     """As a trace, because Plotly reads a shape's position on a logarithmic axis as an exponent in some versions."""
     figure.add_scatter(

@@ -90,6 +90,15 @@ class Measured:
         """Scores of normal (0) or anomalous (1) images."""
         return self.values[self.labels == label].to_numpy()
 
+    @cached_property
+    def auroc_by_defect(self) -> dict[str, float]:
+        """Of the images of each kind of defect against all normal ones."""
+        found = {}
+        for kind in sorted(self.scores["defect"][self.labels == 1].unique()):
+            chosen = (self.labels == 0) | (self.scores["defect"] == kind)
+            found[str(kind)] = statistics.auroc(self.labels[chosen], self.values[chosen])
+        return found
+
     def at(self, threshold: float) -> OperatingPoint:
         return statistics.operating_point(self.labels, self.values, threshold)
 

@@ -11,11 +11,11 @@ from PIL import Image, ImageOps
 from attentdiffernet.datasets import category_title
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.figures.overlay import overlay
-from attentdiffernet.figures.screen import histogram_figure
+from attentdiffernet.figures.screen import histogram_figure, scatter_figure
 from attentdiffernet.study.comparison import Measured, without_best_on_test
 from attentdiffernet.study.failures import FAILURES, Failure, failures, images_of
 from attentdiffernet.study.usual import usual
-from attentdiffernet.words import score_text, short_title, times_text, variant_title
+from attentdiffernet.words import MOST_TIMES, score_text, short_title, times_text, variant_title
 from demo import shipped
 from demo.dashboard import address, widgets
 from demo.markup import badge, text
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 THRESHOLDS = {"shipped": "As shipped", "rate": "Flags 5 % of test normals"}
 RATE = 0.05
+LEAST = 0.01  # multiple of a threshold, where the axes of the scatter begin
 NUMBERS_SHOWN = {"8": "8", "24": "24", "48": "48"}
 THUMBNAIL = 146  # px: eight in a row on a wide page, two on a phone
 EXPLAINED = {
@@ -143,12 +144,7 @@ def table(found: list[Failure], runs: Runs, thresholds: Thresholds) -> None:
         [text(failure.image), text(defect(failure)), *(score_and_place(failure, name, thresholds) for name in runs)]
         for failure in found
     ]
-    shown = [m.run.variant for m in runs.values()]
-    heads = ["Image", "Defect"]  # short, so that all methods are in sight; two recipes of one are told apart in full
-    heads += [
-        widgets.variant_name(m.run.variant, short_title(m.run.variant) if shown.count(m.run.variant) == 1 else m.title)
-        for m in runs.values()
-    ]
+    heads = ["Image", "Defect", *widgets.short_names(runs.values())]
     widgets.table(
         heads, rows, "Score as a multiple of the threshold, and the share of normal test images that score lower"
     )
@@ -185,6 +181,38 @@ def thumbnail(key: str, image: str) -> bytes | None:
     stream = io.BytesIO()
     square.save(stream, "PNG")
     return stream.getvalue()
+
+
+def scatter(choice: Choice, runs: Runs, thresholds: Thresholds, images: dict[str, Failure], chosen: str) -> None:
+    """Every image by the run chosen and by another one; a click on a point shows its image below."""
+    others = {name: m.title for name, m in runs.items() if name != choice.name and name in thresholds}
+    if not others or min(thresholds.values()) <= 0:
+        return
+    left, _ = st.columns([1, 2])
+    with left:
+        other = address.choice("Against", others, "against")
+    pair = choice.name, other
+    times = [np.clip([f.scores[name] / thresholds[name] for f in images.values()], LEAST, MOST_TIMES) for name in pair]
+    mine, theirs = (runs[name] for name in pair)
+    titles = short_title(mine.run.variant), short_title(theirs.run.variant)
+    if titles[0] == titles[1]:  # two recipes of one variant
+        titles = mine.title, theirs.title
+    labels = [f.label for f in images.values()]
+    figure = scatter_figure((times[0], times[1]), labels, list(images), titles, mark=chosen, ink=widgets.ink())
+    alt = f"Scores of all test images by {titles[0]} and by {titles[1]}, as multiples of their thresholds"
+    key = f"scatter-{choice.key}-{choice.setting}-{choice.name}-{other}"
+    state = widgets.chart(figure, alt, key, on_select="rerun", selection_mode="points")
+    st.caption(
+        "Top left and bottom right of the dashed lines, the verdicts differ; the axes end at "
+        f"{MOST_TIMES} ×. Click on a point to see its image; the cards below show the same images, those that differ "
+        "most first."
+    )
+    points = state["selection"]["points"]
+    picked = points[0]["customdata"][0] if points else None
+    if picked is not None and st.session_state.get("picked") != (key, picked):
+        st.session_state["picked"] = key, picked
+        st.query_params["image"] = picked
+        st.rerun()
 
 
 # -- one image
@@ -292,6 +320,8 @@ if not found:
     st.stop()
 images = {failure.image: failure for failure in images_of(runs)}
 chosen = asked_image(choice, found, images)
+if choice.kind == "disagreements":
+    scatter(choice, runs, thresholds, images, chosen)
 if shipped.images_at_hand(choice.key):
     gallery(choice, found, chosen, thresholds[choice.name])
 else:

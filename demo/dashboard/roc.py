@@ -134,6 +134,21 @@ def numbers(runs: Runs) -> None:
     widgets.table(["Variant", *titles, "AUROC against DifferNet (DeLong)"], rows)
     with st.expander("What these numbers mean"):
         st.markdown("\n".join(f"- **{name}**: {meaning}" for name, meaning in DEFINITIONS.items()))
+    by_defect(runs)
+
+
+def by_defect(runs: Runs) -> None:
+    """Which defects are hard."""
+    st.header("By defect", anchor=False)
+    first = next(iter(runs.values()))
+    n_images = first.scores["defect"].value_counts()
+    found = {name: m.auroc_by_defect for name, m in runs.items()}
+    rows = [
+        [text(kind.replace("_", " ")), str(n_images[kind]), *(f"{percent(found[name][kind])} %" for name in runs)]
+        for kind in first.auroc_by_defect
+    ]
+    heads = ["Defect", "Images", *widgets.short_names(runs.values())]
+    widgets.table(heads, rows, f"AUROC of each kind of defect against all {first.interval.n_normal} normal images")
 
 
 # -- the page

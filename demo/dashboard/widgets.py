@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
-from attentdiffernet.words import METHOD_TITLES, variant_title
+from attentdiffernet.words import METHOD_TITLES, short_title, variant_title
 from demo import shipped
 from demo.dashboard import address
 from demo.markup import scrolling, text
 
 if TYPE_CHECKING:
+    from attentdiffernet.study.comparison import Measured
     from demo.service.catalogue import CategoryInfo
     from demo.service.verdict import Comparison
 
@@ -87,6 +88,14 @@ def variant_name(variant: str, title: str = "") -> str:
     return f"<span class='variant variant-{text(variant)}'>{text(title or variant_title(variant))}</span>"
 
 
+def short_names(runs: "Collection[Measured]") -> list[str]:
+    """HTML of the runs' names, short, so that all are in sight; two recipes of one variant are told apart in full."""
+    shown = [m.run.variant for m in runs]
+    return [
+        variant_name(v, short_title(v) if shown.count(v) == 1 else m.title) for v, m in zip(shown, runs, strict=True)
+    ]
+
+
 def table(
     heads: list[str], rows: list[list[str]], caption: str = "", stacked: bool = False, name: str = "Table"
 ) -> None:
@@ -113,9 +122,9 @@ def ink() -> str:
     return "#b9c3cf" if st.context.theme.type == "dark" else "#4b5768"
 
 
-def chart(figure: Any, alt: str, key: str | None = None) -> None:
-    """A Plotly figure in its own colours, drawn with `ink()`."""
-    st.plotly_chart(figure, theme=None, config=PLOTLY, alt=alt, key=key)
+def chart(figure: Any, alt: str, key: str | None = None, **more: Any) -> Any:
+    """A Plotly figure in its own colours, drawn with `ink()`; what Streamlit returns for it."""
+    return st.plotly_chart(figure, theme=None, config=PLOTLY, alt=alt, key=key, **more)
 
 
 def drawing(svg: str, alt: str) -> str:

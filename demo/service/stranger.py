@@ -55,12 +55,17 @@ def stranger(
 ) -> Stranger | None:
     """image: (H, W, 3) uint8. detectors, scores: of its own category, by `Detector.key`. None for a picture of such a
     part, and where it cannot be told. Asks other categories only about what is one."""
-    if not all(_beyond(detector, scores[name]) > 0 for name, detector in detectors.items()):
-        return None  # normal to one of them: no other image needs to be scored
-    places = [_place(info.key, detector, scores[name]) for name, detector in detectors.items()]
-    if not places or min(places) < NEARLY:
+    if not detectors or least_place(info.key, detectors, scores) < NEARLY:
         return None
     return Stranger(info, _fitting(image, info.key))
+
+
+def least_place(key: str, detectors: Mapping[str, Detector], scores: Mapping[str, float]) -> float:
+    """The place of an image by the detector that finds it nearest to normal: 0 at the threshold, 1 where the nearest
+    other thing lies; -inf for one that is normal to a detector, and where it is not known."""
+    if not all(_beyond(detector, scores[name]) > 0 for name, detector in detectors.items()):
+        return -math.inf  # normal to one of them: no other image needs to be scored
+    return min(_place(key, detector, scores[name]) for name, detector in detectors.items())
 
 
 def _beyond(detector: Detector, score: float) -> float:
@@ -82,7 +87,7 @@ def _fitting(image: np.ndarray, key: str) -> CategoryInfo | None:
     for other in others:
         first = catalogue.detector_names(other)[0]
         detector = catalogue.detectors(other, [first])[first]
-        (score,) = _scores(detector, [image])
+        (score,) = scores_of(detector, [image])
         if _beyond(detector, score) <= 0:
             return others[other]
         found[other] = _place(other, detector, score)
@@ -95,10 +100,11 @@ def _fitting(image: np.ndarray, key: str) -> CategoryInfo | None:
 def _nearest_other(key: str, detector: Detector) -> float:
     """`_beyond` of the nearest normal image of another category; -inf without any."""
     images = [read_image(io.BytesIO(file)) for file in shipped.drawn_normals_of_others(key, N_NORMALS)]
-    return min((_beyond(detector, score) for score in _scores(detector, images)), default=-math.inf)
+    return min((_beyond(detector, score) for score in scores_of(detector, images)), default=-math.inf)
 
 
-def _scores(detector: Detector, images: list[np.ndarray]) -> list[float]:
+def scores_of(detector: Detector, images: list[np.ndarray]) -> list[float]:
+    """Of images (H, W, 3) uint8 by a few views, as they would be by all; without those that cannot be scored."""
     with catalogue.computing:
         found = list(detector.scores(images, N_VIEWS, until_settled=False, cache=None))
     return [expected_score(detector.calibration, score).value for score in found if not isinstance(score, ImageError)]
