@@ -4,7 +4,7 @@ BIN := .venv/bin
 DATA ?= $(ATTENTDIFFERNET_DATA)
 WORKERS ?= 2
 
-.PHONY: demo dashboard test quick check results benchmark reliability models clean help
+.PHONY: demo dashboard test quick check results figures benchmark reliability models clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -33,6 +33,11 @@ results: .venv/demo  ## results/summary.csv and the generated parts of both READ
 
 benchmark: .venv/demo  ## fast against paper on this machine (LONG=1 for more), into benchmarks/latest.json
 	$(BIN)/python -m benchmarks.benchmark $(if $(LONG),--long)
+
+figures: .venv/demo  ## the figures and tables of a paper, into figures/
+	$(BIN)/python -m attentdiffernet.cli figures results --models models --out figures
+	$(BIN)/python -m scripts.qualitative_figures figures
+	cp figures/differences.svg results/
 
 reliability: .venv/demo  ## what thousands of mutated files do to the decoder, into docs/reliability.md
 	$(BIN)/python -m benchmarks.hostile_files

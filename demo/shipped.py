@@ -4,22 +4,20 @@ Each place can be named by an environment variable.
 """
 
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
-from attentdiffernet import checkpoint
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.datasets.sample.writing import N_TRAIN, SUFFIX
-from attentdiffernet.errors import AttentDifferNetError, DatasetError, ResultsError
-from attentdiffernet.study import comparison, maps, records
+from attentdiffernet.errors import DatasetError, ResultsError
+from attentdiffernet.study import comparison, maps, records, thresholds
 from attentdiffernet.study.comparison import Measured, Stamp, stamp
-from attentdiffernet.study.runs import BEST_ON_TEST, Run
-from attentdiffernet.words import input_title
+from attentdiffernet.study.runs import BEST_ON_TEST
+from attentdiffernet.study.thresholds import ShippedThreshold
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path(os.environ.get("ATTENTDIFFERNET_MODELS") or ROOT / "models")
@@ -109,28 +107,9 @@ def _maps_of(results_dir: Path, key: str, _stamp: Stamp) -> pd.DataFrame:
 # -- models
 
 
-@dataclass(frozen=True)
-class ShippedThreshold:
-    """The threshold of a shipped model, set on held-out training normals. scores: theirs, ascending."""
-
-    threshold: float
-    false_positive_rate: float
-    scores: tuple[float, ...]
-
-
 def shipped_threshold(found: Measured) -> ShippedThreshold | None:
     """Of the model that gave these scores; None where no model with the whole recipe of the run is shipped."""
-    run = found.run
-    try:
-        stored = checkpoint.read(MODELS / run.dataset / run.category / run.variant)
-    except AttentDifferNetError:
-        return None
-    found_by, calibration = stored.findings, stored.calibration
-    views = calibration.n_views, input_title(found_by.views, found_by.resize, found_by.exposure)
-    names = {name: getattr(run, name) for name in ("run", "dataset", "category", "commit", "source")}
-    if Run.of(stored.options, views, found_by.readout, **names) != run:
-        return None
-    return ShippedThreshold(calibration.threshold, calibration.false_positive_rate, calibration.scores)
+    return thresholds.shipped_threshold(MODELS, found)
 
 
 # -- images

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import console, datasets, evaluate, explain, grid, localise, score, summarise, train
+from . import console, datasets, evaluate, explain, figures, grid, localise, score, summarise, train
 
 
 def _print_version(asked: bool) -> None:
@@ -38,6 +38,7 @@ app.command()(score.score)
 app.command()(explain.explain)
 app.command()(localise.localise)
 app.command()(summarise.summarise)
+app.command()(figures.figures)
 app.command()(grid.grid)
 app.add_typer(datasets.app, name="datasets")
 

@@ -4,7 +4,7 @@ import io
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -103,16 +103,19 @@ def qualitative_grid(
 
 
 FORMATS = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}  # and their media types
+OPTIONS: Any = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "attentdiffernet"}
+UNDATED: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 _matplotlib_options = threading.Lock()  # they are global
 
 
 def figure_file(figure: "Figure", suffix: str, dpi: int = 300) -> bytes:
-    """The figure as a file of one of `FORMATS`, on white. In PDF and SVG its text stays text."""
+    """The figure as a file of one of `FORMATS`, on white; the same figure gives the same bytes. In PDF and SVG its text
+    stays text."""
     import matplotlib
 
     if suffix not in FORMATS:
         raise ValueError(f"The format must be one of {', '.join(FORMATS)}, got {suffix!r}")
     stream = io.BytesIO()
-    with _matplotlib_options, matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
-        figure.savefig(stream, format=suffix, facecolor="white", dpi=dpi)
+    with _matplotlib_options, matplotlib.rc_context(OPTIONS):
+        figure.savefig(stream, format=suffix, facecolor="white", dpi=dpi, metadata=UNDATED.get(suffix))
     return stream.getvalue()

@@ -86,6 +86,10 @@ def page(results_dir: Path, commands: Mapping[str, str], benchmarks: Path) -> st
     return "\n".join(lines).rstrip()
 
 
+PICTURE = (
+    "![AUROC minus DifferNet's, with its 95 % interval, of the usual runs of every category](differences.svg)"
+    "  \n*`make figures` draws this picture and the others of a paper.*"
+)
 LEGEND = [
     "One table per category. **AUROC** in percent: mean ± standard deviation over seeds, or one seed with its 95 % "
     "interval. **Δ**: points of AUROC above DifferNet with the same backbone and seeds on the same images, with the "
@@ -123,6 +127,7 @@ def in_short(found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[
     lines = [f"**{answer(found)}**", ""]
     if not found:
         return [*lines, scope, ""]
+    lines += [PICTURE, ""]
     lines += [means_text(found), "", *lines_of(by_recipe(found)), f"{scope} {how_it_is_counted(found)}", ""]
     unsure = [c for c in found if c.beyond_chance and not c.real]
     kinds = {

@@ -16,13 +16,23 @@ from .comparison import Group, Measured, grouped
 from .formats import auroc_text, mean_points_text, mean_text, p_text, points_text
 
 
+def _as_it_is(value: object) -> str:
+    return value if isinstance(value, str) else str(value)
+
+
 @dataclass(frozen=True)
 class Column:
     """text: how a value of this column is written. number: aligned to the right, where the kind of table allows it."""
 
     title: str
-    text: Callable[[Any], str] = str
+    text: Callable[[Any], str] = _as_it_is
     number: bool = False
+
+
+class Strong(str):
+    """A cell in bold, where the kind of table allows it."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,8 @@ class Table:
 
 def _markdown(text: str) -> str:
     """Names of runs come from elsewhere: no HTML of theirs is shown as such."""
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.splitlines())).replace("|", "\\|")
+    plain = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.splitlines())).replace("|", "\\|")
+    return f"**{plain}**" if isinstance(text, Strong) else plain
 
 
 ESCAPED_IN_LATEX = {sign: "\\" + sign for sign in "&%$#_{}"} | {
@@ -72,8 +83,9 @@ ESCAPED_IN_LATEX = {sign: "\\" + sign for sign in "&%$#_{}"} | {
 
 
 def _latex(text: str) -> str:
-    text = "".join(ESCAPED_IN_LATEX.get(sign, sign) for sign in text)
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text).replace("< ", "$<$ ").replace("±", r"$\pm$")
+    plain = "".join(ESCAPED_IN_LATEX.get(sign, sign) for sign in text)
+    plain = re.sub(r"(?<!\w)-(?=\d)", "$-$", plain).replace("< ", "$<$ ").replace("±", r"$\pm$")
+    return rf"\textbf{{{plain}}}" if isinstance(text, Strong) else plain
 
 
 def csv_text(frame: pd.DataFrame) -> str:

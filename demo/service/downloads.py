@@ -86,5 +86,5 @@ def paper_grid(comparisons: list[Comparison], keys: list[str]) -> "Figure":
         for c, heat in zip(comparisons, heats, strict=True)
     ]
     ends = ", ".join(f"{METHOD_TITLES[method]} {2.0**top:.2g}" for method, top in tops.items())
-    label = f"Heat (logarithmic): 0 is what 99 % of places in normal images reach, 1 is so many times that: {ends}"
+    label = f"Heat (logarithmic): 0 is what 99 % of places in normal images reach,\n1 is so many times that: {ends}"
     return qualitative_grid(rows, [DETECTOR_TITLES[key] for key in keys], vmax=1.0, label=label)
