@@ -214,10 +214,10 @@ class Fitted:
     image: (n,) which of the training images. score: (n,) theirs. distance: n maps (h, w). radius: the largest distance
     of a candidate to the bank.
 
-    Training images are dealt to FOLDS parts, or as many as there are images; a part is scored with a bank selected from
-    the other parts (cross-validation; leave-one-out where there are few). The entries of an image could also be taken
-    from the bank, which is cheaper. But its scores are biased whatever they are replaced by: distances are about as
-    large as the radius that the bank leaves, so that few entries more or less count.
+    Training images are dealt to FOLDS parts, or as many as there are images; a part is scored with a bank whitened and
+    selected from the other parts (cross-validation; leave-one-out where there are few). The entries of an image could
+    also be taken from the bank, which is cheaper. But its scores are biased whatever they are replaced by: distances
+    are about as large as the radius that the bank leaves, so that few entries more or less count.
     """
 
     bank: PatchBank
@@ -268,23 +268,18 @@ def fit_places(
     candidates, kept = _draw(places, n_images, set(calibrated.tolist()), rng)
 
     progress("selecting places", 0, 1)
-    mean = candidates.vector.mean(0)
-    whitening = whitening_of(candidates.vector) if config.whitening else mean.new_empty(0, 0)
-    vectors = _standardised(candidates.vector, mean, whitening)
-    short = projected(vectors, MOST_CHANNELS, rng)
-    chosen, radius = greedy_coreset(short, config.bank_size, seed)
-    bank = PatchBank(vectors[chosen], candidates.image[chosen], candidates.position[chosen], mean, whitening)
+    bank, radius = _selected(candidates, config, seed, rng)
 
     n_folds = min(FOLDS, n_images) if kept else 0
     found: dict[int, tuple[float, Tensor]] = {}
     for fold in range(n_folds):
         progress("calibrating", fold, n_folds)
-        others = (candidates.image % n_folds != fold).nonzero()[:, 0]
-        entries = others[greedy_coreset(short[others], config.bank_size, seed)[0]]
-        without = vectors[entries].half().float()
+        # Whitened anew, too. A few images leave variances small where a new one differs: with the image itself among
+        # them, its distances would come out far too short.
+        without, _ = _selected(candidates.but_fold(fold, n_folds), config, seed, rng)
         for number in (number for number in kept if number % n_folds == fold):
-            places_of_one = compare(_standardised(kept[number][None].float(), mean, whitening), without)
-            score = image_scores(places_of_one, without, readout, config.highest)
+            places_of_one = without(kept[number][None].float())
+            score = image_scores(places_of_one, without.vector.float(), readout, config.highest)
             found[number] = float(score), places_of_one.distance[0].cpu()
     scores = torch.tensor([found[number][0] for number in kept])
     return Fitted(bank, calibrated, scores, [found[number][1] for number in kept], radius)
@@ -297,6 +292,22 @@ class _Candidates:
     vector: Tensor
     image: Tensor
     position: Tensor
+
+    def but_fold(self, fold: int, n_folds: int) -> "_Candidates":
+        others = self.image % n_folds != fold
+        return _Candidates(self.vector[others], self.image[others], self.position[others])
+
+
+def _selected(
+    candidates: _Candidates, config: PatchCoreConfig, seed: int, rng: torch.Generator
+) -> tuple[PatchBank, float]:
+    """The bank of these places, and its radius."""
+    mean = candidates.vector.mean(0)
+    whitening = whitening_of(candidates.vector) if config.whitening else mean.new_empty(0, 0)
+    vectors = _standardised(candidates.vector, mean, whitening)
+    chosen, radius = greedy_coreset(projected(vectors, MOST_CHANNELS, rng), config.bank_size, seed)
+    bank = PatchBank(vectors[chosen], candidates.image[chosen], candidates.position[chosen], mean, whitening)
+    return bank, radius
 
 
 def _draw(

@@ -5,7 +5,10 @@ import io
 import os
 import re
 import shutil
+import tempfile
+import time
 import zipfile
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -267,18 +270,26 @@ def test_what_cannot_be_read_is_said_the_rest_goes_on_and_another_visitor_waits_
     assert not {"donut.png", "good.png"} & set(re.findall(r"\w+\.png", other.content()))
 
 
-def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(visit, tmp_path, serious):
-    """A zip of good parts, a defective one to check with, a training, a verdict with its map; another rate; the report
-    and the model as files, judged with again."""
-    with zipfile.ZipFile(tmp_path / "good parts.zip", "w") as archive:
+def own_parts(folder):
+    """`good parts.zip`, `part.png`, and the path of `bad part.png`."""
+    with zipfile.ZipFile(folder / "good parts.zip", "w") as archive:
         for k in range(6):
             stream = io.BytesIO()
             Image.fromarray(draw("wafer", "good", 900 + k).image).resize((128, 128)).save(stream, "PNG")
             archive.writestr(f"{k}.png", stream.getvalue())
-    bad = tmp_path / "bad part.png"
+    bad = folder / "bad part.png"
     picture = Image.fromarray(draw("wafer", "good", 950).image).resize((128, 128))
     picture.paste((250, 250, 250), (40, 50, 75, 80))
     picture.save(bad)
+    Image.fromarray(draw("wafer", "good", 960).image).resize((128, 128)).save(folder / "part.png")
+    return bad
+
+
+def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(visit, tmp_path, serious):
+    """A zip of good parts, a defective one to check with, a training, verdicts with maps; another rate; answers to the
+    verdicts, a drawn defect; the report and the model as files, judged with again. Nothing is left when the page is
+    closed."""
+    bad = own_parts(tmp_path)
     page = visit(390)
     page.get_by_role("tab", name="Train", exact=True).click()
     page.locator("#own-parts input[type=file]").set_input_files(tmp_path / "good parts.zip")
@@ -303,11 +314,80 @@ def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(vis
             page.locator("#own-model input[type=file]").set_input_files(tmp_path / "model.zip")
             expect(page.locator("#own-status")).to_contain_text("The model is back")
             expect(page.locator("#own-tests")).not_to_contain_text("bad part")
-        page.locator("#own-tests input[type=file]").set_input_files(bad)
-        expect(page.locator("#own-verdicts figure .badge")).to_have_text(re.compile("anomalous"))
-        expect(page.locator("#own-status")).to_contain_text("1 of 1 anomalous")
+        page.locator("#own-tests input[type=file]").set_input_files([tmp_path / "part.png", bad])
+        expect(page.locator("#own-status")).to_contain_text(re.compile("[12] of 2 anomalous"))
+        rows = page.locator("#own-verdicts tbody tr")
+        expect(rows.first).to_contain_text(re.compile("bad part.png.*anomalous", re.S))
         expect(report).to_contain_text("42.9 of 100 good parts")
         expect(rate).to_have_value("43" if again else "50")
-    name, written = downloaded(page, page.locator("#own-page").click)
-    assert name == "drawn_wafer-patchcore.html" and b"1 of 1 anomalous" in written
+    verdicts_are_answered(page, rows)
     assert fits(page) and not serious(page, ADD_FILES)
+    a_defect_is_drawn(page, tmp_path / "part.png")
+    name, written = downloaded(page, page.locator("#own-page").click)
+    assert name == "drawn_wafer-patchcore.html" and b"What you said" in written
+    assert fits(page)
+    nothing_is_left(page, "drawn wafer")
+
+
+def verdicts_are_answered(page, rows):
+    """A false alarm is corrected, taken back, corrected again: never flagged on the same photograph, also judged anew.
+    The table is walked through with the keyboard, sorted and filtered."""
+    status, report = page.locator("#own-status"), page.locator("#own-report")
+    before = re.search(r"\d of 2 anomalous", status.inner_text())[0]
+    fine = page.get_by_label("was fine: bad part.png")
+    fine.click()
+    expect(report).to_contain_text("bad part.png: was fine")
+    expect(report).to_contain_text("upper limit")
+    expect(status).to_contain_text("0 of 2 anomalous")
+    page.locator("#own-undo").click()
+    expect(status).to_contain_text(before)
+    expect(report).not_to_contain_text("What you said")
+    fine.click()
+    expect(status).to_contain_text("0 of 2 anomalous")
+    _, table = downloaded(page, page.locator("#own-answers").click)
+    assert [(row["image"], row["said"]) for row in csv.DictReader(io.StringIO(table.decode()))] == [
+        ("bad part.png", "good")
+    ]
+    rows.first.locator("[data-look]").focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#own-verdicts .looked-at")).to_contain_text("part.png")
+    expect(rows.nth(1)).to_have_attribute("aria-current", "true")
+    page.locator("#own-verdicts [data-sort=score]").click()
+    expect(rows.first.locator("th")).to_have_text("part.png")
+    page.get_by_label("Show").select_option("disputed")
+    expect(rows.filter(visible=True)).to_have_count(1)
+    expect(page.locator("#own-verdicts [data-count]")).to_have_text("1 of 2")
+
+
+def a_defect_is_drawn(page, good):
+    page.locator("#own-drawing button").first.click()
+    page.locator("#own-take-good").click()
+    expect(page.locator("#own-drawn [role=alert]")).to_contain_text("drop a photograph")  # of a model brought back
+    page.locator("#own-draw input[type=file]").set_input_files(good)
+    canvas = page.locator("#own-draw canvas").first
+    canvas.scroll_into_view_if_needed()
+    page.locator("#own-ask").click()
+    expect(page.locator("#own-drawn")).to_contain_text("Nothing was drawn")
+    box = canvas.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 20, y)
+    page.mouse.down()
+    page.mouse.move(x + 20, y, steps=4)
+    page.mouse.up()
+    page.locator("#own-ask").click()
+    expect(page.locator("#own-drawn")).to_contain_text(re.compile("(Caught|Not caught): the score went from"))
+
+
+def nothing_is_left(page, part):
+    assert folders_of(part)
+    page.close()
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while folders_of(part) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not folders_of(part)
+
+
+def folders_of(part):
+    """Private folders of a running demo that hold a model of this part."""
+    configs = Path(tempfile.gettempdir()).glob("attentdiffernet-visitors-*/own-*/model/config.json")
+    return [config for config in configs if f'"{part}"' in config.read_text()]

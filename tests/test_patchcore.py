@@ -140,13 +140,15 @@ def test_without_a_coreset_an_image_is_compared_with_all_places_of_the_others():
         torch.testing.assert_close(fitted.distance[number], expected, atol=5e-3, rtol=1e-3)  # float16
 
 
-def test_an_image_is_scored_as_by_a_detector_fitted_without_its_part():
-    """Equal where all places are candidates. Beside random candidates, it is only selected alike."""
+@pytest.mark.parametrize("whitening", [False, True])
+def test_an_image_is_scored_as_by_a_detector_fitted_without_its_part(whitening):
+    """Equal where all places are candidates. Beside random candidates, it is only selected alike. Whitened with itself
+    among few others, an image would lie far closer than a new one does."""
     places = grids(20)
-    fitted = fitted_to(places, bank_size=50, readout="maximum")
+    fitted = fitted_to(places, bank_size=50, readout="maximum", whitening=whitening)
     for fold in range(patchcore.FOLDS):
         others = torch.cat([of_one[None] for k, of_one in enumerate(places) if k % patchcore.FOLDS != fold])
-        without = fitted_to(others, bank_size=50).bank
+        without = fitted_to(others, bank_size=50, whitening=whitening).bank
         for number in range(fold, 20, patchcore.FOLDS):
             distance = without(places[number][None]).distance[0]
             torch.testing.assert_close(fitted.distance[number], distance, atol=5e-3, rtol=1e-3)

@@ -345,6 +345,21 @@ def test_the_rate_of_a_threshold_by_hand():
     assert high == 1 and low == pytest.approx(0.025 ** (1 / 19))
 
 
+def test_the_number_flagged_of_new_normals_lies_in_its_range():
+    assert st.flagged_range(1, 0.5, 20) == (0, 20), "uniform on 0..20"
+    # Beta(1, 2): P(k of 2) = (3 - k) / 6
+    assert st.flagged_range(2, 1 / 3, 2, level=0.5) == (0, 1)
+    low, high = st.flagged_range(20, 2 / 21, 60)
+    rng, inside = np.random.default_rng(0), []
+    for _ in range(2000):
+        threshold, rate = st.conformal_threshold(rng.random(20), 0.1)
+        assert rate == 2 / 21
+        inside.append(low <= (rng.random(60) > threshold).sum() <= high)
+    assert 0.94 < np.mean(inside) < 0.985, "of whole numbers, a little more than the level"
+    with pytest.raises(ValueError, match="promises 1 to 4 of 5"):
+        st.flagged_range(4, 1, 10)
+
+
 def test_percentile_by_hand():
     assert [st.percentile_among([1, 2, 2, 3], score) for score in (0, 1, 2, 2.5, 9)] == [0, 12.5, 50, 75, 100]
 

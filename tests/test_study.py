@@ -27,6 +27,7 @@ from attentdiffernet.study.methods import method_contrasts, methods_text
 from attentdiffernet.study.page import page
 from attentdiffernet.study.readme import between, levels_table, results_table
 from attentdiffernet.study.runs import Run, base_of, distinguishing_recipe
+from attentdiffernet.study.small_sets import small_sets_table
 from attentdiffernet.study.statistics import delong_test, holm, mean_interval
 from attentdiffernet.study.usual import usual
 from demo import shipped
@@ -530,3 +531,17 @@ def test_usual_are_one_recipe_per_variant_and_none_that_is_best_on_test(root, tm
     best = [m for m in measured(root / "results") if m.best_on_test]
     assert usual(best), "where there are no others"
     assert {m.run.variant for m in usual(best)} == {"none", "se", "cbam"}
+
+
+def test_small_sets_by_hand():
+    """Two draws of PatchCore, one of DifferNet for which the rule takes PatchCore."""
+    columns = ["category", "method", "n_images", "draw", "auroc", "n_calibrated", "promised", "n_normal", "flagged"]
+    rows = [
+        ["mvtec_ad/bottle", "patchcore", 4, 0, 0.97, 4, 0.2, 10, 1, None],
+        ["mvtec_ad/bottle", "patchcore", 4, 1, 0.99, 4, 0.2, 10, 9, None],
+        ["mvtec_ad/bottle", "differnet", 4, 0, 0.9, 1, 0.5, 10, 10, "patchcore"],
+    ]
+    written = small_sets_table(pd.DataFrame(rows, columns=[*columns, "chosen"]))
+    differnet, patchcore = (line for line in written.splitlines() if line.startswith("| Bottle"))
+    assert "| 1 | 90.0 | 50.0 | 100.0 (100.0 to 100.0) | 1 of 1 | PatchCore 1 time |" in differnet
+    assert "| 2 | 98.0 ± 1.4 | 20.0 | 50.0 (10.0 to 90.0) | 1 of 2 |" in patchcore  # 0 to 7 of 10

@@ -1,11 +1,13 @@
 """A visitor's own parts: photographs gathered and looked over; a detector trained, used, taken away, brought back."""
 
 import asyncio
+import csv
 import dataclasses
 import io
 import json
 import os
 import subprocess
+import time
 import zipfile
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -18,8 +20,10 @@ from scipy import stats
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import gradio as gr
+from gradio.state_holder import StateHolder
 
 from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError
+from attentdiffernet.findings import Calibration
 from attentdiffernet.methods import load
 from attentdiffernet.study.formats import interval_text
 from attentdiffernet.study.statistics import auroc, auroc_interval, conformal_threshold, false_alarm_interval
@@ -27,13 +31,24 @@ from demo import shipped
 from demo.service import private
 from demo.service.comparison import compare_by
 from demo.service.training import judging, own
+from demo.service.training.answers import Answer, corrected, percentile, standing, unmet
 from demo.service.training.judging import Photograph, curve, flagged, judged, readable
-from demo.service.training.photographs import Remark, gather, gather_to_judge, look_over
+from demo.service.training.numbers import answers_csv, verdicts_csv, verdicts_json
+from demo.service.training.photographs import (
+    Remark,
+    gather,
+    gather_to_judge,
+    grey_copies,
+    look_over,
+    shows_the_same,
+)
 from demo.service.training.report import check_html, counts_text, report_page, summary_html
 from demo.service.training.run import Step, Trained, train
 from demo.service.training.state import Own, rate_of
+from demo.space import judge as space_judge
 from demo.space import page
 from demo.space import train as space
+from demo.space.trainings import MOST_WAITING, STALE_S, Trainings
 
 
 def photograph(seed, defect=False, size=(80, 80)):
@@ -144,7 +159,7 @@ def test_what_is_trained_judges_and_survives_the_way_through_a_zip(trained, tmp_
     assert detector.key == "patchcore" and detector.data.category == "my part"
     assert sorted(trained.left_out) == list(range(8)), "every photograph is used, and scored by a bank without it"
     assert sorted(trained.left_out.values()) == pytest.approx(list(detector.calibration.scores))
-    promise = own.promise(detector)
+    promise = own.promise(detector.calibration)
     assert (promise.n_images, promise.expected) == (8, pytest.approx(1 / 9)) and promise.low < 1 / 9 < promise.high
     photograph(99, defect=True).save(tmp_path / "bad.png")
     *_, found = compare_by(tmp_path / "bad.png", own.info(detector), {"patchcore": detector})
@@ -262,6 +277,158 @@ def test_the_report_is_one_file_that_asks_nobody_and_runs_nothing(judged_parts):
     assert "PatchCore of my part" in read.seen and "memory-bank" not in read.seen, "the card without its front matter"
 
 
+# -- answers
+
+
+def said(score, fine):
+    return Answer(Photograph(f"{score}.png", "", score, digest=str(score)), fine)
+
+
+def test_answers_move_the_threshold_as_little_as_they_ask_for():
+    nineteen = Calibration(19.0, 1, 0.05, tuple(map(float, range(1, 20))), {})
+    assert corrected(nineteen, []) == nineteen
+    agreed = corrected(nineteen, [said(12.0, True), said(30.0, False)])
+    assert agreed == nineteen, "verdicts that are confirmed change nothing"
+
+    raised = corrected(nineteen, [said(25.0, True)])
+    assert 25.0 < raised.threshold < 25.01 and raised.false_positive_rate == 0.05, "which it flags at most"
+    assert raised.scores == nineteen.scores, "no sample of good parts"
+
+    lowered = corrected(nineteen, [said(16.5, False)])
+    assert 16.49 < lowered.threshold < 16.5
+    assert lowered.false_positive_rate == 4 / 20  # 17, 18, 19 and a new one of 19 + 1
+    between = corrected(nineteen, [said(16.5, False), said(17.5, True), said(18.5, False)])
+    assert 17.5 < between.threshold < 17.51 and between.false_positive_rate == 3 / 20
+    assert [one.photograph.score for one in unmet(between, [said(16.5, False), said(17.5, True)])] == [16.5]
+
+    both = [said(25.0, True), said(10.0, False), said(26.0, False)]
+    assert 25.0 < corrected(nineteen, both).threshold < 25.01, "a part that was fine is not flagged again"
+    assert [one.photograph.score for one in unmet(corrected(nineteen, both), both)] == [10.0]
+    negative = corrected(Calibration(-3.0, 1, 0.2, (-6.0, -5.0, -4.0, -3.0), {}), [said(-2.0, True)])
+    assert -2.0 < negative.threshold < -1.99
+
+
+def test_the_last_answer_about_a_photograph_stands_and_good_parts_count_in_the_percentile():
+    log = [said(25.0, True), said(12.0, True), said(25.0, False)]
+    assert [(one.photograph.score, one.fine) for one in standing(log)] == [(25.0, False), (12.0, True)]
+    four = Calibration(4.0, 1, 0.2, (1.0, 2.0, 3.0, 4.0), {})
+    assert percentile(four, [], 3.5) == 75
+    assert percentile(four, [said(6.0, True), said(9.0, False)], 5.0) == 80  # above 4 of 5
+    assert percentile(four, [said(6.0, True)], 6.0) == 90  # an equal one counts half
+
+
+@pytest.mark.process
+def test_what_was_said_judges_again_and_can_be_taken_back_and_taken_away(judged_parts, trained, monkeypatch, tmp_path):
+    monkeypatch.setattr(judging, "compare_by", None)  # would fail
+    now = dataclasses.replace(judged_parts, tests=judged_parts.defects)
+    flagged_before = flagged(now.tests, now.calibration.threshold)
+    worst = now.tests.index(flagged_before[0])
+    fine = now.with_answer(worst, True)
+    assert flagged(fine.tests, fine.calibration.threshold) == []
+    assert "still holds, as an upper limit" in summary_html(fine) and "What you said" not in summary_html(now)
+    assert fine.with_answer(3, True) == fine.with_answer(99, True) == fine, "3 could not be read"
+    defect = now.with_answer(2, False)
+    assert len(flagged(defect.tests, defect.calibration.threshold)) == 3
+    assert "does not hold any more" in summary_html(defect)
+    assert fine.without_last_answer() == now and now.without_last_answer() == now
+    assert "No threshold does all you said: hidden.png scores" in summary_html(fine.with_answer(2, False))
+
+    rows = list(csv.DictReader(io.StringIO(answers_csv(fine.with_answer(2, False)))))
+    assert [(row["image"], row["said"]) for row in rows] == [
+        (now.tests[worst].name, "good"),
+        ("hidden.png", "defect"),
+    ]
+    rows = list(csv.DictReader(io.StringIO(verdicts_csv(fine))))
+    assert [row["anomalous"] for row in rows] == ["0", "0", "0", ""] and rows[0]["said"] == "good"
+    told = json.loads(verdicts_json(fine))
+    assert told["threshold"] > told["threshold_of_the_promise"] and len(told["verdicts"]) == 4
+    assert told["promised_false_alarm_rate"] == pytest.approx(1 / 9)
+
+    (tmp_path / "model.zip").write_bytes(own.packed(fine.detector))
+    back = own.unpacked(tmp_path / "model.zip", tmp_path / "back")
+    mine = Own(tmp_path).with_model(tmp_path / "back" / "model")
+    assert mine.calibration.threshold == back.calibration.threshold == fine.calibration.threshold
+
+
+@pytest.mark.process
+def test_answers_go_into_the_next_training_and_the_one_after(judged_parts, tmp_path):
+    first = dataclasses.replace(judged_parts, tests=judged_parts.defects).with_answer(0, True).with_answer(2, False)
+    for name in ("next", "after"):
+        (tmp_path / name).mkdir()
+    following = Own(tmp_path / "next").with_added(first)
+    after = Own(tmp_path / "after").with_added(following)
+    for mine in (following, after):
+        assert [path.read_bytes() for path in mine.added] == [first.tests[0].path.read_bytes()]
+        assert [path.read_bytes() for path in mine.added_defects] == [first.tests[2].path.read_bytes()]
+        assert mine.added[0].parent == mine.folder and mine.answers == ()
+
+
+@pytest.mark.process
+def test_a_photograph_that_was_trained_on_is_named(judged_parts, parts, trained):
+    training = grey_copies(parts)
+    again, other = judged([parts[3], judged_parts.defects[0].path], judged_parts.detector, training)
+    assert again.trained_on and not other.trained_on
+    said_of = check_html(dataclasses.replace(judged_parts, defects=(again, other)))
+    assert "1 defective part is almost the same as a photograph that it was trained on" in said_of
+    assert "almost the same" not in check_html(dataclasses.replace(judged_parts, defects=(other,)))
+    one = np.asarray(photograph(0))
+    assert shows_the_same(one, training) and not shows_the_same(np.asarray(photograph(0, defect=True)), training)
+
+
+@pytest.mark.process
+def test_a_defect_that_was_drawn_is_caught_and_nothing_drawn_is_said(tab, judged_parts, tmp_path):
+    mine = dataclasses.replace(judged_parts, folder=tmp_path)
+    good, bad = (np.asarray(photograph(0, defect=defect)) for defect in (False, True))
+    drawing = tab.draw
+    assert "Nothing was drawn" in drawing.is_caught({"background": good, "composite": good}, mine)
+    found = drawing.is_caught({"background": good, "composite": bad}, mine)
+    assert "<b>Caught</b>" in found and "With your defect" in found
+    assert "nothing to judge" in drawing.is_caught(None, mine)
+    assert drawing.take_good(dataclasses.replace(mine, typical=judged_parts.typical))[drawing.editor][
+        "background"
+    ].any()
+
+
+# -- who trains, who waits
+
+
+def test_one_trains_and_few_wait_one_of_each_visitor():
+    now = [0.0]
+    queue = Trainings(lambda: now[0])
+    first, second, third = (queue.enter(visitor, f"tab {visitor}") for visitor in "abc")
+    assert [queue.ahead(number) for number in (first, second, third)] == [0, 1, 2]
+    again = queue.enter("a", "another tab")
+    assert queue.over(first) and queue.replaced(first) and not queue.replaced(first)
+    assert [queue.ahead(number) for number in (second, third, again)] == [0, 1, 2]
+    assert queue.enter("b", "tab b") is not None and queue.over(second) and not queue.replaced(second)
+    queue.leave(third)
+    queue.end("another tab")
+    assert queue.over(again)
+    entered = [queue.enter(f"visitor {k}", f"tab {k}") for k in range(MOST_WAITING)]
+    assert entered[-1] is None and queue.ahead(entered[-2]) == MOST_WAITING - 1
+    now[0] = STALE_S / 2
+    assert queue.ahead(entered[-2])
+    now[0] = STALE_S + 1
+    assert queue.ahead(entered[-2]) == 0, "the others were not heard of"
+
+
+def test_who_waits_is_told_the_place_and_trains_when_the_one_before_is_done(tab, parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(private, "root", lambda: tmp_path)
+    monkeypatch.setattr(space, "POLL_S", 0)
+    monkeypatch.setattr(space, "train", lambda *asked: iter([Step("training", 1, 2, None)] * 2))
+    one, other = SimpleNamespace(session_hash="one"), SimpleNamespace(session_hash="two")
+    before = tab.enter("first visitor", one)[tab.turn]
+    number = tab.enter("second visitor", other)[tab.turn]
+    waiting = tab.run(number, [str(path) for path in parts], None, "my part", "patchcore", False, None, other)
+    assert "1 training ahead of you" in next(waiting)[tab.status]
+    tab.trainings.leave(before)
+    assert "Looking at the photographs" in next(waiting)[tab.status]
+    assert "Training: 1 of 2" in next(waiting)[tab.status]
+    tab.enter("second visitor", one)
+    assert "in another tab" in next(waiting)[tab.status] and list(waiting) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 # -- what is left behind
 
 
@@ -300,10 +467,10 @@ def test_a_visitor_has_one_training_at_a_time(tab, parts, tmp_path, monkeypatch)
     monkeypatch.setattr(space, "train", endless)
     monkeypatch.setattr(private, "root", lambda: tmp_path)
     visitor = SimpleNamespace(session_hash="one")
-    asked = ([str(path) for path in parts], None, "my part", "patchcore", visitor)
-    first = tab.run(tab.turns.take(visitor), *asked)
+    asked = ([str(path) for path in parts], None, "my part", "patchcore", False, None, visitor)
+    first = tab.run(tab.enter("", visitor)[tab.turn], *asked)
     assert "Training: 1 of 2" in [next(first) for _ in range(2)][1][tab.status]
-    second = tab.run(tab.turns.take(visitor), *asked)
+    second = tab.run(tab.enter("", visitor)[tab.turn], *asked)
     assert list(first) == [] and [next(second) for _ in range(2)]
     assert len(list(tmp_path.iterdir())) == 1 and not ended[0].exists()
     second.close()
@@ -311,20 +478,56 @@ def test_a_visitor_has_one_training_at_a_time(tab, parts, tmp_path, monkeypatch)
 
 
 def test_verdicts_of_a_detector_that_was_replaced_meanwhile_are_dropped(tab, parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(space, "judged", lambda paths, _: (Photograph(path.name, "", 1.0) for path in paths))
-    uploads = [str(path) for path in parts[:2]]
+    monkeypatch.setattr(space_judge, "judged", lambda paths, *_: (Photograph(path.name, "", 1.0) for path in paths))
+    uploads, judge = [str(path) for path in parts[:2]], tab.judge
 
     def judging(folder):
         folder.mkdir()
-        steps = tab.judge(uploads, Own(folder).with_model(shipped.ROOT / "models" / "sample" / "gear" / "none"))
-        assert [next(steps) for _ in range(2)][1][tab.status].startswith("<p>Judging: 1 of 2")
+        steps = judge.judge(uploads, Own(folder).with_model(shipped.ROOT / "models" / "sample" / "gear" / "none"))
+        assert [next(steps) for _ in range(2)][1][judge.status].startswith("<p>Judging: 1 of 2")
         return steps
 
     *_, last = judging(tmp_path / "kept")
-    assert [one.name for one in last[tab.own].tests] == ["part 0.png", "part 1.png"]
+    assert [one.name for one in last[judge.own].tests] == ["part 0.png", "part 1.png"]
     steps = judging(tmp_path / "replaced")
     (tmp_path / "replaced").rmdir()
     assert list(steps) == []
+
+
+def test_what_is_a_visitors_goes_after_the_hour_and_when_the_page_is_closed(tmp_path, monkeypatch):
+    """Gradio's own expiry, with a short time; the sweep of what was forgotten; a page that is left."""
+    monkeypatch.setattr(private, "root", lambda: tmp_path)
+    monkeypatch.setattr(space, "KEPT_S", 0.2)
+
+    async def build():
+        with gr.Blocks() as blocks:
+            return blocks, space.Train()
+
+    blocks, tab = asyncio.run(build())
+    holder = StateHolder()
+    holder.set_blocks(blocks)
+    mine = Own.new("a tab")
+    holder["a tab"][tab.own._id] = mine
+    holder.delete_all_expired_state()
+    assert not mine.gone
+    time.sleep(0.25)
+    holder.delete_all_expired_state()
+    assert mine.gone and not mine.in_use()
+
+    forgotten, used, left = Own.new("a tab"), Own.new("../a tab"), Own.new("another")
+    for one in (forgotten, used):
+        os.utime(one.folder, (0, 0))
+    assert used.in_use()
+    assert not Own.new("a tab").gone and forgotten.gone and not used.gone
+    tab.leave(SimpleNamespace(session_hash="another"))
+    assert left.gone and not used.gone
+
+
+def test_what_was_removed_is_said_and_nothing_else_happens(tab, parts, tmp_path):
+    mine = Own(tmp_path / "gone").with_model(shipped.ROOT / "models" / "sample" / "gear" / "none")
+    assert "is gone" in tab.judge.take_back(mine)[tab.judge.status]
+    (told,) = tab.judge.judge([str(parts[0])], mine)
+    assert "is gone" in told[tab.judge.table]
 
 
 def test_a_detector_takes_the_place_of_the_one_before_once_it_is_made(tab, tmp_path):
@@ -335,7 +538,7 @@ def test_a_detector_takes_the_place_of_the_one_before_once_it_is_made(tab, tmp_p
     assert list(tab.take_over(None, before)) == [tab.fresh] and not before.gone  # a training that failed
     update = tab.take_over(fresh, before)
     assert before.gone and not fresh.gone
-    assert update[tab.own] == fresh and update[tab.fresh] is None and update[tab.rate] == 5
+    assert update[tab.own] == fresh and update[tab.fresh] is None and update[tab.judge.rate] == 5
 
 
 def test_no_event_in_steps_sets_what_the_visitor_may_have_changed_meanwhile(monkeypatch, tmp_path):

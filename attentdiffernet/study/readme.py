@@ -5,6 +5,7 @@
 | answer, methods, levels, results, evidence | results/ |
 | benchmark | benchmarks/latest.json |
 | readouts | benchmarks/accuracy.csv |
+| small_sets | benchmarks/small_sets.csv |
 | hostile | benchmarks/hostile_files.json |
 """
 
@@ -25,6 +26,7 @@ from .comparison import GATES_LEFT_AT_1, Contrast, Group, Measured, contrasts, g
 from .formats import percent, percent_range, points
 from .methods import method_contrasts, methods_text
 from .page import page
+from .small_sets import small_sets_table
 from .statistics import auroc
 from .tables import Column, Table, group_auroc_text
 from .usual import usual
@@ -39,6 +41,7 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
     """
     results, benchmarks = root / "results", root / "benchmarks"
     latest, accuracy, hostile = (benchmarks / name for name in ("latest.json", "accuracy.csv", "hostile_files.json"))
+    small_sets = benchmarks / "small_sets.csv"
     parts: dict[str, tuple[Path, Callable[[Path], str]]] = {  # source, and the text for a page in this folder
         "answer": (results / "runs.csv", lambda _: f"**{answer(all_contrasts(measured(results)))}**"),
         "methods": (results / "runs.csv", lambda _: f"**{methods_sentence(results)}**"),
@@ -48,6 +51,7 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
         "benchmark": (latest, lambda _: benchmark_table(json.loads(latest.read_text(encoding="utf-8")))),
         "hostile": (hostile, lambda _: hostile_text(json.loads(hostile.read_text(encoding="utf-8")))),
         "readouts": (accuracy, lambda _: readouts_table(pd.read_csv(accuracy))),
+        "small_sets": (small_sets, lambda _: small_sets_table(pd.read_csv(small_sets))),
     }
     pages: dict[Path, str] = {}
     for path in (root / "README.md", *sorted((root / "docs").glob("*.md")), results / "README.md"):

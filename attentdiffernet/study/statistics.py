@@ -577,6 +577,18 @@ def false_alarm_interval(n: int, guaranteed_rate: float, level: float = 0.95) ->
     return float(low), float(high)
 
 
+def flagged_range(n: int, guaranteed_rate: float, n_new: int, level: float = 0.95) -> tuple[int, int]:
+    """(least, most) of n_new other normals that a threshold of `conformal_threshold` flags, at this level: the share is
+    Beta distributed as in `false_alarm_interval`, and the number of n_new images beta-binomial."""
+    from scipy import stats  # slow to import, and needed for a table alone
+
+    above = round(guaranteed_rate * (n + 1))
+    if not 1 <= above <= n:
+        raise ValueError(f"A threshold from {n} scores promises 1 to {n} of {n + 1}, got {guaranteed_rate}")
+    number = stats.betabinom(n_new, above, n + 1 - above)
+    return int(number.ppf((1 - level) / 2)), int(number.ppf((1 + level) / 2))
+
+
 def percentile_among(calibration_scores: ArrayLike, score: float) -> float:
     """Share of held-out normals that score lower, in percent; equal ones count half."""
     calibration = _scores(calibration_scores, "calibration scores")

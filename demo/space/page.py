@@ -43,7 +43,8 @@ def build() -> gr.Blocks:
                 about = (HERE / "about.md").read_text(encoding="utf-8")
                 gr.Markdown(about, elem_classes="about")
         add_endpoints()
-        page.unload(training.stop_all)
+        page.unload(training.leave)
+        page.load(training.recognise, training.visitor, training.visitor, **AT_ONCE)
         page.load(inspect.restore, None, inspect.restored, **AT_ONCE)
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return page

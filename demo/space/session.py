@@ -8,10 +8,10 @@ from pathlib import Path
 
 import gradio as gr
 
+from ..service.training.state import KEPT_S as KEPT_S  # how long uploads, pictures and sessions are kept
 from ..service.verdict import Comparison
 from .rate import USUAL
 
-KEPT_S = 3600  # how long uploads, pictures and sessions are kept
 MAX_SESSIONS = 200  # a session holds scores, no pictures
 
 

@@ -1,5 +1,7 @@
 """The tab that trains a detector on a visitor's own parts."""
 
+import secrets
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,26 +10,28 @@ from typing import Any
 import gradio as gr
 
 from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.study.formats import counted
 from attentdiffernet.words import DETECTOR_TITLES
 
 from ..markup import alert
-from ..service.downloads import safe_stem
 from ..service.training import own
 from ..service.training.judging import Photograph, judged
 from ..service.training.photographs import LEAST, MOST, MOST_JUDGED, gather, gather_to_judge, look_over
-from ..service.training.report import check_html, counts_text, report_page, summary_html, verdicts_html
 from ..service.training.run import CHOICES, Step, train
-from ..service.training.state import Own
-from .files import kept
-from .rate import on_slider, rate_slider
+from ..service.training.state import Own, remove_all_of
+from .draw import Draw
+from .inspect import PRIVATE
+from .judge import AT_ONCE, Judge
+from .rate import on_slider
 from .results import Update
-from .session import KEPT_S, Turns
+from .session import KEPT_S
 from .status import LIVE, finished, progress, seen
+from .trainings import MOST_WAITING, Trainings
 
 INVITATION = f"Give {LEAST} to {MOST} photographs of good parts. 20 or more are better."
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-AT_ONCE: dict[str, Any] = {**PRIVATE, "queue": False, "show_progress": "hidden"}
-PRESS = "() => document.querySelector('#own-file')?.click()"
+FULL = f"{MOST_WAITING} trainings run or wait already, which is the most here. Try again in a few minutes."
+ELSEWHERE = "You started another training in another tab, which ended this one."
+POLL_S = 0.5  # how often one that waits asks for its place
 
 
 def forget(mine: Own | None) -> None:
@@ -39,7 +43,8 @@ class Train:
     """The components of the tab, and a method for each action of the visitor."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.trainings = Trainings()
+        self.visitor = gr.BrowserState("", storage_key="attentdiffernet-visitor")  # the same in all tabs of a browser
         self.own: gr.State = gr.State(None, time_to_live=KEPT_S, delete_callback=forget)
         self.fresh: gr.State = gr.State(None, time_to_live=KEPT_S, delete_callback=forget)  # made, not yet in use
         gr.Markdown(
@@ -64,25 +69,18 @@ class Train:
                 )
         self.status = gr.HTML(finished(INVITATION), elem_id="own-status", js_on_load=LIVE, elem_classes="status")
         with gr.Column(elem_classes=seen(False)) as self.use:
-            self.rate = rate_slider("own-rate")
-            with gr.Row():
-                self.take_model = gr.Button("Download the model (ZIP)", elem_id="own-download")
-                self.take_report = gr.Button("Download the report (HTML)", elem_id="own-page")
-            # Hidden by the style sheet; pressed by a script when the file is ready.
-            self.file = gr.DownloadButton("File", elem_id="own-file")
-            self.report = gr.HTML(elem_id="own-report")
-            self.check = gr.HTML(elem_id="own-check")
-            self.tests = _files(f"Parts to judge (up to {MOST_JUDGED})", "own-tests", 150)
-            self.verdicts = gr.HTML(elem_id="own-verdicts")
+            self.judge = Judge(self.own, self.status)
+            self.draw = Draw(self.own)
         self.turn = gr.Number(0, precision=0, visible="hidden")
         self._connect()
 
     def _connect(self) -> None:
+        # All who wait are let in, so that each is told its place; `Trainings` lets one train, and few wait.
         told: dict[str, Any] = {**PRIVATE, "show_progress": "minimal", "show_progress_on": [self.status]}
-        training, work = (told | {"concurrency_id": name} for name in ("training", "compute"))
-        asked = [self.turn, self.parts, self.bad_parts, self.name, self.choice]
-        judged_again = [self.own, self.report, self.check, self.verdicts]
-        self.start.click(self.turns.take, None, self.turn, **AT_ONCE)
+        training, work = told | {"concurrency_limit": None}, told | {"concurrency_id": "compute"}
+        judge = self.judge
+        asked = [self.turn, self.parts, self.bad_parts, self.name, self.choice, judge.add, self.own]
+        self.start.click(self.enter, self.visitor, [self.turn, self.status], **AT_ONCE)
         self.stop.click(self.cancel, None, self.status, **AT_ONCE)
         # Gradio applies the last update of a generator a second time when the generator ends. What the visitor can
         # change is therefore set by an event of its own, after that.
@@ -90,28 +88,27 @@ class Train:
             self.turn.change(self.run, asked, [self.fresh, self.status], **training),
             self.model.upload(self.bring_back, [self.model, self.bad_parts], [self.fresh, self.status], **work),
         ):
-            in_use = [*judged_again, self.fresh, self.use, self.rate, self.tests]
+            in_use = [*judge.judged_again, self.fresh, self.use, judge.rate, judge.tests]
             made.then(self.take_over, [self.fresh, self.own], in_use, **AT_ONCE)
-        self.tests.change(
-            self.judge, [self.tests, self.own], [self.own, self.status, self.verdicts, self.rate], **work
-        ).then(self.free_rate, None, self.rate, **AT_ONCE)
-        self.rate.input(
-            self.judge_again,
-            [self.rate, self.own],
-            [*judged_again, self.status],
-            **AT_ONCE,
-            trigger_mode="always_last",
-        )
-        for button, make in ((self.take_model, self.pack_model), (self.take_report, self.write_report)):
-            made = button.click(make, self.own, self.file, **PRIVATE, show_progress="hidden")
-            made.success(None, js=PRESS, **PRIVATE)
 
-    def stop_all(self, request: gr.Request) -> None:
-        """Ends a training that is running, when the page is closed."""
-        self.turns.take(request)
+    def recognise(self, visitor: str) -> str:
+        """A number for the browser, when it comes for the first time."""
+        return visitor or secrets.token_hex(8)
+
+    def enter(self, visitor: str, request: gr.Request) -> Update:
+        session = str(request.session_hash)
+        number = self.trainings.enter(visitor or session, session)
+        if number is None:
+            return {self.turn: gr.skip(), self.status: alert(FULL)}
+        return {self.turn: number, self.status: progress(0, "Starting …")}
+
+    def leave(self, request: gr.Request) -> None:
+        """Ends a training that runs or waits and removes the files, when the page is closed."""
+        self.trainings.end(str(request.session_hash))
+        remove_all_of(str(request.session_hash))
 
     def cancel(self, request: gr.Request) -> Update:
-        self.stop_all(request)
+        self.trainings.end(str(request.session_hash))
         return {self.status: finished(f"Cancelled. {INVITATION}")}
 
     # -- a detector
@@ -123,35 +120,56 @@ class Train:
         bad_uploads: list[str] | None,
         name: str,
         choice: str,
+        with_answers: bool,
+        before: Own | None,
         request: gr.Request,
     ) -> Iterator[Update]:
-        """Trains, and checks with the defective parts, if there are any."""
+        """Waits for its turn, trains, and checks with the defective parts, if there are any."""
         if not turn:
             return
-        fresh, given = Own.new(), False
+        fresh, given = Own.new(str(request.session_hash)), False
         try:
-            yield {self.status: progress(0, "Looking at the photographs …")}
-            photographs = gather(uploads or (), fresh.folder)
-            bad = gather_to_judge(bad_uploads or (), fresh.folder, "defective parts")
-            remarks = look_over(photographs)
-            title = " ".join(name.split()) or "my part"
-            for step in train(photographs, fresh.folder, title, choice):
-                if self.turns.over(turn, request):
-                    return
-                if isinstance(step, Step):
-                    yield {self.status: progress(_share(step), _step_text(step))}
-                    continue
-                now = fresh.with_model(step.folder).with_good(photographs, remarks, step.left_out)
-                now = yield from self._checked(now, bad, lambda: self.turns.over(turn, request))
-                if self.turns.over(turn, request):
-                    return
+            yield from self._wait(turn)
+            if with_answers and before is not None and not self.trainings.over(turn):
+                fresh = fresh.with_added(before)
+            now = yield from self._trained(turn, fresh, uploads or (), bad_uploads or (), name, choice)
+            if self.trainings.replaced(turn):
+                yield {self.status: alert(ELSEWHERE)}
+            elif now is not None and not self.trainings.over(turn):
                 given = True
-                yield {self.fresh: now, self.status: finished("Trained. Drop parts below to judge them.")}
+                yield {self.fresh: now, self.status: finished(_trained_text(now))}
         except AttentDifferNetError as error:
             yield {self.status: alert(str(error))}
         finally:  # also where the visitor has left and nobody asks for the next step
+            self.trainings.leave(turn)
             if not given:
                 fresh.remove()
+
+    def _trained(
+        self, turn: int, fresh: Own, uploads: Sequence[str], bad_uploads: Sequence[str], name: str, choice: str
+    ) -> Generator[Update, None, Own | None]:
+        """Yields updates while a detector is trained; returns it, or None once the training is over."""
+        if self.trainings.over(turn):
+            return None
+        yield {self.status: progress(0, "Looking at the photographs …")}
+        photographs = gather([*uploads, *fresh.added], fresh.folder)
+        bad = gather_to_judge([*bad_uploads, *fresh.added_defects], fresh.folder, "defective parts")
+        remarks = look_over(photographs)
+        title = " ".join(name.split()) or "my part"
+        for step in train(photographs, fresh.folder, title, choice):
+            if self.trainings.over(turn):
+                return None
+            if isinstance(step, Step):
+                yield {self.status: progress(_share(step), _step_text(step))}
+            else:
+                fresh = fresh.with_model(step.folder).with_good(photographs, remarks, step.left_out)
+        return (yield from self._checked(fresh, bad, lambda: self.trainings.over(turn)))
+
+    def _wait(self, turn: int) -> Iterator[Update]:
+        """The place in the queue, until it is the first or over."""
+        while ahead := self.trainings.ahead(turn):
+            yield {self.status: progress(0, f"{counted(ahead, 'training')} ahead of you …")}
+            time.sleep(POLL_S)
 
     def _checked(
         self, mine: Own, bad: Sequence[Path], stopped: Callable[[], bool] = lambda: False
@@ -160,7 +178,7 @@ class Train:
         if not bad:
             return mine
         found = list[Photograph]()
-        for one in judged(bad, mine.detector):
+        for one in judged(bad, mine.detector, mine.training):
             if stopped():
                 break
             found.append(one)
@@ -168,10 +186,10 @@ class Train:
             yield {self.status: progress(len(found) / len(bad), said)}
         return replace(mine, defects=tuple(found))
 
-    def bring_back(self, file: str | None, bad_uploads: list[str] | None) -> Iterator[Update]:
+    def bring_back(self, file: str | None, bad_uploads: list[str] | None, request: gr.Request) -> Iterator[Update]:
         if file is None:
             return
-        fresh, given = Own.new(), False
+        fresh, given = Own.new(str(request.session_hash)), False
         try:
             yield {self.status: progress(0, "Reading the model …")}
             own.unpacked(Path(file), fresh.folder)
@@ -192,80 +210,22 @@ class Train:
             return {self.fresh: gr.skip()}
         forget(mine)
         return {
-            **self._judged_again(fresh),
+            **self.judge.shown(fresh),
             self.fresh: None,
             self.use: gr.Column(elem_classes=seen(True)),
-            self.rate: on_slider(fresh.rate),
-            self.tests: None,
+            self.judge.rate: on_slider(fresh.rate),
+            self.judge.tests: None,
         }
-
-    # -- judging
-
-    def judge(self, uploads: list[str] | None, mine: Own | None) -> Iterator[Update]:
-        """Verdicts and maps of photographs, the worst first. The rate stays as it is meanwhile, until `free_rate`. Ends
-        without a word where another detector has taken the place of this one."""
-        if mine is None:
-            yield {self.verdicts: ""}
-            return
-        detector, done = mine.detector, list[Photograph]()
-        try:
-            paths = gather_to_judge(uploads or (), mine.folder, "parts to judge")
-            yield {self.rate: gr.Slider(interactive=False)}
-            for k, one in enumerate(judged(paths, detector), 1):
-                if mine.gone:
-                    break
-                done.append(one)
-                yield {
-                    self.status: progress(k / len(paths), f"Judging: {k} of {len(paths)}"),
-                    self.verdicts: verdicts_html(done, detector.calibration),
-                }
-            said = finished(counts_text(done, detector.calibration)) if paths else gr.skip()
-        except AttentDifferNetError as error:
-            said = alert(str(error))
-        if not mine.gone:
-            yield {
-                self.own: replace(mine, tests=tuple(done)),
-                self.status: said,
-                self.verdicts: verdicts_html(done, detector.calibration),
-            }
-
-    def free_rate(self) -> gr.Slider:
-        return gr.Slider(interactive=True)
-
-    def judge_again(self, of_100: float, mine: Own | None) -> Update:
-        """By another share of good parts that may be flagged; nothing is scored anew."""
-        if mine is None:
-            return {self.status: gr.skip()}
-        now = replace(mine, rate=of_100 / 100)
-        said = finished(counts_text(now.tests, now.detector.calibration)) if now.tests else gr.skip()
-        return {**self._judged_again(now), self.status: said}
-
-    def _judged_again(self, mine: Own) -> Update:
-        return {
-            self.own: mine,
-            self.report: summary_html(mine),
-            self.check: check_html(mine),
-            self.verdicts: verdicts_html(mine.tests, mine.detector.calibration),
-        }
-
-    # -- taking away
-
-    def pack_model(self, mine: Own | None) -> str | None:
-        """The model with the threshold as it stands."""
-        if mine is None:
-            return None
-        detector = mine.detector
-        return kept(own.packed(detector), f"{safe_stem(detector.data.category)}-{detector.key}.zip")
-
-    def write_report(self, mine: Own | None) -> str | None:
-        if mine is None:
-            return None
-        detector = mine.detector
-        return kept(report_page(mine), f"{safe_stem(detector.data.category)}-{detector.key}.html")
 
 
 def _files(label: str, elem_id: str, height: int) -> gr.File:
     return gr.File(file_count="multiple", label=label, height=height, elem_id=elem_id)
+
+
+def _trained_text(mine: Own) -> str:
+    n = len(mine.added)
+    added = f", with {counted(n, 'part')} that you said {'was' if n == 1 else 'were'} fine" if n else ""
+    return f"Trained{added}. Drop parts below to judge them."
 
 
 def _share(step: Step) -> float:

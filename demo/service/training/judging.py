@@ -1,5 +1,6 @@
 """Photographs judged by a detector of one's own: scored once, judged again by any threshold."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from attentdiffernet.findings import Calibration
 
 from ..comparison import compare_by
 from . import own
+from .photographs import shows_the_same
 
 THUMBNAIL, LARGE = 144, 360  # px; the first is shown at 96 px
 
@@ -23,20 +25,27 @@ THUMBNAIL, LARGE = 144, 360  # px; the first is shown at 96 px
 @dataclass(frozen=True)
 class Photograph:
     """One photograph as a page shows it. picture: address of a small copy that is part of the page; of a judged one,
-    with its map. score: nan of one that was not scored. error: why it could not be read; empty otherwise."""
+    with its map. score: nan of one that was not scored. error: why it could not be read; empty otherwise.
+
+    Of a judged one also path and digest: the file, and what tells its content from that of others; trained_on: whether
+    it is almost the same as a photograph that the detector was trained on."""
 
     name: str
     picture: str = ""
     score: float = math.nan
     error: str = ""
+    path: Path | None = None
+    digest: str = ""
+    trained_on: bool = False
 
 
 def thumbnail(image: np.ndarray, name: str, score: float = math.nan) -> Photograph:
     return Photograph(name, inlined(Image.fromarray(image), THUMBNAIL), score)
 
 
-def judged(paths: Sequence[Path], detector: Detector) -> Iterator[Photograph]:
-    """Each with its score and its map; one that cannot be read with the reason."""
+def judged(paths: Sequence[Path], detector: Detector, training: np.ndarray | None = None) -> Iterator[Photograph]:
+    """Each with its score and its map; one that cannot be read with the reason. training: `grey_copies` of what the
+    detector was trained on, where that is known."""
     info = own.info(detector)
     for path in paths:
         try:
@@ -46,7 +55,10 @@ def judged(paths: Sequence[Path], detector: Detector) -> Iterator[Photograph]:
             yield Photograph(path.name, error=str(error))
         else:
             picture = inlined(Image.fromarray(found.overlay(detector.key, outlined=True)), LARGE)
-            yield Photograph(path.name, picture, found.verdicts[detector.key].score)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            score = found.verdicts[detector.key].score
+            same = training is not None and shows_the_same(found.image, training)
+            yield Photograph(path.name, picture, score, path=path, digest=digest, trained_on=same)
 
 
 def readable(photographs: Sequence[Photograph]) -> list[Photograph]:

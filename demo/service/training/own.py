@@ -9,6 +9,7 @@ from pathlib import Path
 from attentdiffernet import checkpoint
 from attentdiffernet.detector import Detector
 from attentdiffernet.errors import CheckpointError
+from attentdiffernet.findings import Calibration
 from attentdiffernet.methods import load
 from attentdiffernet.options import BACKBONES
 from attentdiffernet.study.statistics import false_alarm_interval
@@ -31,8 +32,7 @@ class Promise:
     n_images: int
 
 
-def promise(detector: Detector) -> Promise:
-    calibration = detector.calibration
+def promise(calibration: Calibration) -> Promise:
     n, rate = len(calibration.scores), calibration.false_positive_rate
     return Promise(rate, *false_alarm_interval(n, rate), n)
 

@@ -22,7 +22,8 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 LIMITS = Limits(entries=2_000, total_bytes=MAX_TOTAL_BYTES, file_bytes=MAX_FILE_BYTES)
 
 SMALL = 32  # px, side of the grey copies that are compared
-ALIKE = 2.0  # mean difference of grey values, of 255, up to which two photographs count as the same
+# Up to which two of them count as the same photograph, of 255. A small defect changes one place, and hardly the mean.
+ALIKE, ALIKE_EVERYWHERE = 2.0, 10.0
 DARK, BRIGHT = 30, 225  # mean grey value
 CLIPPED = 0.25  # share of pixels at the end of the range
 BLURRED = 0.25  # sharpness, as a share of the median of the set
@@ -88,11 +89,11 @@ def look_over(photographs: Sequence[Path]) -> list[Remark]:
         pixels = _readable(path, white)
         shapes.append(pixels.shape[:2])
         one = Image.fromarray(pixels).convert("L")
-        grey.append(np.asarray(one.resize((SMALL, SMALL), Image.Resampling.BOX), np.float32))
+        grey.append(_grey(one))
         values = np.asarray(one.resize((256, 256), Image.Resampling.BILINEAR), np.float32)
         sharpness.append(float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean()))
         clipped.append(float(np.mean((values <= 1) | (values >= 254))))
-    same = _same(np.stack(grey))
+    same = _same(np.stack(grey).reshape(len(grey), -1))
     if len(same) == len(photographs) - 1:
         raise DatasetError("All photographs show the same: there is nothing to learn about how good parts differ")
     means, typical = np.array([one.mean() for one in grey]), float(np.median(sharpness))
@@ -119,10 +120,34 @@ def _readable(path: Path, white: float | None) -> np.ndarray:
         raise AttentDifferNetError(f"{path.name} could not be read: {error.strerror or error}") from error
 
 
-def _same(grey: np.ndarray) -> list[int]:
+def grey_copies(photographs: Sequence[Path], white: float | None = None) -> np.ndarray:
+    """(n, SMALL²) grey values of small copies, for `shows_the_same`. white: `Findings.value_range`. Raises ImageError
+    as `look_over`."""
+    return np.stack([_grey_of(_readable(path, white)) for path in photographs])
+
+
+def shows_the_same(image: np.ndarray, copies: np.ndarray) -> bool:
+    """Whether an image (H, W, 3) uint8 is almost the same as one of those copied."""
+    return bool(_alike(copies, _grey_of(image)).any())
+
+
+def _grey_of(image: np.ndarray) -> np.ndarray:
+    return _grey(Image.fromarray(image).convert("L")).ravel()
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.resize((SMALL, SMALL), Image.Resampling.BOX), np.float32)
+
+
+def _alike(copies: np.ndarray, copy: np.ndarray) -> np.ndarray:
+    """Which of (n, SMALL²) grey copies show the same as one."""
+    difference = np.abs(copies - copy)
+    return (difference.mean(1) <= ALIKE) & (difference.max(1) <= ALIKE_EVERYWHERE)
+
+
+def _same(copies: np.ndarray) -> list[int]:
     """Numbers of those that are almost the same as one before."""
-    flat = grey.reshape(len(grey), -1)
-    return [k for k in range(1, len(flat)) if np.abs(flat[:k] - flat[k]).mean(1).min() <= ALIKE]
+    return [k for k in range(1, len(copies)) if _alike(copies[:k], copies[k]).any()]
 
 
 def _remark(sentence: str, which: np.ndarray | list[int]) -> Remark:

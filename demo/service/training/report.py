@@ -1,6 +1,7 @@
 """A detector of one's own in words and pictures: as parts of a page, and as one file that asks no other host."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from attentdiffernet import __version__
@@ -16,8 +17,9 @@ from attentdiffernet.words import times_text
 
 from ...markup import alert, badge, text
 from . import own
+from .answers import standing, unmet
 from .judging import Photograph, curve, flagged, readable
-from .state import Own
+from .state import MOST_SHOWN, Own
 
 STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 
@@ -25,7 +27,11 @@ STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 def summary_html(mine: Own) -> str:
     """What the threshold promises, what is unusual about the good parts, and which are the most unusual."""
     detector = mine.detector
-    parts = [f"<h3>{text(detector.title)} of {text(detector.data.category)}</h3>", promise_html(detector, mine.rate)]
+    parts = [
+        f"<h3>{text(detector.title)} of {text(detector.data.category)}</h3>",
+        promise_html(mine),
+        answers_html(mine),
+    ]
     for noted in mine.remarks:
         shown = "".join(_figure(one, text(one.name)) for one in noted.photographs)
         parts.append(f"<p class='remark'>{text(noted.sentence)}.</p><div class='strip'>{shown}</div>")
@@ -36,23 +42,71 @@ def summary_html(mine: Own) -> str:
     return "".join(parts)
 
 
-def promise_html(detector: Detector, asked: float) -> str:
+def promise_html(mine: Own) -> str:
     """The share of good parts that is flagged, how sure that is, and the scores behind it."""
-    promise, calibration = own.promise(detector), detector.calibration
-    scores, n = calibration.scores, promise.n_images
+    calibration = mine.promised
+    promise, scores = own.promise(calibration), calibration.scores
+    n = promise.n_images
     few = (
-        f" {percent(asked)} was asked for; {counted(n, 'photograph')} cannot promise less than {percent(1 / (n + 1))}."
-        if promise.expected > asked + 1e-9
+        f" {percent(mine.rate)} was asked for; {counted(n, 'photograph')} cannot promise less than "
+        f"{percent(1 / (n + 1))}."
+        if promise.expected > mine.rate + 1e-9
         else ""
     )
     return (
         f"<p>It flags about <b>{percent(promise.expected)} of 100 good parts</b> on average over sets of {n} "
         f"photographs.{few} For this set it is between {percent(promise.low)} and {percent(promise.high)} of 100, in "
         "95 of 100 cases. More photographs narrow this.</p>"
-        f"<div class='histogram'>{percentile_svg(scores, max(scores), calibration.threshold)}</div>"
+        f"<div class='histogram'>{percentile_svg(scores, max(scores), mine.calibration.threshold)}</div>"
         f"<p class='note'>Scores of {counted(n, 'photograph')} by a detector that had not seen them. The dashed line "
         "is the threshold, the triangle the highest score.</p>"
     )
+
+
+def answers_html(mine: Own) -> str:
+    """What was said about verdicts, and what follows; empty where nothing was said."""
+    said = standing(mine.answers)
+    if not said:
+        return ""
+    rows = "".join(
+        f"<li>{text(one.photograph.name)}: {'was fine' if one.fine else 'is a defect'}, "
+        f"{times_text(one.photograph.score, mine.calibration.threshold)} the threshold</li>"
+        for one in said
+    )
+    return f"<h4>What you said</h4><ul>{rows}</ul><p>{_consequence(mine)}</p>{_contradictions_html(mine)}"
+
+
+def _consequence(mine: Own) -> str:
+    """What the answers do to the threshold, and to the promise about good parts."""
+    before, now = mine.promised, mine.calibration
+    n = len(before.scores)
+    if now.threshold > before.threshold:
+        return (
+            "The threshold is <b>higher</b> than your training photographs alone would set it: no part that you said "
+            "was fine is flagged. The promise above still holds, as an upper limit, because a higher threshold "
+            "flags no more. By how much it flags less cannot be said: the parts you looked at are no random sample. "
+            "Defects that score in between are missed now."
+        )
+    if now.threshold < before.threshold:
+        above = sum(score > now.threshold for score in before.scores)
+        return (
+            "The threshold is <b>lower</b> than your training photographs alone would set it: the defects that you "
+            f"named are flagged. The promise above <b>does not hold any more</b>: of {n} training photographs, {above} "
+            f"lie above the threshold now, which makes about {percent(now.false_positive_rate)} of 100 good parts. "
+            "That is an estimate and no promise, because the threshold was set by looking at scores."
+        )
+    return (
+        "The threshold stays where it was, and the promise holds: your answers agree with the verdicts. They are not "
+        "added to the scores behind the promise, because the parts you looked at are no random sample."
+    )
+
+
+def _contradictions_html(mine: Own) -> str:
+    lost = [one.photograph.name for one in unmet(mine.calibration, mine.answers)]
+    if not lost:
+        return ""
+    score = "scores" if len(lost) == 1 else "score"
+    return alert(f"No threshold does all you said: {', '.join(lost)} {score} lower than a part that was fine")
 
 
 def check_html(mine: Own) -> str:
@@ -60,6 +114,7 @@ def check_html(mine: Own) -> str:
     if not mine.defects:
         return ""
     heading, bad = "<h3>Checked with defective parts</h3>", readable(mine.defects)
+    heading += trained_on_html(mine.defects, "defective part")
     errors = _errors_html(mine.defects)
     if not bad:
         return heading + errors
@@ -81,11 +136,36 @@ def check_html(mine: Own) -> str:
     )
 
 
+def trained_on_html(photographs: Sequence[Photograph], what: str) -> str:
+    """Names those that are almost the same as a photograph it was trained on; empty without any."""
+    same = [one for one in photographs if one.trained_on]
+    if not same:
+        return ""
+    are = "is almost the same as a photograph" if len(same) == 1 else "are almost the same as photographs"
+    shown = "".join(_figure(one, text(one.name)) for one in same[:MOST_SHOWN])
+    return (
+        f"<p class='remark'>{counted(len(same), what)} {are} that it was trained on: such a verdict says nothing about "
+        f"new parts, and one of the two may be in the wrong place.</p><div class='strip'>{shown}</div>"
+    )
+
+
 def _group(title: str, photographs: Sequence[Photograph], calibration: Calibration, folded: bool = False) -> str:
     if not photographs:
         return ""
     cards = _cards(photographs, calibration)
     return f"<details><summary>{title}</summary>{cards}</details>" if folded else f"<h4>{title}</h4>{cards}"
+
+
+def drawn_html(before: Photograph, after: Photograph, calibration: Calibration) -> str:
+    """A photograph as it was and with a defect drawn on it: whether that is caught."""
+    threshold = calibration.threshold
+    caught = after.score > threshold
+    rose = f"{times_text(before.score, threshold)} to {times_text(after.score, threshold)} the threshold"
+    already = " It was flagged before you drew on it." if before.score > threshold else ""
+    return (
+        f"<p><b>{'Caught' if caught else 'Not caught'}</b>: the score went from {rose}.{already}</p>"
+        f"{_cards([replace(before, name='As it was'), replace(after, name='With your defect')], calibration)}"
+    )
 
 
 def verdicts_html(photographs: Sequence[Photograph], calibration: Calibration) -> str:
@@ -132,6 +212,7 @@ def report_page(mine: Own) -> bytes:
     colours = f".badge.normal {{ background: {NORMAL_COLOUR}; }} .badge.anomalous {{ background: {ANOMALOUS_COLOUR}; }}"
     judged = (
         f"<h3>Parts that were judged</h3><p>{counts_text(mine.tests, detector.calibration)}</p>"
+        f"{trained_on_html(mine.tests, 'part')}"
         f"{verdicts_html(mine.tests, detector.calibration)}"
         if mine.tests
         else ""

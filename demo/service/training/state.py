@@ -1,20 +1,29 @@
 """What one visitor has made: a detector in a private folder, photographs it judged, and where its threshold stands."""
 
+import hashlib
 import math
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from attentdiffernet.detector import Detector
 from attentdiffernet.findings import Calibration
 
 from .. import catalogue, private
 from ..decoding import read_image
+from .answers import Answer, corrected, percentile, standing
 from .judging import Photograph, thumbnail
-from .photographs import Remark
+from .photographs import Remark, grey_copies
 
+KEPT_S = 3600  # how long what nobody uses is kept
+DRAWN_ON = 640  # px, the longer side of a photograph that is drawn on
 MOST_SHOWN = 4  # photographs of a remark, and unusual ones
 
 
@@ -30,7 +39,10 @@ class Noted:
 class Own:
     """folder: private. model: the checkpoint in it, once there is one. rate: the share of good parts that may be
     flagged, as asked. unusual: of the good parts, those with the highest scores. defects: defective parts to check
-    with. tests: parts to judge."""
+    with. tests: parts to judge. answers: what was said about them, in order. added: files of parts that were said to be
+    good and are among those it was trained on; added_defects: to be defective, and among those it is checked with.
+    typical: file of a good part as good parts are, and small enough to be drawn on.
+    training: `grey_copies` of what it was trained on; None of a model that was brought back."""
 
     folder: Path
     model: Path | None = None
@@ -39,13 +51,29 @@ class Own:
     unusual: tuple[Photograph, ...] = ()
     defects: tuple[Photograph, ...] = ()
     tests: tuple[Photograph, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    added: tuple[Path, ...] = ()
+    added_defects: tuple[Path, ...] = ()
+    typical: Path | None = None
+    training: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def new(cls) -> "Own":
-        return cls(Path(tempfile.mkdtemp(prefix="own-", dir=private.root())))
+    def new(cls, session: str) -> "Own":
+        """In a folder of its own. session: of the visitor's tab. Removes the folders that nobody has used for KEPT_S,
+        should they have been forgotten."""
+        for folder in private.root().glob("own-*"):
+            if time.time() - folder.stat().st_mtime > KEPT_S:
+                shutil.rmtree(folder, ignore_errors=True)
+        return cls(Path(tempfile.mkdtemp(prefix=_prefix(session), dir=private.root())))
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def in_use(self) -> bool:
+        """Says that it is used, so that it is kept for KEPT_S from now on; false where it is gone."""
+        if not self.gone:
+            os.utime(self.folder)
+        return not self.gone
 
     @property
     def gone(self) -> bool:
@@ -64,18 +92,92 @@ class Own:
             return thumbnail(read_image(photographs[k], None, white), photographs[k].name, score)
 
         noted = tuple(Noted(remark.sentence, tuple(map(small, remark.images[:MOST_SHOWN]))) for remark in remarks)
-        worst = sorted(left_out, key=lambda k: -left_out[k])[:MOST_SHOWN]
-        return replace(self, remarks=noted, unusual=tuple(small(k, left_out[k]) for k in worst))
+        by_score = sorted(left_out, key=lambda k: -left_out[k])
+        typical = None
+        if by_score:
+            typical = self._small_copy(read_image(photographs[by_score[len(by_score) // 2]], None, white))
+        return replace(
+            self,
+            remarks=noted,
+            unusual=tuple(small(k, left_out[k]) for k in by_score[:MOST_SHOWN]),
+            typical=typical,
+            training=grey_copies(photographs, white),
+        )
+
+    def _small_copy(self, pixels: np.ndarray) -> Path:
+        image, copy = Image.fromarray(pixels), self.folder / "typical.png"
+        image.thumbnail((DRAWN_ON, DRAWN_ON))
+        image.save(copy)
+        return copy
+
+    # -- answers
+
+    def with_answer(self, k: int, fine: bool) -> "Own":
+        """About test k; nothing for one that there is not, or that could not be read."""
+        if not 0 <= k < len(self.tests) or self.tests[k].error:
+            return self
+        return replace(self, answers=(*self.answers, Answer(self.tests[k], fine)))
+
+    def without_last_answer(self) -> "Own":
+        return replace(self, answers=self.answers[:-1])
+
+    def answer(self, one: Photograph) -> Answer | None:
+        """What was said about a photograph."""
+        return next((found for found in standing(self.answers) if found.photograph.digest == one.digest), None)
+
+    def with_added(self, before: "Own") -> "Own":
+        """With copies of what was said to be good and defective, for a training: of the answers of another one, and of
+        what had been added to its training."""
+        said = {True: list(before.added), False: list(before.added_defects)}
+        for answer in standing(before.answers):
+            if answer.photograph.path is not None and answer.photograph.path.is_file():
+                said[answer.fine].append(answer.photograph.path)
+        return replace(
+            self, added=self._copied(said[True], "good"), added_defects=self._copied(said[False], "defective")
+        )
+
+    def _copied(self, files: Sequence[Path], what: str) -> tuple[Path, ...]:
+        copies = [self.folder / f"said to be {what} {k}{file.suffix}" for k, file in enumerate(files, 1)]
+        for file, copy in zip(files, copies, strict=True):
+            shutil.copyfile(file, copy)
+        return tuple(copies)
+
+    # -- the detector
 
     @property
     def detector(self) -> Detector:
-        """With its threshold at `rate`."""
-        assert self.model is not None
-        stored = catalogue.loaded(self.model)
-        return stored.with_calibration(self.calibration(stored))
+        """With its threshold at `rate`, moved by the answers."""
+        return self._stored.with_calibration(self.calibration)
 
-    def calibration(self, stored: Detector) -> Calibration:
-        return stored.calibration.for_rate(self.rate)
+    @property
+    def calibration(self) -> Calibration:
+        return corrected(self.promised, self.answers)
+
+    @property
+    def promised(self) -> Calibration:
+        """At `rate`, whatever the answers are. As stored as long as the rate is: the threshold may have been moved."""
+        stored = self._stored
+        return stored.calibration if self.rate == rate_of(stored) else stored.calibration.for_rate(self.rate)
+
+    def percentile(self, score: float) -> float:
+        """Of a score among good parts, in percent."""
+        return percentile(self.promised, self.answers, score)
+
+    @property
+    def _stored(self) -> Detector:
+        assert self.model is not None
+        return catalogue.loaded(self.model)
+
+
+def remove_all_of(session: str) -> None:
+    """What was made in a tab: the visitor has left."""
+    for folder in private.root().glob(f"{_prefix(session)}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix(session: str) -> str:
+    """Of folders. A session's name comes from the browser, and is no name of a file."""
+    return f"own-{hashlib.sha256(session.encode()).hexdigest()[:16]}-"
 
 
 def rate_of(detector: Detector) -> float:

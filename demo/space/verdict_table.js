@@ -1,0 +1,81 @@
+// Sorts, filters and walks through a table of verdicts. The server sends the table anew after each answer; what the
+// visitor chose stays.
+
+let sort = {key: 'score', down: true}, filter = 'all', looked = null;
+
+const rows = () => [...element.querySelectorAll('tbody tr')];
+const shown = () => rows().filter(row => !row.hidden);
+
+function order(a, b) {
+    const [x, y] = [a.dataset[sort.key], b.dataset[sort.key]];
+    const number = sort.key === 'score' || sort.key === 'percentile';
+    return (sort.down ? -1 : 1) * (number ? x - y : x.localeCompare(y, undefined, {numeric: true}));
+}
+
+// Only one row is reached by Tab; the arrow keys go on from there.
+function look(row) {
+    looked = row?.dataset.k;
+    for (const one of rows()) {
+        const here = one === row;
+        if (here) one.setAttribute('aria-current', 'true');
+        else one.removeAttribute('aria-current');
+        for (const button of one.querySelectorAll('button')) button.tabIndex = here ? 0 : -1;
+    }
+    const figure = element.querySelector('.looked-at');
+    if (!figure) return;
+    figure.hidden = !row;
+    if (!row) return;
+    const [large, small] = [figure.querySelector('img'), row.querySelector('img')];
+    [large.src, large.alt] = [small.src, small.alt];
+    figure.querySelector('figcaption').textContent = row.dataset.name;
+}
+
+function apply() {
+    const body = element.querySelector('tbody');
+    if (!body) return;
+    watcher.disconnect();
+    element.querySelector('[data-filter]').value = filter;
+    body.append(...rows().sort(order));
+    for (const row of rows()) row.hidden = filter !== 'all' && !row.dataset.kinds.split(' ').includes(filter);
+    for (const head of element.querySelectorAll('[data-sort]')) {
+        const here = head.dataset.sort === sort.key;
+        if (here) head.closest('th').ariaSort = sort.down ? 'descending' : 'ascending';
+        else head.closest('th').removeAttribute('aria-sort');
+    }
+    element.querySelector('[data-count]').textContent = `${shown().length} of ${rows().length}`;
+    look(shown().find(row => row.dataset.k === looked) ?? shown()[0]);
+    watcher.observe(element, {childList: true, subtree: true});
+}
+
+const watcher = new MutationObserver(apply);
+watcher.observe(element, {childList: true, subtree: true});
+
+element.addEventListener('click', event => {
+    const button = event.target.closest('button'), row = event.target.closest('tbody tr');
+    if (button?.dataset.sort) {
+        const key = button.dataset.sort;
+        sort = {key, down: sort.key === key ? !sort.down : key !== 'name'};
+        apply();
+    } else if (row) look(row);
+    if (button?.dataset.index) {
+        trigger('click', {index: Number(button.dataset.index), fine: button.dataset.fine === '1'});
+    }
+});
+
+element.addEventListener('change', event => {
+    if (!event.target.matches('[data-filter]')) return;
+    filter = event.target.value;
+    apply();
+});
+
+element.addEventListener('keydown', event => {
+    const step = {ArrowDown: 1, ArrowUp: -1}[event.key], row = event.target.closest('tbody tr');
+    if (!step || !row) return;
+    event.preventDefault();
+    const all = shown(), next = all[all.indexOf(row) + step];
+    if (!next) return;
+    look(next);
+    next.querySelector('[data-look]').focus();
+});
+
+apply();
