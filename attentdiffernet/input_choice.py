@@ -24,6 +24,7 @@ category are scored alike and compared in pairs.
    parts lie at any angle: turns cost nothing then, and quarter turns become rotations, with the readout chosen anew.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -340,12 +341,16 @@ def choose_view_numbers(trial: _Trial, views: ViewKind, best: Input, readout: Re
 
 
 def _variance_of_a_view(trial: _Trial, best: Input, readout: Readout) -> float:
-    """Of the score of one view of a held-out normal, as a share of the variance between normals."""
+    """Of the score of one view of a held-out normal, as a share of the variance between normals; infinite where a
+    single normal is held out."""
     model = trial.model.with_options(readout=readout)
     normals = to_device(trial.scored[best][: trial.test.n_normals], model.device)
     running = [running_score(model, features) for features in normals]
     noise = float(np.mean([score.standard_error**2 for score in running])) * normals.shape[1]
-    return noise / max(float(np.var([score.value for score in running])), np.finfo(float).tiny)
+    between = float(np.var([score.value for score in running]))
+    if not between:
+        return math.inf if noise else 0.0
+    return noise / between
 
 
 def _wants_more_views(trial: _Trial, views: ViewKind, best: Input, readout: Readout) -> bool:

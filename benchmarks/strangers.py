@@ -2,9 +2,9 @@
 
 `demo/service/stranger.py` places an image between the threshold (0) and the nearest drawn normal of another category
 (1). This measures the places of synthetic defects in a category's own training normals, as gates are trained on, and of
-further training normals of other categories. No test image and no example is used. The share to take is the least step
-of 0.05 that no defect reaches; the second number says how many of the other things are strangers by it. Categories of
-data sets that are not at hand are left out (ATTENTDIFFERNET_DATA).
+further training normals of other categories. No test image and no example is used. The share of a category is the
+middle between its farthest defect and the nearest other thing. Categories of data sets that are not at hand are left
+out (ATTENTDIFFERNET_DATA).
 """
 
 import io
@@ -22,11 +22,10 @@ from attentdiffernet.datasets.sample.writing import SUFFIX
 from attentdiffernet.images import read_image
 from attentdiffernet.synthetic_defects import add_defect
 from demo.service import catalogue
-from demo.service.stranger import N_NORMALS, NEARLY, least_place, scores_of
+from demo.service.stranger import N_NORMALS, least_place, nearly, scores_of
 
 N_DEFECTS, N_OTHERS = 16, 3  # images of each category
 SIDE = 448  # px
-STEP = 0.05
 
 
 def normals_of(key: str) -> list[np.ndarray]:
@@ -59,19 +58,18 @@ def places(key: str, images: list[np.ndarray]) -> list[float]:
 
 def main() -> None:
     normals = {key: found for key in catalogue.usable_categories() if (found := normals_of(key))}
-    farthest, strangers = 0.0, list[float]()
     for key, own in normals.items():
         others = [
             image for other, images in normals.items() if _part(other) != _part(key) for image in images[:N_OTHERS]
         ]
         defects, found = places(key, with_defects(own)), places(key, others)
-        farthest, strangers = max([farthest, *defects]), [*strangers, *found]
-        far = f"the farthest at {max(defects):.2f}" if defects else "none far out"
-        print(f"{key}: {len(defects)} of {len(own)} defects beyond all thresholds, {far}; other things at", end=" ")
-        print(", ".join(f"{place:.2f}" for place in sorted(found)), flush=True)
-    least = math.ceil(farthest / STEP + 1e-9) * STEP
-    named = sum(place >= NEARLY for place in strangers)
-    print(f"No defect reaches {least:.2f}; taken: {NEARLY}, which names {named} of {len(strangers)} other things")
+        farthest, nearest = max(defects, default=0.0), min(found, default=math.inf)
+        print(
+            f"{key}: {len(defects)} of {len(own)} defects beyond all thresholds, the farthest at {farthest:.3f}; the "
+            f"nearest of {len(found)} other things at {nearest:.3f}; in the middle {(farthest + nearest) / 2:.3f}, "
+            f"taken {nearly(key)}",
+            flush=True,
+        )
 
 
 def _part(key: str) -> str:

@@ -1,6 +1,8 @@
 """The rule that chooses views, aspect and readout: right where that is known, blind to test images, repeatable."""
 
 import dataclasses
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from attentdiffernet.errors import DatasetError
 from attentdiffernet.input_choice import spread_of_exposure
 from attentdiffernet.model import ModelConfig
 from attentdiffernet.options import UNSTEADY_LIGHT, AttentionConfig, FlowConfig, Options
+from attentdiffernet.scoring import RunningScore
 from attentdiffernet.views import FEW_VIEWS
 from attentdiffernet.words import input_title
 
@@ -173,3 +176,16 @@ def test_other_backgrounds_are_no_other_exposure(tmp_path):
     background = spread("background", lambda light: light * 150 + 25 * texture)
     assert exposed == pytest.approx(np.std(np.log(rng.uniform(0.4, 1, 10_000))), rel=0.35)
     assert background < 0.05 < UNSTEADY_LIGHT < exposed
+
+
+def test_one_held_out_normal_says_nothing_about_the_variance_between_normals(monkeypatch):
+    """As many views as there may be, without a warning of an overflow."""
+    model = SimpleNamespace(with_options=lambda readout: SimpleNamespace(device=torch.device("cpu")))
+    best = ("rotations", "squeeze")
+    trial = SimpleNamespace(model=model, scored={best: torch.zeros(2, 4, 3)}, test=SimpleNamespace(n_normals=1))
+    monkeypatch.setattr(choice, "running_score", lambda *_: RunningScore(3.0, 4, 5.0))
+    assert choice._variance_of_a_view(trial, best, "z2") == math.inf
+    most = max(choice.TRAINING_ROTATIONS)
+    assert choice.choose_view_numbers(trial, "rotations", best, "z2")[1] == most
+    monkeypatch.setattr(choice, "running_score", lambda *_: RunningScore(3.0, 4, 0.0))
+    assert choice._variance_of_a_view(trial, best, "z2") == 0

@@ -545,3 +545,6 @@ def test_small_sets_by_hand():
     differnet, patchcore = (line for line in written.splitlines() if line.startswith("| Bottle"))
     assert "| 1 | 90.0 | 50.0 | 100.0 (100.0 to 100.0) | 1 of 1 | PatchCore 1 time |" in differnet
     assert "| 2 | 98.0 ± 1.4 | 20.0 | 50.0 (10.0 to 90.0) | 1 of 2 |" in patchcore  # 0 to 7 of 10
+    assert "not finished" in written and "not finished" not in small_sets_table(
+        pd.DataFrame(rows[:2], columns=[*columns, "chosen"])
+    )

@@ -27,12 +27,14 @@ def small_sets_table(frame: pd.DataFrame) -> str:
     ]
     by = ["category", "method", "n_images"]
     rows = [_row(some) for _, some in frame.sort_values(by).groupby(by, sort=False)]
+    numbers = [row[3] for row in rows]
+    rest = " Rows with fewer draws are not finished: the command goes on where it stopped." * (len(set(numbers)) > 1)
     return (
         f"{Table(columns, rows).markdown()}\n"
         "AUROC in percent: mean ± standard deviation over draws of training images. Of 100 good parts, promised "
         "on average; and flagged among test normals, all draws together, with the least and the most of a draw. So few "
         "images leave a wide range for one draw, in which the number flagged lies in 95 of 100 draws. "
-        "`python -m benchmarks.small_sets`."
+        f"`python -m benchmarks.small_sets`.{rest}"
     )
 
 

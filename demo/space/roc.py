@@ -42,7 +42,9 @@ class Roc:
         if not keys:
             none = "<p>No results yet: <code>make results</code> builds them from score files.</p>"
             return {self.category: gr.Dropdown(elem_classes=seen(False)), self.plot: None, self.tables: none}
-        key = key if key in keys else keys[0]
+        if key in keys:  # drawn when the tab was first opened; a page that is loaded again draws anew
+            return {self.category: gr.skip()}
+        key = keys[0]
         titled = [(category_title(key), key) for key in keys]
         said = f"<p>Does attention help? <b>{text(answer(all_contrasts(shipped.measured())))}</b></p>"
         return {

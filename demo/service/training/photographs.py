@@ -13,6 +13,7 @@ from attentdiffernet.images import IMAGE_SUFFIXES
 from attentdiffernet.sources import value_range_of
 
 from ..decoding import read_image
+from ..downloads import safe_stem
 
 LEAST, MOST = 5, 200  # photographs to train on
 MOST_JUDGED = 50
@@ -74,7 +75,8 @@ def _unpacked(archive: Path, folder: Path, most: int) -> list[Path]:
     target.mkdir(parents=True)
     found = {}
     for name, data in source.read(names, MAX_FILE_BYTES):
-        path = target / f"{names.index(name):03d}{Path(name).suffix.lower()}"  # an untrusted name is no file name
+        # An untrusted name is no file name; what can be kept of it tells the visitor which photograph it is.
+        path = target / f"{names.index(name):03d}-{safe_stem(name)}{Path(name).suffix.lower()}"
         path.write_bytes(data)
         found[name] = path
     return [found[name] for name in names]
