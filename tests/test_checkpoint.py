@@ -119,7 +119,11 @@ def test_the_card_says_what_must_be_known(folder, detector):
         "12 fitted, 3 held out",
     ):
         assert fact in card
-    for choice in ("CBAM after pool, reduction 16, spatial kernel 7, untrained", "nothing learned", "choices of this"):
+    for choice in (
+        "CBAM after pool, reduction 16, spatial kernel 7, gates untrained",
+        "nothing learned",
+        "choices of this",
+    ):
         assert choice in card
     for number in ("1.25", "25.0%", "3 epochs", "2 views (rotations)", load(folder).model.weights_fingerprint):
         assert number in card

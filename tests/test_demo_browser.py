@@ -254,6 +254,7 @@ def test_what_cannot_be_read_is_said_the_rest_goes_on_and_another_visitor_waits_
     page.locator("#upload").get_by_label("Clear").click()
     expect(alert).to_have_count(0)
     upload(page, files / "no picture.png", files / "good.png", files / "donut.png")
+    expect(page.locator("#status")).to_contain_text("good.png")  # which takes some seconds
     other.locator("#examples button").first.click()
     settled(other, "^Done. ")
     assert "1 visitor ahead of you" in other.evaluate("window.said")

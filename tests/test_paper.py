@@ -45,7 +45,7 @@ def test_figures_have_their_texts_and_are_the_same_each_time(groups):
     for draw, word in zip(made, ("Gear wheel (synthetic)", "anomalous"), strict=True):
         drawn = figure_file(draw(), "svg")
         assert f">{word}</text>".encode() in drawn and b"<dc:date>" not in drawn
-        assert all(figure_file(draw(), suffix) == figure_file(draw(), suffix) for suffix in FORMATS)
+        assert figure_file(draw(), "svg") == drawn and figure_file(draw(), "pdf") == figure_file(draw(), "pdf")
 
 
 def test_the_set_has_every_category_in_every_format(groups, monkeypatch):
