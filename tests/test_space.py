@@ -248,10 +248,11 @@ def test_the_address_brings_a_choice_back(tab):
     assert update[tab.detectors].value == ["none", "cbam"] and update[tab.results.method].value == "gradient"
     assert update[tab.results.own_scale] is True and update[tab.notice].elem_classes == ["away"]
     assert tab.restore(asking(rate="12.5"))[tab.results.rate] == 12.5
-    update = tab.restore(asking())
+    update = tab.restore(asking(map="gradient"))
     assert update[tab.results.rate] == 5
     assert update[tab.category] == catalogue.start() and update[tab.files] == gr.skip()
     assert update[tab.detectors].value == catalogue.detector_names(catalogue.start())
+    assert tab.restore(asking()) == {tab.notice: gr.skip()}, "what was chosen before the page was ready stays"
 
 
 def test_what_is_unknown_in_the_address_is_said(tab):

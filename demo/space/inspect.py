@@ -118,6 +118,8 @@ class Inspect:
     def restore(self, request: gr.Request) -> Update:
         """The choice that stands in the page's address. What is unknown there falls back, which is said."""
         asked, unknown = dict(request.query_params), []
+        if not asked:  # the page is as it was built; a visitor may have chosen something already
+            return {self.notice: gr.skip()}
         key = asked.get("category", catalogue.start())
         if key not in catalogue.usable_categories():
             unknown += [f"category {key!r}"] if key else []
