@@ -30,7 +30,7 @@ FORMAT = 3  # 2: options and findings in one (format2.py); 3: apart
 FILES = ("config.json", "model.safetensors", "README.md")
 CHECKSUM = "tensors_sha256"  # of model.safetensors, in config.json; older checkpoints have none
 MAX_CONFIG_BYTES = 5_000_000
-PROBE_BYTES = 8_000_000  # that a folder takes before a training starts: models have 2 to 8 MB
+PROBE_BYTES = 8_000_000  # that a folder must take before a training starts
 MAX_PARAMETERS = 400_000_000  # an untrusted config.json must not make a model that fills the memory
 MAX_IMAGE_SIZE, MAX_SCALES = 1024, 4
 MOST = 1e12  # of any score, threshold or unit
@@ -60,15 +60,19 @@ class Checkpoint:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raises CheckpointError where a folder holds anything but a model, which saving would remove, and where nothing
-    can be written: a training should not end there."""
+    """Before a training: raises CheckpointError where a folder holds anything but a model, which saving would remove,
+    and where nothing can be written."""
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(path.name not in FILES for path in folder.iterdir())):
-        raise CheckpointError(f"{folder} holds other files; a model needs a folder of its own")
+    _check_content(folder)
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder.parent) as probe:
             probe.write(bytes(PROBE_BYTES))
+
+
+def _check_content(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(path.name not in FILES for path in folder.iterdir())):
+        raise CheckpointError(f"{folder} holds other files; a model needs a folder of its own")
 
 
 def write(folder: str | Path, checkpoint: Checkpoint, tensors: "dict[str, Tensor]") -> Path:
@@ -77,7 +81,7 @@ def write(folder: str | Path, checkpoint: Checkpoint, tensors: "dict[str, Tensor
     from safetensors.torch import save_file  # the rest of this module does without torch
 
     folder = Path(folder)
-    check_folder(folder)
+    _check_content(folder)
     with _writing(folder), files.replace_folder(folder) as new:
         stored = new / "model.safetensors"
         save_file(tensors, stored)

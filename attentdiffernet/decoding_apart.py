@@ -21,7 +21,7 @@ import numpy as np
 from .errors import ImageError
 from .images import read_upload
 
-DEADLINE_S = 15.0  # 64 million pixels take about 2 s on a slow core
+DEADLINE_S = 15.0  # far more than the largest photograph needs
 PROCESSES = 2
 PIPE_BYTES = 1 << 20
 
@@ -31,10 +31,8 @@ class DecodingProcess:
 
     def __init__(self, deadline_s: float = DEADLINE_S) -> None:
         self.deadline_s = deadline_s
-        self._process: subprocess.Popen[bytes]
-        # Ends the process, at the latest when this one ends.
-        self._end: weakref.finalize[Any, Any] = weakref.finalize(self, lambda: None)
-        self._end()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._end: weakref.finalize[Any, Any] | None = None  # ends it, at the latest when this process ends
 
     def read_upload(
         self, source: str | Path | BinaryIO, name: str | None = None, white: float | None = None
@@ -60,10 +58,12 @@ class DecodingProcess:
             timer.cancel()
 
     def close(self) -> None:
-        self._end()
+        if self._end is not None:
+            self._end()
+        self._process = None
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if not self._end.alive or self._process.poll() is not None:
+        if self._process is None or self._process.poll() is not None:
             self.close()
             folder = Path(__file__).resolve().parent.parent  # so that the package is found from anywhere
             self._process = subprocess.Popen(

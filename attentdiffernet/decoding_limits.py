@@ -32,8 +32,9 @@ def check_structure(data: bytes, name: str) -> None:
 
 
 def _jpeg(data: bytes) -> str | None:
-    pixels, scans = 0, 0
-    for segments, (marker, place) in enumerate(jpeg_markers(data), 1):
+    pixels, scans, segments = 0, 0, 0
+    for marker, start, place in jpeg_markers(data):
+        segments += place - start - 1  # with bytes that only fill up, which Pillow reads one by one
         if marker in SIZES:
             pixels = int.from_bytes(data[place + 3 : place + 5]) * int.from_bytes(data[place + 5 : place + 7])
         scans += marker == 0xDA
@@ -44,14 +45,12 @@ def _jpeg(data: bytes) -> str | None:
     return None
 
 
-def jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
-    """(marker, place of its length) of each segment; thumbnails within segments are passed over."""
+def jpeg_markers(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, where it starts, place of its length) of each segment; thumbnails within segments are passed over."""
     place = 2
     while found := MARKER.search(data, place):
         marker, place = found[1][0], found.end()
-        if found.end() - found.start() > JPEG_SEGMENTS:  # filled up with 0xFF, which Pillow reads one by one
-            yield from ((marker, place) for _ in range(JPEG_SEGMENTS + 1))
-        yield marker, place
+        yield marker, found.start(), place
         if marker == 0xD9:
             return
         if marker not in STANDALONE:
@@ -95,10 +94,8 @@ def _after_blocks(data: bytes, place: int) -> int:
 
 
 def _bmp(data: bytes) -> str | None:
-    run_length_coded = int.from_bytes(data[14:18], "little") >= 40 and data[30:31] in (b"\x01", b"\x02")
-    return (
-        f"over {RLE_BYTES // 1_000_000} MB of run-length code" if run_length_coded and len(data) > RLE_BYTES else None
-    )
+    in_runs = int.from_bytes(data[14:18], "little") >= 40 and data[30:31] in (b"\x01", b"\x02")
+    return f"over {RLE_BYTES // 1_000_000} MB of run-length code" if in_runs and len(data) > RLE_BYTES else None
 
 
 def _tiff(data: bytes) -> str | None:

@@ -6,7 +6,7 @@ from typing import Self
 
 from .checked import Checked
 from .errors import AttentDifferNetError
-from .options import Exposure, Readout, Resize, ViewKind, check_scoring_views
+from .options import Exposure, Readout, Resize, ViewKind, check_scoring_views, check_value_range
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ class Findings(Checked):
         check_scoring_views(self.scoring_views)
         if self.training_views < 1:
             raise AttentDifferNetError(f"training_views must be 1 or more, got {self.training_views}")
-        if self.value_range is not None and not 0 < self.value_range <= 65535:
-            raise AttentDifferNetError(f"value_range must lie above 0 and at most at 65535, got {self.value_range}")
+        check_value_range(self.value_range)
         if not 1e-9 <= self.feature_scale <= 1e9:
             raise AttentDifferNetError(f"feature_scale must lie in 1e-9..1e9, got {self.feature_scale}")
         if len(self.gates_judged) not in (0, 2):

@@ -59,10 +59,10 @@ def share_present(data: bytes, picture: Image.Image) -> float:
 
 def _structure(data: bytes) -> _Structure:
     found = _Structure(end=len(data))
-    for marker, place in jpeg_markers(data):
+    for marker, start, place in jpeg_markers(data):
         body = data[place + 2 : place + int.from_bytes(data[place : place + 2])]
         if marker == 0xD9:
-            found.end = place - 2
+            found.end = start
         elif marker == 0xDD:
             found.interval = int.from_bytes(body[:2])
         elif marker == 0xDA and body:

@@ -262,8 +262,7 @@ class Options(Checked):
         for name in ("seed", "data_seed"):
             if not 0 <= getattr(self, name) < 2**31:
                 raise AttentDifferNetError(f"{name} must lie in 0..2147483647, got {getattr(self, name)}")
-        if self.value_range is not None and not 0 < self.value_range <= 65535:
-            raise AttentDifferNetError(f"value_range must lie above 0 and at most at 65535, got {self.value_range}")
+        check_value_range(self.value_range)
         if not 0 <= self.feature_noise < 10:
             raise AttentDifferNetError(f"feature_noise must lie in 0..10, got {self.feature_noise}")
         for name in ("calibration_fraction", "false_positive_rate"):
@@ -316,6 +315,12 @@ def _set_by(recipe: object) -> dict[str, Any]:
 def least_side(n_scales: int, backbone: str = ALEXNET) -> int:
     """px that no side of the network input may fall below: at the smallest scale AlexNet needs 63, others 32."""
     return (63 if backbone == ALEXNET else 32) << (n_scales - 1)
+
+
+def check_value_range(white: float | None) -> None:
+    """Raises AttentDifferNetError for a range of grey values that no file of up to 16 bits has."""
+    if white is not None and not 0 < white <= 65535:
+        raise AttentDifferNetError(f"value_range must lie above 0 and at most at 65535, got {white}")
 
 
 def check_scoring_views(n_views: int) -> int:

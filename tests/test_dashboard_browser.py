@@ -31,6 +31,7 @@ from attentdiffernet.study.failures import failures
 from attentdiffernet.study.tables import overview_text
 from attentdiffernet.study.usual import usual
 from attentdiffernet.words import PAPER_VARIANTS, VARIANT_TITLES, score_text
+from benchmarks.pages import DASHBOARD as CONTENT
 from demo import shipped
 from demo.service.catalogue import detector_names
 
@@ -46,16 +47,6 @@ QUIET = [
     *("--disable-component-update", "--disable-default-apps", "--no-first-run"),
 ]
 PATIENCE_MS = 240_000  # for a loaded machine
-CONTENT = {  # what a visitor came for
-    "Overview": ".forest .row",
-    "ROC": ".js-plotly-plot .main-svg",
-    "Ablations": ".forest .row",
-    "Failures": ".st-key-gallery img",
-    "Compare": "[data-testid=stFileUploaderDropzone]",
-    "Attention": "img[alt^='Mean activation after']",
-    "Figures": "img[alt^='Preview of the figure']",
-    "Method": ".pipeline img",
-}
 PAGES = list(CONTENT)
 KEY, IMAGE = "sample/wafer", "donut/obvious_003.png"
 SETTING = next(iter(shipped.settings(KEY)))

@@ -242,13 +242,12 @@ def train(
 def _saved(detector: "Detector", out: Path) -> Path:
     """Where the detector was written: `out`, or a new temporary folder where `out` takes nothing any more. Hours of
     training are not lost to a full disk."""
-    from ..checkpoint import check_folder
     from ..errors import CheckpointError
 
     try:
         return detector.save(out)
     except CheckpointError as error:
-        check_folder(other := Path(tempfile.mkdtemp(prefix="attentdiffernet-")) / out.name)
+        other = Path(tempfile.mkdtemp(prefix="attentdiffernet-")) / out.name
         say(f"{error}. The model is kept in {other} instead: move it")
         return detector.save(other)
 

@@ -154,20 +154,16 @@ def auroc_table(groups: Sequence[Group], tested: dict[str, Contrast]) -> Table:
     body = []
     for key, of in rows.items():
         found = {v: tested.get(group.first.run.run) for v, group in of.items()}
-        strong = {v for v, c in found.items() if c and c.helps} or {"none"} & of.keys() & _worse(found)
+        compared = [c for c in found.values() if c]
+        strong = {v for v, c in found.items() if c and c.helps}
+        if compared and all(c.harms for c in compared):
+            strong = {"none"}
         body.append([category_title(key), *(_cell(of.get(v), v in strong) for v in methods)])
     return Table([Column("Category"), *(Column(variant_title(v), number=True) for v in methods)], body)
-
-
-def _worse(found: dict[str, Contrast | None]) -> set[str]:
-    """DifferNet, where all that was compared with it is worse."""
-    compared = [c for c in found.values() if c]
-    return {"none"} if compared and all(c.harms for c in compared) else set()
 
 
 def _cell(group: Group | None, strong: bool) -> str:
     if group is None:
         return ""
-    mean = float(np.mean(group.aurocs))
-    text = percent(mean) if group.test is None else f"{percent(mean)} ({points(group.test.difference)})"
+    text = percent(group.auroc) + (f" ({points(group.test.difference)})" if group.test else "")
     return Strong(text) if strong else text

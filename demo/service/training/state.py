@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -62,8 +63,9 @@ class Own:
         """In a folder of its own. session: of the visitor's tab. Removes the folders that nobody has used for KEPT_S,
         should they have been forgotten."""
         for folder in private.root().glob("own-*"):
-            if time.time() - folder.stat().st_mtime > KEPT_S:
-                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(FileNotFoundError):  # it goes meanwhile
+                if time.time() - folder.stat().st_mtime > KEPT_S:
+                    shutil.rmtree(folder, ignore_errors=True)
         return cls(Path(tempfile.mkdtemp(prefix=_prefix(session), dir=private.root())))
 
     def remove(self) -> None:
