@@ -25,7 +25,9 @@ Images = list[tuple[str, bytes]]  # name, file
 def choose_images(key: str) -> Images:
     """Test images or examples, and the visitor's own after them."""
     options = images_to_choose(key)
-    first = {name.split("/")[0]: name for name in reversed(list(options))}
+    first: dict[str, str] = {}  # of each kind; an obvious defect, where levels are named
+    for name in sorted(options, key=lambda name: ("obvious" not in name, name)):
+        first.setdefault(name.split("/")[0], name)
     default = sorted(first.values(), key=lambda name: (name.startswith("good"), name))[:3]
     names = {name: name for name in options}
     one, two = st.columns(2)
