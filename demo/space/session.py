@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..service.training.state import KEPT_S as KEPT_S  # how long uploads, pictures and sessions are kept
+from ..service.private import KEPT_S as KEPT_S  # how long uploads, pictures and sessions are kept
 from ..service.verdict import Comparison
 from .rate import USUAL
 
