@@ -18,7 +18,7 @@ if __name__ == "__main__":  # before torch is loaded, which takes seconds
     port = port_asked_for(7860, "GRADIO_SERVER_PORT")
 
 from attentdiffernet.errors import AttentDifferNetError
-from demo.service import catalogue, comparison, private
+from demo.service import catalogue, comparison
 from demo.space import page
 
 try:
@@ -29,7 +29,6 @@ except AttentDifferNetError as error:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as Ctrl+C: what visitors brought is removed
-    private.keep_forgetting()
     Thread(target=comparison.warm_up, daemon=True).start()  # while the page is loaded
     host = os.environ.get("GRADIO_SERVER_NAME", "localhost")
     print(f"The demo is at http://{host}:{port} (stop it with Ctrl+C)", flush=True)

@@ -34,6 +34,7 @@ TRAININGS: dict[str, str] = {  # of gates
     "separation": "gates trained on synthetic defects",
     "structure": "gates trained on synthetic defects of structure",
 }
+ALWAYS_KEPT = "always kept"  # of gates, as runs.csv has it
 READOUTS: dict[str, str] = {
     "z2": "mean z² over the views, as in DifferNet",
     "likelihood": "negative log-likelihood by the flow, averaged over the views (an extension)",
@@ -65,7 +66,17 @@ def attention_title(variant: Variant, attention: AttentionConfig) -> str:
     if variant == "simam":
         return "nothing to train"
     always = attention.training in JUDGED and attention.keep == "always"
-    return attention.training + ", always kept" * always
+    return attention.training + f", {ALWAYS_KEPT}" * always
+
+
+def training_title(training: str) -> str:
+    """An `attention_title` in plain words; one that is not known here as it is."""
+    name, _, kept = training.partition(", ")
+    if name not in TRAININGS:
+        return training
+    if kept:
+        return f"{TRAININGS[name]}, {'kept even if they do not help' if kept == ALWAYS_KEPT else kept}"
+    return TRAININGS[name] + ", kept if they help" * (name in JUDGED)
 
 
 def differs_from_default(variant: Variant, attention: AttentionConfig) -> str:

@@ -7,7 +7,13 @@ from attentdiffernet.attention import ATTENTION, CBAM, SqueezeExcitation
 from attentdiffernet.backbone import AlexNetFeatures
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.options import AttentionConfig, Options
-from attentdiffernet.words import attention_choices, attention_title, differs_from_default, short_title
+from attentdiffernet.words import (
+    attention_choices,
+    attention_title,
+    differs_from_default,
+    short_title,
+    training_title,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -139,6 +145,13 @@ def test_the_training_of_gates_is_named_where_they_are_always_kept():
     assert [attention_title(variant, AttentionConfig()) for variant in ("none", "se")] == ["", "separation"]
     assert attention_title("cbam", AttentionConfig(keep="always")) == "separation, always kept"
     assert attention_title("cbam", AttentionConfig(training="joint", keep="always")) == "joint"
+    plain = "gates trained on synthetic defects, kept"
+    assert training_title("separation, always kept") == f"{plain} even if they do not help"
+    assert [training_title(one) for one in ("separation", "", "nothing to train")] == [
+        f"{plain} if they help",
+        "",
+        "nothing to train",
+    ]
 
 
 def test_eca_by_hand():

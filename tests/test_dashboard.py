@@ -266,7 +266,7 @@ def test_a_seed_can_be_chosen(visit, repeated, page):
     assert widget(at, "selectbox", "Backbone and seed").value == "bundled-0"
     titles = {m.title for m in usual(shipped.of_setting(KEY, "bundled-0").values())}
     assert len(titles) == 3 and all(title in html(at) for title in titles)
-    assert "attention proxy" not in html(at)
+    assert "by a classifier" not in html(at)
     at = visit(page, category=KEY, setting="bundled-2", variant="cbam")
     m = shipped.of_setting(KEY, "bundled-2")["cbam"]
     worst = f"{score_text(m.of_class(0).max())}"

@@ -264,7 +264,10 @@ def test_the_table_says_what_the_summary_says(tmp_path):
         "| Gear wheel (synthetic) | bundled, 0 | Grad-CAM | DifferNet | 2 (0) | 1.50 (1.00 to 2.00) |  |"
     )
     assert lines[2].endswith("| 0 % (0 to 84) | 10.0 % |  |")
-    assert "AttentDifferNet (SE), attention proxy | 2 (0)" in lines[3] and "| +0.00, p = 1 |" in lines[3]
+    assert (
+        "AttentDifferNet (SE), gates trained by a classifier of synthetic defects | 2 (0)" in lines[3]
+        and "| +0.00, p = 1 |" in lines[3]
+    )
     assert "| Grad-CAM, excess over normals | " in lines[4] and "| 2 (2) |" in lines[4]
     objects = maps_table(maps[maps["target"] == "object"], "object").markdown()
     assert "Maximum on the object" in objects and "| 1.10 (1.00 to 1.20) |" in objects

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import json
 import zipfile
 
 import numpy as np
@@ -19,7 +20,7 @@ from demo import shipped
 from demo.service import catalogue
 from demo.service import comparison as service
 from demo.service.comparison import compare, heat_of, maps_offered
-from demo.service.downloads import maps_zip, numbers_csv, paper_grid
+from demo.service.downloads import MapsZip, numbers_csv, paper_grid
 from demo.service.stranger import nearly
 
 KEY = "sample/wafer"
@@ -118,8 +119,12 @@ def test_patchcore_says_here_what_it_says_alone(with_patchcore):
 
     (row,) = csv.DictReader(io.StringIO(numbers_csv([final])))
     assert (row["detector"], float(row["score"])) == ("patchcore", pytest.approx(expected.score, rel=1e-6))
-    with zipfile.ZipFile(io.BytesIO(maps_zip([final]))) as archive:
+    with MapsZip(stream := io.BytesIO()) as packed:
+        packed.add(final)
+    with zipfile.ZipFile(stream) as archive:
         assert {"01-part/patchcore-distance.png", "01-part/colour-bar-distance.png"} <= set(archive.namelist())
+        (told,) = json.loads(archive.read("numbers.json"))["images"]
+    assert told["verdicts"]["patchcore"]["score"] == pytest.approx(expected.score, rel=1e-6)
     assert paper_grid([final], ["patchcore"]).axes
     with pytest.raises(DatasetError, match="no detector 'yolo'"):
         next(compare(png(pixels), KEY, chosen=["yolo"]))

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from attentdiffernet.words import ON_WHITE
 from demo import shipped
 from demo.service import catalogue
 from demo.service.catalogue import CategoryInfo, Example
+from demo.service.comparison import MAX_IMAGES
 from demo.service.stranger import Stranger
 from demo.service.verdict import Comparison, Heat, Verdict
 from demo.space import inspect
@@ -26,6 +28,7 @@ from demo.space.cards import cards_html, expectation
 from demo.space.choice import category_html
 from demo.space.files import kept
 from demo.space.inspect import Inspect
+from demo.space.inspected_table import inspected_html
 from demo.space.results import stranger_html
 from demo.space.session import Session, Upload
 
@@ -107,8 +110,27 @@ def test_a_file_that_cannot_be_read_stops_nothing(tab):
     assert session.errors == ["bad.png is empty"] and session.shown == 1
     assert [c.name for c in session.comparisons] == ["one.png", "two.png"]
     assert said(tab, updates)[-1] == "<p>Done: 2 of 3 images inspected, 1 could not be read.</p>"
-    table = inspect.overview_html(session)
-    assert table.count("<tr") == 4 and table.count('role="alert"') == 1 and table.count("aria-current") == 2
+    table = inspected_html(session)
+    assert table.count("<tr") == 3 and table.count('role="alert"') == 1 and table.count("data-open") == 1
+    assert all(one.picture for one in session.uploads[1:]), "small copies"
+
+
+def test_the_table_of_many_images_starts_with_the_worst_and_tells_who_disagrees():
+    def found(name, *scores):
+        verdicts = {key: dataclasses.replace(verdict(4), key=key, score=s) for key, s in zip("ab", scores, strict=True)}
+        return Upload(name, Comparison(name, INFO, np.zeros((0, 0, 3), np.uint8), verdicts))
+
+    uploads = (found("good", 0.5, 0.5), Upload("waiting"), found("one", 0.5, 1e9), found("both", 1.1, 1.2))
+    table = inspected_html(Session(KEY, ("none", "patchcore"), uploads, shown=2))
+    rows = re.findall(r"<tr data-k='(\d)' data-name='(\w+)' data-kinds='([\w ]*)'", table)
+    assert rows == [
+        ("3", "both", "anomalous"),
+        ("2", "one", "anomalous disputed"),
+        ("0", "good", "normal"),
+        ("1", "waiting", ""),
+    ]
+    assert "data-index='1'" not in table, "there are no details yet"
+    assert re.search(r"data-k='2'[^>]* data-open>", table) and table.count("data-open") == 1
 
 
 def test_only_files_that_cannot_be_read(tab):
@@ -122,7 +144,8 @@ def test_only_files_that_cannot_be_read(tab):
 
 def test_no_image_and_too_many(tab):
     assert inspect.INVITATION in said(tab, run(tab))[-1]
-    assert "13 images were given; the limit is 12" in said(tab, run(tab, *(f"{k}.png" for k in range(13))))[-1]
+    many = [f"{k}.png" for k in range(MAX_IMAGES + 1)]
+    assert f"{MAX_IMAGES + 1} images were given; the limit is {MAX_IMAGES}" in said(tab, run(tab, *many))[-1]
 
 
 def test_a_run_stops_when_its_visitor_has_started_another(tab):
@@ -179,7 +202,7 @@ def test_another_rate_judges_all_images_again_without_scoring(tab, monkeypatch):
 
 def test_names_of_files_are_shown_as_they_are(tab):
     session = run(tab, "<b>${x}.png", "bad{{y}}.png")[-1][tab.session]
-    table = inspect.overview_html(session)
+    table = inspected_html(session)
     assert "<b>" not in table and not {"$", "{", "}"} & set(table)
 
 

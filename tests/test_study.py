@@ -65,6 +65,8 @@ LABELS = np.repeat([0, 1], 60)
 COST = {"choosing_s": 1.0, "training_s": 20.0, "scoring_s": 3.0, "views_computed": 77}
 MACHINE = {"threads": 2, "cpu": "Abacus", "cores": 4}
 
+KEPT = "gates trained on synthetic defects, kept even if they do not help"
+
 
 def rows_of(scores):
     return [
@@ -147,7 +149,11 @@ def test_gates_left_at_one_are_told_wherever_a_conclusion_is(root, tmp_path):
         results.write_run(tmp_path / "results", run, frame, options)
     assert len(contrasts(grouped(fair(tmp_path)))) == 5, "DifferNet beside itself is no comparison"
     text = page_of(root, tmp_path / "results")
-    assert re.search(r"^\| AttentDifferNet \(SE\), proxy \| imagenet \| 3 \|.*\| gates left at 1 \|", text, re.M)
+    assert re.search(
+        r"^\| AttentDifferNet \(SE\), gates trained by a classifier.* \| imagenet \| 3 \|.*\| gates left at 1 \|",
+        text,
+        re.M,
+    )
 
 
 def run_of(name, **changes):
@@ -160,7 +166,8 @@ def test_a_recipe_says_no_more_than_tells_runs_apart():
     fast, paper = run_of("a"), run_of("b", epochs=192, n_views=64, readout="z2", recipe="paper")
     wide, other = run_of("c", blocks="reduction 4"), run_of("d", attention_training="proxy", epochs=90)
     runs = [fast, paper, wide, other, run_of("e", variant="none", attention_training="")]
-    recipes = {run.run: str(distinguishing_recipe(run, runs)) for run in runs}
+    recipes = {run.run: distinguishing_recipe(run, runs).short for run in runs}
+    assert str(distinguishing_recipe(other, runs)) == "gates trained by a classifier of synthetic defects"
     assert recipes == {
         "a": "attention joint",
         "b": "published procedure",
@@ -266,10 +273,10 @@ def test_other_blocks_are_compared_by_category_apart_from_the_papers_trainings(r
     table = by_category([*kept, *found])
     change = f"{100 * bottle.test.difference:+.1f} (3 seeds)"
     assert [cells[:3] for cells in table.cells] == [
-        ["AttentDifferNet (SE)", "separation, always kept", f"{100 * wafer.test.difference:+.1f} (3 seeds)"],
+        ["AttentDifferNet (SE)", KEPT, f"{100 * wafer.test.difference:+.1f} (3 seeds)"],
         ["AttentDifferNet (SimAM)", "nothing to train", ""],
-        ["AttentDifferNet (attention pooling)", "separation, always kept", ""],
-        ["AttentDifferNet (attention pooling)", "structure, always kept", ""],
+        ["AttentDifferNet (attention pooling)", KEPT, ""],
+        ["AttentDifferNet (attention pooling)", KEPT.replace("defects", "defects of structure"), ""],
     ]
     assert [cells[3] for cells in table.cells] == ["", *[change] * 3]
     assert by_recipe([*kept, *found]).rows == by_recipe([kept[0], *found]).rows, "averages are of the paper's blocks"
@@ -295,7 +302,7 @@ def test_runs_that_are_best_on_test_form_groups_of_their_own_whatever_their_epoc
         ("se, attention proxy", 3),
         ("cbam", 3),
     ]
-    assert [(str(g.first.recipe), len(g.runs)) for g in groups[4:]] == [
+    assert [(g.first.recipe.short, len(g.runs)) for g in groups[4:]] == [
         ("best on test (optimistic)", 3),
         ("attention untrained, best on test (optimistic)", 3),
         ("attention proxy, best on test (optimistic)", 3),
@@ -397,7 +404,7 @@ def test_the_page_says_what_the_numbers_say(root, tmp_path):
     text = page_of(root)
     assert "**In 6 comparisons on 2 categories attention helped in 1 and harmed in none.**" in text
     assert re.search(
-        r"^- Helped: Bottle \(MVTec AD\), AttentDifferNet \(CBAM\), untrained, imagenet backbone: \+", text, re.M
+        r"^- Helped: Bottle \(MVTec AD\), AttentDifferNet \(CBAM\), gates untrained, imagenet backbone: \+", text, re.M
     )
     assert "Measured: 24 runs in 2 categories, 1 of them synthetic." in text
     worse = made(tmp_path / "worse", -1.5)

@@ -30,10 +30,10 @@ from attentdiffernet.study.statistics import auroc, auroc_interval, conformal_th
 from demo import shipped
 from demo.service import private
 from demo.service.comparison import compare_by
-from demo.service.training import judging, own
+from demo.service.training import judging, making, own
 from demo.service.training.answers import Answer, corrected, percentile, standing, unmet
 from demo.service.training.judging import Photograph, curve, flagged, judged, readable
-from demo.service.training.numbers import answers_csv, verdicts_csv, verdicts_json
+from demo.service.training.numbers import answers_csv, verdicts_csv, verdicts_json, verdicts_zip
 from demo.service.training.photographs import (
     Remark,
     gather,
@@ -45,10 +45,10 @@ from demo.service.training.photographs import (
 from demo.service.training.report import check_html, counts_text, report_page, summary_html
 from demo.service.training.run import Step, Trained, train
 from demo.service.training.state import Own, rate_of
+from demo.service.training.trainings import MOST_WAITING, STALE_S, Trainings
 from demo.space import judge as space_judge
 from demo.space import page
 from demo.space import train as space
-from demo.space.trainings import MOST_WAITING, STALE_S, Trainings
 
 
 def photograph(seed, defect=False, size=(80, 80)):
@@ -338,6 +338,10 @@ def test_what_was_said_judges_again_and_can_be_taken_back_and_taken_away(judged_
         (now.tests[worst].name, "good"),
         ("hidden.png", "defect"),
     ]
+    with zipfile.ZipFile(io.BytesIO(verdicts_zip(fine))) as archive:
+        assert archive.read("verdicts.csv").decode() == verdicts_csv(fine)
+        maps = sorted(name for name in archive.namelist() if name.startswith("maps/"))
+        assert len(maps) == 3 and Image.open(archive.open(maps[0])).width == 80
     rows = list(csv.DictReader(io.StringIO(verdicts_csv(fine))))
     assert [row["anomalous"] for row in rows] == ["0", "0", "0", ""] and rows[0]["said"] == "good"
     told = json.loads(verdicts_json(fine))
@@ -415,7 +419,7 @@ def test_one_trains_and_few_wait_one_of_each_visitor():
 def test_who_waits_is_told_the_place_and_trains_when_the_one_before_is_done(tab, parts, tmp_path, monkeypatch):
     monkeypatch.setattr(private, "root", lambda: tmp_path)
     monkeypatch.setattr(space, "POLL_S", 0)
-    monkeypatch.setattr(space, "train", lambda *asked: iter([Step("training", 1, 2, None)] * 2))
+    monkeypatch.setattr(making, "train", lambda *asked: iter([Step("training", 1, 2, None)] * 2))
     one, other = SimpleNamespace(session_hash="one"), SimpleNamespace(session_hash="two")
     before = tab.enter("first visitor", one)[tab.turn]
     number = tab.enter("second visitor", other)[tab.turn]
@@ -464,7 +468,7 @@ def test_a_visitor_has_one_training_at_a_time(tab, parts, tmp_path, monkeypatch)
         finally:
             ended.append(folder)
 
-    monkeypatch.setattr(space, "train", endless)
+    monkeypatch.setattr(making, "train", endless)
     monkeypatch.setattr(private, "root", lambda: tmp_path)
     visitor = SimpleNamespace(session_hash="one")
     asked = ([str(path) for path in parts], None, "my part", "patchcore", False, None, visitor)

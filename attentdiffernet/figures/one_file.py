@@ -23,11 +23,15 @@ def page(title: str, style: str, body: str) -> str:
 
 def inlined(picture: "Image.Image", side: int) -> str:
     """The address of a small copy that is part of the page, so that it is not fetched on its own. side: px at most."""
+    return f"data:image/jpeg;base64,{base64.b64encode(small_jpeg(picture, side)).decode()}"
+
+
+def small_jpeg(picture: "Image.Image", side: int) -> bytes:
     small = picture.copy()
     small.thumbnail((side, side))
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return stream.getvalue()
 
 
 def inlined_svg(file: bytes) -> str:

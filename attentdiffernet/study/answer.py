@@ -8,16 +8,15 @@ import pandas as pd
 
 from ..datasets import category_title, dataset_title
 from ..options import AttentionConfig
-from ..words import PAPER_VARIANTS, VARIANT_TITLES, variant_title
+from ..words import PAPER_VARIANTS, TRAININGS, VARIANT_TITLES, training_title, variant_title
 from .comparison import SIGNIFICANT, Contrast, Measured, contrasts, grouped, without_best_on_test
 from .formats import counted, p_text, percent, points, points_range
 from .runs import RECIPES
 from .tables import Column, Table
 
 GATES_AS_TRAINED = ("separation, always kept", "structure, always kept", "nothing to train")
-TRAININGS = {"separation": "separation, kept if better"}
 KINDS = {
-    "default": f"With the default training ({AttentionConfig().training}), places and width of the blocks",
+    "default": f"With the default training ({TRAININGS[AttentionConfig().training]}), places and width of the blocks",
     "published": "With the published procedure, in which attention is trained together with the flow",
     "ablation": "With other trainings, places or widths of the blocks (ablations)",
     "other": "With other blocks than the paper's",
@@ -36,14 +35,14 @@ def kind_of(c: Contrast) -> str:
 
 
 def training_text(m: Measured) -> str:
-    """How attention was trained, and what else tells the run apart: `proxy`, `joint, published procedure`."""
-    training = TRAININGS.get(m.run.attention_training, m.run.attention_training)
+    """How attention was trained, and what else tells the run apart: `gates trained together with a flow, published
+    procedure`."""
     details = m.recipe.without("attention_training", "recipe")
-    return ", ".join(filter(None, (training, RECIPES[m.run.recipe], str(details))))
+    return ", ".join(filter(None, (training_title(m.run.attention_training), RECIPES[m.run.recipe], str(details))))
 
 
 def method_text(m: Measured) -> str:
-    """`AttentDifferNet (SE), proxy`"""
+    """`AttentDifferNet (SE), gates untrained`"""
     return ", ".join(filter(None, (variant_title(m.run.variant), m.network, training_text(m))))
 
 

@@ -52,7 +52,7 @@ class Measured:
 
     @property
     def title(self) -> str:
-        """`AttentDifferNet (SE), attention proxy`"""
+        """`AttentDifferNet (SE), gates untrained`"""
         return ", ".join(filter(None, (variant_title(self.run.variant), self.network, str(self.recipe))))
 
     @property
@@ -175,7 +175,7 @@ def _measured(results_dir: Path, _stamp: Stamp) -> tuple[Measured, ...]:
             (run.key, run.variant), run.backbone
         )
         parts = [run.variant, run.backbone if other_network else ""]
-        parts.append("" if recipe == usual and not run.best_on_test else str(recipe))
+        parts.append("" if recipe == usual and not run.best_on_test else recipe.short)
         name = ", ".join(filter(None, parts))
         other = scores[base.run] if base else None
         delong = _delong(run, own, base, other) if base is not None and other is not None else None

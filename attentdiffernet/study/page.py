@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..datasets import category_title, dataset_title
-from ..words import METHOD_TITLES, variant_title
+from ..words import METHOD_TITLES, training_title, variant_title
 from .answer import (
     all_contrasts,
     answer,
@@ -313,9 +313,8 @@ def maps_table(rows: pd.DataFrame, target: str) -> Table:
     body = []
     for row in rows.to_dict("records"):
         method = METHOD_TITLES[row["method"]] + (", excess over normals" if row["map"] == "excess" else "")
-        trained = (
-            f", attention {row['attention_training']}" if row["attention_training"] not in ("", "untrained") else ""
-        )
+        training = row["attention_training"]
+        trained = f", {training_title(training)}" if training not in ("", "untrained") else ""
         body.append([
             f"{row['dataset']}/{row['category']}", f"{row['backbone']}, {row['seed']}", method,
             variant_title(row["variant"]) + trained, f"{row['n_images']} ({row['n_empty']})",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +10,7 @@ from typing import Any, Self
 from ..errors import ResultsError
 from ..options import ALEXNET, Options
 from ..options import BACKBONES as OPTIONS_BACKBONES
-from ..words import DETECTOR_TITLES, OTHER_METHODS, attention_title, differs_from_default
+from ..words import DETECTOR_TITLES, OTHER_METHODS, attention_title, differs_from_default, training_title
 
 LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
 BEST = "-best"  # ends the name of the run that is the best on test of a training
@@ -129,8 +129,7 @@ _FIRST = ["recipe", "attention_training", "blocks", "readout", "views", "n_views
 _OTHER = ["run", "dataset", "category", "variant", "seed", "backbone", "commit", "source"]
 RECIPE_COLUMNS = _FIRST + [name for name in RUN_COLUMNS if name not in _FIRST + _OTHER]
 OUTCOMES = ("epochs", "selection")  # found, not chosen, in a run that is best on test: no part of its recipe
-PHRASES = {"attention_training": "attention {}", "epochs": "{} epochs", "selection": "selection {}"}
-PHRASES |= {"n_views": "{} views"}
+PHRASES = {"epochs": "{} epochs", "selection": "selection {}", "n_views": "{} views"}
 
 
 def check_name(name: str, what: str = "run") -> str:
@@ -155,8 +154,18 @@ class Recipe:
     best_on_test: bool = False
 
     def __str__(self) -> str:
-        """`attention proxy, 90 epochs`; empty where there is nothing to tell."""
-        parts = [_phrase(name, value) for name, value in self.values]
+        """`gates trained together with a flow, 90 epochs`; empty where there is nothing to tell."""
+        plain = (training_title(str(value)) if name == "attention_training" else value for name, value in self.values)
+        return self._in_phrases(plain, "{}")
+
+    @property
+    def short(self) -> str:
+        """The same as runs.csv has it, for names and addresses: `attention joint, 90 epochs`."""
+        return self._in_phrases((value for _, value in self.values), "attention {}")
+
+    def _in_phrases(self, values: Iterable[str | int], training: str) -> str:
+        phrases = PHRASES | {"attention_training": training}
+        parts = [_phrase(phrases, name, value) for (name, _), value in zip(self.values, values, strict=True)]
         parts += [self.run, BEST_ON_TEST_LABEL if self.best_on_test else ""]
         return ", ".join(filter(None, parts))
 
@@ -164,10 +173,10 @@ class Recipe:
         return dataclasses.replace(self, values=tuple(pair for pair in self.values if pair[0] not in columns))
 
 
-def _phrase(column: str, value: str | int) -> str:
+def _phrase(phrases: Mapping[str, str], column: str, value: str | int) -> str:
     if column == "recipe":
         return RECIPES[str(value)]
-    return PHRASES.get(column, "{}").format(value) if value != "" else ""
+    return phrases.get(column, "{}").format(value) if value != "" else ""
 
 
 def recipe_of(run: Run, columns: Iterable[str] = RECIPE_COLUMNS) -> Recipe:

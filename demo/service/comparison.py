@@ -28,9 +28,11 @@ from .stranger import Stranger, stranger
 from .verdict import MAPS, Comparison, Heat, Verdict, heat_bar
 
 IMAGE_TYPES = sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
-MAX_IMAGES = 12  # of one upload
+MAX_IMAGES = 50  # of one upload
 SHOWN_SIDE = 1024  # px: photographs are shown and downloaded no larger than this
-MAX_REMEMBERED = 64  # scores and maps that are kept, so that another choice needs no new ones: 16 images, 4 detectors
+# What is kept so that another choice, and a closer look, need no new ones: scores of 100 images by 4 detectors, which
+# are small, and maps of 16.
+SCORES_REMEMBERED, MAPS_REMEMBERED = 400, 64
 
 Source = str | Path | BinaryIO
 Detectors = Mapping[str, Detector]  # by `Detector.key`
@@ -162,8 +164,9 @@ def shown(image: np.ndarray) -> np.ndarray:
 class _Recent(Generic[T]):
     """The last results, by what they are of. A detector is its own key: one that was loaded again is another."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self._found: OrderedDict[tuple[object, ...], T] = OrderedDict()
+        self._most = most
 
     def get(self, *key: object) -> T | None:
         return self._found.get(key)
@@ -171,12 +174,12 @@ class _Recent(Generic[T]):
     def put(self, value: T, *key: object) -> None:
         self._found[key] = value
         self._found.move_to_end(key)
-        while len(self._found) > MAX_REMEMBERED:
+        while len(self._found) > self._most:
             self._found.popitem(last=False)
 
 
-_recent_scores, _recent_maps = _Recent[RunningScore](), _Recent[np.ndarray]()
-_recent_strangers = _Recent[tuple[Stranger | None]]()
+_recent_scores, _recent_maps = _Recent[RunningScore](SCORES_REMEMBERED), _Recent[np.ndarray](MAPS_REMEMBERED)
+_recent_strangers = _Recent[tuple[Stranger | None]](SCORES_REMEMBERED)
 
 
 def _digest(image: np.ndarray) -> str:

@@ -2,9 +2,11 @@
 
 import csv
 import io
+import json
 import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 from PIL import Image
@@ -13,15 +15,34 @@ from attentdiffernet.errors import DatasetError
 from attentdiffernet.figures.print import GridRow, qualitative_grid
 from attentdiffernet.words import DETECTOR_TITLES, METHOD_TITLES, without_formula
 
-from .verdict import Comparison, heat_bar
+from .verdict import Comparison, Verdict, heat_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NUMBERS = (
+    *("title", "score", "threshold", "anomalous", "percentile"),
+    *("n_views", "n_views_wanted", "provisional", "choices"),
+)
 CSV_COLUMNS = ("image", "category", "detector", "score", "threshold", "anomalous", "percentile", "n_views", "choices")
 
 
-def numbers_csv(comparisons: list[Comparison]) -> str:
+def numbers(verdict: Verdict) -> dict[str, Any]:
+    """`NUMBERS` of a verdict, for programs."""
+    return {name: getattr(verdict, name) for name in NUMBERS}
+
+
+def numbers_json(comparisons: Sequence[Comparison]) -> str:
+    """The category and, of each image, the numbers of each detector (by `Detector.key`)."""
+    images = [
+        {"name": one.name, "verdicts": {key: numbers(verdict) for key, verdict in one.verdicts.items()}}
+        for one in comparisons
+    ]
+    told = {"category": comparisons[0].category.key if comparisons else "", "images": images}
+    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+
+
+def numbers_csv(comparisons: Sequence[Comparison]) -> str:
     """A row for each image and detector, `CSV_COLUMNS`."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -34,21 +55,38 @@ def numbers_csv(comparisons: list[Comparison]) -> str:
     return stream.getvalue()
 
 
-def maps_zip(comparisons: list[Comparison], own_scale: bool = False) -> bytes:
-    """PNG files of images, overlays and colour bars, with the numbers as CSV. own_scale: as of `Heat.scaled`."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for k, comparison in enumerate(comparisons, 1):
-            folder = f"{k:02d}-{safe_stem(comparison.name)}"
-            archive.writestr(f"{folder}/image.png", png(comparison.image))
-            if comparison.heat is not None:
-                for key, method in comparison.heat.methods.items():
-                    file = f"{folder}/{key}-{method}.png"
-                    archive.writestr(file, png(comparison.overlay(key, own_scale)))
-                for method, scale in () if own_scale else comparison.heat.kinds.items():
-                    archive.writestr(f"{folder}/colour-bar-{method}.png", png(heat_bar(scale, METHOD_TITLES[method])))
-        archive.writestr("numbers.csv", numbers_csv(comparisons))
-    return stream.getvalue()
+class MapsZip:
+    """PNG files of images, overlays and colour bars, with the numbers as CSV and JSON at the end of a `with` block.
+    Written one comparison after the other: all their pictures together would take much memory. own_scale: as of
+    `Heat.scaled`."""
+
+    def __init__(self, stream: IO[bytes], own_scale: bool = False) -> None:
+        self._archive, self._own_scale = zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED), own_scale
+        self._done: list[Comparison] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, comparison: Comparison) -> None:
+        folder = f"{len(self._done) + 1:02d}-{safe_stem(comparison.name)}"
+        self._archive.writestr(f"{folder}/image.png", png(comparison.image))
+        for file, picture in _maps(comparison, self._own_scale):
+            self._archive.writestr(f"{folder}/{file}", png(picture))
+        self._done.append(comparison.without_pictures())
+
+    def __exit__(self, *_: object) -> None:
+        with self._archive:
+            self._archive.writestr("numbers.csv", numbers_csv(self._done))
+            self._archive.writestr("numbers.json", numbers_json(self._done))
+
+
+def _maps(comparison: Comparison, own_scale: bool) -> Iterator[tuple[str, np.ndarray]]:
+    if (heat := comparison.heat) is None:
+        return
+    for key, method in heat.methods.items():
+        yield f"{key}-{method}.png", comparison.overlay(key, own_scale)
+    for method, scale in () if own_scale else heat.kinds.items():
+        yield f"colour-bar-{method}.png", heat_bar(scale, METHOD_TITLES[method])
 
 
 def safe_stem(name: str) -> str:

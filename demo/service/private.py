@@ -45,6 +45,7 @@ def root() -> Path:
             "Set GRADIO_TEMP_DIR to a folder that can be written"
         ) from error
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _keep_forgetting()
     return folder
 
 
@@ -122,12 +123,12 @@ def forget_received() -> None:
             path.unlink()
 
 
-def keep_forgetting(every_s: float = KEPT_S / 60) -> None:
+def _keep_forgetting() -> None:
     """`forget_old` from time to time, as long as the process runs."""
 
     def go_on() -> None:
         while True:
-            time.sleep(every_s)
+            time.sleep(KEPT_S / 60)
             forget_old()
 
     threading.Thread(target=go_on, daemon=True, name="forget old uploads").start()

@@ -10,14 +10,10 @@ import gradio as gr
 from attentdiffernet.errors import AttentDifferNetError
 
 from ..service import catalogue, comparison
+from ..service.downloads import numbers
 from ..service.roc import roc_page
 from ..service.verdict import Comparison
 from .files import map_file
-
-NUMBERS = (
-    *("title", "score", "threshold", "anomalous", "percentile"),
-    *("n_views", "n_views_wanted", "provisional", "choices"),
-)
 
 
 def compare(
@@ -55,7 +51,7 @@ def compare(
 
 def _answer(found: Comparison) -> tuple[dict[str, Any], list[str]]:
     """The numbers of one image, and the files of its maps."""
-    verdicts = {key: {name: getattr(verdict, name) for name in NUMBERS} for key, verdict in found.verdicts.items()}
+    verdicts = {key: numbers(verdict) for key, verdict in found.verdicts.items()}
     files = {key: map_file(found, key, method) for key, method in found.heat.methods.items()} if found.heat else {}
     for key, file in files.items():
         verdicts[key]["map"] = Path(file).name

@@ -5,26 +5,29 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.figures.one_file import small_jpeg
 from attentdiffernet.words import DETECTOR_TITLES
 
-from ..markup import alert, badge, scrolling, text
+from ..markup import alert
 from ..service import catalogue
 from ..service.comparison import MAX_IMAGES, check_number, compare, maps_offered
-from ..service.downloads import maps_zip, numbers_csv
-from ..service.stranger import a
+from ..service.downloads import MapsZip, numbers_csv, numbers_json, safe_stem
+from ..service.rate import USUAL, on_slider
+from ..service.rate import asked as asked_rate
 from ..service.verdict import MAPS, Comparison
 from .cards import names, who
-from .choice import CLICKED, category_html, clicked, example_of, examples_html, examples_of, is_example
-from .files import kept
-from .rate import USUAL, on_slider
-from .rate import asked as asked_rate
+from .choice import CLICKED, THUMBNAIL, category_html, clicked, example_of, examples_html, examples_of, is_example
+from .files import being_written, kept, on_page
+from .inspected_table import inspected_html
 from .results import Results, Update
 from .session import KEPT_S, Session, Turns, Upload
 from .status import LIVE, finished, progress, seen
+from .verdict_table import BEHAVIOUR
 
-INVITATION = "Drop photographs in, or take an example."
+INVITATION = "Drop or paste photographs, or take an example."
 WRITE_ADDRESS = (Path(__file__).parent / "address.js").read_text(encoding="utf-8")
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -54,10 +57,11 @@ class Inspect:
         self.status = gr.HTML(
             finished(INVITATION if usable else ""), elem_id="status", js_on_load=LIVE, elem_classes="status"
         )
-        self.table = gr.HTML(elem_classes=seen(False), elem_id="overview", js_on_load=CLICKED)
+        self.table = gr.HTML(elem_classes=seen(False), elem_id="overview", js_on_load=BEHAVIOUR)
         self.results = Results()
         with gr.Row(elem_classes=seen(False), elem_id="downloads") as self.downloads:
             self.csv_file = gr.DownloadButton("Numbers (CSV)", size="md", elem_id="csv")
+            self.json_file = gr.DownloadButton("Numbers (JSON)", size="md", elem_id="json")
             self.zip_button = gr.Button("Maps and images (ZIP)", size="md", elem_id="zip")
             # Hidden by the style sheet; pressed by a script when the file is ready.
             self.zip_file = gr.DownloadButton("ZIP", elem_id="zip-file")
@@ -79,7 +83,8 @@ class Inspect:
         method, own_scale = self.results.method, self.results.own_scale
         rate = self.results.rate
         choice = [self.files, self.category, self.detectors, method, own_scale, rate]
-        shown = [self.session, self.status, self.table, self.downloads, self.csv_file, *self.results.components]
+        files = [self.csv_file, self.json_file]
+        shown = [self.session, self.status, self.table, self.downloads, *files, *self.results.components]
         self.turn.change(self.run, [self.turn, *choice], [self.step, *shown], **work)
         going_on = [self.step, self.session, method, own_scale]
         self.step.change(self.go_on, going_on, [self.step, *shown], **work)
@@ -267,12 +272,14 @@ class Inspect:
             for found in compare(upload.path, now.category, method, chosen=now.detectors):
                 comparison = found.at_rate(now.rate)
                 now = now.with_result(k, comparison)
+                if n > 1 and not now.uploads[k].picture:
+                    now = now.with_picture(k, self._thumbnail(comparison))
                 update: Update = {self.status: _progress_of(comparison, which, k, n)}
                 if now.shown in (None, k):
                     now = now.showing(k)
                     update |= self.results.filled(comparison, example, own_scale)
                 if n > 1:
-                    update[self.table] = gr.HTML(overview_html(now), elem_classes=seen(True))
+                    update[self.table] = gr.HTML(inspected_html(now), elem_classes=seen(True))
                 yield update
         except AttentDifferNetError as error:
             return now.with_result(k, None, str(error))
@@ -292,15 +299,21 @@ class Inspect:
         return {**self._overview(now), **hidden, self.status: status}
 
     def _overview(self, now: Session) -> Update:
-        """All that changes apart from the one image shown: the table of several images, the CSV file."""
+        """All that changes apart from the one image shown: the table of several images, the files of numbers."""
         several = len(now.uploads) > 1
         update: Update = {
             self.session: now,
-            self.table: gr.HTML(overview_html(now) if several else "", elem_classes=seen(several)),
+            self.table: gr.HTML(inspected_html(now) if several else "", elem_classes=seen(several)),
         }
         if now.comparisons:
-            update[self.csv_file] = kept(numbers_csv(now.comparisons).encode(), f"{now.category.replace('/', '-')}.csv")
+            stem = now.category.replace("/", "-")
+            update[self.csv_file] = kept(numbers_csv(now.comparisons).encode(), f"{stem}.csv")
+            update[self.json_file] = kept(numbers_json(now.comparisons).encode(), f"{stem}.json")
         return update
+
+    def _thumbnail(self, comparison: Comparison) -> str:
+        small = small_jpeg(Image.fromarray(comparison.image), THUMBNAIL)
+        return on_page(self.table, small, f"{safe_stem(comparison.name)}-small.jpg")
 
     # -- looking closer
 
@@ -334,14 +347,14 @@ class Inspect:
     def make_zip(self, now: Session, method: str, own_scale: bool) -> Iterator[Update]:
         """Maps of all images by the method chosen, made when asked for."""
         readable = [upload for upload in now.uploads if not upload.error]
-        finals: list[Comparison] = []
         try:
-            for k, upload in enumerate(readable):
-                packing = progress(k / len(readable), f"Packing {upload.name} …")
-                yield {self.status: packing, self.zip_file: gr.skip()}
-                *_, final = compare(upload.path, now.category, method, chosen=now.detectors)
-                finals.append(final.at_rate(now.rate))
-            file = kept(maps_zip(finals, own_scale), f"{now.category.replace('/', '-')}-{method}.zip")
+            name = f"{now.category.replace('/', '-')}-{method}.zip"
+            with being_written(name) as (stream, file), MapsZip(stream, own_scale) as archive:
+                for k, upload in enumerate(readable):
+                    packing = progress(k / len(readable), f"Packing {upload.name} …")
+                    yield {self.status: packing, self.zip_file: gr.skip()}
+                    *_, final = compare(upload.path, now.category, method, chosen=now.detectors)
+                    archive.add(final.at_rate(now.rate))
             yield {self.zip_file: file, self.status: finished("The ZIP file is ready.")}
         except AttentDifferNetError as error:
             yield {self.status: alert(str(error)), self.zip_file: None}
@@ -377,33 +390,3 @@ def conclusion(comparison: Comparison) -> str:
     anomalous = [key for key, verdict in comparison.verdicts.items() if verdict.anomalous]
     word = "anomalous" if anomalous else "normal"
     return f"{comparison.name}: {word} by {who(comparison, anomalous or list(comparison.verdicts))}."
-
-
-def overview_html(session: Session) -> str:
-    """The table of several images; a row's button shows it below."""
-    heads = ((name, DETECTOR_TITLES[name]) for name in session.detectors)
-    head = "".join(f'<th scope="col" class="variant {name}">{text(title)}</th>' for name, title in heads)
-    rows = "".join(_row(k, session) for k in range(len(session.uploads)))
-    caption = "All images: verdict, and score as a multiple of the threshold. Choose one to see it below."
-    return (
-        f"<div {scrolling('All images')}><table><caption>{caption}</caption>"
-        f'<thead><tr><th scope="col">Image</th>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _row(k: int, session: Session) -> str:
-    upload, detectors = session.uploads[k], session.detectors
-    current = ' aria-current="true"' if k == session.shown else ""
-    name = f'<button type="button" data-index="{k}"{current}>{text(upload.name)}</button>'
-    if upload.error:
-        name = text(upload.name)
-        cells = f'<td colspan="{len(detectors)}">{alert(upload.error)}</td>'
-    elif upload.comparison is None:
-        cells = "<td>…</td>" * len(detectors)
-    else:
-        found = [upload.comparison.verdicts.get(detector) for detector in detectors]
-        cells = "".join(f"<td>{badge(v.anomalous, v.provisional)} {v.times}</td>" if v else "<td></td>" for v in found)
-        if upload.comparison.stranger:
-            name += f"<span class='small'>not {a(upload.comparison.category.part)}?</span>"
-    return f'<tr{current}><th scope="row">{name}</th>{cells}</tr>'

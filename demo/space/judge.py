@@ -13,16 +13,17 @@ from ..markup import alert
 from ..service.downloads import safe_stem
 from ..service.training import own
 from ..service.training.judging import Photograph, judged
-from ..service.training.numbers import answers_csv, verdicts_csv, verdicts_json
+from ..service.training.numbers import answers_csv, verdicts_csv, verdicts_json, verdicts_zip
 from ..service.training.photographs import MOST_JUDGED, gather_to_judge
 from ..service.training.report import check_html, counts_text, report_page, summary_html
 from ..service.training.state import Own
 from .files import kept
 from .inspect import PRIVATE
+from .judged_table import answered, judged_html
 from .rate import rate_slider
 from .results import Update
 from .status import finished, progress
-from .verdict_table import BEHAVIOUR, answered, table_html
+from .verdict_table import BEHAVIOUR
 
 AT_ONCE: dict[str, Any] = {**PRIVATE, "queue": False, "show_progress": "hidden"}
 PRESS = "() => document.querySelector('#own-file')?.click()"
@@ -50,11 +51,12 @@ class Judge:
             self.undo = gr.Button("Take back the last answer", elem_id="own-undo", size="md")
             self.add = gr.Checkbox(label=ADD, elem_id="own-add")
         with gr.Row():
-            take_csv, take_json, take_answers = (
+            take_csv, take_json, take_zip, take_answers = (
                 gr.Button(title, elem_id=f"own-{what}", size="md")
                 for what, title in (
                     ("csv", "Verdicts (CSV)"),
                     ("json", "Verdicts (JSON)"),
+                    ("zip", "Verdicts and maps (ZIP)"),
                     ("answers", "What you said (CSV)"),
                 )
             )
@@ -63,6 +65,7 @@ class Judge:
             (self.take_report, ".html", report_page),
             (take_csv, "-verdicts.csv", lambda mine: verdicts_csv(mine).encode()),
             (take_json, "-verdicts.json", lambda mine: verdicts_json(mine).encode()),
+            (take_zip, "-verdicts.zip", verdicts_zip),
             (take_answers, "-answers.csv", lambda mine: answers_csv(mine).encode()),
         ]
         # Hidden by the style sheet; pressed by a script when the file is ready.
@@ -103,14 +106,14 @@ class Judge:
                 done.append(one)
                 yield {
                     self.status: progress(k / len(paths), f"Judging: {k} of {len(paths)}"),
-                    self.table: table_html(replace(mine, tests=tuple(done)), finished=False),
+                    self.table: judged_html(replace(mine, tests=tuple(done)), finished=False),
                 }
             said = finished(counts_text(done, detector.calibration)) if paths else gr.skip()
         except AttentDifferNetError as error:
             said = alert(str(error))
         if not mine.gone:
             now = replace(mine, tests=tuple(done))
-            yield {self.own: now, self.status: said, self.table: table_html(now)}
+            yield {self.own: now, self.status: said, self.table: judged_html(now)}
 
     def free_rate(self) -> gr.Slider:
         return gr.Slider(interactive=True)
@@ -138,7 +141,7 @@ class Judge:
             self.own: mine,
             self.report: summary_html(mine),
             self.check: check_html(mine),
-            self.table: table_html(mine),
+            self.table: judged_html(mine),
         }
 
 

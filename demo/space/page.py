@@ -14,7 +14,7 @@ from ..service import private
 from ..service.catalogue import EXAMPLES
 from . import health, uploads
 from .endpoints import add_endpoints
-from .inspect import AT_ONCE, Inspect
+from .inspect import AT_ONCE, PRIVATE, Inspect
 from .roc import Roc
 from .session import KEPT_S, MAX_SESSIONS
 from .train import Train
@@ -49,6 +49,7 @@ def build() -> gr.Blocks:
         add_endpoints()
         page.unload(training.leave)
         page.load(training.recognise, training.visitor, training.visitor, **AT_ONCE)
+        page.load(None, js=(HERE / "paste.js").read_text(encoding="utf-8"), **PRIVATE)
         page.load(inspect.restore, None, inspect.restored, **AT_ONCE)
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return page

@@ -1,9 +1,9 @@
 """The part of the page that shows one image, and how its maps are shown."""
 
 import base64
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 
@@ -15,7 +15,7 @@ from ..service.downloads import png
 from ..service.verdict import MAPS, Comparison, Heat, heat_bar
 from .cards import cards_html, verdicts_html
 from .choice import CLICKED
-from .files import kept
+from .files import on_page
 from .rate import rate_slider
 from .status import seen
 
@@ -66,14 +66,9 @@ class Results:
             self.section: gr.Column(elem_classes=seen(True)),
             self.stranger: gr.HTML(stranger_html(comparison), elem_classes=seen(comparison.stranger is not None)),
             self.verdicts: verdicts_html(comparison),
-            self.view: cards_html(comparison, example, own_scale, self._keep),
+            self.view: cards_html(comparison, example, own_scale, partial(on_page, self.view)),
             self.bar: _colour_bars(comparison.heat, own_scale) if comparison.heat else gr.skip(),
         }
-
-    def _keep(self, data: bytes, name: str) -> str:
-        file = kept(data, name)
-        self.view.temp_files.add(file)  # so that Gradio deletes it when its time is over
-        return f"gradio_api/file={quote(file)}"
 
 
 def stranger_html(comparison: Comparison) -> str:

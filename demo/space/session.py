@@ -9,19 +9,21 @@ from pathlib import Path
 import gradio as gr
 
 from ..service.private import KEPT_S as KEPT_S  # how long uploads, pictures and sessions are kept
+from ..service.rate import USUAL
 from ..service.verdict import Comparison
-from .rate import USUAL
 
 MAX_SESSIONS = 200  # a session holds scores, no pictures
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One image of a visitor, and its result so far: a comparison without pictures, or an error."""
+    """One image of a visitor, and its result so far: a comparison without pictures, or an error. picture: address of a
+    small copy, where several are shown."""
 
     path: str
     comparison: Comparison | None = None
     error: str = ""
+    picture: str = ""
 
     @property
     def name(self) -> str:
@@ -59,6 +61,10 @@ class Session:
     def with_result(self, index: int, comparison: Comparison | None, error: str = "") -> "Session":
         found = comparison.without_pictures() if comparison else None
         upload = dataclasses.replace(self.uploads[index], comparison=found, error=error)
+        return dataclasses.replace(self, uploads=(*self.uploads[:index], upload, *self.uploads[index + 1 :]))
+
+    def with_picture(self, index: int, address: str) -> "Session":
+        upload = dataclasses.replace(self.uploads[index], picture=address)
         return dataclasses.replace(self, uploads=(*self.uploads[:index], upload, *self.uploads[index + 1 :]))
 
     def at_rate(self, rate: float) -> "Session":

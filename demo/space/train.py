@@ -2,8 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,19 @@ from attentdiffernet.study.formats import counted
 from attentdiffernet.words import DETECTOR_TITLES
 
 from ..markup import alert
-from ..service.training import own
-from ..service.training.judging import Photograph, judged
-from ..service.training.photographs import LEAST, MOST, MOST_JUDGED, gather, gather_to_judge, look_over
-from ..service.training.run import CHOICES, Step, train
+from ..service.rate import on_slider
+from ..service.training import making
+from ..service.training.making import UNNAMED, Asked, Progress
+from ..service.training.photographs import LEAST, MOST, MOST_JUDGED
+from ..service.training.run import CHOICES
 from ..service.training.state import Own, remove_all_of
+from ..service.training.trainings import MOST_WAITING, Trainings
 from .draw import Draw
 from .inspect import PRIVATE
 from .judge import AT_ONCE, Judge
-from .rate import on_slider
 from .results import Update
 from .session import KEPT_S
 from .status import LIVE, finished, progress, seen
-from .trainings import MOST_WAITING, Trainings
 
 INVITATION = f"Give {LEAST} to {MOST} photographs of good parts. 20 or more are better."
 FULL = f"{MOST_WAITING} trainings run or wait already, which is the most here. Try again in a few minutes."
@@ -57,7 +56,7 @@ class Train:
                 self.parts = _files("Good parts: photographs or a zip", "own-parts", 150)
                 self.bad_parts = _files("Defective parts, if you have any", "own-defects", 150)
             with gr.Column(min_width=280):
-                self.name = gr.Textbox("my part", label="Name of the part", max_length=60, elem_id="own-name")
+                self.name = gr.Textbox(UNNAMED, label="Name of the part", max_length=60, elem_id="own-name")
                 choices = [(DETECTOR_TITLES[choice], choice) for choice in CHOICES]
                 self.choice = gr.Radio(choices, value="patchcore", label="Detector", elem_id="own-choice")
                 with gr.Row():
@@ -127,17 +126,24 @@ class Train:
         """Waits for its turn, trains, and checks with the defective parts, if there are any."""
         if not turn:
             return
-        fresh, given = Own.new(str(request.session_hash)), False
+        fresh, given, now = Own.new(str(request.session_hash)), False, None
         try:
             yield from self._wait(turn)
             if with_answers and before is not None and not self.trainings.over(turn):
                 fresh = fresh.with_added(before)
-            now = yield from self._trained(turn, fresh, uploads or (), bad_uploads or (), name, choice)
+            asked = Asked(uploads or (), bad_uploads or (), name, choice)
+            for step in making.trained(fresh, asked):
+                if self.trainings.over(turn):
+                    break
+                if isinstance(step, Progress):
+                    yield {self.status: progress(step.share, step.text)}
+                else:
+                    now = step
             if self.trainings.replaced(turn):
                 yield {self.status: alert(ELSEWHERE)}
             elif now is not None and not self.trainings.over(turn):
                 given = True
-                yield {self.fresh: now, self.status: finished(_trained_text(now))}
+                yield {self.fresh: now, self.status: finished(making.trained_text(now))}
         except AttentDifferNetError as error:
             yield {self.status: alert(str(error))}
         finally:  # also where the visitor has left and nobody asks for the next step
@@ -145,57 +151,22 @@ class Train:
             if not given:
                 fresh.remove()
 
-    def _trained(
-        self, turn: int, fresh: Own, uploads: Sequence[str], bad_uploads: Sequence[str], name: str, choice: str
-    ) -> Generator[Update, None, Own | None]:
-        """Yields updates while a detector is trained; returns it, or None once the training is over."""
-        if self.trainings.over(turn):
-            return None
-        yield {self.status: progress(0, "Looking at the photographs …")}
-        photographs = gather([*uploads, *fresh.added], fresh.folder)
-        bad = gather_to_judge([*bad_uploads, *fresh.added_defects], fresh.folder, "defective parts")
-        remarks = look_over(photographs)
-        title = " ".join(name.split()) or "my part"
-        for step in train(photographs, fresh.folder, title, choice):
-            if self.trainings.over(turn):
-                return None
-            if isinstance(step, Step):
-                yield {self.status: progress(_share(step), _step_text(step))}
-            else:
-                fresh = fresh.with_model(step.folder).with_good(photographs, remarks, step.left_out)
-        return (yield from self._checked(fresh, bad, lambda: self.trainings.over(turn)))
-
     def _wait(self, turn: int) -> Iterator[Update]:
         """The place in the queue, until it is the first or over."""
         while ahead := self.trainings.ahead(turn):
             yield {self.status: progress(0, f"{counted(ahead, 'training')} ahead of you …")}
             time.sleep(POLL_S)
 
-    def _checked(
-        self, mine: Own, bad: Sequence[Path], stopped: Callable[[], bool] = lambda: False
-    ) -> Generator[Update, None, Own]:
-        """Yields updates while the defective parts are judged; returns what is known then."""
-        if not bad:
-            return mine
-        found = list[Photograph]()
-        for one in judged(bad, mine.detector, mine.training):
-            if stopped():
-                break
-            found.append(one)
-            said = f"Checking with defective parts: {len(found)} of {len(bad)}"
-            yield {self.status: progress(len(found) / len(bad), said)}
-        return replace(mine, defects=tuple(found))
-
     def bring_back(self, file: str | None, bad_uploads: list[str] | None, request: gr.Request) -> Iterator[Update]:
         if file is None:
             return
-        fresh, given = Own.new(str(request.session_hash)), False
+        fresh, given, now = Own.new(str(request.session_hash)), False, None
         try:
-            yield {self.status: progress(0, "Reading the model …")}
-            own.unpacked(Path(file), fresh.folder)
-            bad = gather_to_judge(bad_uploads or (), fresh.folder, "defective parts")
-            now = fresh.with_model(fresh.folder / "model")
-            now = yield from self._checked(now, bad)
+            for step in making.brought_back(fresh, Path(file), bad_uploads or ()):
+                if isinstance(step, Progress):
+                    yield {self.status: progress(step.share, step.text)}
+                else:
+                    now = step
             given = True
             yield {self.fresh: now, self.status: finished("The model is back. Drop parts below to judge them.")}
         except AttentDifferNetError as error:
@@ -220,20 +191,3 @@ class Train:
 
 def _files(label: str, elem_id: str, height: int) -> gr.File:
     return gr.File(file_count="multiple", label=label, height=height, elem_id=elem_id)
-
-
-def _trained_text(mine: Own) -> str:
-    n = len(mine.added)
-    added = f", with {counted(n, 'part')} that you said {'was' if n == 1 else 'were'} fine" if n else ""
-    return f"Trained{added}. Drop parts below to judge them."
-
-
-def _share(step: Step) -> float:
-    return step.done / max(step.total, 1)
-
-
-def _step_text(step: Step) -> str:
-    if not step.done:
-        return f"{step.stage.capitalize()} …"
-    left = "" if step.seconds_left is None else f", about {step.seconds_left:.0f} s left of this stage"
-    return f"{step.stage.capitalize()}: {step.done} of {step.total}{left}"

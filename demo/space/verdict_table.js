@@ -1,15 +1,15 @@
 // Sorts, filters and walks through a table of verdicts. The server sends the table anew after each answer; what the
-// visitor chose stays.
+// visitor chose stays, and so does the place of the keyboard.
 
-let sort = {key: 'score', down: true}, filter = 'all', looked = null;
+let sort = {key: 'score', number: true, down: true}, filter = 'all', looked = null, open = null, focused = false;
 
 const rows = () => [...element.querySelectorAll('tbody tr')];
 const shown = () => rows().filter(row => !row.hidden);
 
 function order(a, b) {
-    const [x, y] = [a.dataset[sort.key], b.dataset[sort.key]];
-    const number = sort.key === 'score' || sort.key === 'percentile';
-    return (sort.down ? -1 : 1) * (number ? x - y : x.localeCompare(y, undefined, {numeric: true}));
+    const [x, y] = [a.dataset[sort.key] ?? '', b.dataset[sort.key] ?? ''];
+    if (!x || !y) return !x - !y;  // what has no value stands last
+    return (sort.down ? -1 : 1) * (sort.number ? x - y : x.localeCompare(y, undefined, {numeric: true}));
 }
 
 // Only one row is reached by Tab; the arrow keys go on from there.
@@ -43,23 +43,31 @@ function apply() {
         else head.closest('th').removeAttribute('aria-sort');
     }
     element.querySelector('[data-count]').textContent = `${shown().length} of ${rows().length}`;
+    const opened = element.querySelector('[data-open]')?.dataset.k;
+    if (opened !== open) looked = open = opened;
     look(shown().find(row => row.dataset.k === looked) ?? shown()[0]);
+    const lost = focused && document.activeElement === document.body;
+    if (lost) element.querySelector('[aria-current] [data-look]')?.focus({preventScroll: true});
     watcher.observe(element, {childList: true, subtree: true});
 }
 
 const watcher = new MutationObserver(apply);
 watcher.observe(element, {childList: true, subtree: true});
 
+// A row that the server has replaced took the focus with it; one that the visitor left did not.
+element.addEventListener('focusin', event => focused = event.target.matches('[data-look]'));
+document.addEventListener('focusin', event => focused &&= element.contains(event.target));
+document.addEventListener('pointerdown', event => focused &&= element.contains(event.target));
+
 element.addEventListener('click', event => {
     const button = event.target.closest('button'), row = event.target.closest('tbody tr');
     if (button?.dataset.sort) {
         const key = button.dataset.sort;
-        sort = {key, down: sort.key === key ? !sort.down : key !== 'name'};
+        sort = {key, number: 'number' in button.dataset, down: sort.key === key ? !sort.down : key !== 'name'};
         apply();
     } else if (row) look(row);
-    if (button?.dataset.index) {
-        trigger('click', {index: Number(button.dataset.index), fine: button.dataset.fine === '1'});
-    }
+    const asked = button?.dataset.index ? button : row?.querySelector('[data-look][data-index]');
+    if (asked) trigger('click', {index: Number(asked.dataset.index), fine: asked.dataset.fine === '1'});
 });
 
 element.addEventListener('change', event => {

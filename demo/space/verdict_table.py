@@ -1,81 +1,100 @@
-"""Verdicts on a visitor's own parts as a table that is sorted, filtered and walked through in the browser.
+"""Verdicts on many photographs as a table that is sorted, filtered and walked through in the browser.
 
-`verdict_table.js` does that without asking the server. It works on any table with `button[data-sort]` in its head and
-`data-NAME` on its rows.
+`verdict_table.js` does that without asking the server. It works on any table with `button[data-sort]` in its head and a
+value for each of them on its rows.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import gradio as gr
-
-from attentdiffernet.words import times_text
-
-from ..markup import alert, badge, text
-from ..service.training.judging import Photograph
-from ..service.training.report import trained_on_html
-from ..service.training.state import Own
+from ..markup import alert, text
 
 BEHAVIOUR = (Path(__file__).parent / "verdict_table.js").read_text(encoding="utf-8")
-HEADS = {"name": "Photograph", "score": "Score", "percentile": "Higher than", "said": "You say"}
-SHOWN = {
-    "all": "all",
-    "anomalous": "anomalous",
-    "normal": "normal",
-    "disputed": "wrong, you say",
-    "unsaid": "not yet answered",
-}
+FIRST = "score"  # by which rows are sorted at first, the highest on top
 
 
-def answered(event: gr.EventData) -> tuple[int, bool] | None:
-    """(number of the photograph, whether it was fine), of what `verdict_table.js` sends; None for anything else."""
-    sent = event._data if isinstance(event._data, dict) else {}
-    index, fine = sent.get("index"), sent.get("fine")
-    return (index, fine) if isinstance(index, int) and isinstance(fine, bool) else None
+@dataclass(frozen=True)
+class Head:
+    """A column. key: lower-case letters. number: how it is sorted. variant: whose colour it has."""
+
+    key: str
+    title: str
+    number: bool = True
+    variant: str = ""
 
 
-def table_html(mine: Own, finished: bool = True) -> str:
-    """A row for each photograph, the highest score first, beside the one that is looked at; then what could not be
-    read. finished: only then can be answered."""
-    rows = sorted(((k, one) for k, one in enumerate(mine.tests) if not one.error), key=lambda row: -row[1].score)
-    broken = "".join(alert(one.error) for one in mine.tests if one.error)
+@dataclass(frozen=True)
+class Cell:
+    """value: by which rows are sorted; those without one stand last."""
+
+    html: str
+    value: float | str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photograph. number: by which the browser names it. picture: address of a small copy. cells: by `Head.key`.
+    kinds: the choices of the filter that it belongs to. opens: whether a click asks the server for its details.
+    open: whether these are what is shown. note: below its name."""
+
+    number: int
+    name: str
+    picture: str
+    alt: str
+    cells: Mapping[str, Cell]
+    kinds: Sequence[str] = ()
+    opens: bool = False
+    open: bool = False
+    note: str = ""
+
+
+def table_html(
+    heads: Sequence[Head], rows: Sequence[Row], filters: Mapping[str, str], errors: Sequence[str], beside: bool = False
+) -> str:
+    """The photographs, then why others could not be read. filters: title of each kind. beside: whether the one that is
+    looked at is shown large, beside the table."""
+    broken = "".join(map(alert, errors))
     if not rows:
         return broken
-    heads = "".join(
-        f"<th scope='col'><button type='button' data-sort='{key}'>{title}</button></th>" for key, title in HEADS.items()
-    )
-    choices = "".join(f"<option value='{value}'>{title}</option>" for value, title in SHOWN.items())
-    body = "".join(_row(k, one, mine, finished) for k, one in rows)
+    names = "".join(map(_head, (Head("name", "Photograph", number=False), *heads)))
+    choices = "".join(f"<option value='{value}'>{title}</option>" for value, title in {"all": "all", **filters}.items())
+    body = "".join(_row(row, heads) for row in sorted(rows, key=_place))
+    figure = "<figure class='looked-at' aria-live='polite'><img alt=''><figcaption></figcaption></figure>" * beside
+    opens = " Enter or a click shows the details below." * any(row.opens for row in rows)
     return (
-        f"{trained_on_html(mine.tests, 'part')}<div class='judged'><div class='list'>"
+        "<div class='judged'><div class='list'>"
         f"<label>Show <select data-filter>{choices}</select></label> <span class='small' data-count></span>"
-        "<div class='scroll'><table><caption>Arrow keys go through the rows; a heading sorts.</caption>"
-        f"<thead><tr><th></th>{heads}</tr></thead><tbody>{body}</tbody></table></div></div>"
-        f"<figure class='looked-at' aria-live='polite'><img alt=''><figcaption></figcaption></figure></div>{broken}"
+        f"<div class='scroll'><table><caption>Arrow keys go through the rows; a heading sorts.{opens}</caption>"
+        f"<thead><tr><th></th>{names}</tr></thead><tbody>{body}</tbody></table></div></div>{figure}</div>{broken}"
     )
 
 
-def _row(k: int, one: Photograph, mine: Own, finished: bool) -> str:
-    threshold, answer, percentile = mine.calibration.threshold, mine.answer(one), mine.percentile(one.score)
-    anomalous = one.score > threshold
-    said = "" if answer is None else ("fine" if answer.fine else "defect")
-    disputed = answer is not None and answer.fine == (one.score > mine.promised.threshold)
-    kinds = [
-        "anomalous" if anomalous else "normal",
-        *(["disputed"] if disputed else []),
-        *([] if answer else ["unsaid"]),
-    ]
-    alt = f"Map over {one.name}; verdict: {'anomalous' if anomalous else 'normal'}"
-    buttons = "".join(
-        f"<button type='button' data-index='{k}' data-fine='{fine}' aria-pressed='{str(said == word).lower()}' "
-        f"aria-label='{title}: {text(one.name)}'>{title}</button>"
-        for fine, word, title in ((1, "fine", "was fine"), (0, "defect", "is a defect"))
-        if finished
-    )
+def _place(row: Row) -> tuple[bool, float]:
+    value = row.cells[FIRST].value if FIRST in row.cells else ""
+    return (False, -value) if isinstance(value, float) else (True, 0.0)
+
+
+def _head(head: Head) -> str:
+    kind = f" class='variant {head.variant}'" if head.variant else ""
+    number = " data-number" if head.number else ""
     return (
-        f"<tr data-k='{k}' data-name='{text(one.name)}' data-score='{one.score:.9g}' "
-        f"data-percentile='{percentile:.6g}' "
-        f"data-said='{said}' data-kinds='{' '.join(kinds)}'><td><img src='{one.picture}' alt='{text(alt)}'></td>"
-        f"<th scope='row'><button type='button' data-look>{text(one.name)}</button></th>"
-        f"<td>{badge(anomalous)} {times_text(one.score, threshold)}</td><td>{percentile:.0f} %</td>"
-        f"<td class='says'>{buttons}</td></tr>"
+        f"<th scope='col'{kind}><button type='button' data-sort='{head.key}'{number}>{text(head.title)}</button></th>"
     )
+
+
+def _row(row: Row, heads: Sequence[Head]) -> str:
+    values = "".join(f" data-{key}='{_value(cell.value)}'" for key, cell in row.cells.items())
+    picture = f"<img src='{row.picture}' alt='{text(row.alt)}'>" if row.picture else ""
+    index = f" data-index='{row.number}'" if row.opens else ""
+    note = f"<span class='small'>{text(row.note)}</span>" if row.note else ""
+    cells = "".join(f"<td>{row.cells[head.key].html if head.key in row.cells else '…'}</td>" for head in heads)
+    return (
+        f"<tr data-k='{row.number}' data-name='{text(row.name)}' data-kinds='{' '.join(row.kinds)}'{values}"
+        f"{' data-open' if row.open else ''}><td>{picture}</td>"
+        f"<th scope='row'><button type='button' data-look{index}>{text(row.name)}</button>{note}</th>{cells}</tr>"
+    )
+
+
+def _value(value: float | str) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else text(value)

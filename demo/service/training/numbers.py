@@ -1,12 +1,15 @@
-"""What was judged and what was said about it, as CSV and JSON."""
+"""What was judged and what was said about it, as CSV, JSON and ZIP."""
 
+import base64
 import csv
 import io
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 
 from attentdiffernet.words import without_formula
 
+from ..downloads import safe_stem
 from .answers import standing
 from .judging import Photograph, readable
 from .state import Own
@@ -32,6 +35,18 @@ def verdicts_json(mine: Own) -> str:
         "verdicts": _verdicts(mine),
     }
     return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+
+
+def verdicts_zip(mine: Own) -> bytes:
+    """Both, and the photographs with their maps as the page shows them, the highest score first."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("verdicts.csv", verdicts_csv(mine))
+        archive.writestr("verdicts.json", verdicts_json(mine))
+        for k, one in enumerate(readable(mine.tests), 1):
+            _, encoded = one.picture.split(",", 1)
+            archive.writestr(f"maps/{k:02d}-{safe_stem(one.name)}.jpg", base64.b64decode(encoded))
+    return stream.getvalue()
 
 
 def answers_csv(mine: Own) -> str:

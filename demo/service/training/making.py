@@ -1,0 +1,79 @@
+"""A detector made of a visitor's uploads, step by step: trained or brought back, and checked with defective parts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from attentdiffernet.study.formats import counted
+
+from . import own
+from .judging import Photograph, judged
+from .photographs import gather, gather_to_judge, look_over
+from .run import Step, train
+from .state import Own
+
+LOOKING, READING = "Looking at the photographs …", "Reading the model …"
+UNNAMED = "my part"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """share: 0 to 1, of a stage."""
+
+    share: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Files of good parts to train on and of defective ones to check with, archives among them; the part's name; what
+    is trained, of `run.CHOICES`."""
+
+    parts: Sequence[str | Path]
+    bad_parts: Sequence[str | Path]
+    name: str
+    choice: str
+
+
+def trained(fresh: Own, asked: Asked) -> Iterator[Progress | Own]:
+    """Progress, and in the end the detector in the folder of `fresh`. Whoever stops to iterate ends the training.
+    Raises AttentDifferNetError in words for visitors."""
+    yield Progress(0, LOOKING)
+    photographs = gather([*asked.parts, *fresh.added], fresh.folder)
+    bad = gather_to_judge([*asked.bad_parts, *fresh.added_defects], fresh.folder, "defective parts")
+    remarks = look_over(photographs)
+    for step in train(photographs, fresh.folder, " ".join(asked.name.split()) or UNNAMED, asked.choice):
+        if isinstance(step, Step):
+            yield Progress(step.done / max(step.total, 1), _step_text(step))
+        else:
+            fresh = fresh.with_model(step.folder).with_good(photographs, remarks, step.left_out)
+    yield from _checked(fresh, bad)
+
+
+def brought_back(fresh: Own, file: Path, bad_parts: Sequence[str | Path]) -> Iterator[Progress | Own]:
+    """The same of a model that was downloaded."""
+    yield Progress(0, READING)
+    own.unpacked(file, fresh.folder)
+    bad = gather_to_judge(bad_parts, fresh.folder, "defective parts")
+    yield from _checked(fresh.with_model(fresh.folder / "model"), bad)
+
+
+def _checked(mine: Own, bad: Sequence[Path]) -> Iterator[Progress | Own]:
+    found = list[Photograph]()
+    for one in judged(bad, mine.detector, mine.training) if bad else ():
+        found.append(one)
+        yield Progress(len(found) / len(bad), f"Checking with defective parts: {len(found)} of {len(bad)}")
+    yield replace(mine, defects=tuple(found))
+
+
+def trained_text(mine: Own) -> str:
+    n = len(mine.added)
+    added = f", with {counted(n, 'part')} that you said {'was' if n == 1 else 'were'} fine" if n else ""
+    return f"Trained{added}. Drop parts below to judge them."
+
+
+def _step_text(step: Step) -> str:
+    if not step.done:
+        return f"{step.stage.capitalize()} …"
+    left = "" if step.seconds_left is None else f", about {step.seconds_left:.0f} s left of this stage"
+    return f"{step.stage.capitalize()}: {step.done} of {step.total}{left}"

@@ -1,0 +1,51 @@
+"""Verdicts of a category's detectors on many photographs, as a `verdict_table` that opens details."""
+
+from attentdiffernet.words import DETECTOR_TITLES
+
+from ..markup import badge
+from ..service.stranger import a
+from ..service.verdict import Comparison, Verdict
+from .session import Session, Upload
+from .verdict_table import Cell, Head, Row, table_html
+
+FILTERS = {
+    "anomalous": "anomalous to one or more",
+    "normal": "normal to all",
+    "disputed": "detectors disagree",
+    "stranger": "perhaps another thing",
+}
+
+
+def inspected_html(session: Session) -> str:
+    """A row for each photograph, those that most detectors flag on top; then what could not be read."""
+    heads = [Head("score", "Flagged by"), *(Head(key, DETECTOR_TITLES[key], variant=key) for key in session.detectors)]
+    rows = [_row(k, upload, k == session.shown) for k, upload in enumerate(session.uploads) if not upload.error]
+    return table_html(heads, rows, FILTERS, session.errors)
+
+
+def _row(k: int, upload: Upload, shown: bool) -> Row:
+    found = upload.comparison
+    if found is None:
+        return Row(k, upload.name, "", "", {})
+    flagged, n = sum(verdict.anomalous for verdict in found.verdicts.values()), len(found.verdicts)
+    kinds = ["anomalous" if flagged else "normal", *["disputed"] * (0 < flagged < n)]
+    note = f"not {a(found.category.part)}?" if found.stranger else ""
+    cells = {"score": Cell(f"{flagged} of {n}", flagged + _share(found))}
+    cells |= {key: _cell(verdict) for key, verdict in found.verdicts.items()}
+    kinds += ["stranger"] * bool(note)
+    return Row(k, upload.name, upload.picture, f"Photograph {upload.name}", cells, kinds, True, shown, note)
+
+
+def _cell(verdict: Verdict) -> Cell:
+    return Cell(f"{badge(verdict.anomalous, verdict.provisional)} {verdict.times}", _times(verdict))
+
+
+def _times(verdict: Verdict) -> float:
+    """The score as a multiple of the threshold, where that has a meaning."""
+    return verdict.score / verdict.threshold if verdict.threshold > 0 else verdict.score
+
+
+def _share(found: Comparison) -> float:
+    """Orders photographs that equally many detectors flag, by the highest score: 0 to 1."""
+    highest = max(0.0, *map(_times, found.verdicts.values()))
+    return highest / (1 + highest)
