@@ -5,7 +5,7 @@
     python -m benchmarks.load --light 30          afterwards, 30 minutes of one visitor every 5 s, for its memory
 
 Among the visitors are some who vanish while they wait or while they are served, and uploads that trickle. Writes
-benchmarks/load.json.
+load.json beside this file.
 """
 
 import argparse
