@@ -5,8 +5,8 @@
 
 Each kind of work is done once undisturbed. Then, again and again from the start, it is killed (SIGKILL) at a random
 moment and started again. All files must be the same afterwards, and no others; no process may be left. The second start
-is an hour later by the times of all files: what is younger could belong to a process that lives. Writes kills.json beside
-this file.
+is an hour later by the times of all files: what is younger could belong to a process that lives. Writes kills.json
+beside this file.
 """
 
 import argparse
