@@ -9,7 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from ..service.rate import USUAL
-from ..service.training.state import KEPT_S as KEPT_S  # how long uploads, pictures and sessions are kept
+from ..service.training.limits import KEPT_S as KEPT_S  # how long uploads, pictures and sessions are kept
 from ..service.verdict import Comparison
 
 MAX_SESSIONS = 200  # a session holds scores, no pictures

@@ -21,9 +21,9 @@ from .. import catalogue, private
 from ..decoding import read_image
 from .answers import Answer, corrected, percentile, standing
 from .judging import Photograph, thumbnail
+from .limits import KEPT_S
 from .photographs import Remark, grey_copies
 
-KEPT_S = 3600  # how long what nobody uses is kept
 DRAWN_ON = 640  # px, the longer side of a photograph that is drawn on
 MOST_SHOWN = 4  # photographs of a remark, and unusual ones
 
@@ -160,6 +160,11 @@ class Own:
         """At `rate`, whatever the answers are. As stored as long as the rate is: the threshold may have been moved."""
         stored = self._stored
         return stored.calibration if self.rate == rate_of(stored) else stored.calibration.for_rate(self.rate)
+
+    @property
+    def stored_rate(self) -> float:
+        """The rate of the model's own threshold."""
+        return rate_of(self._stored)
 
     def percentile(self, score: float) -> float:
         """Of a score among good parts, in percent."""
