@@ -8,6 +8,8 @@ else:
     spaces.GPU(lambda: None)  # ZeroGPU starts no app without one; this one needs no GPU, so it is never called
 
 import os
+import signal
+import sys
 from threading import Thread
 
 from demo.ports import port_asked_for
@@ -15,13 +17,18 @@ from demo.ports import port_asked_for
 if __name__ == "__main__":  # before torch is loaded, which takes seconds
     port = port_asked_for(7860, "GRADIO_SERVER_PORT")
 
+from attentdiffernet.errors import AttentDifferNetError
 from demo.service import catalogue, comparison
 from demo.space import page
 
-catalogue.preload()
-demo = page.build()
+try:
+    catalogue.preload()
+    demo = page.build()
+except AttentDifferNetError as error:
+    sys.exit(str(error))
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as Ctrl+C: what visitors brought is removed
     Thread(target=comparison.warm_up, daemon=True).start()  # while the page is loaded
     host = os.environ.get("GRADIO_SERVER_NAME", "localhost")
     print(f"The demo is at http://{host}:{port} (stop it with Ctrl+C)", flush=True)

@@ -1,6 +1,7 @@
 """Image files in: safe decoding of untrusted files within limits, masks, and finding images in folders."""
 
 import contextlib
+import ctypes
 import errno
 import io
 import os
@@ -8,6 +9,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
 
@@ -77,6 +79,7 @@ def is_deep(path: str | Path) -> bool:
                 return False
         data = _content(path, str(path))
         check_structure(data, str(path))
+        _quiet_libtiff()
         with _silence, Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             return _is_deep(image)
     except Exception:  # reading it says what is wrong
@@ -103,6 +106,7 @@ def _decode(source: str | Path | BinaryIO, name: str | None, convert: Callable[[
     try:
         data = _content(source, name)
         check_structure(data, name)
+        _quiet_libtiff()
         # Silence for damaged metadata and Pillow's own size warning: the limits below decide.
         with _silence, Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             width, height = image.size
@@ -196,6 +200,18 @@ class _Silence:
 
 
 _silence = _Silence()
+
+
+@cache
+def _quiet_libtiff() -> None:
+    """libtiff prints what is wrong with a file past Python, into the middle of a user's table or progress bar; here an
+    ImageError says it. Where the library cannot be reached (Windows), it goes on printing."""
+    with contextlib.suppress(OSError, AttributeError):
+        # Finds the functions of the libraries that Pillow has loaded.
+        decoders = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
+        for handler in (decoders.TIFFSetErrorHandler, decoders.TIFFSetWarningHandler):
+            handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            handler(None)
 
 
 def _is_deep(image: Image.Image) -> bool:

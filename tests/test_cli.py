@@ -424,14 +424,15 @@ def test_localise_compares_with_differnet_and_says_what_was_left_out(run, small_
     data = shutil.copytree(category, tmp_path / "sample" / "wafer")
     shutil.rmtree(data / "objects")
     (data / "ground_truth/donut/moderate_000_mask.png").unlink()
-    assert run("localise", small_dir, data, "--results", tmp_path, "--run", "cbam")[0] == 0
+    command = ("localise", small_dir, data, "--results", tmp_path, "--run", "cbam", "--limit", "1")
+    assert run(*command)[0] == 0
     described = tmp_path / "maps/sample/wafer/cbam.json"
     text = described.read_text()
     for suffix in (".json", ".csv"):
         shutil.copy(described.with_suffix(suffix), described.with_name(f"plain{suffix}"))
     plain = json.loads(text) | {"run": "plain", "variant": "none", "attention_training": ""}
     described.with_name("plain.json").write_text(json.dumps(plain))
-    code, output, errors = run("localise", small_dir, data, "--results", tmp_path, "--run", "cbam", "--limit", "1")
+    code, output, errors = run(*command)
     assert (code, errors) == (0, "1 anomalous images have no mask, or one that marks nothing, and were left out\n")
     assert output.count("on the defect") == 8 and "on the object" not in output
     assert "; against plain +0.00, p = 1, +0 points, p = 1" in output.splitlines()[0]

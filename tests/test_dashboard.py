@@ -576,13 +576,14 @@ def test_a_detector_of_own_parts_is_trained_judged_with_taken_away_and_brought_b
     assert lenient.rate == 0.5 and lenient.calibration.threshold < mine.calibration.threshold
     assert at.query_params["rate"] in ("50.0", ["50.0"]) and lenient.tests == at.session_state["visit"].mine.tests
 
+    promised, threshold = lenient.promised.false_positive_rate, lenient.calibration.threshold
     (model,) = [e for e in at.file_uploader if e.label.startswith("A model")]
     model.set_value(("model.zip", own.packed(lenient.detector), "application/zip"))
     widget(whole(at.run()), "button", "Bring it back").click()
     at = whole(at.run())
     back = at.session_state["visit"]
-    assert at.slider[0].value == on_slider(lenient.promised.false_positive_rate), "that of the model"
-    assert "is back" in at.success[0].value and back.mine.calibration.threshold == lenient.calibration.threshold
+    assert at.slider[0].value == on_slider(promised), "that of the model"
+    assert "is back" in at.success[0].value and back.mine.calibration.threshold == threshold
     assert lenient.gone and not back.mine.gone
     back.leave()
     assert list(tmp_path.iterdir()) == []

@@ -110,7 +110,7 @@ def test_requests_that_cannot_be_served_are_answered_in_plain_words_and_stop_not
     for n, category, method, sentence in (
         (1, "../../etc", "grad-cam", "There is no category '../../etc'; there are "),
         (1, CATEGORY, "tea-leaves", "There is no map 'tea-leaves'; there are grad-cam, attention, gradient"),
-        (13, CATEGORY, "grad-cam", "13 images were given; the limit is 12 at once"),
+        (51, CATEGORY, "grad-cam", "51 images were given; the limit is 50 at once"),
         (0, CATEGORY, "grad-cam", "No image was given"),
     ):
         with pytest.raises(AppError, match=re.escape(sentence)):

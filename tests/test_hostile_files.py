@@ -1,5 +1,6 @@
 """Files that were made to hold up, crash or mislead whoever decodes them, and damaged ones that look whole."""
 
+import contextlib
 import io
 import itertools
 import struct
@@ -168,6 +169,15 @@ def test_mutated_files_are_read_or_refused_in_a_sentence():
     found = measure(240, seed=1)
     assert sum(count for counts in found["outcomes"].values() for count in counts.values()) == 240
     assert all(counts["refused"] for counts in found["outcomes"].values()) and found["slowest_s"] < 5
+
+
+def test_a_damaged_tiff_is_said_once_and_not_by_its_decoder(capfd):
+    for compression in ("tiff_lzw", "tiff_deflate", "jpeg"):
+        whole = saved(photograph(), "TIFF", compression=compression)
+        for place in range(100, len(whole), len(whole) // 20):
+            with contextlib.suppress(ImageError):
+                read_image(io.BytesIO(whole[:place] + b"\xff" * 40 + whole[place + 40 :]))
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.process

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import AttentDifferNetError, ImageError
+from ..files import replace_file
 from ..options import Readout
 from ..words import score_text
 from .console import bars, say
@@ -123,8 +124,8 @@ def _frame(tested: list[Tested]) -> "pd.DataFrame":
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    with replace_file(path) as stream:
+        stream.write(content)
     say(f"Written to {path}")
 
 

@@ -1,7 +1,7 @@
 """Own parts: a detector of the visitor's own photographs, trained, used, taken away and brought back. As "Train" of the
 demo, by the same service; nothing of it is imported before it is needed, because torch takes seconds."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,9 +16,10 @@ from demo.service.training import limits
 from demo.service.training.asked import UNNAMED, Progress
 from demo.service.training.run import CHOICES
 from demo.service.training.trainings import Trainings
-from demo.service.training.visit import Visit, written
+from demo.service.training.visit import Upload, Visit, written
 
 if TYPE_CHECKING:
+    from demo.service.training.judging import Photograph
     from demo.service.training.state import Own
 
 LOOK_IN_S = 1.0
@@ -129,7 +130,7 @@ def use(here: Visit, mine: "Own") -> None:
 def take_away(mine: "Own") -> None:
     from demo.service.training import numbers, own, report
 
-    files = {
+    files: dict[str, tuple[str, Callable[[], str | bytes]]] = {
         "Model (ZIP)": (".zip", partial(own.packed, mine.detector)),
         "Report (HTML)": (".html", partial(report.report_page, mine)),
         "Verdicts (CSV)": ("-verdicts.csv", partial(numbers.verdicts_csv, mine)),
@@ -163,7 +164,7 @@ def judge(here: Visit, mine: "Own") -> None:
     widgets.report(trained_on_html(mine.tests, "part") + verdicts_html(kept, mine.calibration), "")
 
 
-def judged(mine: "Own", files: list) -> tuple:
+def judged(mine: "Own", files: Sequence[Upload]) -> "tuple[Photograph, ...]":
     from demo.service.training.judging import judged as judging
     from demo.service.training.photographs import gather_to_judge
 

@@ -72,6 +72,7 @@ def folder(digest: str, _uploads: Mapping[str, bytes]) -> Path:
     """A private folder of what was uploaded, which goes with the session."""
     found = Path(tempfile.mkdtemp(prefix="results-", dir=private.root()))
     try:
+        private.check_room(sum(map(len, _uploads.values())))
         own_results.take(_uploads, found)
     except AttentDifferNetError:
         shutil.rmtree(found)

@@ -109,6 +109,9 @@ def compare_by(
     for scores in _scored(detectors, image, digest, wanted):
         yield replace(found, verdicts=_verdicts(detectors, scores, wanted))
     final = replace(found, verdicts=_verdicts(detectors, scores, wanted))
+    for detector in list(detectors.values())[:-1]:  # who leaves between two maps blocks nobody
+        _map(detector, image, digest, _map_method(detector, method))
+        yield final
     final = replace(final, heat=_heat(detectors, image, digest, method))
     likenesses = {}
     yield final
@@ -254,7 +257,7 @@ def _verdict(detector: Detector, score: RunningScore, n_views: int) -> Verdict:
 
 def _heat(detectors: Detectors, image: np.ndarray, digest: str, method: str) -> Heat:
     """By `method` where a detector has such a map, else by its own."""
-    methods = {name: method if method in detector.maps else detector.maps[0] for name, detector in detectors.items()}
+    methods = {name: _map_method(detector, method) for name, detector in detectors.items()}
     maps = {name: _map(detector, image, digest, methods[name]) for name, detector in detectors.items()}
     heat: dict[str, np.ndarray] = {}
     scales: dict[str, tuple[float, float]] = {}
@@ -266,6 +269,10 @@ def _heat(detectors: Detectors, image: np.ndarray, digest: str, method: str) -> 
         scales |= dict.fromkeys(alike, scale)
     shows = {name: detector.what_it_shows(methods[name]) for name, detector in detectors.items()}
     return Heat(methods, {name: heat[name] for name in detectors}, shows, scales)
+
+
+def _map_method(detector: Detector, method: str) -> str:
+    return method if method in detector.maps else detector.maps[0]
 
 
 def _map(detector: Detector, image: np.ndarray, digest: str, method: str) -> np.ndarray:

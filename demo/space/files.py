@@ -1,4 +1,4 @@
-"""Files for download, in Gradio's cache folder, which is emptied after `session.KEPT_S`."""
+"""Files for download, in Gradio's cache folder, which is emptied after `private.KEPT_S`."""
 
 import hashlib
 import secrets
@@ -13,13 +13,19 @@ from gradio.utils import get_upload_folder
 
 from attentdiffernet.files import replace_file
 
+from ..service import private
 from ..service.downloads import png, safe_stem
 from ..service.verdict import Comparison
+
+SMALL_BYTES = 100_000  # numbers, which a visitor who has brought pictures can always take away
 
 
 def kept(data: bytes, name: str) -> str:
     """Writes a file for download; returns its path. Replaced whole: a browser may be fetching the same picture, and
-    Gradio's own `save_bytes_to_cache` would cut it off under its hands."""
+    Gradio's own `save_bytes_to_cache` would cut it off under its hands. Raises AttentDifferNetError where a large one
+    finds no room."""
+    if len(data) > SMALL_BYTES:
+        private.check_room(len(data))
     path = Path(get_upload_folder(), hashlib.sha256(data).hexdigest(), Path(name).name)
     with replace_file(path, durable=False) as stream:
         stream.write(data)
@@ -29,6 +35,7 @@ def kept(data: bytes, name: str) -> str:
 @contextmanager
 def being_written(name: str) -> Iterator[tuple[IO[bytes], str]]:
     """The same for what is too much to be held in memory: a stream, and the path that the file has in the end."""
+    private.check_room()
     path = Path(get_upload_folder(), secrets.token_hex(16), Path(name).name).resolve()
     with replace_file(path, durable=False) as stream:
         yield stream, str(path)

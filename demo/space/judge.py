@@ -149,4 +149,7 @@ def taken(ending: str, make: Make, mine: Own | None) -> str | None:
     if mine is None or not mine.in_use():
         return None
     detector = mine.detector
-    return kept(make(mine), f"{own.file_stem(detector)}{ending}")
+    try:
+        return kept(make(mine), f"{own.file_stem(detector)}{ending}")
+    except AttentDifferNetError as error:  # there is no room
+        raise gr.Error(str(error), print_exception=False) from error

@@ -6,12 +6,13 @@ from typing import Any
 
 import gradio as gr
 import matplotlib.pyplot  # noqa: F401  Gradio switches its backend at each call: a first import in two threads fails
+from starlette.middleware import Middleware
 
 from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR, VARIANT_COLOURS
 
 from ..service import private
 from ..service.catalogue import EXAMPLES
-from . import health
+from . import health, uploads
 from .endpoints import add_endpoints
 from .inspect import AT_ONCE, PRIVATE, Inspect
 from .roc import Roc
@@ -25,9 +26,12 @@ MAX_WAITING = 20  # runs in the queue
 
 def build() -> gr.Blocks:
     """The page; its theme, style sheet and limits are in `launch_options`. Uploads go to the private folder of the
-    process, unless GRADIO_TEMP_DIR names another one."""
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(private.root() / "uploads"))
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_S // 6, KEPT_S), fill_width=True) as page:
+    process."""
+    private.most_bytes()  # raises for what is no number
+    os.environ["GRADIO_TEMP_DIR"] = str(private.uploads())
+    uploads.fetch_nothing()
+    forgotten = int(KEPT_S / 6), int(KEPT_S)  # what Gradio knows of; `private` removes what it does not
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=forgotten, fill_width=True) as page:
         gr.HTML(
             f"<header><h1>{TITLE}</h1><p>Finds defects after seeing only good parts. DifferNet, its two attention "
             "variants and PatchCore look at the same photograph, side by side.</p></header>"
@@ -65,7 +69,7 @@ def launch_options(page: gr.Blocks) -> dict[str, Any]:
         "i18n": gr.I18n(en={"common.upload": "Add files"}),  # the name of a button that Gradio has forgotten
         "share": False,
         "quiet": True,
-        "app_kwargs": {"routes": [health.route(page)]},
+        "app_kwargs": {"routes": [health.route(page)], "middleware": [Middleware(uploads.Uploads)]},
     }
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from ..service.private import KEPT_S as KEPT_S  # how long uploads, pictures and sessions are kept
 from ..service.rate import USUAL
-from ..service.training.limits import KEPT_S as KEPT_S  # how long uploads, pictures and sessions are kept
 from ..service.verdict import Comparison
 
 MAX_SESSIONS = 200  # a session holds scores, no pictures

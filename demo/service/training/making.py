@@ -1,6 +1,6 @@
 """A detector made of a visitor's uploads, step by step: trained or brought back, and checked with defective parts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from .state import Own
 LOOKING, READING = "Looking at the photographs …", "Reading the model …"
 
 
-def trained(fresh: Own, asked: Asked) -> Iterator[Progress | Own]:
+def trained(fresh: Own, asked: Asked) -> Generator[Progress | Own, None, None]:
     """Progress, and in the end the detector in the folder of `fresh`. Whoever stops to iterate ends the training.
     Raises AttentDifferNetError in words for visitors."""
     yield Progress(0, LOOKING)

@@ -16,6 +16,7 @@ from attentdiffernet.study.statistics import false_alarm_interval
 
 from .. import catalogue
 from ..downloads import safe_stem
+from ..private import check_room
 
 FILES = ("config.json", "model.safetensors", "README.md")  # of a checkpoint
 MAX_MODEL_BYTES = 100_000_000
@@ -69,8 +70,11 @@ def unpacked(file: Path, folder: Path) -> Detector:
     target.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(file) as archive:
+            entries = {}
             for name in FILES:
-                (entry,) = [one for one in archive.infolist() if Path(one.filename).name == name]
+                (entries[name],) = [one for one in archive.infolist() if Path(one.filename).name == name]
+            check_room(sum(entry.file_size for entry in entries.values()))
+            for name, entry in entries.items():
                 if entry.file_size > MAX_MODEL_BYTES:
                     raise CheckpointError(f"{name} has {entry.file_size / 1e6:.0f} MB; the limit is 100 MB")
                 with archive.open(entry) as stream:

@@ -14,6 +14,7 @@ from attentdiffernet.sources import value_range_of
 
 from ..decoding import read_image
 from ..downloads import safe_stem
+from ..private import check_room
 from .limits import ARCHIVES, LEAST, MOST, MOST_JUDGED
 
 MAX_FILE_BYTES = 100_000_000
@@ -69,6 +70,7 @@ def _unpacked(archive: Path, folder: Path, most: int) -> list[Path]:
     names = sorted(name for name in source.files if Path(name).suffix.lower() in IMAGE_SUFFIXES and not is_hidden(name))
     if len(names) > most:
         raise DatasetError(f"{archive.name} holds {len(names)} photographs; {most} are the limit")
+    check_room(sum(source.files[name] for name in names))
     target = folder / f"unpacked-{len(list(folder.glob('unpacked-*')))}"
     target.mkdir(parents=True)
     found = {}

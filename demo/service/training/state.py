@@ -5,9 +5,7 @@ import math
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from .. import catalogue, private
 from ..decoding import read_image
 from .answers import Answer, corrected, percentile, standing
 from .judging import Photograph, thumbnail
-from .limits import KEPT_S
 from .photographs import Remark, grey_copies
 
 DRAWN_ON = 640  # px, the longer side of a photograph that is drawn on
@@ -60,19 +57,14 @@ class Own:
 
     @classmethod
     def new(cls, session: str) -> "Own":
-        """In a folder of its own. session: of the visitor's tab. Removes the folders that nobody has used for KEPT_S,
-        should they have been forgotten."""
-        for folder in private.root().glob("own-*"):
-            with suppress(FileNotFoundError):  # it goes meanwhile
-                if time.time() - folder.stat().st_mtime > KEPT_S:
-                    shutil.rmtree(folder, ignore_errors=True)
+        """In a folder of its own. session: of the visitor's tab."""
         return cls(Path(tempfile.mkdtemp(prefix=_prefix(session), dir=private.root())))
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def in_use(self) -> bool:
-        """Says that it is used, so that it is kept for KEPT_S from now on; false where it is gone."""
+        """Says that it is used, so that it is kept for `private.KEPT_S` from now on; false where it is gone."""
         if not self.gone:
             os.utime(self.folder)
         return not self.gone
@@ -139,6 +131,7 @@ class Own:
         )
 
     def _copied(self, files: Sequence[Path], what: str) -> tuple[Path, ...]:
+        private.check_room(sum(file.stat().st_size for file in files))
         copies = [self.folder / f"said to be {what} {k}{file.suffix}" for k, file in enumerate(files, 1)]
         for file, copy in zip(files, copies, strict=True):
             shutil.copyfile(file, copy)
@@ -184,7 +177,7 @@ def remove_all_of(session: str) -> None:
 
 def _prefix(session: str) -> str:
     """Of folders. A session's name comes from the browser, and is no name of a file."""
-    return f"own-{hashlib.sha256(session.encode()).hexdigest()[:16]}-"
+    return f"{private.OWN}{hashlib.sha256(session.encode()).hexdigest()[:16]}-"
 
 
 def rate_of(detector: Detector) -> float:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from attentdiffernet.errors import AttentDifferNetError
 
+from .. import private
 from .asked import Asked, Progress
-from .limits import AWAY_S, GONE, KEPT_S
+from .limits import AWAY_S, GONE
 from .trainings import ELSEWHERE, FULL, POLL_S, Trainings, ahead_text
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Visit:
         self.progress: Progress | None = None
         self.error = self.message = ""
         self.asked: object = None  # for what the tests of `mine` were judged
-        self._end = threading.Timer(KEPT_S, self.leave)
+        self._end: threading.Timer | None = None
 
     # -- made in a thread
 
@@ -61,8 +62,11 @@ class Visit:
         from . import making
         from .state import Own
 
-        fresh, now, error = Own.new(self.session), None, LOST
+        fresh: Own | None = None
+        now: Own | None = None
+        error = LOST
         try:
+            fresh = Own.new(self.session)
             asked = Asked(written(parts, fresh.folder), written(bad_parts, fresh.folder), name, choice)
             while ahead := self.trainings.ahead(number):
                 self.progress = Progress(0, ahead_text(ahead))
@@ -81,13 +85,14 @@ class Visit:
         finally:
             self._ended(number, fresh, now, error)
 
-    def _ended(self, number: int, fresh: "Own", now: "Own | None", error: str) -> None:
+    def _ended(self, number: int, fresh: "Own | None", now: "Own | None", error: str) -> None:
         from .making import trained_text
 
         replaced, over = self.trainings.replaced(number), self.trainings.over(number)
         self.trainings.leave(number)
         if now is None or over:
-            fresh.remove()
+            if fresh is not None:
+                fresh.remove()
             if over and not replaced:  # cancelled: another one may run already
                 return
             self.error = ELSEWHERE if replaced else error
@@ -118,8 +123,9 @@ class Visit:
         finally:
             if now is None:
                 fresh.remove()
-        self.take_over(now)
-        self.error, self.message = "", "The model is back. Drop parts below to judge them."
+        if now is not None:
+            self.take_over(now)
+            self.error, self.message = "", "The model is back. Drop parts below to judge them."
 
     def take_over(self, now: "Own") -> None:
         before, self.mine = self.mine, now
@@ -129,24 +135,25 @@ class Visit:
     # -- how long it is kept
 
     def used(self) -> None:
-        """Keeps all for an hour from now on; what is gone already is forgotten."""
-        self._end_in(KEPT_S)
+        """Keeps all for `private.KEPT_S` from now on; what is gone already is forgotten."""
+        self._stay()
         if self.mine is not None and not self.mine.in_use():
             self.mine, self.message = None, GONE
 
     def away(self) -> None:
         """The page was closed, or has lost the connection for a while."""
-        self._end_in(AWAY_S)
-
-    def _end_in(self, seconds: float) -> None:
-        self._end.cancel()
-        self._end = threading.Timer(seconds, self.leave)
+        self._stay()
+        self._end = threading.Timer(AWAY_S, self.leave)
         self._end.daemon = True
         self._end.start()
 
+    def _stay(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
+
     def leave(self) -> None:
         """Ends a training that runs or waits, and removes the files."""
-        self._end.cancel()
+        self._stay()
         self.trainings.end(self.session)
         if self.mine is not None:
             self.mine.remove()
@@ -154,7 +161,8 @@ class Visit:
 
 def written(uploads: Sequence[Upload], folder: Path) -> list[Path]:
     """Files of these uploads in a private folder, each in a folder of its own: names of uploads are untrusted, and may
-    come twice."""
+    come twice. Raises AttentDifferNetError where there is no room."""
+    private.check_room(sum(len(upload.getvalue()) for upload in uploads))
     found = []
     for upload in uploads:
         name = "".join(c if c.isalnum() or c in " ._-()" else "_" for c in PurePath(upload.name).name)
