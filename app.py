@@ -17,6 +17,7 @@ from demo.ports import port_asked_for
 if __name__ == "__main__":  # before torch is loaded, which takes seconds
     port = port_asked_for(7860, "GRADIO_SERVER_PORT")
 
+from attentdiffernet import stages
 from attentdiffernet.errors import AttentDifferNetError
 from demo.service import catalogue, comparison
 from demo.space import page
@@ -28,6 +29,7 @@ except AttentDifferNetError as error:
     sys.exit(str(error))
 
 if __name__ == "__main__":
+    stages.show_log()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as Ctrl+C: what visitors brought is removed
     Thread(target=comparison.warm_up, daemon=True).start()  # while the page is loaded
     host = os.environ.get("GRADIO_SERVER_NAME", "localhost")

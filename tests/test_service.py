@@ -136,9 +136,9 @@ def test_scores_are_remembered_by_detector(ship, pixels, monkeypatch):
     asked = []
     once = service.score_progressively
 
-    def counting(models, *rest):
+    def counting(models, *rest, **options):
         asked.append(list(models))
-        return once(models, *rest)
+        return once(models, *rest, **options)
 
     monkeypatch.setattr(service, "score_progressively", counting)
     *_, both = compare(png(pixels), KEY, "gradient")
