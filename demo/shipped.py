@@ -20,7 +20,8 @@ from attentdiffernet.study.runs import BEST_ON_TEST
 from attentdiffernet.study.thresholds import ShippedThreshold
 
 ROOT = Path(__file__).resolve().parent.parent
-MODELS = Path(os.environ.get("ATTENTDIFFERNET_MODELS") or ROOT / "models")
+MODELS_ENVIRONMENT = "ATTENTDIFFERNET_MODELS"
+MODELS = Path(os.environ.get(MODELS_ENVIRONMENT) or ROOT / "models")
 RESULTS = Path(os.environ.get("ATTENTDIFFERNET_RESULTS") or ROOT / "results")
 MOSTLY = 0.5
 DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"  # folder of data sets, DATASET/CATEGORY/test/..., where images are looked up
