@@ -7,21 +7,21 @@ category are scored alike and compared in pairs.
    UNSTEADY_LIGHT from image to image. Light or exposure time was then not constant, and brightness says little about a
    part. DifferNet's authors treat such a category separately, too: they vary brightness and contrast of magnetic tiles
    by ±15 %.
-2. `choose_input`: rotations, quarter turns, flips or none of the image squeezed to a square; where images are not
-   square, also flips or none of the image with its aspect kept. It takes the input that best separates held-out normals
-   from the same normals with synthetic defects (synthetic_defects.py), by the Mahalanobis distance of view-averaged
-   features. Rotations, of which many are needed, must be better than the best of the others by more than the standard
-   error of the difference (DeLong, p < 0.32), and flips by more than chance (p < 0.05): with flips, parts put in
+2. `choose_input`: quarter turns, flips or none of the image squeezed to a square; where images are not square, also
+   flips or none of the image with its aspect kept. It takes the input that best separates held-out normals from the
+   same normals with synthetic defects (synthetic_defects.py), by the Mahalanobis distance of view-averaged features.
+   Flips must be better than the best of the others by more than chance (DeLong, p < 0.05): with flips, parts put in
    mirrored go unnoticed. Quarter turns become `dihedral`, with the same disadvantage, where a density of quarter turns
    hardly separates normals from their mirror images (AUROC of MIRROR_AUROC at most): then little is lost, and the flow,
    which memorises less the more copies it sees, has twice as many.
 3. `choose_readout`: `z2_of_mean`, unless another that the flow allows is better on the same images by more than the
    standard error of the difference (DeLong, p < 0.32).
-4. `choose_view_numbers`: of rotations, the fewest of 16, 32, 64 for which the variance that the choice of views adds to
-   a score is at most a twentieth of the variance between held-out normals. Of the other kinds, all. Where all quarter
-   turns (or `dihedral`) leave more variance than that, and a density of normals as they lie hardly separates them from
-   the same turned by 45° (AUROC of TURN_AUROC at most; the corners masked, which a turned square fills with black),
-   parts lie at any angle: turns cost nothing then, and quarter turns become rotations, with the readout chosen anew.
+4. `choose_view_numbers`: of the kinds that have few, all. Where all quarter turns (or `dihedral`) leave more than a
+   twentieth of the variance between held-out normals to the choice of views, and a density of normals as they lie
+   hardly separates them from the same turned by 45° (AUROC of TURN_AUROC at most; the corners masked, which a turned
+   square fills with black), parts lie at any angle: turns cost nothing then, and quarter turns become rotations, with
+   the readout chosen anew. Of rotations, the fewest of 16, 32, 64 that leave no more than that twentieth. They are
+   many, so their features are computed for such parts only.
 """
 
 import math
@@ -69,10 +69,10 @@ SQUARE = 1.05  # aspects up to this, or its inverse, count as square
 TRAINING_ROTATIONS = {16: 8, 32: 24, 64: 48}  # by rotations in scoring
 VIEW_VARIANCE = 0.05
 BEYOND_CHANCE = 0.05
-MUST_WIN: dict[ViewKind, float] = {"rotations": BEYOND_STANDARD_ERROR, "flips": BEYOND_CHANCE}
 COMPARED: tuple[Readout, ...] = ("z2_of_mean", "z2", "gaussian_of_mean", "gaussian", "gaussian_full_scale")
 
 Input = tuple[ViewKind, Resize]
+TURNED: Input = ("rotations", "squeeze")
 T = TypeVar("T")
 
 
@@ -130,7 +130,8 @@ def examine(
     if _wants_more_views(trial, views, best, readout):
         turn_auroc = _turn_auroc(trial)
         if turn_auroc <= TURN_AUROC:
-            best = views, resize = "rotations", "squeeze"
+            best = views, resize = TURNED
+            trial.measure([TURNED], "choosing the number of rotations")
             readout, by_readout = choose_readout(trial, best)
     training_views, scoring_views = choose_view_numbers(trial, views, best, readout)
     trial.fit_gaussian(best)  # which the test of turns has moved
@@ -191,39 +192,45 @@ class _Trial:
         cache: Path | None,
         progress: Progress,
     ) -> None:
-        self.model, self.fit, self.test, self.options, self.cache = model, fit, test, options, cache
+        self.model, self.fit, self.test, self.options = model, fit, test, options
+        self.cache, self.progress = cache, progress
         self.asked = _inputs(options, any(max(h / w, w / h) > SQUARE for h, w in test.shapes))
         self.fitted: dict[Input, Tensor] = {}
         self.scored: dict[Input, Tensor] = {}
         self.dihedral = torch.empty(0)
-        sources = list(dict.fromkeys(_source(of, self.asked) for of in self.asked))
-        steps = len(fit) + len(test.labels)
-        for k, source in enumerate(sources):
+        self.measure(self.asked, "choosing views on synthetic defects")
+
+    def measure(self, inputs: Sequence[Input], stage: str) -> None:
+        """Features of these inputs, those from one source together."""
+        by_source: dict[Input, list[Input]] = {}
+        for of in inputs:
+            by_source.setdefault(_source(of, inputs), []).append(of)
+        steps = len(self.fit) + len(self.test.labels)
+        for k, (source, together) in enumerate(by_source.items()):
 
             def tell(done: int, before: int = k * steps) -> None:
-                progress("choosing views on synthetic defects", before + done, len(sources) * steps)
+                self.progress(stage, before + done, len(by_source) * steps)
 
-            self._measure(source, fit, cache, tell)
-        progress("choosing views on synthetic defects", len(sources) * steps, len(sources) * steps)
+            self._measure(source, together, tell)
+        self.progress(stage, len(by_source) * steps, len(by_source) * steps)
 
-    def _measure(
-        self, source: Input, fit: Sequence[ImageSource], cache: Path | None, tell: Callable[[int], None]
-    ) -> None:
-        """Features of all inputs that come from one source."""
+    def _measure(self, source: Input, inputs: Sequence[Input], tell: Callable[[int], None]) -> None:
         kind, resize = source
         seeing = self.model.with_options(views=kind, resize=resize)
-        extractor = FeatureExtractor(seeing, cache)
-        whole = kind != "rotations" and source in self.asked
+        extractor = FeatureExtractor(seeing, self.cache)
+        whole = kind != "rotations" and source in inputs
         n_fitted, n_views = (len(FEW_VIEWS[kind]),) * 2 if whole else (FITTED_VIEWS[kind], COMPARED_VIEWS[kind])
-        fitted = extractor.random_views(fit, n_fitted, self.options.data_seed, lambda stage, done, total: tell(done))
+        fitted = extractor.random_views(
+            self.fit, n_fitted, self.options.data_seed, lambda stage, done, total: tell(done)
+        )
         rows: list[Tensor] = []
         for features in extractor.of_tensors(self.test.inputs(seeing), seeing.views(n_views)):
-            tell(len(fit) + len(rows))
+            tell(len(self.fit) + len(rows))
             rows.append(features)
         scored = torch.stack(rows)
         if kind == "dihedral":
             self.dihedral = scored
-        for of in (of for of in self.asked if _source(of, self.asked) == source):
+        for of in inputs:
             which = slice(None) if of[0] == kind else _places(of[0], kind)
             self.fitted[of], self.scored[of] = fitted[:, which], scored[:, which]
 
@@ -272,11 +279,10 @@ def choose_input(trial: _Trial) -> tuple[Input, dict[str, float], float | None]:
         trial.fit_gaussian(of)
         distances[of] = trial.scores(trial.scored[of], "gaussian_of_mean")
     aurocs = {of: auroc(labels, values) for of, values in distances.items()}
-    best = max((of for of in aurocs if of[0] not in MUST_WIN), key=aurocs.__getitem__, default=trial.asked[0])
-    for kind, p_value in MUST_WIN.items():
-        rival = max((of for of in aurocs if of[0] == kind), key=aurocs.__getitem__, default=best)
-        if beats(labels, distances[rival], distances[best], p_value):
-            best = rival
+    best = max((of for of in aurocs if of[0] != "flips"), key=aurocs.__getitem__, default=trial.asked[0])
+    flips = max((of for of in aurocs if of[0] == "flips"), key=aurocs.__getitem__, default=best)
+    if beats(labels, distances[flips], distances[best], BEYOND_CHANCE):
+        best = flips
     by_input = {input_title(*of): value for of, value in aurocs.items()}
     return best, by_input, _mirror_auroc(trial, best) if best[0] == "quarter_turns" else None
 
@@ -291,7 +297,7 @@ def _mirror_auroc(trial: _Trial, best: Input) -> float:
 
 def _inputs(options: Options, rectangles: bool) -> list[Input]:
     """What is compared: kinds of views with the image squeezed, and with its aspect kept."""
-    kinds: tuple[ViewKind, ...] = (options.views,) if options.views else ("rotations", "quarter_turns", "flips", "none")
+    kinds: tuple[ViewKind, ...] = (options.views,) if options.views else ("quarter_turns", "flips", "none")
     resizes: tuple[Resize, ...] = ("squeeze", "keep_aspect") if rectangles else ("squeeze",)
     if options.resize:
         resizes = (options.resize,)
@@ -354,8 +360,8 @@ def _variance_of_a_view(trial: _Trial, best: Input, readout: Readout) -> float:
 
 
 def _wants_more_views(trial: _Trial, views: ViewKind, best: Input, readout: Readout) -> bool:
-    """Whether all copies of a kind that has few leave too much to chance, and rotations were among what is asked."""
-    if best[0] != "quarter_turns" or ("rotations", "squeeze") not in trial.asked:
+    """Whether all copies of a kind that has few leave too much to chance, and rotations may be chosen."""
+    if best[0] != "quarter_turns" or trial.options.views:
         return False
     return _variance_of_a_view(trial, best, readout) / len(FEW_VIEWS[views]) > VIEW_VARIANCE
 

@@ -14,6 +14,8 @@ Synthetic defects are pasted by a program, and a category may have other ones. T
 """
 
 import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +27,23 @@ from .devices import find_device
 from .features import Progress, no_progress
 from .findings import Findings
 from .input_choice import Examined, examine
-from .options import BACKBONES, Options
+from .options import BACKBONES, MethodName, Options
 from .patchcore_detector import PatchCoreDetector
-from .sources import Images, all_ranged, each_source, value_range_of
+from .sources import Images, ImageSource, all_ranged, each_source, value_range_of
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
 
 HARDLY = 2 / 3  # a defect is told from a normal image twice out of three times
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Both methods on the same images. options: of either method. examined: what DifferNet's rule found. labels: 0 of
+    held-out normals, 1 of the same with synthetic defects; scores: of these, by method."""
+
+    options: dict[MethodName, Options]
+    examined: Examined
+    labels: np.ndarray
+    scores: dict[MethodName, np.ndarray]
 
 
 def choose_method(
@@ -42,21 +55,40 @@ def choose_method(
 ) -> tuple[Options, Findings]:
     """(options with the method, its findings) from training normals. options: what else is asked, of either method.
     Deterministic in the seeds. Raises DatasetError for too few images and ImageError for one that cannot be read."""
-    as_differnet, as_patchcore = (
-        dataclasses.replace(options or Options(), method=method, backbone=backbone)
-        for method, backbone in BACKBONES.items()
-    )
     sources = list(each_source(images))
-    sources = all_ranged(sources, value_range_of(sources, as_differnet.value_range))
-    examined = examine(sources, as_differnet, cache, progress, device)
-    scores = _patchcore_scores(examined, as_patchcore, progress, device)
-    labels, found = examined.test.labels, examined.findings
-    aurocs = {"differnet": auroc(labels, examined.scores), "patchcore": auroc(labels, scores)}
-    whole_is_better = beats(labels, examined.scores, scores, BEYOND_STANDARD_ERROR)
-    chosen = as_differnet if aurocs["patchcore"] <= HARDLY or whole_is_better else as_patchcore
-    if chosen is as_patchcore:
-        found = PatchCoreDetector.choose(sources, as_patchcore, cache, progress, device)
-    return chosen, dataclasses.replace(found, by_method=aurocs)
+    options = options or Options()
+    sources = all_ranged(sources, value_range_of(sources, options.value_range))
+    judged = judge(sources, options, cache, progress, device)
+    method, aurocs = by_rule(judged)
+    found = judged.examined.findings
+    if method == "patchcore":
+        found = PatchCoreDetector.choose(sources, judged.options[method], cache, progress, device)
+    return judged.options[method], dataclasses.replace(found, by_method=aurocs)
+
+
+def by_rule(judged: Judged) -> tuple[MethodName, dict[str, float]]:
+    """(the method, AUROC of each on synthetic defects)."""
+    labels, scores = judged.labels, judged.scores
+    aurocs = {str(method): auroc(labels, of_method) for method, of_method in scores.items()}
+    whole_is_better = beats(labels, scores["differnet"], scores["patchcore"], BEYOND_STANDARD_ERROR)
+    return "differnet" if aurocs["patchcore"] <= HARDLY or whole_is_better else "patchcore", aurocs
+
+
+def judge(
+    sources: Sequence[ImageSource],
+    options: Options,
+    cache: Path | None = None,
+    progress: Progress = no_progress,
+    device: str | torch.device = "cpu",
+) -> Judged:
+    """Fits both methods to some training normals and scores others, with and without synthetic defects."""
+    of_method = {
+        method: dataclasses.replace(options, method=method, backbone=backbone) for method, backbone in BACKBONES.items()
+    }
+    examined = examine(sources, of_method["differnet"], cache, progress, device)
+    by_places = _patchcore_scores(examined, of_method["patchcore"], progress, device)
+    scores: dict[MethodName, np.ndarray] = {"differnet": examined.scores, "patchcore": by_places}
+    return Judged(of_method, examined, examined.test.labels, scores)
 
 
 def _patchcore_scores(

@@ -28,6 +28,7 @@ DASHBOARD = {
     "Compare": "[data-testid=stFileUploaderDropzone]",
     "Attention": "img[alt^='Mean activation after']",
     "Figures": "img[alt^='Preview of the figure']",
+    "Own parts": "[data-testid=stFileUploaderDropzone]",
     "Method": ".pipeline img",
 }
 
@@ -59,7 +60,7 @@ def main() -> None:
                 page.context.close()
 
         loads = {"demo": (demo, DEMO["Inspect"])}
-        loads |= {name: (f"{dashboard}/{name.lower()}", shown) for name, shown in DASHBOARD.items()}
+        loads |= {name: (f"{dashboard}/{name.split()[0].lower()}", shown) for name, shown in DASHBOARD.items()}
         for name, (url, shown) in loads.items():
             print(f"load {name}: {statistics.median(load(url, shown) for _ in range(VISITS)):.2f} s", flush=True)
         for url, pages, link in (

@@ -4,6 +4,7 @@ Each place can be named by an environment variable.
 """
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS_ENVIRONMENT = "ATTENTDIFFERNET_MODELS"
 MODELS = Path(os.environ.get(MODELS_ENVIRONMENT) or ROOT / "models")
 RESULTS = Path(os.environ.get("ATTENTDIFFERNET_RESULTS") or ROOT / "results")
+results_chosen: Callable[[], Path | None] | None = None  # set by a face whose visitors can bring results
 MOSTLY = 0.5
 DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"  # folder of data sets, DATASET/CATEGORY/test/..., where images are looked up
 
@@ -30,9 +32,14 @@ DATA_ENVIRONMENT = "ATTENTDIFFERNET_DATA"  # folder of data sets, DATASET/CATEGO
 # -- results
 
 
+def results() -> Path:
+    """The folder that is read: `RESULTS`, unless a visitor has brought results of their own."""
+    return (results_chosen and results_chosen()) or RESULTS
+
+
 def measured() -> tuple[Measured, ...]:
-    """Every run in `RESULTS`. Raises ResultsError for damaged files."""
-    return comparison.measured(RESULTS)
+    """Every run in `results`. Raises ResultsError for damaged files."""
+    return comparison.measured(results())
 
 
 def measured_categories() -> list[str]:
@@ -59,9 +66,9 @@ def of_setting(key: str, setting: str) -> dict[str, Measured]:
 
 def published() -> pd.DataFrame:
     """Numbers from papers (`records.read_published`); empty where there is no such file."""
-    if not (RESULTS / "published.csv").is_file():
+    if not (results() / "published.csv").is_file():
         return pd.DataFrame(columns=records.PUBLISHED_COLUMNS)
-    return records.read_published(RESULTS)
+    return records.read_published(results())
 
 
 def published_of(key: str) -> pd.DataFrame:
@@ -97,7 +104,7 @@ def maps_of(key: str) -> pd.DataFrame:
 
     Raises ResultsError for damaged files.
     """
-    return _maps_of(RESULTS, key, stamp(sorted((RESULTS / "maps" / key).glob("*.*"))))
+    return _maps_of(results(), key, stamp(sorted((results() / "maps" / key).glob("*.*"))))
 
 
 @lru_cache(maxsize=8)

@@ -4,8 +4,11 @@ import base64
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
+import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +17,33 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from attentdiffernet.datasets import category_title
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import DatasetError, ResultsError
 from attentdiffernet.study import records as results
 from attentdiffernet.study.comparison import grouped
 from attentdiffernet.study.failures import failures
-from attentdiffernet.study.formats import interval_text, p_text, points
+from attentdiffernet.study.formats import interval_text, p_text, percent, points
 from attentdiffernet.study.statistics import auroc, delong_test_of_means, percentile_among
 from attentdiffernet.study.tables import overview_frame, overview_text
 from attentdiffernet.study.usual import usual, usual_groups
 from attentdiffernet.words import ON_WHITE, PAPER_VARIANTS, score_text, times_text
 from demo import shipped
 from demo.dashboard import widgets
+from demo.service import own_results, private
 from demo.service.catalogue import detector_names
+from demo.service.comparison import MAX_IMAGES
+from demo.service.rate import on_slider
 from demo.service.roc import roc_page
+from demo.service.training import making, own
+from demo.service.training.run import Step, Trained
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["overview", "roc", "ablations", "failures", "compare", "attention", "figures", "method"]
 KEY = "sample/wafer"
 PATIENCE_S = 240  # for a loaded machine
 IMAGE = "scratch/obvious_001.png"
+COMPARED = f"Photographs, up to {MAX_IMAGES} at once"
 
 
 @pytest.fixture
@@ -285,8 +295,8 @@ def test_the_demo_shows_one_curve_per_variant_and_a_row_per_seed(repeated):
 
 def test_curve_histogram_and_counts_follow_the_slider_at_once(visit):
     at = visit("roc", category=KEY)
-    for percent in (10.0, 30.0):
-        at.slider[0].set_value(percent)
+    for rate in (10.0, 30.0):
+        at.slider[0].set_value(rate)
         whole(at.run())
         assert at.query_params["fpr"] == str(percent)
         points = {m.name: m.at_fpr(percent / 100) for m in usual(runs().values())}
@@ -458,12 +468,133 @@ def test_a_sample_image_that_is_not_in_the_set_is_refused():
             file_of("wafer", name)
 
 
+# -- own results
+
+
+def csv_of(scores):
+    return scores.to_csv(index=False, columns=["image", "defect", "label", "score"]).encode()
+
+
+def test_own_results_are_shown_instead_and_stay_in_the_session(visit, monkeypatch, tmp_path):
+    monkeypatch.setattr(private, "root", lambda: tmp_path)
+    at = visit("roc", category=KEY)
+    files = [(f"{name}.csv", csv_of(runs()[name].scores), "text/csv") for name in ("none", "patchcore")]
+    widget(at, "file_uploader", "Or its zip, or score files").set_value(files)
+    at = whole(at.run())
+    assert "2 runs in 1 category" in at.info[0].value
+    assert widget(at, "selectbox", "Category").options == [category_title("own/uploaded")]
+    legend = [trace.get("name", "") for trace in charts(at)["ROC"]["data"]]
+    assert any(percent(runs()["none"].interval.auroc) in name for name in legend)
+    other = visit("roc", category=KEY)
+    assert not other.info and "own/uploaded" not in shipped.measured_categories()
+    widget(at, "file_uploader", "Or its zip, or score files").set_value([("none.csv", b"image,score\n", "text/csv")])
+    at = whole(at.run())
+    assert "The results of this project are shown" in at.error[0].value and not at.info
+    assert widget(at, "selectbox", "Category").options == widget(other, "selectbox", "Category").options
+
+
+def test_a_folder_of_results_comes_as_a_zip_and_leads_nowhere_else(tmp_path):
+    first, *rest = (shipped.RESULTS / "runs.csv").read_text().splitlines()
+    files = {"runs.csv": "\n".join([first, *(line for line in rest if f",{KEY.replace('/', ',')}," in line)])}
+    files |= {
+        str(path.relative_to(shipped.RESULTS)): path.read_text()
+        for path in (shipped.RESULTS / "scores" / KEY).iterdir()
+    }
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in {**files, "a b/evil.csv": "x", "notes.txt": "x", ".hidden.csv": "x"}.items():
+            archive.writestr(f"my results/{name}", content)
+    found = own_results.take({"results.zip": stream.getvalue()}, tmp_path)
+    assert {m.run.run for m in found} == {m.run.run for m in shipped.of_category(KEY)}
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == set(files)
+    one_by_one = {f"chosen/{name}": content.encode() for name, content in files.items()}
+    assert len(own_results.take({**one_by_one, "chosen/../evil.csv": b"x"}, tmp_path / "again")) == len(found)
+    assert not (tmp_path / "evil.csv").exists()
+    options = next(name for name in files if name.endswith(".json"))
+    with pytest.raises(ResultsError, match="damaged"):
+        own_results.take(one_by_one | {f"chosen/{options}": b'{"findings": 1}'}, tmp_path / "damaged")
+    with pytest.raises(ResultsError, match="No run was found"):
+        own_results.take({"runs.json": b"{}"}, tmp_path / "nothing")
+
+
+# -- own parts
+
+
+def trained_at_once(photographs, folder, name, choice):
+    """In place of a training: a shipped model, and scores of two photographs."""
+    yield Step("training", 1, 2, 1.0)
+    shutil.copytree(shipped.MODELS / "sample" / "gear" / "none", folder / "model")
+    yield Trained(folder / "model", {0: 0.1, 1: 0.2})
+
+
+def photographs(n, seed=0):
+    """Small ones that differ."""
+    files = []
+    for k in range(seed, seed + n):
+        Image.fromarray(np.random.default_rng(k).integers(0, 255, (60, 60, 3), np.uint8)).save(
+            file := io.BytesIO(), "PNG"
+        )
+        files.append((f"part {k}.png", file.getvalue(), "image/png"))
+    return files
+
+
+def made(at):
+    """The page when what is being made has ended."""
+    deadline = time.monotonic() + PATIENCE_S
+    while at.session_state["visit"].progress and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return whole(at.run())
+
+
+def test_a_detector_of_own_parts_is_trained_judged_with_taken_away_and_brought_back(visit, monkeypatch, tmp_path):
+    monkeypatch.setattr(private, "root", lambda: tmp_path)
+    monkeypatch.setattr(making, "train", trained_at_once)
+    at = visit("own", rate="20.0")
+    assert "5 to 200 photographs" in at.info[0].value and not at.slider
+    widget(at, "button", "Train").click()
+    assert "needs 5 photographs of good parts or more, got 0" in made(whole(at.run())).error[0].value.replace("\\", "")
+    assert list(tmp_path.iterdir()) == []
+
+    widget(at, "file_uploader", "Good parts: 5 to 200 photographs, or a zip").set_value(photographs(5))
+    widget(at, "button", "Train").click()
+    at = made(whole(at.run()))
+    mine = at.session_state["visit"].mine
+    assert "Trained" in at.success[0].value and mine.typical.is_file()
+    assert "of 100 good parts" in html(at) and "The most unusual photographs" in html(at)
+    assert at.slider[0].value == 20 and mine.rate == 0.2, "that of the address"
+
+    to_judge = [*photographs(2, seed=4), ("no.png", b"hello", "image/png")]
+    widget(at, "file_uploader", "Parts to judge, up to 50").set_value(to_judge)
+    at = whole(at.run())
+    assert "of 2 anomalous" in " ".join(element.value for element in at.markdown)
+    assert html(at).count('class="badge') == 2 and "no.png is not an image" in html(at)
+    assert "1 part is almost the same as a photograph that it was trained on" in html(at)
+    at.slider[0].set_value(50.0)
+    at = whole(at.run())
+    lenient = at.session_state["visit"].mine
+    assert lenient.rate == 0.5 and lenient.calibration.threshold < mine.calibration.threshold
+    assert at.query_params["rate"] in ("50.0", ["50.0"]) and lenient.tests == at.session_state["visit"].mine.tests
+
+    promised, threshold = lenient.promised.false_positive_rate, lenient.calibration.threshold
+    (model,) = [e for e in at.file_uploader if e.label.startswith("A model")]
+    model.set_value(("model.zip", own.packed(lenient.detector), "application/zip"))
+    widget(whole(at.run()), "button", "Bring it back").click()
+    at = whole(at.run())
+    back = at.session_state["visit"]
+    assert at.slider[0].value == on_slider(promised), "that of the model"
+    assert "is back" in at.success[0].value and back.mine.calibration.threshold == threshold
+    assert lenient.gone and not back.mine.gone
+    back.leave()
+    assert list(tmp_path.iterdir()) == []
+
+
 # -- compare
 
 
 def test_two_visitors_do_not_see_each_others_images(visit):
     at = visit("compare", category=KEY)
-    at.file_uploader[0].set_value(
+    widget(at, "file_uploader", COMPARED).set_value(
         [("mine.png", file_of("wafer", IMAGE), "image/png"), ("no.png", b"hello", "image/png")]
     )
     whole(at.run())
@@ -484,7 +615,7 @@ def test_a_link_brings_the_choice_of_detectors_and_the_opacity_and_what_was_put_
     wafer.putpixel((0, 0), (0, 0, 0, 0))
     stream = io.BytesIO()
     wafer.save(stream, "PNG")
-    at.file_uploader[0].set_value(("clear.png", stream.getvalue(), "image/png"))
+    widget(at, "file_uploader", COMPARED).set_value(("clear.png", stream.getvalue(), "image/png"))
     whole(at.run())
     assert ON_WHITE in [caption.value for caption in at.caption]
     assert html(at).count("Higher than") == 1
@@ -494,7 +625,7 @@ def test_a_link_brings_the_choice_of_detectors_and_the_opacity_and_what_was_put_
 
 def test_a_broken_file_spoils_no_figure(visit):
     at = visit("figures", category=KEY, image=IMAGE, columns="none")
-    at.file_uploader[0].set_value(
+    widget(at, "file_uploader", "And your own").set_value(
         [("no.png", b"hello", "image/png"), ("mine.png", file_of("wafer", "donut/obvious_003.png"), "image/png")]
     )
     whole(at.run())

@@ -161,7 +161,7 @@ def stamp(files: Iterable[Path]) -> Stamp:
     return tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _measured(results_dir: Path, _stamp: Stamp) -> tuple[Measured, ...]:
     runs = sorted(runs_of(results_dir).values(), key=rank)
     scores = {run.run: read_scores(score_path(results_dir, run.dataset, run.category, run.run)) for run in runs}

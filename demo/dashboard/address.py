@@ -27,6 +27,13 @@ def keep(name: str, value: str) -> None:
     st.session_state["kept"][name] = [value]
 
 
+def forget(name: str) -> None:
+    """So that the default counts again, which has changed. Before the widget is made."""
+    st.session_state.pop(_key(name), None)
+    st.session_state.get("kept", {}).pop(name, None)
+    st.query_params.pop(name, None)
+
+
 # -- widgets
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
-from demo.dashboard import address, widgets
+from demo import shipped
+from demo.dashboard import address, results, widgets
 
 HERE = Path(__file__).parent
 PAGES = {
@@ -18,6 +19,7 @@ PAGES = {
     "compare": "Compare",
     "attention": "Attention",
     "figures": "Figures",
+    "own": "Own parts",
     "method": "Method",
 }
 FIRST = next(iter(PAGES))
@@ -58,7 +60,9 @@ with st.container(horizontal=True, gap="xxsmall", key="narrow-navigation"):
     for other in pages:
         st.page_link(other)
 address.enter(page.url_path or FIRST)
+shipped.results_chosen = results.chosen
 try:
+    results.choose(page.url_path or FIRST)
     page.run()
 except AttentDifferNetError as error:
     st.error(widgets.literal(error), icon=":material/error:")

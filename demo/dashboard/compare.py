@@ -39,12 +39,14 @@ class Image:
 
 @dataclass(frozen=True)
 class How:
-    """How maps are shown. method: of `verdict.MAPS`. own_scale: as of `Heat.scaled`. opacity: of the heat, 0 to 1."""
+    """How maps are shown, and how images are judged. method: of `verdict.MAPS`. own_scale: as of `Heat.scaled`.
+    opacity: of the heat, 0 to 1. rate: share of good parts that may be flagged."""
 
     method: str
     own_scale: bool
     outlined: bool
     opacity: float
+    rate: float
 
 
 Results = dict[str, Comparison | str]  # by Image.id; text says why there is none
@@ -91,6 +93,7 @@ def inspect(images: list[Image], how: How) -> None:
             results[image.id] = score(image, how, k, len(images), status, place)
     forget(results, images)
     status.empty()
+    results = {key: one if isinstance(one, str) else one.at_rate(how.rate) for key, one in results.items()}
     chosen = images[0]
     if len(images) > 1:
         with overview:
@@ -104,7 +107,7 @@ def inspect(images: list[Image], how: How) -> None:
     with place.container():
         if len(images) > 1:
             st.header(widgets.literal(chosen.name), anchor=False)
-        draw(whole, how)
+        draw(whole.at_rate(how.rate), how)
         download([r for image in images if isinstance(r := results.get(image.id), Comparison)])
 
 
@@ -114,7 +117,7 @@ def score(image: Image, how: How, k: int, n: int, status: Any, place: Any) -> Co
         asked = image.file, image.category, how.method, image.name
         for comparison in widgets.comparing(*asked, k, n, status, image.detectors):
             with place.container():
-                draw(comparison, how)
+                draw(comparison.at_rate(how.rate), how)
     except AttentDifferNetError as error:
         return str(error)
     st.session_state["whole"] = (image.id, how.method, comparison)
@@ -260,6 +263,7 @@ with left:
         address.switch(widgets.OWN_SCALE, "own", False, help=widgets.OWN_SCALE_HELP),
         address.switch("Outline of what exceeds normal images", "outline", True),
         address.number("Opacity of the heat, %", "opacity", 0.0, 100.0, 100 * OPACITY, 5.0, format="%.0f") / 100,
+        widgets.rate("rate", help="Judges all photographs again at once.") / 100,
     )
 with right:
     if images:

@@ -23,8 +23,7 @@ from demo.markup import badge, text
 if TYPE_CHECKING:
     from demo.service.verdict import Heat
 
-THRESHOLDS = {"shipped": "As shipped", "rate": "Flags 5 % of test normals"}
-RATE = 0.05
+THRESHOLDS = {"shipped": "As shipped", "rate": "By good parts flagged"}
 LEAST = 0.01  # multiple of a threshold, where the axes of the scatter begin
 NUMBERS_SHOWN = {"8": "8", "24": "24", "48": "48"}
 THUMBNAIL = 146  # px: eight in a row on a wide page, two on a phone
@@ -80,11 +79,15 @@ def choose() -> tuple[Choice, Runs, list[Failure], Thresholds]:
 
 
 def choose_thresholds(runs: Runs, name: str) -> Thresholds:
-    """Of one kind for all runs: those shipped, if there is one of the run called `name`, or those of one rate."""
+    """Of one kind for all runs: those shipped, if there is one of the run called `name`, or those of one rate on the
+    normal test images."""
     stored = {other: found.threshold for other, m in runs.items() if (found := shipped.shipped_threshold(m))}
     ways = {way: title for way, title in THRESHOLDS.items() if way != "shipped" or name in stored}
     way = address.choice("Thresholds", ways, "thresholds", segments=True)
-    return stored if way == "shipped" else {other: m.at_fpr(RATE).threshold for other, m in runs.items()}
+    if way == "shipped":
+        return stored
+    of_100 = widgets.rate("rate", help="At most so many of 100 normal test images.")
+    return {other: m.at_fpr(of_100 / 100).threshold for other, m in runs.items()}
 
 
 def asked_image(choice: Choice, found: list[Failure], images: dict[str, Failure]) -> str:

@@ -15,8 +15,9 @@ from attentdiffernet.words import score_text
 from demo import shipped
 from demo.dashboard import address, widgets
 from demo.markup import text
+from demo.service.rate import LABEL
 
-WAYS = {"fpr": "False-positive rate", "threshold": "Threshold", "shipped": "As shipped"}
+WAYS = {"fpr": "Good parts flagged", "threshold": "Threshold", "shipped": "As shipped"}
 
 Runs = dict[str, Measured]  # by name
 Points = dict[str, OperatingPoint]  # by the name of the run
@@ -44,8 +45,8 @@ def choose_points(runs: Runs) -> tuple[Points, str]:
 
 
 def points_at_rate(runs: Runs) -> Points:
-    label = "Normal images flagged at most, %"
-    rate = address.number(label, "fpr", 0.0, 100.0, 5.0, 0.5, format="%.1f") / 100
+    more = {"format": "%.1f", "help": "At most so many of 100 normal test images: the false-positive rate in percent."}
+    rate = address.number(LABEL, "fpr", 0.0, 100.0, 5.0, 0.5, **more) / 100
     return {name: m.at_fpr(rate) for name, m in runs.items()}
 
 

@@ -13,6 +13,7 @@ from attentdiffernet.words import METHOD_TITLES, short_title, variant_title
 from demo import shipped
 from demo.dashboard import address
 from demo.markup import scrolling, text
+from demo.service.rate import LABEL, LEAST, MOST, STEP, USUAL, on_slider
 
 if TYPE_CHECKING:
     from attentdiffernet.study.comparison import Measured
@@ -132,6 +133,19 @@ def drawing(svg: str, alt: str) -> str:
     namespace = "" if "xmlns=" in svg else 'xmlns="http://www.w3.org/2000/svg" '
     coloured = svg.replace("<svg ", f'<svg {namespace}color="{ink()}" ', 1)
     return f"<img src='data:image/svg+xml;base64,{base64.b64encode(coloured.encode()).decode()}' alt='{text(alt)}'>"
+
+
+def report(html: str, alt: str) -> None:
+    """HTML of the service, a part of this page. alt: what its drawing shows, if it has one."""
+    drawn = re.sub(r"<svg .*?</svg>", lambda svg: drawing(svg[0], alt), html, flags=re.S)
+    for above, below in (("h3", "h2"), ("h4", "h3")):
+        drawn = re.sub(rf"<(/?){above}>", rf"<\1{below}>", drawn)
+    st.html(f"<div class='report'>{drawn}</div>")
+
+
+def rate(name: str, default: float = on_slider(USUAL), **more: Any) -> float:
+    """The slider of the share of good parts that may be flagged, in parts of 100; in the address under this name."""
+    return address.number(LABEL, name, LEAST, MOST, default, STEP, format="%.1f", **more)
 
 
 # -- images and maps

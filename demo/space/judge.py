@@ -10,11 +10,11 @@ import gradio as gr
 from attentdiffernet.errors import AttentDifferNetError
 
 from ..markup import alert
-from ..service.downloads import safe_stem
 from ..service.training import own
 from ..service.training.judging import Photograph, judged
+from ..service.training.limits import GONE, MOST_JUDGED
 from ..service.training.numbers import answers_csv, verdicts_csv, verdicts_json, verdicts_zip
-from ..service.training.photographs import MOST_JUDGED, gather_to_judge
+from ..service.training.photographs import gather_to_judge
 from ..service.training.report import check_html, counts_text, report_page, summary_html
 from ..service.training.state import Own
 from .files import kept
@@ -28,7 +28,6 @@ from .verdict_table import BEHAVIOUR
 AT_ONCE: dict[str, Any] = {**PRIVATE, "queue": False, "show_progress": "hidden"}
 PRESS = "() => document.querySelector('#own-file')?.click()"
 Make = Callable[[Own], bytes]
-GONE = "Your detector is gone: this page was closed meanwhile, or not used for an hour. Train again, or bring it back."
 ADD = "Use them in the next training: good parts to train on, defects to check with"
 
 
@@ -151,6 +150,6 @@ def taken(ending: str, make: Make, mine: Own | None) -> str | None:
         return None
     detector = mine.detector
     try:
-        return kept(make(mine), f"{safe_stem(detector.data.category)}-{detector.key}{ending}")
+        return kept(make(mine), f"{own.file_stem(detector)}{ending}")
     except AttentDifferNetError as error:  # there is no room
         raise gr.Error(str(error), print_exception=False) from error

@@ -9,17 +9,16 @@ from typing import Any
 import gradio as gr
 
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.study.formats import counted
 from attentdiffernet.words import DETECTOR_TITLES
 
 from ..markup import alert
 from ..service.rate import on_slider
 from ..service.training import making
-from ..service.training.making import UNNAMED, Asked, Progress
-from ..service.training.photographs import LEAST, MOST, MOST_JUDGED
+from ..service.training.asked import UNNAMED, Asked, Progress
+from ..service.training.limits import LEAST, MOST, MOST_JUDGED
 from ..service.training.run import CHOICES
 from ..service.training.state import Own, remove_all_of
-from ..service.training.trainings import MOST_WAITING, Trainings
+from ..service.training.trainings import ELSEWHERE, FULL, POLL_S, Trainings, ahead_text
 from .draw import Draw
 from .inspect import PRIVATE
 from .judge import AT_ONCE, Judge
@@ -28,9 +27,6 @@ from .session import KEPT_S
 from .status import LIVE, finished, progress, seen
 
 INVITATION = f"Give {LEAST} to {MOST} photographs of good parts. 20 or more are better."
-FULL = f"{MOST_WAITING} trainings run or wait already, which is the most here. Try again in a few minutes."
-ELSEWHERE = "You started another training in another tab, which ended this one."
-POLL_S = 0.5  # how often one that waits asks for its place
 
 
 def forget(mine: Own | None) -> None:
@@ -154,7 +150,7 @@ class Train:
     def _wait(self, turn: int) -> Iterator[Update]:
         """The place in the queue, until it is the first or over."""
         while ahead := self.trainings.ahead(turn):
-            yield {self.status: progress(0, f"{counted(ahead, 'training')} ahead of you …")}
+            yield {self.status: progress(0, ahead_text(ahead))}
             time.sleep(POLL_S)
 
     def bring_back(self, file: str | None, bad_uploads: list[str] | None, request: gr.Request) -> Iterator[Update]:

@@ -1,41 +1,22 @@
 """A detector made of a visitor's uploads, step by step: trained or brought back, and checked with defective parts."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from attentdiffernet.study.formats import counted
 
 from . import own
+from .asked import UNNAMED, Asked, Progress
 from .judging import Photograph, judged
 from .photographs import gather, gather_to_judge, look_over
 from .run import Step, train
 from .state import Own
 
 LOOKING, READING = "Looking at the photographs …", "Reading the model …"
-UNNAMED = "my part"
 
 
-@dataclass(frozen=True)
-class Progress:
-    """share: 0 to 1, of a stage."""
-
-    share: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Files of good parts to train on and of defective ones to check with, archives among them; the part's name; what
-    is trained, of `run.CHOICES`."""
-
-    parts: Sequence[str | Path]
-    bad_parts: Sequence[str | Path]
-    name: str
-    choice: str
-
-
-def trained(fresh: Own, asked: Asked) -> Iterator[Progress | Own]:
+def trained(fresh: Own, asked: Asked) -> Generator[Progress | Own, None, None]:
     """Progress, and in the end the detector in the folder of `fresh`. Whoever stops to iterate ends the training.
     Raises AttentDifferNetError in words for visitors."""
     yield Progress(0, LOOKING)

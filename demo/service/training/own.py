@@ -15,6 +15,7 @@ from attentdiffernet.options import BACKBONES
 from attentdiffernet.study.statistics import false_alarm_interval
 
 from .. import catalogue
+from ..downloads import safe_stem
 from ..private import check_room
 
 FILES = ("config.json", "model.safetensors", "README.md")  # of a checkpoint
@@ -42,6 +43,11 @@ def info(detector: Detector) -> catalogue.CategoryInfo:
     """As of a shipped category, for a `Comparison`."""
     name = detector.data.category
     return catalogue.CategoryInfo(f"own/{name}", name, "Your own photographs", "Your own photographs", "", ())
+
+
+def file_stem(detector: Detector) -> str:
+    """Begins the names of files about it."""
+    return f"{safe_stem(detector.data.category)}-{detector.key}"
 
 
 def packed(detector: Detector) -> bytes:

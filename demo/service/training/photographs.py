@@ -15,12 +15,10 @@ from attentdiffernet.sources import value_range_of
 from ..decoding import read_image
 from ..downloads import safe_stem
 from ..private import check_room
+from .limits import ARCHIVES, LEAST, MOST, MOST_JUDGED
 
-LEAST, MOST = 5, 200  # photographs to train on
-MOST_JUDGED = 50
 MAX_FILE_BYTES = 100_000_000
 MAX_TOTAL_BYTES = 1_000_000_000
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 LIMITS = Limits(entries=2_000, total_bytes=MAX_TOTAL_BYTES, file_bytes=MAX_FILE_BYTES)
 
 SMALL = 32  # px, side of the grey copies that are compared

@@ -154,6 +154,11 @@ class Own:
         stored = self._stored
         return stored.calibration if self.rate == rate_of(stored) else stored.calibration.for_rate(self.rate)
 
+    @property
+    def stored_rate(self) -> float:
+        """The rate of the model's own threshold."""
+        return rate_of(self._stored)
+
     def percentile(self, score: float) -> float:
         """Of a score among good parts, in percent."""
         return percentile(self.promised, self.answers, score)

@@ -1,0 +1,86 @@
+"""Results that a visitor brings: a folder as `evaluate --results` writes it, file by file or as a zip, or score files
+alone. No torch."""
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from attentdiffernet.datasets.archives import Limits, is_hidden, open_source
+from attentdiffernet.errors import ResultsError
+from attentdiffernet.study import records
+from attentdiffernet.study.comparison import Measured, measured
+from attentdiffernet.study.runs import LAST, SAFE_NAME, Run
+
+TYPES = ["zip", "csv", "json"]
+LIMITS = Limits(entries=20_000, total_bytes=200_000_000, file_bytes=20_000_000)
+RUNS = "runs.csv"
+ALONE = ("own", "uploaded")  # data set and category of score files alone
+WANTED = (
+    "Wanted is a results folder with its runs.csv, as `attentdiffernet evaluate --results FOLDER` writes it, or score "
+    "files with the columns image, defect, label and score"
+)
+
+
+def take(uploads: Mapping[str, bytes], folder: Path) -> tuple[Measured, ...]:
+    """Writes what was uploaded (file by name) as a results folder, and reads it. Raises ResultsError and DatasetError
+    for anything that is none."""
+    files = dict(_unpacked(uploads.items()))
+    if sum(map(len, files.values())) > LIMITS.total_bytes or len(files) > LIMITS.entries:
+        raise ResultsError(f"That is more than {LIMITS.total_bytes / 1e6:.0f} MB or {LIMITS.entries} files")
+    listed = sorted((name for name in files if PurePosixPath(name).name == RUNS), key=len)
+    if listed:
+        _write_folder(files, PurePosixPath(listed[0]).parent, folder)
+    else:
+        _write_scores(files, folder)
+    try:
+        found = measured(folder)
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # what was kept beside the scores is no such file
+        raise ResultsError(f"The results are damaged. {WANTED}") from error
+    if not found:
+        raise ResultsError(f"No run was found. {WANTED}")
+    return found
+
+
+def _unpacked(uploads: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    for name, content in uploads:
+        if zipfile.is_zipfile(io.BytesIO(content)):
+            with tempfile.TemporaryDirectory() as folder:
+                archive = Path(folder, "results.zip")
+                archive.write_bytes(content)
+                source = open_source(archive, LIMITS)
+                yield from source.read([one for one in source.files if _counts(one)], LIMITS.file_bytes)
+        elif _counts(name):
+            yield name, content
+
+
+def _counts(name: str) -> bool:
+    return name.endswith((".csv", ".json")) and not is_hidden(name)
+
+
+def _write_folder(files: Mapping[str, bytes], root: PurePosixPath, folder: Path) -> None:
+    """Those below the root whose names are such as results have, which lead nowhere else."""
+    for name, content in files.items():
+        below = PurePosixPath(name)
+        if below.is_relative_to(root) and all(map(SAFE_NAME.fullmatch, below.relative_to(root).parts)):
+            path = folder / below.relative_to(root)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def _write_scores(files: Mapping[str, bytes], folder: Path) -> None:
+    """A run for each score file, called as the file; all of one category."""
+    for name, content in files.items():
+        if name.endswith(".csv"):
+            run, (dataset, category) = PurePosixPath(name).stem, ALONE
+            path = records.score_path(folder, dataset, category, run)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            records.read_scores(path)  # raises where it is none
+            records.append_run(folder, Run(run, dataset, category, run, 0, "", "", 0, LAST, 1, "", "uploaded"))
