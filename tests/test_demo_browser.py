@@ -27,7 +27,7 @@ QUIET = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
     *("--disable-component-update", "--disable-default-apps", "--no-first-run"),
 ]
-PATIENCE_MS = 90_000  # for a loaded machine
+PATIENCE_MS = 240_000  # for a loaded machine
 WAFER = "Wafer map (synthetic)"
 DETECTORS = ["none", "se", "cbam", "patchcore"]  # tests/conftest.py adds the last
 expect.set_options(timeout=PATIENCE_MS)
