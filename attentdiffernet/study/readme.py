@@ -7,6 +7,8 @@
 | readouts | benchmarks/accuracy.csv |
 | small_sets | benchmarks/small_sets.csv |
 | hostile | benchmarks/hostile_files.json |
+| kills | benchmarks/kills.json |
+| load | benchmarks/load.json |
 """
 
 import json
@@ -41,7 +43,7 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
     """
     results, benchmarks = root / "results", root / "benchmarks"
     latest, accuracy, hostile = (benchmarks / name for name in ("latest.json", "accuracy.csv", "hostile_files.json"))
-    small_sets = benchmarks / "small_sets.csv"
+    small_sets, kills, load = (benchmarks / name for name in ("small_sets.csv", "kills.json", "load.json"))
     parts: dict[str, tuple[Path, Callable[[Path], str]]] = {  # source, and the text for a page in this folder
         "answer": (results / "runs.csv", lambda _: f"**{answer(all_contrasts(measured(results)))}**"),
         "methods": (results / "runs.csv", lambda _: f"**{methods_sentence(results)}**"),
@@ -50,6 +52,8 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
         "evidence": (results / "runs.csv", lambda _: page(results, commands, benchmarks)),
         "benchmark": (latest, lambda _: benchmark_table(json.loads(latest.read_text(encoding="utf-8")))),
         "hostile": (hostile, lambda _: hostile_text(json.loads(hostile.read_text(encoding="utf-8")))),
+        "kills": (kills, lambda _: kills_text(json.loads(kills.read_text(encoding="utf-8")))),
+        "load": (load, lambda _: load_text(json.loads(load.read_text(encoding="utf-8")))),
         "readouts": (accuracy, lambda _: readouts_table(pd.read_csv(accuracy))),
         "small_sets": (small_sets, lambda _: small_sets_table(pd.read_csv(small_sets))),
     }
@@ -92,6 +96,47 @@ def hostile_text(found: Mapping[str, Any]) -> str:
         f"The slowest of {found['files']:,} files took {found['slowest_s']:.1f} s of a core ({found['slowest']}); "
         f"the process that decoded all of them took {found['memory_gb']:.1f} GB at most."
     )
+
+
+def kills_text(found: Mapping[str, Any]) -> str:
+    """A table of the kinds of work that were killed, and what was wrong afterwards."""
+    rows = [
+        [name.replace("_", " "), work["kills"], f"{work['seconds']:.1f}", len(work["wrong"])]
+        for name, work in found["works"].items()
+    ]
+    columns = [Column("Work"), Column("kills", number=True), Column("undisturbed, s", number=True)]
+    columns.append(Column("ended otherwise", number=True))
+    wrong = [sentence for work in found["works"].values() for sentence in work["wrong"]]
+    said = "; ".join(wrong) or "After every one, the same work ended with the same files and no others"
+    return f"{Table(columns, rows).markdown()}\n{found['kills']} kills. {said}."
+
+
+def load_text(found: Mapping[str, Any]) -> str:
+    """A table of what visitors met, and what else was measured meanwhile."""
+    crowds = {f"{found['visitors']} visitors for {found['seconds'] / 60:.3g} minutes": found["crowd"]}
+    crowds[f"{found['burst']['asked']} visitors at once"] = found["burst"]
+    if "light" in found:
+        minutes = found["light"]["memory"]["minutes"]
+        crowds[f"light load for {minutes:.0f} minutes"] = found["light"]
+    names = ("asked", "answered", "place_shown", "median_s", "longest_s")
+    titles = ("asked", "answered", "told their place", "median, s", "longest, s")
+    rows = [[name, *(crowd[column] for column in names)] for name, crowd in crowds.items()]
+    columns = [Column("Load"), *(Column(title, number=True) for title in titles)]
+    memory, ended = found["memory"], found["trickling_uploads_ended_s"]
+    least, most = found["shares"]
+    errors = "; ".join(error for crowd in crowds.values() for error in crowd["errors"]) or "none"
+    said = [
+        f"Errors: {errors}. On {found['cores']} cores; each of the {found['visitors']} got {least} to {most} answers.",
+        f"Meanwhile {found['vanished']} visitors vanished from long requests, and {len(ended)} uploads that trickled "
+        f"were ended after {max(ended):.0f} s. After a long request was left or cancelled, the next visitor's turn came "
+        f"within {found['freed_s']:.1f} s.",
+        f"Memory: {memory['most_mb']:,} MB at most in {memory['minutes']:.0f} minutes, with a slope of "
+        f"{memory['slope_mb_per_minute']:+.1f} MB a minute in the second half.",
+    ]
+    if "light" in found:
+        slope = found["light"]["memory"]["slope_mb_per_minute"]
+        said.append(f"Under light load the slope was {slope:+.2f} MB a minute.")
+    return f"{Table(columns, rows).markdown()}\n" + "\n".join(said)
 
 
 # -- results
