@@ -128,8 +128,8 @@ def load_text(found: Mapping[str, Any]) -> str:
     said = [
         f"Errors: {errors}. On {found['cores']} cores; each of the {found['visitors']} got {least} to {most} answers.",
         f"Meanwhile {found['vanished']} visitors vanished from long requests, and {len(ended)} uploads that trickled "
-        f"were ended after {max(ended):.0f} s. After a long request was left or cancelled, the next visitor's turn came "
-        f"within {found['freed_s']:.1f} s.",
+        f"were ended after {max(ended):.0f} s. After a long request was left or cancelled, the next visitor's turn "
+        f"came within {found['freed_s']:.1f} s.",
         f"Memory: {memory['most_mb']:,} MB at most in {memory['minutes']:.0f} minutes, with a slope of "
         f"{memory['slope_mb_per_minute']:+.1f} MB a minute in the second half.",
     ]
