@@ -112,31 +112,39 @@ def kills_text(found: Mapping[str, Any]) -> str:
 
 
 def load_text(found: Mapping[str, Any]) -> str:
-    """A table of what visitors met, and what else was measured meanwhile."""
-    crowds = {f"{found['visitors']} visitors for {found['seconds'] / 60:.3g} minutes": found["crowd"]}
-    crowds[f"{found['burst']['asked']} visitors at once"] = found["burst"]
-    if "light" in found:
-        minutes = found["light"]["memory"]["minutes"]
-        crowds[f"light load for {minutes:.0f} minutes"] = found["light"]
-    names = ("asked", "answered", "place_shown", "median_s", "longest_s")
-    titles = ("asked", "answered", "told their place", "median, s", "longest, s")
-    rows = [[name, *(crowd[column] for column in names)] for name, crowd in crowds.items()]
-    columns = [Column("Load"), *(Column(title, number=True) for title in titles)]
-    memory, ended = found["memory"], found["trickling_uploads_ended_s"]
-    least, most = found["shares"]
-    errors = "; ".join(error for crowd in crowds.values() for error in crowd["errors"]) or "none"
-    said = [
-        f"Errors: {errors}. On {found['cores']} cores; each of the {found['visitors']} got {least} to {most} answers.",
-        f"Meanwhile {found['vanished']} visitors vanished from long requests, and {len(ended)} uploads that trickled "
-        f"were ended after {max(ended):.0f} s. After a long request was left or cancelled, the next visitor's turn "
-        f"came within {found['freed_s']:.1f} s.",
-        f"Memory: {memory['most_mb']:,} MB at most in {memory['minutes']:.0f} minutes, with a slope of "
-        f"{memory['slope_mb_per_minute']:+.1f} MB a minute in the second half.",
-    ]
-    if "light" in found:
-        slope = found["light"]["memory"]["slope_mb_per_minute"]
-        said.append(f"Under light load the slope was {slope:+.2f} MB a minute.")
-    return f"{Table(columns, rows).markdown()}\n" + "\n".join(said)
+    """A table of what visitors met, by the part of the measurement, and what else was measured meanwhile."""
+    crowd = found["crowd"]
+    titles = {"crowd": f"{crowd['visitors']} visitors for {crowd['seconds'] / 60:.3g} minutes"}
+    titles |= {"burst": f"{found['burst']['asked']} visitors at once", "light": "a visitor every 5 s"}
+    parts = {title: found[part] for part, title in titles.items() if part in found}
+    rows = [[title, *(part[column] for column in LOAD_COLUMNS), _memory_text(part)] for title, part in parts.items()]
+    columns = [Column("Load"), *(Column(title, number=True) for title in LOAD_COLUMNS.values()), Column("memory")]
+    errors = "; ".join(error for part in parts.values() for error in part["errors"]) or "none"
+    ended, (least, most) = crowd["trickling_uploads_ended_s"], crowd["shares"]
+    return (
+        f"{Table(columns, rows).markdown()}\n"
+        f"Errors: {errors}. On {found['cores']} cores; each of the {crowd['visitors']} got {least} to {most} answers. "
+        f"Meanwhile {crowd['vanished']} visitors vanished from long requests, and {len(ended)} uploads that trickled "
+        f"were ended after {max(ended):.0f} s. After a long request was left or cancelled, the next visitor's turn came "
+        f"within {crowd['freed_s']:.1f} s. Memory is the most of the demo's process, and its slope in the second half of "
+        "the time."
+    )
+
+
+LOAD_COLUMNS = {
+    "asked": "asked",
+    "answered": "answered",
+    "place_shown": "told their place",
+    "median_s": "median, s",
+    "longest_s": "longest, s",
+}
+
+
+def _memory_text(part: Mapping[str, Any]) -> str:
+    if (memory := part.get("memory")) is None:
+        return ""
+    slope, minutes = memory["slope_mb_per_minute"], memory["minutes"]
+    return f"{memory['most_mb']:,} MB, {slope:+.1f} MB a minute over {minutes:.0f} minutes"
 
 
 # -- results
