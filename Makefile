@@ -4,7 +4,7 @@ BIN := .venv/bin
 DATA ?= $(ATTENTDIFFERNET_DATA)
 WORKERS ?= 2
 
-.PHONY: demo dashboard test quick check results figures benchmark reliability models clean help
+.PHONY: demo dashboard test quick check results figures benchmark reliability audit models clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,6 +42,10 @@ figures: .venv/demo  ## the figures and tables of a paper, into figures/
 reliability: .venv/demo  ## what thousands of mutated files do to the decoder, into docs/reliability.md
 	$(BIN)/python -m benchmarks.hostile_files
 	$(BIN)/python -m scripts.write_tables
+
+audit: .venv/demo  ## known vulnerabilities of what is installed, by the advisories of PyPI (needs the network)
+	$(BIN)/python -m pip install --disable-pip-version-check -q pip-audit
+	$(BIN)/python -m pip_audit --local --skip-editable
 
 models: .venv/demo  ## train and evaluate what is shipped: make models DATA=FOLDER_OF_DATASETS
 	ATTENTDIFFERNET_DATA="$(DATA)" $(BIN)/python -m scripts.train_shipped sample $(if $(DATA),real)

@@ -27,6 +27,7 @@ from .model import AttentDifferNet, Precision
 from .options import Options, Readout, check_scoring_views
 from .scoring import MAX_VIEWS, RunningScore
 from .sources import Images, ImageSource, each_source, name_of, pixels_of, ranged
+from .stages import logged
 from .study.localisation import brought_to
 from .study.statistics import percentile_among
 
@@ -277,9 +278,10 @@ class Detector(ABC):
         usual = MAX_VIEWS if until_settled else self.calibration.n_views
         wanted = usual if n_views is None else check_scoring_views(n_views)
         scores = self.scores(again, wanted, until_settled, cache)
-        for done, (source, score) in enumerate(zip(sources, scores, strict=True), 1):
-            yield self._verdict(source, done, score)
-            progress("scoring", done, total or done)
+        with logged(f"inspect by {self.key}", progress, "scoring") as told:
+            for done, (source, score) in enumerate(zip(sources, scores, strict=True), 1):
+                yield self._verdict(source, done, score)
+                told("scoring", done, total or done)
 
     def _verdict(self, source: ImageSource, number: int, score: RunningScore | ImageError) -> Verdict:
         name, threshold = name_of(source, number), self.calibration.threshold

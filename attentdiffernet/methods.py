@@ -18,6 +18,7 @@ from .method_choice import choose_method
 from .options import MethodName, Options
 from .patchcore_detector import PatchCoreDetector
 from .sources import Images, all_ranged, each_source, value_range_of
+from .stages import logged
 
 METHODS: dict[MethodName, type[Detector]] = {"differnet": DifferNetDetector, "patchcore": PatchCoreDetector}
 
@@ -53,8 +54,9 @@ def fit(
     if options is None:
         options, findings = choose_method(sources, None, cache, progress, device)
     method = METHODS[options.method]
-    run = FitContext(findings, data, cache, progress, after_epoch, calibrated, device)
-    detector = method.fit(sources, options, run)
+    with logged(f"fit {options.key}", progress) as told:
+        run = FitContext(findings, data, cache, told, after_epoch, calibrated, device)
+        detector = method.fit(sources, options, run)
     detector.findings = replace(detector.findings, value_range=white)
     return detector
 

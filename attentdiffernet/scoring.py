@@ -18,6 +18,7 @@ from .features import ON_CPU, FeatureExtractor, ahead
 from .findings import Calibration
 from .model import AttentDifferNet, Precision
 from .sources import ImageSource, pixels_of
+from .stages import Stages
 from .views import make_views
 
 TOO_SLOW, CLEARLY_FASTER = 20.0, 1.2  # how many times
@@ -130,14 +131,19 @@ def prepared(models: Mapping[str, AttentDifferNet], image: np.ndarray) -> dict[s
 
 
 def score_progressively(
-    models: Mapping[str, AttentDifferNet], images: Mapping[str, Tensor], n_views: int, first: int = 2
+    models: Mapping[str, AttentDifferNet],
+    images: Mapping[str, Tensor],
+    n_views: int,
+    first: int = 2,
+    stages: Stages | None = None,
 ) -> Iterator[dict[str, RunningScore]]:
     """Scores of one image by several models at once, after `first` views and at each further doubling.
 
     images: the image as each model takes it, by the name of the model (`prepared`). Models that take the same input and
     kind of views share the views, and what lies before the first attention block where their `stem_key` is equal, too.
-    The last scores equal `score_images` with the same number of views.
+    The last scores equal `score_images` with the same number of views. stages: takes the times of features and scores.
     """
+    stages = stages or Stages("scores")
     views = {name: model.views(n_views) for name, model in models.items()}
     seen: dict[str, list[Tensor]] = {name: [] for name in models}
     start, most = 0, max(map(len, views.values()))
@@ -146,10 +152,13 @@ def score_progressively(
             continue
         for a in range(start, end, ON_CPU.views):
             groups = {name: v[a : min(end, a + ON_CPU.views)] for name, v in views.items()}
-            for name, features in _features_of_group(models, images, groups):
-                seen[name].append(features)
+            with stages.stage("features"):
+                for name, features in _features_of_group(models, images, groups):
+                    seen[name].append(features)
         start = end
-        yield {name: running_score(model, torch.cat(seen[name])) for name, model in models.items()}
+        with stages.stage("scores"):
+            scores = {name: running_score(model, torch.cat(seen[name])) for name, model in models.items()}
+        yield scores
 
 
 def _features_of_group(

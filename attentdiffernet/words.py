@@ -173,6 +173,8 @@ def score_text(score: float, digits: int = 4) -> str:
     if math.isinf(score):
         return "∞" if score > 0 else "-∞"
     rounded = float(f"{score:.{digits}g}")
+    if math.isinf(rounded):  # the last ones before infinity, rounded up
+        return score_text(rounded)
     if rounded and not 1e-4 <= abs(rounded) < 1e6:
         mantissa, power = f"{rounded:.{digits - 1}e}".split("e")
         raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
@@ -185,9 +187,14 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def without_formula(text: str) -> str:
     """A name from elsewhere in a CSV file: with an apostrophe before what a spreadsheet would run as a formula."""
-    return "'" + text if text.startswith(FORMULA_STARTS) else text
+    return "'" + text if _is_formula(text) else text
 
 
 def with_formula(text: str) -> str:
     """The name that `without_formula` was given."""
-    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
+    return text[1:] if text.startswith("'") and _is_formula(text[1:]) else text
+
+
+def _is_formula(text: str) -> bool:
+    """Also behind apostrophes that are part of the name: they could not be told from the one put before it."""
+    return text.lstrip("'").startswith(FORMULA_STARTS)

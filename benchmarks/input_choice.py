@@ -31,7 +31,8 @@ def measure(name: str) -> dict[str, object]:
     sample = name.startswith("sample/")
     folder = ROOT / "data" / name if sample else Path(os.environ["ATTENTDIFFERNET_DATA"]) / name
     options = Options(weights="bundled" if sample else "imagenet")
-    images, start, before = InspectionDataset(folder).train, time.process_time(), FeatureExtractor.views_computed
+    images = [image.path for image in InspectionDataset(folder).train]
+    start, before = time.process_time(), FeatureExtractor.views_computed
     found = examine(images, options).findings
     return {
         "category": name,

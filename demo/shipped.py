@@ -21,7 +21,8 @@ from attentdiffernet.study.runs import BEST_ON_TEST
 from attentdiffernet.study.thresholds import ShippedThreshold
 
 ROOT = Path(__file__).resolve().parent.parent
-MODELS = Path(os.environ.get("ATTENTDIFFERNET_MODELS") or ROOT / "models")
+MODELS_ENVIRONMENT = "ATTENTDIFFERNET_MODELS"
+MODELS = Path(os.environ.get(MODELS_ENVIRONMENT) or ROOT / "models")
 RESULTS = Path(os.environ.get("ATTENTDIFFERNET_RESULTS") or ROOT / "results")
 results_chosen: Callable[[], Path | None] | None = None  # set by a face whose visitors can bring results
 MOSTLY = 0.5

@@ -215,9 +215,15 @@ def models(tmp_path_factory, category):
 
 
 @pytest.fixture(scope="session")
-def page_url(tmp_path_factory, models):
+def page_folder(tmp_path_factory):
+    """Where the demo of `page_url` writes."""
+    return tmp_path_factory.mktemp("page")
+
+
+@pytest.fixture(scope="session")
+def page_url(page_folder, models):
     """The demo as visitors meet it: app.py in a process of its own. What it did not expect fails the tests."""
-    folder = tmp_path_factory.mktemp("page")
+    folder = page_folder
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -432,6 +432,26 @@ def test_a_model_may_name_a_file_as_its_weights_only_where_it_is_trusted(folder)
         load(folder, trusted=True)
 
 
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        *(
+            ("weights", name)
+            for name in ("../../secret.pth", "~/secret.pt", "//host/share/secret.safetensors", "a\0.pth")
+        ),
+        *(("weights", name) for name in ("file:///etc/passwd", "https://example.org/weights.pth", "hf-hub:a/b", "")),
+        *(("backbone", name) for name in ("hf-hub:a/b", "local-dir:/etc", "../../alexnet", "/etc/passwd", "")),
+    ],
+)
+def test_a_model_of_a_stranger_opens_nothing_outside_of_its_folder(what, name, folder):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["options"][what] = name
+    path.write_text(json.dumps(config))
+    with pytest.raises(AttentDifferNetError):
+        load(folder)
+
+
 WEIGHT, PERMUTATION = "flow.module_list.1.subnet1.0.weight", "flow.module_list.0.perm"
 
 

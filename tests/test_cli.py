@@ -32,6 +32,8 @@ from attentdiffernet.options import AttentionTraining, Options, Placement, Reado
 from attentdiffernet.study import records as results
 from attentdiffernet.study.localisation import pixel_auroc
 from attentdiffernet.words import input_title
+from demo.service import comparison
+from demo.service.training import own
 
 ROOT = Path(__file__).parents[1]
 DATASETS = ["datasets list", "datasets info", "datasets prepare", "datasets sample"]
@@ -365,11 +367,27 @@ def test_the_help_of_train_is_in_groups_and_breaks_no_word(run, monkeypatch):
     assert {name for kind in kinds for name in get_args(kind)} <= words
 
 
-def test_score_equals_evaluate(run, model_dir, category, tmp_path):
-    run("evaluate", model_dir, category, "--out", tmp_path / "scores.csv", "--no-cache")
-    frame = results.read_scores(tmp_path / "scores.csv").set_index("image")
-    _, output, _ = run("score", model_dir, category / "test" / "donut" / "moderate_000.png", "--format", "json")
-    assert json.loads(output)["score"] == pytest.approx(frame.loc["donut/moderate_000.png", "score"], rel=1e-4)
+def test_every_way_leads_to_the_same_score(run, model_dir, category, tmp_path):
+    """Commands, Python, the pages and their endpoint /compare; with a cache or none, alone or among others, on one
+    thread or two, saved and loaded again."""
+    name = "donut/moderate_000.png"
+    path, detector = category / "test" / name, load(model_dir)
+    images = sorted((category / "test").rglob("*.png"))
+    found = {"an array": detector.inspect(read_image(path)).score}
+    found["among others"] = next(v.score for v in detector.inspect_all(images) if v.name == str(path))
+    found["saved again"] = load(detector.save(tmp_path / "copy")).inspect(path).score
+    for what, cache in (("evaluate", "--no-cache"), ("cache written", "--cache"), ("cache read", "--cache")):
+        run("evaluate", model_dir, category, "--out", tmp_path / "scores.csv", cache)
+        found[what] = results.read_scores(tmp_path / "scores.csv").set_index("image").loc[name, "score"]
+    found["json"] = json.loads(run("score", model_dir, path, "--format", "json")[1])["score"]
+    found["csv"] = float(next(csv.DictReader(io.StringIO(run("score", model_dir, path)[1])))["score"])
+    *_, compared = comparison.compare_by(path, own.info(detector), {"cbam": detector})
+    found["pages"] = compared.verdicts["cbam"].score
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    found["two threads"] = detector.inspect(path).score
+    torch.set_num_threads(threads)
+    assert found == dict.fromkeys(found, pytest.approx(detector.inspect(path).score, rel=1e-5))
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "attention", "gradient", "spatial-gate"])

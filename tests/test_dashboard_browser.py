@@ -98,14 +98,16 @@ def url(tmp_path_factory):
 def browser():
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM or "/usr/bin/chromium", args=QUIET)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM or "/usr/bin/chromium", args=QUIET)
+        # One for all tests: it keeps the pages' scripts. Visitors are told apart by their connection.
+        yield browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     expect.set_options(timeout=5_000)  # Playwright's own: other tests set theirs
 
 
 @pytest.fixture
 def visit(browser, url):
     """visit(path, size, scheme, ready) -> a page of a visitor of its own, when `ready` has returned."""
-    complaints, contexts = [], []
+    complaints, pages = [], []
 
     def watch(request):
         if urlsplit(request.url).scheme in ("http", "https", "ws", "wss") and urlsplit(request.url).netloc != here:
@@ -122,13 +124,10 @@ def visit(browser, url):
     here = urlsplit(url).netloc
 
     def build(path="", size="desk", scheme="light", ready=settled):
-        width, height = SIZES[size]
-        permissions = ["clipboard-read", "clipboard-write"]
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, permissions=permissions
-        )
-        contexts.append(context)
-        page = context.new_page()
+        page = browser.new_page()
+        pages.append(page)
+        resize(page, size)
+        page.emulate_media(color_scheme=scheme)
         page.set_default_timeout(PATIENCE_MS)
         page.on("request", watch)
         page.on("websocket", watch)
@@ -140,9 +139,13 @@ def visit(browser, url):
         return page
 
     yield build
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert not complaints
+
+
+def resize(page, size):
+    page.set_viewport_size(dict(zip(("width", "height"), SIZES[size], strict=True)))
 
 
 def settled(page):
@@ -252,7 +255,7 @@ def test_every_page_fits_a_desk_by_night_and_a_phone_by_day_and_every_switch_is_
         follow(page, name)
         looks_right(page, name, True, serious)
     page.emulate_media(color_scheme="light")
-    page.set_viewport_size(dict(zip(("width", "height"), SIZES["phone"], strict=True)))
+    resize(page, "phone")
     took = {}
     for name in PAGES:
         took[name] = follow(page, name, "phone")

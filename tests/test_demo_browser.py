@@ -6,10 +6,8 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
 import zipfile
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -55,37 +53,36 @@ PASTE = """async () => {
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM or "/usr/bin/chromium", args=QUIET)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM or "/usr/bin/chromium", args=QUIET)
+        yield browser.new_context()  # one for all tests: it keeps the page's scripts, and each page is a visitor
 
 
 @pytest.fixture
 def visit(browser, page_url):
-    """visit(width) -> a page; after the test: no errors on the console, no request to any other host."""
-    complaints = []
-    contexts = []
+    """visit(width, query) -> a page; after the test: no errors on the console, no request to any other host."""
+    complaints, pages = [], []
 
     def watch(request):
         if urlsplit(request.url).scheme in ("http", "https") and not request.url.startswith(page_url):
             complaints.append(f"asked for {request.url}")
 
-    def build(width=1440):
-        context = browser.new_context(viewport={"width": width, "height": 900})
-        contexts.append(context)
-        page = context.new_page()
+    def build(width=1440, query="?category=sample/wafer"):
+        page = browser.new_page()
+        pages.append(page)
+        page.set_viewport_size({"width": width, "height": 900})
         page.set_default_timeout(PATIENCE_MS)
         page.on("request", watch)
         page.on("pageerror", lambda error: complaints.append(f"page error: {error}"))
         page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
         page.add_init_script(LISTEN)
-        page.goto(page_url)
-        page.get_by_label("Category").click()
-        page.get_by_role("option", name=WAFER).click()
-        page.locator("#category-text", has_text="semiconductor wafer").wait_for()
+        page.goto(page_url + query)
+        if query:
+            page.locator("#category-text", has_text="semiconductor wafer").wait_for()
         return page
 
     yield build
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert not complaints
 
 
@@ -117,7 +114,8 @@ def downloaded(page, press):
 
 
 def test_a_photograph_in_verdicts_and_maps_out(visit, files):
-    page = visit()
+    page = visit(query="")
+    wafers_are_chosen(page)
     upload(page, files / "donut.png")
     settled(page, "^Done. donut.png: ")
 
@@ -162,6 +160,12 @@ def test_a_photograph_in_verdicts_and_maps_out(visit, files):
     settled(page, "^Gradient map of donut.png")
 
     files_come_as_shown(page)
+
+
+def wafers_are_chosen(page):
+    page.get_by_label("Category").click()
+    page.get_by_role("option", name=WAFER).click()
+    page.locator("#category-text", has_text="semiconductor wafer").wait_for()
 
 
 def files_come_as_shown(page):
@@ -307,7 +311,7 @@ def own_parts(folder):
     return bad
 
 
-def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(visit, tmp_path, serious):
+def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(visit, tmp_path, serious, page_folder):
     """A zip of good parts, a defective one to check with, a training, verdicts with maps; another rate; answers to the
     verdicts, a drawn defect; the report and the model as files, judged with again. Nothing is left when the page is
     closed."""
@@ -348,7 +352,7 @@ def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(vis
     name, written = downloaded(page, page.locator("#own-page").click)
     assert name == "drawn_wafer-patchcore.html" and b"What you said" in written
     assert fits(page)
-    nothing_is_left(page, "drawn wafer")
+    nothing_is_left(page, page_folder, "drawn wafer")
 
 
 def verdicts_are_answered(page, rows):
@@ -400,16 +404,16 @@ def a_defect_is_drawn(page, good):
     expect(page.locator("#own-drawn")).to_contain_text(re.compile("(Caught|Not caught): the score went from"))
 
 
-def nothing_is_left(page, part):
-    assert folders_of(part)
+def nothing_is_left(page, folder, part):
+    assert folders_of(part, folder)
     page.close()
     deadline = time.monotonic() + PATIENCE_MS / 1000
-    while folders_of(part) and time.monotonic() < deadline:
+    while folders_of(part, folder) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not folders_of(part)
+    assert not folders_of(part, folder)
 
 
-def folders_of(part):
-    """Private folders of a running demo that hold a model of this part."""
-    configs = Path(tempfile.gettempdir()).glob("attentdiffernet-visitors-*/own-*/model/config.json")
+def folders_of(part, folder):
+    """Private folders of the running demo that hold a model of this part."""
+    configs = folder.glob("uploads/attentdiffernet-visitors-*/own-*/model/config.json")
     return [config for config in configs if f'"{part}"' in config.read_text()]

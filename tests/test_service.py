@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from attentdiffernet.datasets.sample import draw
-from attentdiffernet.errors import DatasetError
+from attentdiffernet.errors import AttentDifferNetError, DatasetError
 from attentdiffernet.explain import explain, methods_of, relative_heat
 from attentdiffernet.findings import Calibration
 from attentdiffernet.scoring import RunningScore, score_image
@@ -136,9 +137,9 @@ def test_scores_are_remembered_by_detector(ship, pixels, monkeypatch):
     asked = []
     once = service.score_progressively
 
-    def counting(models, *rest):
+    def counting(models, *rest, **options):
         asked.append(list(models))
-        return once(models, *rest)
+        return once(models, *rest, **options)
 
     monkeypatch.setattr(service, "score_progressively", counting)
     *_, both = compare(png(pixels), KEY, "gradient")
@@ -246,3 +247,19 @@ def test_no_example_is_a_stranger_in_its_own_category_and_those_of_others_are(ke
             assert (last.stranger is None) == (info.key == key), example.path
             assert info.key == key or last.stranger.fits.key == info.key
             assert last.category == own
+
+
+def test_models_that_cannot_be_read_are_said_at_the_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "MODELS", tmp_path / "models")
+    monkeypatch.delenv(shipped.MODELS_ENVIRONMENT, raising=False)
+    catalogue.check_files()  # none are there, which is no fault
+    monkeypatch.setenv(shipped.MODELS_ENVIRONMENT, str(tmp_path / "models"))
+    with pytest.raises(AttentDifferNetError, match="models cannot be read: No such file or directory"):
+        catalogue.check_files()
+    config = tmp_path / "models" / "sample" / "wafer" / "se" / "config.json"
+    config.parent.mkdir(parents=True)
+    config.write_text("{}")
+    catalogue.check_files()
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("config.json"))  # root may read all
+    with pytest.raises(AttentDifferNetError, match=r"config\.json cannot be read: Permission denied"):
+        catalogue.check_files()

@@ -1,10 +1,11 @@
 """The command `attentdiffernet`: a module per subcommand. Heavy imports happen inside commands, so --help is quick."""
 
+import os
 from typing import Annotated
 
 import typer
 
-from .. import __version__
+from .. import __version__, stages
 from . import console, datasets, evaluate, explain, figures, grid, localise, score, summarise, train
 
 
@@ -30,6 +31,8 @@ def options(
     ] = False,
 ) -> None:
     """Options that stand before the command."""
+    if os.environ.get(stages.ENVIRONMENT) == "1":
+        stages.show_log()
 
 
 app.command()(train.train)

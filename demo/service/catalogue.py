@@ -1,5 +1,6 @@
 """Categories with shipped models: what they are, which can be used on this machine, and their detectors in memory."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable
@@ -15,7 +16,7 @@ from attentdiffernet.datasets import CARDS, category_title
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.detector import Detector
 from attentdiffernet.differnet import DifferNetDetector
-from attentdiffernet.errors import DatasetError
+from attentdiffernet.errors import AttentDifferNetError, DatasetError
 from attentdiffernet.figures.overlay import outline
 from attentdiffernet.images import IMAGE_SUFFIXES
 from attentdiffernet.methods import load
@@ -213,6 +214,24 @@ def differnet(key: str, variant: str) -> DifferNetDetector:
     if variant not in found:
         raise DatasetError(f"There is no variant {variant!r} of {key}; there are {', '.join(found)}")
     return found[variant]
+
+
+def check_files() -> None:
+    """Raises AttentDifferNetError where models or examples are there and may not be read, or where the folder of models
+    that was named is not there: without a word, a page would have none."""
+    named = os.environ.get(shipped.MODELS_ENVIRONMENT)
+
+    def refuse(error: OSError) -> None:
+        way_out = f"Set {shipped.MODELS_ENVIRONMENT} to a folder of models" if named else "Its rights are to be changed"
+        raise AttentDifferNetError(f"{error.filename} cannot be read: {error.strerror}. {way_out}") from error
+
+    for root in (shipped.MODELS, EXAMPLES):
+        if not root.exists() and not (named and root == shipped.MODELS):
+            continue
+        for folder, _, names in os.walk(root, onerror=refuse):
+            for path in (os.path.join(folder, name) for name in names):
+                if not os.access(path, os.R_OK):
+                    refuse(PermissionError(errno.EACCES, os.strerror(errno.EACCES), path))
 
 
 def preload() -> None:

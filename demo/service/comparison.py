@@ -18,6 +18,7 @@ from attentdiffernet.explain import relative_heat, scale_ends
 from attentdiffernet.images import IMAGE_SUFFIXES
 from attentdiffernet.options import check_scoring_views
 from attentdiffernet.scoring import RunningScore, expected_score, prepared, score_progressively
+from attentdiffernet.stages import Stages
 from attentdiffernet.study.statistics import percentile_among
 
 from .. import shipped
@@ -100,19 +101,37 @@ def compare_by(
     name: str | None = None,
     n_views: int | None = None,
 ) -> Iterator[Comparison]:
-    """As `compare`, by detectors at hand."""
+    """As `compare`, by detectors at hand. Logs the times of decoding, features, scores and maps."""
+    whose = "own parts" if info.key.startswith("own/") else info.key  # a visitor's words are not for the log
+    stages = Stages(f"{whose} by {', '.join(detectors)}")
+    with stages.logged():
+        yield from _compare_by(source, info, detectors, method, name, n_views, stages)
+
+
+def _compare_by(
+    source: Source,
+    info: catalogue.CategoryInfo,
+    detectors: Detectors,
+    method: str,
+    name: str | None,
+    n_views: int | None,
+    stages: Stages,
+) -> Iterator[Comparison]:
     check_method(method)
     name = name or (Path(source).name if isinstance(source, str | Path) else "image")
-    image, transparent = read_upload(source, name, _white(detectors))
+    with stages.stage("decode"):
+        image, transparent = read_upload(source, name, _white(detectors))
     wanted = check_scoring_views(n_views or max(d.calibration.n_views for d in detectors.values()))
     found, digest, scores = Comparison(name, info, shown(image), {}, on_white=transparent), _digest(image), {}
-    for scores in _scored(detectors, image, digest, wanted):
+    for scores in _scored(detectors, image, digest, wanted, stages):
         yield replace(found, verdicts=_verdicts(detectors, scores, wanted))
     final = replace(found, verdicts=_verdicts(detectors, scores, wanted))
     for detector in list(detectors.values())[:-1]:  # who leaves between two maps blocks nobody
-        _map(detector, image, digest, _map_method(detector, method))
+        with stages.stage("maps"):
+            _map(detector, image, digest, _map_method(detector, method))
         yield final
-    final = replace(final, heat=_heat(detectors, image, digest, method))
+    with stages.stage("maps"):
+        final = replace(final, heat=_heat(detectors, image, digest, method))
     likenesses = {}
     yield final
     for one, detector in detectors.items():
@@ -189,10 +208,10 @@ def _digest(image: np.ndarray) -> str:
 # -- scores
 
 
-def _scored(detectors: Detectors, image: np.ndarray, digest: str, n_views: int) -> Iterator[Scores]:
+def _scored(detectors: Detectors, image: np.ndarray, digest: str, n_views: int, stages: Stages) -> Iterator[Scores]:
     """What is known is first; a detector without views follows at once, those of DifferNet view by view."""
     known: Scores = {}
-    with catalogue.computing:
+    with catalogue.computing, stages.stage("scores"):
         for name, detector in detectors.items():
             if (score := _recent_scores.get(detector, digest, n_views)) is not None:
                 known[name] = score
@@ -201,7 +220,7 @@ def _scored(detectors: Detectors, image: np.ndarray, digest: str, n_views: int) 
                 _recent_scores.put(known[name], detector, digest, n_views)
     missing = {name: d for name, d in detectors.items() if name not in known and isinstance(d, DifferNetDetector)}
     last: Scores = {}
-    for last in _scored_by_views(missing, image, n_views) if missing else ():
+    for last in _scored_by_views(missing, image, n_views, stages) if missing else ():
         yield {name: (known | last)[name] for name in detectors}
     with catalogue.computing:
         for name, score in last.items():
@@ -217,10 +236,12 @@ def _score(detector: Detector, image: np.ndarray) -> RunningScore:
     return score
 
 
-def _scored_by_views(detectors: Mapping[str, DifferNetDetector], image: np.ndarray, n_views: int) -> Iterator[Scores]:
+def _scored_by_views(
+    detectors: Mapping[str, DifferNetDetector], image: np.ndarray, n_views: int, stages: Stages
+) -> Iterator[Scores]:
     """`score_progressively`, with the lock taken anew for each group of views: who leaves in between blocks nobody."""
     models = {name: detector.model for name, detector in detectors.items()}
-    steps = score_progressively(models, prepared(models, image), n_views)
+    steps = score_progressively(models, prepared(models, image), n_views, stages=stages)
     while True:
         with catalogue.computing:
             step = next(steps, None)

@@ -90,8 +90,9 @@ def _maps(comparison: Comparison, own_scale: bool) -> Iterator[tuple[str, np.nda
 
 
 def safe_stem(name: str) -> str:
-    """A file name without suffix, of letters, digits and `._-` only."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in Path(name).stem)[:60] or "image"
+    """A file name without suffix, of letters, digits and `._-` only; never a hidden one."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in Path(name).stem)
+    return kept.lstrip(".")[:60] or "image"
 
 
 def png(picture: np.ndarray) -> bytes:
