@@ -1,6 +1,6 @@
 """The pictures of both faces in docs/: `python -m scripts.page_pictures DEMO_URL DASHBOARD_URL`.
 
-Both must run already (`make demo`, `make dashboard`), and chromium must be installed. Pictures have 256 colours at most,
+Both must run already (`make demo`, `make dashboard`), and chromium must be installed. Pictures have few colours,
 so that they stay small in the history.
 """
 
@@ -13,8 +13,8 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-WIDTH, HEIGHT = 1440, 1300  # px: down to the verdicts and maps
-MOST_COLOURS, MOST_BYTES = 256, 250_000
+WIDTH, HEIGHTS = 1440, {"demo": 1420, "dashboard": 960}  # px: down to the answer
+COLOURS, MOST_BYTES = 256, 250_000
 
 
 def demo(page: Page, url: str) -> None:
@@ -32,16 +32,15 @@ def dashboard(page: Page, url: str) -> None:
 
 
 def written(picture: bytes, file: Path) -> None:
-    """With fewer colours, if that is needed to stay below MOST_BYTES."""
-    image, colours = Image.open(io.BytesIO(picture)).convert("RGB"), MOST_COLOURS
-    while True:
-        stream = io.BytesIO()
-        image.quantize(colours, Image.Quantize.MEDIANCUT).save(stream, "PNG", optimize=True)
-        if stream.tell() < MOST_BYTES or colours <= 16:
-            break
-        colours //= 2
+    """With few colours, evenly spread: those of variants are small, and must not get lost. Raises ValueError for more
+    than MOST_BYTES."""
+    stream = io.BytesIO()
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+    if stream.tell() > MOST_BYTES:
+        raise ValueError(f"{file.name} would have {stream.tell() / 1000:.0f} kB; the limit is {MOST_BYTES / 1000:.0f}")
     file.write_bytes(stream.getvalue())
-    print(f"{file.name}: {len(stream.getvalue()) / 1000:.0f} kB, {colours} colours")
+    print(f"{file.name}: {stream.tell() / 1000:.0f} kB")
 
 
 def main() -> None:
@@ -49,7 +48,8 @@ def main() -> None:
         path = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=path, args=["--headless", "--no-sandbox", "--disable-gpu"])
         for show, url in zip((demo, dashboard), sys.argv[1:3], strict=True):
-            page = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}).new_page()
+            size = {"width": WIDTH, "height": HEIGHTS[show.__name__]}
+            page = browser.new_context(viewport=size).new_page()
             page.set_default_timeout(120_000)
             show(page, url.rstrip("/"))
             page.wait_for_timeout(2_000)  # pictures fade in
