@@ -6,6 +6,7 @@
 | benchmark | benchmarks/latest.json |
 | readouts | benchmarks/accuracy.csv |
 | small_sets | benchmarks/small_sets.csv |
+| choices | benchmarks/input_choice.csv, benchmarks/method_choice.csv |
 | hostile | benchmarks/hostile_files.json |
 """
 
@@ -22,6 +23,7 @@ from ..datasets import category_title
 from ..datasets.sample import LEVELS
 from ..words import DETECTOR_TITLES, OTHER_METHODS, PAPER_VARIANTS, VARIANT_TITLES, input_title, variant_title
 from .answer import all_contrasts, answer, training_text
+from .choices import choices_table
 from .comparison import GATES_LEFT_AT_1, Contrast, Group, Measured, contrasts, grouped, measured
 from .formats import percent, percent_range, points
 from .methods import method_contrasts, methods_text
@@ -41,7 +43,8 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
     """
     results, benchmarks = root / "results", root / "benchmarks"
     latest, accuracy, hostile = (benchmarks / name for name in ("latest.json", "accuracy.csv", "hostile_files.json"))
-    small_sets = benchmarks / "small_sets.csv"
+    small_sets, inputs = benchmarks / "small_sets.csv", benchmarks / "input_choice.csv"
+    methods = benchmarks / "method_choice.csv"
     parts: dict[str, tuple[Path, Callable[[Path], str]]] = {  # source, and the text for a page in this folder
         "answer": (results / "runs.csv", lambda _: f"**{answer(all_contrasts(measured(results)))}**"),
         "methods": (results / "runs.csv", lambda _: f"**{methods_sentence(results)}**"),
@@ -51,6 +54,10 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
         "benchmark": (latest, lambda _: benchmark_table(json.loads(latest.read_text(encoding="utf-8")))),
         "hostile": (hostile, lambda _: hostile_text(json.loads(hostile.read_text(encoding="utf-8")))),
         "readouts": (accuracy, lambda _: readouts_table(pd.read_csv(accuracy))),
+        "choices": (
+            inputs,
+            lambda _: choices_table(pd.read_csv(inputs), pd.read_csv(methods), better_methods(results)),
+        ),
         "small_sets": (small_sets, lambda _: small_sets_table(pd.read_csv(small_sets))),
     }
     pages: dict[Path, str] = {}
@@ -100,6 +107,13 @@ def hostile_text(found: Mapping[str, Any]) -> str:
 def methods_sentence(results: Path) -> str:
     fair = [m for m in measured(results) if not m.best_on_test]
     return methods_text(method_contrasts(grouped(fair))) or "No other method was compared with DifferNet."
+
+
+def better_methods(results: Path) -> dict[str, str]:
+    """By category, DifferNet or the other method, where one of them is better beyond chance."""
+    fair = [m for m in measured(results) if not m.best_on_test]
+    real = [c for c in method_contrasts(grouped(fair)) if c.real]
+    return {c.group.first.key: c.group.first.run.variant if c.test.difference > 0 else "differnet" for c in real}
 
 
 def levels_table(found: Iterable[Measured]) -> Table:
