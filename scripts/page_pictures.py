@@ -48,8 +48,8 @@ def main() -> None:
         path = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=path, args=["--headless", "--no-sandbox", "--disable-gpu"])
         for show, url in zip((demo, dashboard), sys.argv[1:3], strict=True):
-            size = {"width": WIDTH, "height": HEIGHTS[show.__name__]}
-            page = browser.new_context(viewport=size).new_page()
+            height = HEIGHTS[show.__name__]
+            page = browser.new_context(viewport={"width": WIDTH, "height": height}).new_page()
             page.set_default_timeout(120_000)
             show(page, url.rstrip("/"))
             page.wait_for_timeout(2_000)  # pictures fade in
