@@ -21,6 +21,7 @@ from attentdiffernet.study.answer import (
     means_text,
     summary_text,
 )
+from attentdiffernet.study.choices import choices_table
 from attentdiffernet.study.comparison import Group, contrasts, grouped, measured
 from attentdiffernet.study.formats import p_text
 from attentdiffernet.study.methods import method_contrasts, methods_text
@@ -538,6 +539,24 @@ def test_usual_are_one_recipe_per_variant_and_none_that_is_best_on_test(root, tm
     best = [m for m in measured(root / "results") if m.best_on_test]
     assert usual(best), "where there are no others"
     assert {m.run.variant for m in usual(best)} == {"none", "se", "cbam"}
+
+
+def test_choices_by_hand():
+    inputs = pd.DataFrame(
+        [["mvtec_ad/bottle", "flips", "z2", True, 1472], ["other/part", "none", "z2", False, 9]],
+        columns=["category", "input", "readout", "as_before", "views_computed"],
+    )
+    columns = ["category", "differnet", "patchcore", "chosen", "fused", "fused_helps"]
+    methods = pd.DataFrame([["mvtec_ad/bottle", 0.5, 0.9, "patchcore", 0.8, False]], columns=columns)
+    head, _, row, *_ = (written := choices_table(inputs, methods, {})).splitlines()
+    assert row.endswith("| flips | `z2` | yes | 1,472 | 50.0 | 90.0 | 80.0 | PatchCore |") and "part" not in written
+    assert head.count("|") == row.count("|") and "not offered" in written and "Nowhere" in written
+    other = choices_table(inputs, methods.assign(fused_helps=True), {"mvtec_ad/bottle": "differnet"})
+    assert (
+        "standard error in Bottle" in other
+        and "**On the test images the other method is better beyond chance: Bottle" in other
+    )
+    assert "Nowhere" in choices_table(inputs, methods, {"mvtec_ad/bottle": "patchcore"})
 
 
 def test_small_sets_by_hand():

@@ -116,6 +116,14 @@ def test_uploads_have_a_bound_in_total_and_by_visitor(page, root, monkeypatch):
     assert asyncio.run(sent(page, [HEAD, megabyte, TAIL]))[0] == 200
 
 
+def test_on_a_space_visitors_are_told_apart_by_what_the_proxy_says(monkeypatch):
+    scope = {"client": ("10.0.0.1", 1), "headers": [(b"x-forwarded-for", b"1.2.3.4, 10.0.0.2")]}
+    assert uploads._visitor(scope) == "10.0.0.1", "elsewhere anyone could say so"
+    monkeypatch.setenv(uploads.ON_A_SPACE, "us/demo")
+    assert uploads._visitor(scope) == "1.2.3.4"
+    assert uploads._visitor(scope | {"headers": []}) == "10.0.0.1"
+
+
 def test_uploads_that_are_under_way_count_with_what_is_to_come(page, root):
     async def both():
         slow = asyncio.create_task(sent(page, [HEAD, 0.2, None], length=900_000))

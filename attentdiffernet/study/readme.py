@@ -6,6 +6,7 @@
 | benchmark | benchmarks/latest.json |
 | readouts | benchmarks/accuracy.csv |
 | small_sets | benchmarks/small_sets.csv |
+| choices | benchmarks/input_choice.csv, benchmarks/method_choice.csv |
 | hostile | benchmarks/hostile_files.json |
 | kills | benchmarks/kills.json |
 | load | benchmarks/load.json |
@@ -24,6 +25,7 @@ from ..datasets import category_title
 from ..datasets.sample import LEVELS
 from ..words import DETECTOR_TITLES, OTHER_METHODS, PAPER_VARIANTS, VARIANT_TITLES, input_title, variant_title
 from .answer import all_contrasts, answer, training_text
+from .choices import choices_table
 from .comparison import GATES_LEFT_AT_1, Contrast, Group, Measured, contrasts, grouped, measured
 from .formats import percent, percent_range, points
 from .methods import method_contrasts, methods_text
@@ -44,6 +46,7 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
     results, benchmarks = root / "results", root / "benchmarks"
     latest, accuracy, hostile = (benchmarks / name for name in ("latest.json", "accuracy.csv", "hostile_files.json"))
     small_sets, kills, load = (benchmarks / name for name in ("small_sets.csv", "kills.json", "load.json"))
+    inputs, methods = benchmarks / "input_choice.csv", benchmarks / "method_choice.csv"
     parts: dict[str, tuple[Path, Callable[[Path], str]]] = {  # source, and the text for a page in this folder
         "answer": (results / "runs.csv", lambda _: f"**{answer(all_contrasts(measured(results)))}**"),
         "methods": (results / "runs.csv", lambda _: f"**{methods_sentence(results)}**"),
@@ -55,6 +58,10 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
         "kills": (kills, lambda _: kills_text(json.loads(kills.read_text(encoding="utf-8")))),
         "load": (load, lambda _: load_text(json.loads(load.read_text(encoding="utf-8")))),
         "readouts": (accuracy, lambda _: readouts_table(pd.read_csv(accuracy))),
+        "choices": (
+            inputs,
+            lambda _: choices_table(pd.read_csv(inputs), pd.read_csv(methods), better_methods(results)),
+        ),
         "small_sets": (small_sets, lambda _: small_sets_table(pd.read_csv(small_sets))),
     }
     pages: dict[Path, str] = {}
@@ -125,9 +132,9 @@ def load_text(found: Mapping[str, Any]) -> str:
         f"{Table(columns, rows).markdown()}\n"
         f"Errors: {errors}. On {found['cores']} cores; each of the {crowd['visitors']} got {least} to {most} answers. "
         f"Meanwhile {crowd['vanished']} visitors vanished from long requests, and {len(ended)} uploads that trickled "
-        f"were ended after {max(ended):.0f} s. After a long request was left or cancelled, the next visitor's turn came "
-        f"within {crowd['freed_s']:.1f} s. Memory is the most of the demo's process, and its slope in the second half of "
-        "the time."
+        f"were ended after {max(ended):.0f} s. After a long request was left or cancelled, the next visitor's turn "
+        f"came within {crowd['freed_s']:.1f} s. Memory is the most of the demo's process, and its slope in the second "
+        "half of the time."
     )
 
 
@@ -153,6 +160,13 @@ def _memory_text(part: Mapping[str, Any]) -> str:
 def methods_sentence(results: Path) -> str:
     fair = [m for m in measured(results) if not m.best_on_test]
     return methods_text(method_contrasts(grouped(fair))) or "No other method was compared with DifferNet."
+
+
+def better_methods(results: Path) -> dict[str, str]:
+    """By category, DifferNet or the other method, where one of them is better beyond chance."""
+    fair = [m for m in measured(results) if not m.best_on_test]
+    real = [c for c in method_contrasts(grouped(fair)) if c.real]
+    return {c.group.first.key: c.group.first.run.variant if c.test.difference > 0 else "differnet" for c in real}
 
 
 def levels_table(found: Iterable[Measured]) -> Table:
