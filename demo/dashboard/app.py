@@ -55,7 +55,7 @@ def redirect_to_first() -> None:
 
 first_by_name = st.Page(redirect_to_first, title="Start", url_path=FIRST, visibility="hidden")
 page = st.navigation([*pages, first_by_name], position="top")
-# On a phone: Streamlit's own navigation covers the page there.
+# On a narrow page: Streamlit's own navigation folds pages away there, or covers the page.
 with st.container(horizontal=True, gap="xxsmall", key="narrow-navigation"):
     for other in pages:
         st.page_link(other)

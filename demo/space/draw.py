@@ -80,6 +80,7 @@ class Draw:
                 with gr.Column(min_width=300):
                     self.editor = gr.ImageEditor(
                         label="Draw here",
+                        show_label=False,  # on a phone, the tools would cover it
                         type="numpy",
                         image_mode="RGB",
                         format="png",  # the traces of another one would be judged, too

@@ -30,9 +30,9 @@ class Roc:
         self.answer = gr.HTML(elem_id="answer")
         self.category = gr.Dropdown(label="Data set and category", filterable=False, elem_id="roc-category")
         with gr.Row():
-            with gr.Column(min_width=340, scale=5):
+            with gr.Column(min_width=440, scale=5):
                 self.plot = gr.Plot(show_label=False, container=False, elem_id="roc-plot")
-            with gr.Column(min_width=340, scale=7):
+            with gr.Column(min_width=440, scale=7):
                 self.tables = gr.HTML(elem_id="roc-tables")
         tab.select(self.enter, self.category, [self.answer, self.category, self.plot, self.tables], **QUIET)
         self.category.input(self.draw, self.category, [self.plot, self.tables], **QUIET)

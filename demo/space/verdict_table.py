@@ -65,7 +65,8 @@ def table_html(
     return (
         "<div class='judged'><div class='list'>"
         f"<label>Show <select data-filter>{choices}</select></label> <span class='small' data-count></span>"
-        f"<div class='scroll'><table><caption>Arrow keys go through the rows; a heading sorts.{opens}</caption>"
+        f"<p class='small'>Arrow keys go through the rows; a heading sorts.{opens}</p>"
+        "<div class='scroll'><table aria-label='Verdicts'>"
         f"<thead><tr><th></th>{names}</tr></thead><tbody>{body}</tbody></table></div></div>{figure}</div>{broken}"
     )
 
