@@ -39,8 +39,10 @@ figures: .venv/demo  ## the figures and tables of a paper, into figures/
 	$(BIN)/python -m scripts.qualitative_figures figures
 	cp figures/differences.svg results/
 
-reliability: .venv/demo  ## what thousands of mutated files do to the decoder, into docs/reliability.md
+reliability: .venv/demo  ## mutated files, killed processes and many visitors, into docs/reliability.md
 	$(BIN)/python -m benchmarks.hostile_files
+	$(BIN)/python -m benchmarks.kills
+	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m scripts.write_tables
 
 audit: .venv/demo  ## known vulnerabilities of what is installed, by the advisories of PyPI (needs the network)

@@ -1,8 +1,9 @@
 """Many visitors at once: real requests to a real demo, as browsers send them.
 
-    python -m benchmarks.load                     20 visitors for 5 minutes, then 200 within a second: about 10 minutes
+    python -m benchmarks.load                     20 visitors for 5 minutes, then 200 at once: about 10 minutes
     python -m benchmarks.load --seconds 20 --burst 30
-    python -m benchmarks.load --light 30          afterwards, 30 minutes of one visitor every 5 s, for its memory
+    python -m benchmarks.load --only burst        measures one part anew; the others stay as they were
+    python -m benchmarks.load --only light        30 minutes of a visitor every 5 s, for the memory
 
 Among the visitors are some who vanish while they wait or while they are served, and uploads that trickle. Writes
 load.json beside this file.
@@ -35,7 +36,7 @@ from attentdiffernet.datasets.sample import draw
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "load.json"
 CATEGORY = "sample/wafer"
-VISITORS, SECONDS, BURST = 20, 300, 200
+VISITORS, SECONDS, BURST, LIGHT_MINUTES = 20, 300, 200, 30
 PATIENCE_S = 1200.0
 MANY = 12  # photographs of one long request
 PAUSE_S = 5.0  # between those who vanish, and visitors of the light load
@@ -282,35 +283,48 @@ async def meanwhile(*works: Any) -> AsyncIterator[None]:
 
 
 async def measured(address: str, pid: int, asked: argparse.Namespace) -> dict[str, Any]:
-    limits = httpx.Limits(max_connections=None)
+    """The parts that were asked for, by name."""
+    # A connection for each request, as if of another visitor: what is sent over one that the page is closing is lost,
+    # and browsers send it again.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=address, timeout=PATIENCE_S, limits=limits) as http:
         config = (await http.get("/config")).json()
         function = next(one["id"] for one in config["dependencies"] if one["api_name"] == "compare")
         await Visitor(http, function).visit()  # models are loaded
-        memory, gone, ended_s = Memory(pid), list[str](), list[float]()
-        async with meanwhile(memory.follow()):
-            async with meanwhile(vanishing(http, function, gone), *(trickle(address, ended_s) for _ in range(5))):
-                each = await crowd(http, function, asked.visitors, asked.seconds)
-            shares = [sum(not visit.error for visit in visits) for visits in each]
-            freed = [await freed_s(http, function, cancel) for cancel in (True, False) * 3]
-            found: dict[str, Any] = {
-                "cores": os.cpu_count(),
-                "visitors": asked.visitors,
-                "seconds": asked.seconds,
-                "crowd": told_of([visit for visits in each for visit in visits]),
-                "shares": [min(shares), max(shares)],
-                "vanished": len(gone),
-                "trickling_uploads_ended_s": [round(one, 1) for one in sorted(ended_s)],
-                "freed_s": round(max(freed), 2),
-                "burst": told_of(await burst(http, function, asked.burst)),
-            }
-        found["memory"] = memory.summary()
-        if asked.light:
+        found: dict[str, Any] = {}
+        for name in asked.only:
             memory = Memory(pid)
             async with meanwhile(memory.follow()):
-                found["light"] = told_of(await light(http, function, asked.light))
-            found["light"]["memory"] = memory.summary()
+                found[name] = await PARTS[name](http, function, asked)
+            found[name]["memory"] = memory.summary()
         return found
+
+
+async def crowd_part(http: httpx.AsyncClient, function: int, asked: argparse.Namespace) -> dict[str, Any]:
+    gone, ended_s, address = list[str](), list[float](), str(http.base_url).rstrip("/")
+    async with meanwhile(vanishing(http, function, gone), *(trickle(address, ended_s) for _ in range(5))):
+        each = await crowd(http, function, asked.visitors, asked.seconds)
+    shares = [sum(not visit.error for visit in visits) for visits in each]
+    freed = [await freed_s(http, function, cancel) for cancel in (True, False) * 3]
+    return told_of([visit for visits in each for visit in visits]) | {
+        "visitors": asked.visitors,
+        "seconds": asked.seconds,
+        "shares": [min(shares), max(shares)],
+        "vanished": len(gone),
+        "trickling_uploads_ended_s": [round(one, 1) for one in sorted(ended_s)],
+        "freed_s": round(max(freed), 2),
+    }
+
+
+async def burst_part(http: httpx.AsyncClient, function: int, asked: argparse.Namespace) -> dict[str, Any]:
+    return told_of(await burst(http, function, asked.burst))
+
+
+async def light_part(http: httpx.AsyncClient, function: int, asked: argparse.Namespace) -> dict[str, Any]:
+    return told_of(await light(http, function, asked.minutes))
+
+
+PARTS = {"crowd": crowd_part, "burst": burst_part, "light": light_part}
 
 
 def main() -> None:
@@ -318,14 +332,17 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=VISITORS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--burst", type=int, default=BURST)
-    parser.add_argument("--light", type=float, default=0, metavar="MINUTES")
+    parser.add_argument("--minutes", type=float, default=LIGHT_MINUTES, help="of the light load")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=["crowd", "burst"])
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, demo(Path(folder)) as (address, process, log):
         found = asyncio.run(measured(address, process.pid, asked))
-        found["tracebacks"] = log.read_text(encoding="utf-8").count("Traceback")
-        if found["tracebacks"]:
-            print(log.read_text(encoding="utf-8")[-5000:])
+        said = log.read_text(encoding="utf-8")
+    if "Traceback" in said:
+        sys.exit(said)
+    before = json.loads(asked.out.read_text(encoding="utf-8")) if asked.out.exists() else {}
+    found = before | {"cores": os.cpu_count()} | found
     asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import AttentDifferNetError, ImageError
+from ..files import replace_file
 from ..words import MapName
 from .console import bars, say
 from .options import Device, ModelDir, Trusted
@@ -87,10 +88,11 @@ def _explain_one(detector: "Detector", file: str, out: Path, shown: str, raw: Pa
 
     pixels = detector.read(file)
     values, reference = detector.raw_map(pixels, shown), detector.map_reference(shown)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    drawn_over(pixels, values, reference, shown).save(out)
+    with replace_file(out) as stream:
+        drawn_over(pixels, values, reference, shown).save(stream, "PNG")
     if raw is not None:
-        np.save(raw, values)
+        with replace_file(raw if raw.suffix == ".npy" else raw.with_name(f"{raw.name}.npy")) as stream:  # as np.save
+            np.save(stream, values)
     nearest = detector.nearest_normal(pixels)
     highest = float(values.max()) / reference
     numbers = f"Highest value: {highest:.3g} times the 99th percentile of held-out normals. Written to {out}"

@@ -8,6 +8,8 @@
 | small_sets | benchmarks/small_sets.csv |
 | choices | benchmarks/input_choice.csv, benchmarks/method_choice.csv |
 | hostile | benchmarks/hostile_files.json |
+| kills | benchmarks/kills.json |
+| load | benchmarks/load.json |
 """
 
 import json
@@ -43,8 +45,8 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
     """
     results, benchmarks = root / "results", root / "benchmarks"
     latest, accuracy, hostile = (benchmarks / name for name in ("latest.json", "accuracy.csv", "hostile_files.json"))
-    small_sets, inputs = benchmarks / "small_sets.csv", benchmarks / "input_choice.csv"
-    methods = benchmarks / "method_choice.csv"
+    small_sets, kills, load = (benchmarks / name for name in ("small_sets.csv", "kills.json", "load.json"))
+    inputs, methods = benchmarks / "input_choice.csv", benchmarks / "method_choice.csv"
     parts: dict[str, tuple[Path, Callable[[Path], str]]] = {  # source, and the text for a page in this folder
         "answer": (results / "runs.csv", lambda _: f"**{answer(all_contrasts(measured(results)))}**"),
         "methods": (results / "runs.csv", lambda _: f"**{methods_sentence(results)}**"),
@@ -53,6 +55,8 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
         "evidence": (results / "runs.csv", lambda _: page(results, commands, benchmarks)),
         "benchmark": (latest, lambda _: benchmark_table(json.loads(latest.read_text(encoding="utf-8")))),
         "hostile": (hostile, lambda _: hostile_text(json.loads(hostile.read_text(encoding="utf-8")))),
+        "kills": (kills, lambda _: kills_text(json.loads(kills.read_text(encoding="utf-8")))),
+        "load": (load, lambda _: load_text(json.loads(load.read_text(encoding="utf-8")))),
         "readouts": (accuracy, lambda _: readouts_table(pd.read_csv(accuracy))),
         "choices": (
             inputs,
@@ -99,6 +103,55 @@ def hostile_text(found: Mapping[str, Any]) -> str:
         f"The slowest of {found['files']:,} files took {found['slowest_s']:.1f} s of a core ({found['slowest']}); "
         f"the process that decoded all of them took {found['memory_gb']:.1f} GB at most."
     )
+
+
+def kills_text(found: Mapping[str, Any]) -> str:
+    """A table of the kinds of work that were killed, and what was wrong afterwards."""
+    rows = [
+        [name.replace("_", " "), work["kills"], f"{work['seconds']:.1f}", len(work["wrong"])]
+        for name, work in found["works"].items()
+    ]
+    columns = [Column("Work"), Column("kills", number=True), Column("undisturbed, s", number=True)]
+    columns.append(Column("ended otherwise", number=True))
+    wrong = [sentence for work in found["works"].values() for sentence in work["wrong"]]
+    said = "; ".join(wrong) or "After every one, the same work ended with the same files and no others"
+    return f"{Table(columns, rows).markdown()}\n{found['kills']} kills. {said}."
+
+
+def load_text(found: Mapping[str, Any]) -> str:
+    """A table of what visitors met, by the part of the measurement, and what else was measured meanwhile."""
+    crowd = found["crowd"]
+    titles = {"crowd": f"{crowd['visitors']} visitors for {crowd['seconds'] / 60:.3g} minutes"}
+    titles |= {"burst": f"{found['burst']['asked']} visitors at once", "light": "a visitor every 5 s"}
+    parts = {title: found[part] for part, title in titles.items() if part in found}
+    rows = [[title, *(part[column] for column in LOAD_COLUMNS), _memory_text(part)] for title, part in parts.items()]
+    columns = [Column("Load"), *(Column(title, number=True) for title in LOAD_COLUMNS.values()), Column("memory")]
+    errors = "; ".join(error for part in parts.values() for error in part["errors"]) or "none"
+    ended, (least, most) = crowd["trickling_uploads_ended_s"], crowd["shares"]
+    return (
+        f"{Table(columns, rows).markdown()}\n"
+        f"Errors: {errors}. On {found['cores']} cores; each of the {crowd['visitors']} got {least} to {most} answers. "
+        f"Meanwhile {crowd['vanished']} visitors vanished from long requests, and {len(ended)} uploads that trickled "
+        f"were ended after {max(ended):.0f} s. After a long request was left or cancelled, the next visitor's turn "
+        f"came within {crowd['freed_s']:.1f} s. Memory is the most of the demo's process, and its slope in the second "
+        "half of the time."
+    )
+
+
+LOAD_COLUMNS = {
+    "asked": "asked",
+    "answered": "answered",
+    "place_shown": "told their place",
+    "median_s": "median, s",
+    "longest_s": "longest, s",
+}
+
+
+def _memory_text(part: Mapping[str, Any]) -> str:
+    if (memory := part.get("memory")) is None:
+        return ""
+    slope, minutes = memory["slope_mb_per_minute"], memory["minutes"]
+    return f"{memory['most_mb']:,} MB, {slope:+.1f} MB a minute over {minutes:.0f} minutes"
 
 
 # -- results

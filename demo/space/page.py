@@ -21,7 +21,7 @@ from .train import Train
 
 HERE = Path(__file__).parent
 TITLE = "AttentDifferNet"
-MAX_WAITING = 20  # runs in the queue
+MAX_WAITING = 250  # runs in the queue: each is told its place
 
 
 def build() -> gr.Blocks:

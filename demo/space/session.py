@@ -12,7 +12,7 @@ from ..service.private import KEPT_S as KEPT_S  # how long uploads, pictures and
 from ..service.rate import USUAL
 from ..service.verdict import Comparison
 
-MAX_SESSIONS = 200  # a session holds scores, no pictures
+MAX_SESSIONS = 400  # more than wait; a session holds scores, no pictures
 
 
 @dataclass(frozen=True)
