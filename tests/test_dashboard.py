@@ -298,8 +298,8 @@ def test_curve_histogram_and_counts_follow_the_slider_at_once(visit):
     for rate in (10.0, 30.0):
         at.slider[0].set_value(rate)
         whole(at.run())
-        assert at.query_params["fpr"] == str(percent)
-        points = {m.name: m.at_fpr(percent / 100) for m in usual(runs().values())}
+        assert at.query_params["fpr"] == str(rate)
+        points = {m.name: m.at_fpr(rate / 100) for m in usual(runs().values())}
         shown = charts(at)
         dots = [t for t in shown["ROC"]["data"] if t.get("mode") == "markers"]
         assert [numbers(dot["y"]) for dot in dots] == [pytest.approx([point.tpr]) for point in points.values()]
