@@ -33,7 +33,7 @@ def examine(name: str) -> dict[str, object]:
     sample = name.startswith("sample/")
     folder = ROOT / "data" / name if sample else Path(os.environ["ATTENTDIFFERNET_DATA"]) / name
     sources, start = [image.path for image in InspectionDataset(folder).train], time.process_time()
-    judged = judge(sources, Options(weights="bundled") if sample else Options(), default_cache())
+    judged = judge(sources, Options(), default_cache())
     cpu_s = time.process_time() - start
     method, aurocs = by_rule(judged)
     fused = np.mean([ranks(scores, judged.labels) for scores in judged.scores.values()], axis=0)

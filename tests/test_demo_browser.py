@@ -290,6 +290,9 @@ def test_what_cannot_be_read_is_said_the_rest_goes_on_and_another_visitor_waits_
     assert {one["name"] for one in json.loads(told)["images"]} == {"good.png", "donut.png"}
     page.locator("#upload").get_by_label("Clear").click()
     expect(page.locator("#results")).to_be_hidden()
+    with page.expect_file_chooser() as chooser:
+        page.locator("#upload button").first.click()
+    assert chooser.value.element.get_attribute("accept") == "image/*", "phones then offer the camera and convert HEIC"
     page.evaluate(PASTE)
     settled(page, "^Done. pasted.png")
 

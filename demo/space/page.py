@@ -49,7 +49,7 @@ def build() -> gr.Blocks:
         add_endpoints()
         page.unload(training.leave)
         page.load(training.recognise, training.visitor, training.visitor, **AT_ONCE)
-        page.load(None, js=(HERE / "paste.js").read_text(encoding="utf-8"), **PRIVATE)
+        page.load(None, js=(HERE / "photographs.js").read_text(encoding="utf-8"), **PRIVATE)
         page.load(inspect.restore, None, inspect.restored, **AT_ONCE)
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return page
