@@ -35,10 +35,10 @@ from demo.service.training.answers import Answer, corrected, percentile, standin
 from demo.service.training.judging import Photograph, curve, flagged, judged, readable
 from demo.service.training.numbers import answers_csv, verdicts_csv, verdicts_json, verdicts_zip
 from demo.service.training.photographs import (
+    Looked,
     Remark,
     gather,
     gather_to_judge,
-    grey_copies,
     look_over,
     shows_the_same,
 )
@@ -121,7 +121,7 @@ def test_unusual_photographs_are_named(parts, tmp_path):
     for name, image in odd.items():
         image.save(tmp_path / f"{name}.png")
     files = [*parts, *(tmp_path / f"{name}.png" for name in odd)]
-    remarks = {remark.sentence: [files[k].stem for k in remark.images] for remark in look_over(files)}
+    remarks = {remark.sentence: [files[k].stem for k in remark.images] for remark in look_over(files).remarks}
     assert remarks.pop("12 photographs are few: the threshold is uncertain. 20 or more are better") == []
     assert list(remarks.values()) == [["copy"], ["wide"], ["dark", "soft"], ["dark"]]
     assert "1 photograph is very dark" in remarks and "2 photographs are much less sharp than most" in remarks
@@ -210,9 +210,9 @@ def judged_parts(parts, trained, tmp_path_factory):
     (folder / "broken.png").write_bytes(b"no picture")
     defects = tuple(judged([folder / name for name in names], load(trained.folder)))
     tests = tuple(judged([parts[0]], load(trained.folder)))
-    remarks = [Remark("1 photograph is odd", (2,))]
+    looked = Looked([Remark("1 photograph is odd", (2,))], look_over(parts).copies)
     mine = Own(tmp_path_factory.mktemp("private")).with_model(trained.folder)
-    return dataclasses.replace(mine.with_good(parts, remarks, trained.left_out), defects=defects, tests=tests)
+    return dataclasses.replace(mine.with_good(parts, looked, trained.left_out), defects=defects, tests=tests)
 
 
 @pytest.mark.process
@@ -369,7 +369,7 @@ def test_answers_go_into_the_next_training_and_the_one_after(judged_parts, tmp_p
 
 @pytest.mark.process
 def test_a_photograph_that_was_trained_on_is_named(judged_parts, parts, trained):
-    training = grey_copies(parts)
+    training = look_over(parts).copies
     again, other = judged([parts[3], judged_parts.defects[0].path], judged_parts.detector, training)
     assert again.trained_on and not other.trained_on
     said_of = check_html(dataclasses.replace(judged_parts, defects=(again, other)))

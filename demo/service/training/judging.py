@@ -44,7 +44,7 @@ def thumbnail(image: np.ndarray, name: str, score: float = math.nan) -> Photogra
 
 
 def judged(paths: Sequence[Path], detector: Detector, training: np.ndarray | None = None) -> Iterator[Photograph]:
-    """Each with its score and its map; one that cannot be read with the reason. training: `grey_copies` of what the
+    """Each with its score and its map; one that cannot be read with the reason. training: `Looked.copies` of what the
     detector was trained on, where that is known."""
     info = own.info(detector)
     for path in paths:

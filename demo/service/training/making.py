@@ -22,12 +22,12 @@ def trained(fresh: Own, asked: Asked) -> Generator[Progress | Own, None, None]:
     yield Progress(0, LOOKING)
     photographs = gather([*asked.parts, *fresh.added], fresh.folder)
     bad = gather_to_judge([*asked.bad_parts, *fresh.added_defects], fresh.folder, "defective parts")
-    remarks = look_over(photographs)
+    looked = look_over(photographs)
     for step in train(photographs, fresh.folder, " ".join(asked.name.split()) or UNNAMED, asked.choice):
         if isinstance(step, Step):
             yield Progress(step.done / max(step.total, 1), _step_text(step))
         else:
-            fresh = fresh.with_model(step.folder).with_good(photographs, remarks, step.left_out)
+            fresh = fresh.with_model(step.folder).with_good(photographs, looked, step.left_out)
     yield from _checked(fresh, bad)
 
 

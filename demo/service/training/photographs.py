@@ -1,6 +1,7 @@
 """Uploaded photographs of good parts: gathered from files and archives within limits, and looked over."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from attentdiffernet.datasets.archives import Limits, is_hidden, open_source
+from attentdiffernet.decoding_apart import PROCESSES
 from attentdiffernet.errors import AttentDifferNetError, DatasetError
 from attentdiffernet.images import IMAGE_SUFFIXES
 from attentdiffernet.sources import value_range_of
@@ -82,37 +84,59 @@ def _unpacked(archive: Path, folder: Path, most: int) -> list[Path]:
     return [found[name] for name in names]
 
 
-def look_over(photographs: Sequence[Path]) -> list[Remark]:
-    """What is unusual about the photographs, worst first. Raises DatasetError where they all show the same, and
-    ImageError for one that cannot be read."""
-    shapes, grey, sharpness, clipped = [], [], [], []
+@dataclass(frozen=True)
+class Looked:
+    """remarks: what is unusual about some photographs, worst first. copies: (n, SMALL²) grey values of small copies,
+    for `shows_the_same`."""
+
+    remarks: list[Remark]
+    copies: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Glance:
+    """What is kept of a photograph that was looked at. grey: (SMALL²,). clipped: share of pixels at the ends."""
+
+    aspect: float
+    grey: np.ndarray
+    sharpness: float
+    clipped: float
+
+
+def _glance(pixels: np.ndarray) -> _Glance:
+    one = Image.fromarray(pixels).convert("L")
+    values = np.asarray(one.resize((256, 256), Image.Resampling.BILINEAR), np.float32)
+    sharpness = np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean()
+    clipped = np.mean((values <= 1) | (values >= 254))
+    return _Glance(pixels.shape[1] / pixels.shape[0], _grey(one).ravel(), float(sharpness), float(clipped))
+
+
+def look_over(photographs: Sequence[Path]) -> Looked:
+    """Looks at the photographs, as many at a time as can be decoded. Raises DatasetError where they all show the same,
+    and ImageError for one that cannot be read."""
     white = value_range_of(photographs)
-    for path in photographs:
-        pixels = _readable(path, white)
-        shapes.append(pixels.shape[:2])
-        one = Image.fromarray(pixels).convert("L")
-        grey.append(_grey(one))
-        values = np.asarray(one.resize((256, 256), Image.Resampling.BILINEAR), np.float32)
-        sharpness.append(float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean()))
-        clipped.append(float(np.mean((values <= 1) | (values >= 254))))
-    same = _same(np.stack(grey).reshape(len(grey), -1))
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        seen = list(pool.map(lambda path: _glance(_readable(path, white)), photographs))
+    grey = np.stack([one.grey for one in seen])
+    sharpness, clipped = np.array([one.sharpness for one in seen]), np.array([one.clipped for one in seen])
+    same = _same(grey)
     if len(same) == len(photographs) - 1:
         raise DatasetError("All photographs show the same: there is nothing to learn about how good parts differ")
-    means, typical = np.array([one.mean() for one in grey]), float(np.median(sharpness))
-    aspects = np.array([width / height for height, width in shapes])
+    means, typical = grey.mean(1), float(np.median(sharpness))
+    aspects = np.array([one.aspect for one in seen])
     found = [
         _remark("{} almost the same as another one; each counts as new evidence all the same", same),
         _remark("{} of another shape than most (width to height)", np.abs(aspects / np.median(aspects) - 1) > 0.05),
-        _remark("{} much less sharp than most", np.array(sharpness) < BLURRED * typical),
+        _remark("{} much less sharp than most", sharpness < BLURRED * typical),
         _remark("{} very dark", means < DARK),
         _remark("{} very bright", means > BRIGHT),
         _remark(
             "{} largely black or white where details may be lost, unlike most",
-            np.array(clipped) > CLIPPED + np.median(clipped),
+            clipped > CLIPPED + np.median(clipped),
         ),
     ]
     few = [Remark(f"{len(photographs)} photographs are few: the threshold is uncertain. 20 or more are better")]
-    return few * (len(photographs) < 20) + [remark for remark in found if remark.images]
+    return Looked(few * (len(photographs) < 20) + [remark for remark in found if remark.images], grey)
 
 
 def _readable(path: Path, white: float | None) -> np.ndarray:
@@ -120,12 +144,6 @@ def _readable(path: Path, white: float | None) -> np.ndarray:
         return read_image(path, None, white)
     except OSError as error:
         raise AttentDifferNetError(f"{path.name} could not be read: {error.strerror or error}") from error
-
-
-def grey_copies(photographs: Sequence[Path], white: float | None = None) -> np.ndarray:
-    """(n, SMALL²) grey values of small copies, for `shows_the_same`. white: `Findings.value_range`. Raises ImageError
-    as `look_over`."""
-    return np.stack([_grey_of(_readable(path, white)) for path in photographs])
 
 
 def shows_the_same(image: np.ndarray, copies: np.ndarray) -> bool:

@@ -19,7 +19,7 @@ from .. import catalogue, private
 from ..decoding import read_image
 from .answers import Answer, corrected, percentile, standing
 from .judging import Photograph, thumbnail
-from .photographs import Remark, grey_copies
+from .photographs import Looked
 
 DRAWN_ON = 640  # px, the longer side of a photograph that is drawn on
 MOST_SHOWN = 4  # photographs of a remark, and unusual ones
@@ -40,7 +40,7 @@ class Own:
     with. tests: parts to judge. answers: what was said about them, in order. added: files of parts that were said to be
     good and are among those it was trained on; added_defects: to be defective, and among those it is checked with.
     typical: file of a good part as good parts are, and small enough to be drawn on.
-    training: `grey_copies` of what it was trained on; None of a model that was brought back."""
+    training: `Looked.copies` of what it was trained on; None of a model that was brought back."""
 
     folder: Path
     model: Path | None = None
@@ -78,14 +78,16 @@ class Own:
         """With a checkpoint, and the rate of its threshold."""
         return replace(self, model=model, rate=rate_of(catalogue.loaded(model)))
 
-    def with_good(self, photographs: Sequence[Path], remarks: Sequence[Remark], left_out: Mapping[int, float]) -> "Own":
+    def with_good(self, photographs: Sequence[Path], looked: Looked, left_out: Mapping[int, float]) -> "Own":
         """With what is to be said about the photographs that the model was trained on. left_out: as of `Trained`."""
         white = self.detector.findings.value_range
 
         def small(k: int, score: float = math.nan) -> Photograph:
             return thumbnail(read_image(photographs[k], None, white), photographs[k].name, score)
 
-        noted = tuple(Noted(remark.sentence, tuple(map(small, remark.images[:MOST_SHOWN]))) for remark in remarks)
+        noted = tuple(
+            Noted(remark.sentence, tuple(map(small, remark.images[:MOST_SHOWN]))) for remark in looked.remarks
+        )
         by_score = sorted(left_out, key=lambda k: -left_out[k])
         typical = None
         if by_score:
@@ -95,7 +97,7 @@ class Own:
             remarks=noted,
             unusual=tuple(small(k, left_out[k]) for k in by_score[:MOST_SHOWN]),
             typical=typical,
-            training=grey_copies(photographs, white),
+            training=looked.copies,
         )
 
     def _small_copy(self, pixels: np.ndarray) -> Path:
