@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= $(ATTENTDIFFERNET_DATA)
-WORKERS ?= 3
+WORKERS ?= 2
 
 .PHONY: demo dashboard test quick check results figures benchmark reliability audit models clean help
 
