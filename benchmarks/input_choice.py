@@ -27,11 +27,14 @@ OUT = ROOT / "benchmarks" / "input_choice.csv"
 COLUMNS = ["category", "n_train", "input", "readout", "scoring_views", "as_before", "views_computed", "cpu_s"]
 
 
+def training_images(name: str) -> list[Path]:
+    """Of a category below $ATTENTDIFFERNET_DATA, or of one that was drawn into data/."""
+    root = ROOT / "data" if name.startswith("sample/") else Path(os.environ["ATTENTDIFFERNET_DATA"])
+    return [image.path for image in InspectionDataset(root / name).train]
+
+
 def measure(name: str) -> dict[str, object]:
-    sample = name.startswith("sample/")
-    folder = ROOT / "data" / name if sample else Path(os.environ["ATTENTDIFFERNET_DATA"]) / name
-    options = Options(weights="bundled" if sample else "imagenet")
-    images = [image.path for image in InspectionDataset(folder).train]
+    options, images = Options(weights="bundled" if name.startswith("sample/") else "imagenet"), training_images(name)
     start, before = time.process_time(), FeatureExtractor.views_computed
     found = examine(images, options).findings
     return {

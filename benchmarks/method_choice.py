@@ -11,18 +11,18 @@ soon as it is known; a category that it holds is not examined again.
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from attentdiffernet.category import InspectionDataset
 from attentdiffernet.features import default_cache
 from attentdiffernet.method_choice import by_rule, judge
 from attentdiffernet.options import Options
 from attentdiffernet.study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
+
+from .input_choice import training_images
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "method_choice.csv"
@@ -30,9 +30,7 @@ COLUMNS = ["category", "n_train", "differnet", "patchcore", "chosen", "fused", "
 
 
 def examine(name: str) -> dict[str, object]:
-    sample = name.startswith("sample/")
-    folder = ROOT / "data" / name if sample else Path(os.environ["ATTENTDIFFERNET_DATA"]) / name
-    sources, start = [image.path for image in InspectionDataset(folder).train], time.process_time()
+    sources, start = training_images(name), time.process_time()
     judged = judge(sources, Options(), default_cache())
     cpu_s = time.process_time() - start
     method, aurocs = by_rule(judged)

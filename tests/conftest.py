@@ -223,13 +223,12 @@ def page_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def page_url(page_folder, models):
     """The demo as visitors meet it: app.py in a process of its own. What it did not expect fails the tests."""
-    folder = page_folder
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder / "uploads")}
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(page_folder / "uploads")}
     environment |= {"ATTENTDIFFERNET_MODELS": str(models)}
-    log = folder / "log.txt"
+    log = page_folder / "log.txt"
     with log.open("w") as stream:
         process = subprocess.Popen(
             [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT

@@ -36,6 +36,13 @@ from .tables import Column, Table, group_auroc_text
 from .usual import usual
 
 LEVEL = f"/({'|'.join(LEVELS)})_"  # in the name of an image
+LOAD_COLUMNS = {
+    "asked": "asked",
+    "answered": "answered",
+    "place_shown": "told their place",
+    "median_s": "median, s",
+    "longest_s": "longest, s",
+}
 
 
 def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
@@ -138,15 +145,6 @@ def load_text(found: Mapping[str, Any]) -> str:
     )
 
 
-LOAD_COLUMNS = {
-    "asked": "asked",
-    "answered": "answered",
-    "place_shown": "told their place",
-    "median_s": "median, s",
-    "longest_s": "longest, s",
-}
-
-
 def _memory_text(part: Mapping[str, Any]) -> str:
     if (memory := part.get("memory")) is None:
         return ""
@@ -157,15 +155,17 @@ def _memory_text(part: Mapping[str, Any]) -> str:
 # -- results
 
 
+def _other_methods(results: Path) -> list[Contrast]:
+    return method_contrasts(grouped(m for m in measured(results) if not m.best_on_test))
+
+
 def methods_sentence(results: Path) -> str:
-    fair = [m for m in measured(results) if not m.best_on_test]
-    return methods_text(method_contrasts(grouped(fair))) or "No other method was compared with DifferNet."
+    return methods_text(_other_methods(results)) or "No other method was compared with DifferNet."
 
 
 def better_methods(results: Path) -> dict[str, str]:
     """By category, DifferNet or the other method, where one of them is better beyond chance."""
-    fair = [m for m in measured(results) if not m.best_on_test]
-    real = [c for c in method_contrasts(grouped(fair)) if c.real]
+    real = [c for c in _other_methods(results) if c.real]
     return {c.group.first.key: c.group.first.run.variant if c.test.difference > 0 else "differnet" for c in real}
 
 

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +129,14 @@ class Train:
             if with_answers and before is not None and not self.trainings.over(turn):
                 fresh = fresh.with_added(before)
             asked = Asked(uploads or (), bad_uploads or (), name, choice)
-            for step in making.trained(fresh, asked):
-                if self.trainings.over(turn):
-                    break
-                if isinstance(step, Progress):
-                    yield {self.status: progress(step.share, step.text)}
-                else:
-                    now = step
+            with closing(making.trained(fresh, asked)) as steps:  # whose end ends the process
+                for step in steps:
+                    if self.trainings.over(turn):
+                        break
+                    if isinstance(step, Progress):
+                        yield {self.status: progress(step.share, step.text)}
+                    else:
+                        now = step
             if self.trainings.replaced(turn):
                 yield {self.status: alert(ELSEWHERE)}
             elif now is not None and not self.trainings.over(turn):

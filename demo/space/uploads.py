@@ -186,12 +186,12 @@ async def _refuse(refusal: Refusal, scope: Message, body: Body, send: Send) -> N
 def fetch_nothing() -> None:
     """Gradio would fetch whatever address a caller of the API names in place of an upload. Here, it does not."""
 
-    async def refused(*_: object, **__: object) -> Never:
+    def refuse(*_: object, **__: object) -> Never:
         raise gr.Error("Files of other addresses are not fetched: upload them", print_exception=False)
 
-    def refused_at_once(*_: object, **__: object) -> Never:
-        raise gr.Error("Files of other addresses are not fetched: upload them", print_exception=False)
+    async def refuse_when_awaited(*_: object, **__: object) -> Never:
+        refuse()
 
-    processing_utils.async_ssrf_protected_download = refused
-    processing_utils.ssrf_protected_download = refused_at_once
-    processing_utils.save_url_to_cache = refused_at_once
+    processing_utils.async_ssrf_protected_download = refuse_when_awaited
+    processing_utils.ssrf_protected_download = refuse
+    processing_utils.save_url_to_cache = refuse

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,19 +54,11 @@ def judged(paths: Sequence[Path], detector: Detector, training: np.ndarray | Non
         except AttentDifferNetError as error:
             yield Photograph(path.name, error=str(error))
         else:
-            drawn = replace(found, image=_small(found.image)).overlay(detector.key, outlined=True)
-            picture = inlined(Image.fromarray(drawn), LARGE)
+            picture = inlined(Image.fromarray(found.overlay(detector.key, outlined=True)), LARGE)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             score = found.verdicts[detector.key].score
             same = training is not None and shows_the_same(found.image, training)
             yield Photograph(path.name, picture, score, path=path, digest=digest, trained_on=same)
-
-
-def _small(pixels: np.ndarray) -> np.ndarray:
-    """Maps are drawn on this: on a large photograph they take longer than its verdict."""
-    small = Image.fromarray(pixels)
-    small.thumbnail((LARGE, LARGE))
-    return np.asarray(small)
 
 
 def readable(photographs: Sequence[Photograph]) -> list[Photograph]:
