@@ -1,6 +1,6 @@
 """Processes killed at random moments, and started again: do they end as if nothing had happened?
 
-    python -m benchmarks.kills                200 kills, about five minutes
+    python -m benchmarks.kills                200 kills, about eight minutes on two quiet cores (18 take one)
     python -m benchmarks.kills --kills 20     over all kinds of work
 
 Each kind of work is done once undisturbed. Then, again and again from the start, it is killed (SIGKILL) at a random

@@ -516,6 +516,10 @@ def test_a_folder_of_results_comes_as_a_zip_and_leads_nowhere_else(tmp_path):
         own_results.take(one_by_one | {f"chosen/{options}": b'{"findings": 1}'}, tmp_path / "damaged")
     with pytest.raises(ResultsError, match="No run was found"):
         own_results.take({"runs.json": b"{}"}, tmp_path / "nothing")
+    with pytest.raises(ResultsError, match=r"^mine\.csv, line 1: the columns must be"):
+        own_results.take({"mine.csv": b"a,b\n"}, tmp_path / "columns")
+    with pytest.raises(ResultsError, match=r"^runs\.csv, line 1: the columns must be"):
+        own_results.take({"runs.csv": b"a,b\n"}, tmp_path / "rows")
 
 
 # -- own parts

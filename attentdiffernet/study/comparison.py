@@ -67,7 +67,8 @@ class Measured:
 
     @property
     def setting_title(self) -> str:
-        return f"{self._setting_backbone} backbone, seed {self.run.seed}"
+        backbone = f"{self._setting_backbone} backbone, " if self._setting_backbone else ""
+        return f"{backbone}seed {self.run.seed}"
 
     @property
     def _setting_backbone(self) -> str:

@@ -65,5 +65,5 @@ try:
     results.choose(page.url_path or FIRST)
     page.run()
 except AttentDifferNetError as error:
-    st.error(widgets.literal(error), icon=":material/error:")
+    st.error(widgets.literal(results.said(error)), icon=":material/error:")
 warm_up()

@@ -49,15 +49,23 @@ def choose(page: str) -> None:
         st.session_state[CHOSEN] = folder(_digest(uploads), uploads)
         found = shipped.measured()
     except AttentDifferNetError as error:
-        st.error(f"{widgets.literal(error)} The results of this project are shown.", icon=":material/error:")
+        with st.container(key="results-said"):
+            st.error(f"{widgets.literal(error)}. The results of this project are shown.", icon=":material/error:")
         return
     if page in PAGES:
         categories = counted(len({m.key for m in found}), "category", "categories")
-        st.info(
-            f"Your own results are shown: {counted(len(found), 'run')} in {categories}. They stay in this session, and "
-            "in no link. Remove the files under *Results* to see those of this project.",
-            icon=":material/folder_open:",
-        )
+        with st.container(key="results-said"):
+            st.info(
+                f"Your own results are shown: {counted(len(found), 'run')} in {categories}. They stay in this session, "
+                "and in no link. Remove the files under *Results* to see those of this project.",
+                icon=":material/folder_open:",
+            )
+
+
+def said(error: AttentDifferNetError) -> str:
+    """An error of a page, which may lie in files that the visitor brought."""
+    brought = chosen()
+    return own_results.as_brought(error, brought) if brought else str(error)
 
 
 def _digest(uploads: Mapping[str, bytes]) -> str:

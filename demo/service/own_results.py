@@ -2,13 +2,14 @@
 alone. No torch."""
 
 import io
+import os
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from attentdiffernet.datasets.archives import Limits, is_hidden, open_source
-from attentdiffernet.errors import ResultsError
+from attentdiffernet.errors import AttentDifferNetError, ResultsError
 from attentdiffernet.study import records
 from attentdiffernet.study.comparison import Measured, measured
 from attentdiffernet.study.runs import LAST, SAFE_NAME, Run
@@ -29,6 +30,19 @@ def take(uploads: Mapping[str, bytes], folder: Path) -> tuple[Measured, ...]:
     files = dict(_unpacked(uploads.items()))
     if sum(map(len, files.values())) > LIMITS.total_bytes or len(files) > LIMITS.entries:
         raise ResultsError(f"That is more than {LIMITS.total_bytes / 1e6:.0f} MB or {LIMITS.entries} files")
+    try:
+        return _taken(files, folder)
+    except ResultsError as error:
+        raise ResultsError(as_brought(error, folder)) from error
+
+
+def as_brought(error: AttentDifferNetError, folder: Path) -> str:
+    """What is wrong with a file, under the name that it was brought by: where it lies here tells a visitor nothing."""
+    alone = records.score_path(folder, *ALONE, "run").parent
+    return str(error).replace(f"{alone}{os.sep}", "").replace(f"{folder}{os.sep}", "")
+
+
+def _taken(files: Mapping[str, bytes], folder: Path) -> tuple[Measured, ...]:
     listed = sorted((name for name in files if PurePosixPath(name).name == RUNS), key=len)
     if listed:
         _write_folder(files, PurePosixPath(listed[0]).parent, folder)
