@@ -50,12 +50,9 @@ def _taken(files: Mapping[str, bytes], folder: Path) -> tuple[Measured, ...]:
         _write_scores(files, folder)
     try:
         found = measured(folder)
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:  # what was kept beside the scores is no such file
+    except ResultsError:
+        raise  # it says what is wrong
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # what is kept beside scores is no such file
         raise ResultsError(f"The results are damaged. {WANTED}") from error
     if not found:
         raise ResultsError(f"No run was found. {WANTED}")
