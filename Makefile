@@ -4,7 +4,7 @@ BIN := .venv/bin
 DATA ?= $(ATTENTDIFFERNET_DATA)
 WORKERS ?= 2
 
-.PHONY: demo dashboard test quick check results figures benchmark reliability audit models clean help
+.PHONY: demo dashboard test quick check results figures benchmark reliability audit lock models clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -45,9 +45,14 @@ reliability: .venv/demo  ## mutated files, killed processes and many visitors, i
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m scripts.write_tables
 
-audit: .venv/demo  ## known vulnerabilities of what is installed, by the advisories of PyPI (needs the network)
+audit: .venv/demo  ## known vulnerabilities of the lock and of what is installed (needs the network)
 	$(BIN)/python -m pip install --disable-pip-version-check -q pip-audit
+	$(BIN)/python -m pip_audit --no-deps --disable-pip -r requirements.lock
 	$(BIN)/python -m pip_audit --local --skip-editable
+
+lock: .venv/test  ## the exact versions of what is installed, into requirements.lock: make clean lock
+	{ grep '^#' requirements.lock; $(BIN)/python -m pip list --format=freeze --exclude attentdiffernet | sed 's/+cpu$$//'; } \
+		> .venv/lock && mv .venv/lock requirements.lock
 
 models: .venv/demo  ## train and evaluate what is shipped: make models DATA=FOLDER_OF_DATASETS
 	ATTENTDIFFERNET_DATA="$(DATA)" $(BIN)/python -m scripts.train_shipped sample $(if $(DATA),real)
@@ -59,6 +64,7 @@ clean:  ## the environment and what tools left behind
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -q 'pip>=26.2'
 
 .venv/demo: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt

@@ -10,6 +10,7 @@
 | hostile | benchmarks/hostile_files.json |
 | kills | benchmarks/kills.json |
 | load | benchmarks/load.json |
+| audit | docs/dependencies.csv |
 """
 
 import json
@@ -54,6 +55,7 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
     latest, accuracy, hostile = (benchmarks / name for name in ("latest.json", "accuracy.csv", "hostile_files.json"))
     small_sets, kills, load = (benchmarks / name for name in ("small_sets.csv", "kills.json", "load.json"))
     inputs, methods = benchmarks / "input_choice.csv", benchmarks / "method_choice.csv"
+    audit = root / "docs" / "dependencies.csv"
     parts: dict[str, tuple[Path, Callable[[Path], str]]] = {  # source, and the text for a page in this folder
         "answer": (results / "runs.csv", lambda _: f"**{answer(all_contrasts(measured(results)))}**"),
         "methods": (results / "runs.csv", lambda _: f"**{methods_sentence(results)}**"),
@@ -64,6 +66,7 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
         "hostile": (hostile, lambda _: hostile_text(json.loads(hostile.read_text(encoding="utf-8")))),
         "kills": (kills, lambda _: kills_text(json.loads(kills.read_text(encoding="utf-8")))),
         "load": (load, lambda _: load_text(json.loads(load.read_text(encoding="utf-8")))),
+        "audit": (audit, lambda _: audit_text(pd.read_csv(audit, dtype=str, keep_default_na=False))),
         "readouts": (accuracy, lambda _: readouts_table(pd.read_csv(accuracy))),
         "choices": (
             inputs,
@@ -142,6 +145,31 @@ def load_text(found: Mapping[str, Any]) -> str:
         f"were ended after {max(ended):.0f} s. After a long request was left or cancelled, the next visitor's turn "
         f"came within {crowd['freed_s']:.1f} s. Memory is the most of the demo's process, and its slope in the second "
         "half of the time."
+    )
+
+
+def audit_text(rows: pd.DataFrame) -> str:
+    """How many known vulnerabilities concern the packages that were checked, and a table of those in our versions.
+
+    rows: one for each advisory of a package; a package without one has the verdict `no advisory`.
+    """
+    known = rows[rows["verdict"] != "no advisory"]
+    count = known["verdict"].value_counts()
+    affected, unused = int(count.get("affected", 0)), int(count.get("not used", 0))
+    table = known[known["verdict"].isin(["affected", "not used"])]
+    columns = [Column("Package"), Column("Advisory"), Column("Verdict"), Column("Remark")]
+    cells = [
+        [str(package), f"{advisory}, {str(aliases).split()[0]}", str(verdict), str(remark)]
+        for package, advisory, aliases, verdict, remark in zip(
+            *(table[name] for name in ("package", "advisory", "aliases", "verdict", "remark")), strict=True
+        )
+    ]
+    return (
+        f"{rows['package'].nunique()} packages, {len(known)} advisories about {known['package'].nunique()} of them; "
+        f"{affected or 'none'} of these affect{'' if affected > 1 else 's'} what is used here. "
+        f"{count.get('not affected', 0)} are about other versions, {count.get('withdrawn', 0)} were withdrawn, and "
+        f"{unused} name no version as mended, but a part that is not used:\n\n"
+        f"{Table(columns, cells).markdown().strip()}"
     )
 
 
