@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -72,6 +72,7 @@ class DecodingProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # some decoders print what they find
+                pipesize=PIPE_BYTES,
             )
             self._end = weakref.finalize(self, _ended, self._process)
         return self._process
@@ -114,7 +115,7 @@ def _asked(
     process: subprocess.Popen[bytes], source: str | Path | BinaryIO, name: str, white: float | None
 ) -> tuple[np.ndarray, bool]:
     assert process.stdin is not None
-    assert process.stdout is not None
+    assert isinstance(process.stdout, io.BufferedReader)
     path = str(Path(source).absolute()) if isinstance(source, str | Path) else None
     content = b"" if isinstance(source, str | Path) else _all_of(source)
     _send(process.stdin, {"path": path, "name": name, "white": white}, content)
@@ -136,27 +137,23 @@ def _send(stream: IO[bytes], message: dict[str, Any], content: bytes | memoryvie
     stream.flush()
 
 
-def _receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytearray]:
+def _receive(stream: io.BufferedReader) -> tuple[dict[str, Any], bytearray]:
     """Raises EOFError where the other side has ended."""
     line = stream.readline()
     if not line.endswith(b"\n"):
         raise EOFError
     message = json.loads(line)
     content = bytearray(message["bytes"])
-    done = 0
-    while done < len(content):
-        part = stream.read(min(len(content) - done, PIPE_BYTES))
-        if not part:
-            raise EOFError
-        content[done : done + len(part)] = part
-        done += len(part)
+    if stream.readinto(content) < len(content):
+        raise EOFError
     return message, content
 
 
 def main() -> None:
+    questions = cast(io.BufferedReader, sys.stdin.buffer)
     while True:
         try:
-            asked, content = _receive(sys.stdin.buffer)
+            asked, content = _receive(questions)
         except EOFError:
             return
         source = asked["path"] or io.BytesIO(content)

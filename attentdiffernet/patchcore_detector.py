@@ -26,9 +26,9 @@ from .input_choice import choose_exposure
 from .model import Precision
 from .networks import FeatureMaps, load_network
 from .options import Options, Readout
-from .patchcore import Fitted, PatchBank, PatchCore, Places, anomaly_maps
+from .patchcore import Fitted, PatchBank, PatchCore, anomaly_maps
 from .scoring import RunningScore
-from .sources import ImageSource, pixels_of
+from .sources import ImageSource, digest_of, pixels_of
 from .study.statistics import conformal_threshold
 from .views import standardise_exposure, to_tensor
 from .words import bank_choices
@@ -40,8 +40,24 @@ REFERENCE_QUANTILE = 0.99
 MAP = "distance"
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What one look at an image found: its score and all that a map or a nearest place is read from.
+
+    digest: of the image. shape: (height, width) of the network's input, px. distance, entry: (1, h, w), as of `Places`.
+    """
+
+    digest: bytes
+    shape: tuple[int, int]
+    score: float
+    distance: Tensor
+    entry: Tensor
+
+
 class PatchCoreDetector(Detector):
     """model: the network and the bank, on the device where the detector runs."""
+
+    _last: _Look | None = None  # score, map and nearest place of one image are mostly asked for one after another
 
     def __init__(
         self, model: PatchCore, options: Options, findings: Findings, calibration: Calibration, data: DataCard
@@ -91,9 +107,10 @@ class PatchCoreDetector(Detector):
     def scores(
         self, images: Iterable[ImageSource], n_views: int, until_settled: bool, cache: Path | None
     ) -> Iterator[RunningScore | ImageError]:
-        def read(source: ImageSource) -> Tensor | ImageError:
+        def read(source: ImageSource) -> tuple[bytes, Tensor] | ImageError:
             try:
-                return self._prepared(pixels_of(source))
+                image = pixels_of(source)
+                return digest_of(image), self._prepared(image)
             except ImageError as error:
                 return error
             except OSError as error:
@@ -103,7 +120,7 @@ class PatchCoreDetector(Detector):
             if isinstance(image, ImageError):
                 yield image
             else:
-                yield RunningScore(float(self.model.score(self._places(image))), 1, math.nan)
+                yield RunningScore(self._looked_at(*image).score, 1, math.nan)
 
     @property
     def maps(self) -> tuple[str, ...]:
@@ -111,19 +128,18 @@ class PatchCoreDetector(Detector):
 
     def raw_map(self, image: np.ndarray, method: str) -> np.ndarray:
         self.check_map(method)
-        prepared = self._prepared(image)
-        height, width = prepared.shape[1:]
-        return anomaly_maps(self._places(prepared).distance, (height, width))[0].cpu().numpy()
+        look = self._look(image)
+        return anomaly_maps(look.distance, look.shape)[0].cpu().numpy()
 
     def nearest_normal(self, image: np.ndarray) -> NearestNormal:
         """As of `Detector`."""
-        places, bank = self._places(self._prepared(image)), self.model.bank
-        _, height, width = places.distance.shape
-        where = int(places.distance.argmax())
-        entry = int(places.entry.flatten()[where])
+        look, bank = self._look(image), self.model.bank
+        _, height, width = look.distance.shape
+        where = int(look.distance.argmax())
+        entry = int(look.entry.flatten()[where])
         y, x = patchcore.centres(height, width)[where].tolist()
         normal_y, normal_x = bank.position[entry].tolist()
-        distance = float(places.distance.flatten()[where])
+        distance = float(look.distance.flatten()[where])
         return NearestNormal((y, x), int(bank.image[entry]), (normal_y, normal_x), distance)
 
     def what_it_shows(self, method: str) -> str:
@@ -136,6 +152,7 @@ class PatchCoreDetector(Detector):
         other = copy.copy(self)
         other.model = PatchCore(self.model.network, self.model.bank, readout, self.model.highest)
         other.findings = dataclasses.replace(self.findings, readout=readout)
+        other._last = None
         return other
 
     @property
@@ -145,8 +162,16 @@ class PatchCoreDetector(Detector):
     def _prepared(self, image: np.ndarray) -> Tensor:
         return prepare(image, self.options, self.findings)
 
-    def _places(self, prepared: Tensor) -> Places:
-        return self.model(to_device(prepared[None], self._device))
+    def _look(self, image: np.ndarray) -> _Look:
+        digest, last = digest_of(image), self._last
+        return last if last and last.digest == digest else self._looked_at(digest, self._prepared(image))
+
+    def _looked_at(self, digest: bytes, prepared: Tensor) -> _Look:
+        places = self.model(to_device(prepared[None], self._device))
+        height, width = prepared.shape[1:]
+        score = float(self.model.score(places))
+        self._last = _Look(digest, (height, width), score, places.distance, places.entry)
+        return self._last
 
     # -- storing and words
 

@@ -32,7 +32,9 @@ def pixels_of(source: ImageSource | BinaryIO, name: str | None = None) -> np.nda
 def digest_of(source: ImageSource) -> bytes:
     """SHA-256 of the file's bytes or of the array; empty for a file that is not there."""
     if isinstance(source, np.ndarray):
-        return hashlib.sha256(repr(source.shape).encode() + source.tobytes()).digest()
+        digest = hashlib.sha256(repr(source.shape).encode())
+        digest.update(np.ascontiguousarray(source).data)
+        return digest.digest()
     if not Path(source).is_file():
         return b""
     with open(source, "rb") as file:

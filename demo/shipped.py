@@ -127,10 +127,15 @@ def image_file(key: str, image: str) -> bytes | None:
     """A test image's file: images of the sample set are drawn again, others are read from below the folder that
     `DATA_ENVIRONMENT` names; None where it is not at hand."""
     if _is_drawn(key):
-        return file_of(key.split("/")[1], image)
+        return _drawn(key.split("/")[1], image)
     folder = _test_folder(key)
     path = folder / image if folder else None
     return path.read_bytes() if path and path.is_file() else None
+
+
+@lru_cache(maxsize=64)
+def _drawn(category: str, image: str) -> bytes:
+    return file_of(category, image)
 
 
 def images_at_hand(key: str) -> bool:

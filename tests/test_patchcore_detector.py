@@ -92,6 +92,21 @@ def test_the_nearest_normal_place_is_named(detector):
     assert found.distance > 0
 
 
+def test_score_map_and_nearest_place_are_read_from_one_look_at_the_image(detector):
+    looks = []
+    seen = detector.model.network.register_forward_hook(lambda *_: looks.append(1))
+    image = with_defect(stripes(51))
+    verdict = detector.inspect(image)
+    heat, near = verdict.map(), detector.nearest_normal(image)
+    assert len(looks) == 1
+    image[:] = stripes(52)  # the same array with other pixels is another image
+    assert detector.nearest_normal(image) != near and len(looks) == 2
+    assert not np.array_equal(detector.inspect(image).map(), heat) and len(looks) == 3
+    other = detector.with_readout("maximum")
+    assert other.inspect(image).score > detector.inspect(image).score and len(looks) == 5
+    seen.remove()
+
+
 def test_every_training_image_calibrates(detector):
     assert len(detector.calibration.scores) == 12 and detector.data.n_fitted == 12
     assert detector.calibration.false_positive_rate == pytest.approx(1 / 13)

@@ -22,7 +22,7 @@ SIGNIFICANT = 0.05  # p values below it count, after correction for the number o
 GATES_LEFT_AT_1 = "gates left at 1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
     """One run: its row of runs.csv, its scores, and what follows from them.
 
@@ -159,7 +159,7 @@ Stamp = tuple[tuple[Path, int, int], ...]
 
 def stamp(files: Iterable[Path]) -> Stamp:
     """Changes when one of the files does."""
-    return tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    return tuple((path, (found := path.stat()).st_mtime_ns, found.st_size) for path in files)
 
 
 @lru_cache(maxsize=8)
@@ -202,9 +202,9 @@ def without_best_on_test(found: Iterable[Measured]) -> list[Measured]:
 # -- seeds together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
-    """Runs that differ by their seed alone, one or more, in the order of their seeds."""
+    """Runs that differ by their seed alone, one or more, in the order of their seeds. What is computed is kept."""
 
     runs: tuple[Measured, ...]
 
@@ -277,7 +277,13 @@ def grouped(found: Iterable[Measured]) -> list[Group]:
     groups: dict[tuple[str, ...], list[Measured]] = {}
     for m in found:
         groups.setdefault((m.key, m.run.backbone, m.name), []).append(m)
-    return [Group(tuple(runs)) for runs in groups.values()]
+    return [_group(tuple(runs)) for runs in groups.values()]
+
+
+@lru_cache(maxsize=1024)
+def _group(runs: tuple[Measured, ...]) -> Group:
+    """The same one each time, with the tests that it has made."""
+    return Group(runs)
 
 
 # -- attention, or another method, against DifferNet

@@ -145,7 +145,8 @@ if any(m.best_on_test for m in found):
     st.caption(f"Best on test: {BEST_ON_TEST}")
 if any(len(group.runs) > 1 for group in groups):
     st.caption(SEVERAL_SEEDS)
-with st.expander("As a table, to sort and to copy"):
-    widgets.small("Click a column's head to sort. Hover over it to see what it means.")
-    table(found)
-    copies(found)
+with widgets.on_demand("As a table, to sort and to copy") as is_open:
+    if is_open:
+        widgets.small("Click a column's head to sort. Hover over it to see what it means.")
+        table(found)
+        copies(found)

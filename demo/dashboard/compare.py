@@ -11,7 +11,7 @@ import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.figures.overlay import OPACITY
-from attentdiffernet.words import DETECTOR_TITLES, ON_WHITE, short_title
+from attentdiffernet.words import DETECTOR_TITLES, ON_WHITE, short_title, verdict_word
 from demo import markup
 from demo.dashboard import address, widgets
 from demo.service.catalogue import CategoryInfo, detector_names
@@ -215,14 +215,20 @@ def table(images: list[Image], results: Results) -> int:
 def row(name: str, found: Comparison | str | None) -> dict[str, object]:
     if not isinstance(found, Comparison):
         return {"Image": name, "Verdict": "could not be read" if found else "…"}
-    flagged = sum(verdict.anomalous for verdict in found.verdicts.values())
-    said = f"{'▲' if flagged else '✓'} anomalous by {flagged} of {len(found.verdicts)}"
-    if found.stranger:
-        said = f"? not {a(found.category.part)}"
+    said = f"? not {a(found.category.part)}" if found.stranger else _said(found)
     cells: dict[str, object] = {"Image": name, "Verdict": said}
     for key, verdict in found.verdicts.items():
         cells |= {DETECTOR_TITLES[key]: verdict.times, f"above, {key}": verdict.percentile}
     return cells
+
+
+def _said(found: Comparison) -> str:
+    """`✓ normal by all 4`, `▲ anomalous by 2 of 4`"""
+    flagged, asked = sum(verdict.anomalous for verdict in found.verdicts.values()), len(found.verdicts)
+    if 0 < flagged < asked:
+        return f"▲ anomalous by {flagged} of {asked}"
+    word = f"▲ {verdict_word(True)}" if flagged else f"✓ {verdict_word(False)}"
+    return f"{word} by all {asked}" if asked > 1 else word
 
 
 def columns() -> dict[str, Any]:

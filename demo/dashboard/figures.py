@@ -18,12 +18,13 @@ from demo.service.verdict import MAPS, Comparison
 
 MOST = 6  # rows of one figure
 KEPT = 2 * MOST
+PREVIEW_DPI = 150
 
 Images = list[tuple[str, bytes]]  # name, file
 
 
-def choose_images(key: str) -> Images:
-    """Test images or examples, and the visitor's own after them."""
+def choose_images(key: str) -> tuple[Images, bool]:
+    """Test images or examples, and the visitor's own after them; whether there are any of their own."""
     options = images_to_choose(key)
     first: dict[str, str] = {}  # of each kind; an obvious defect, where levels are named
     for name in sorted(options, key=lambda name: ("obvious" not in name, name)):
@@ -38,7 +39,7 @@ def choose_images(key: str) -> Images:
     images = [(name, options[name]()) for name in picked] + [(file.name, file.getvalue()) for file in own]
     if len(images) > MOST:
         st.warning(f"Only the first {MOST} of {len(images)} images are drawn.", icon=":material/filter:")
-    return images[:MOST]
+    return images[:MOST], bool(own)
 
 
 def compared(images: Images, key: str, method: str) -> dict[str, Comparison]:
@@ -49,7 +50,8 @@ def compared(images: Images, key: str, method: str) -> dict[str, Comparison]:
         digest = hashlib.sha256(f"{key} {method} {name} ".encode() + file).hexdigest()
         if digest not in kept:
             try:
-                *_, last = widgets.comparing(file, key, method, name, k, len(images), place)
+                steps = widgets.comparing(file, key, method, name, k, len(images), place)
+                last = next(step for step in steps if step.heat)
             except AttentDifferNetError as error:  # the others are drawn all the same
                 st.error(widgets.literal(error), icon=":material/error:")
                 continue
@@ -66,10 +68,21 @@ def grid(comparisons: list[Comparison], variants: list[str], suffix: str, dpi: i
     return figure_file(paper_grid(comparisons, variants), suffix, dpi)
 
 
-def preview(found: dict[str, Comparison], variants: list[str], method: str) -> None:
-    drawn = (*found, *variants)
+@st.cache_data(max_entries=8, show_spinner=False)
+def grid_of_examples(drawn: tuple[str, ...], _comparisons: list[Comparison], variants: list[str]) -> bytes:
+    """For all visitors. drawn: the digests of `compared`."""
+    return grid(_comparisons, variants, "png", PREVIEW_DPI)
+
+
+def preview(found: dict[str, Comparison], variants: list[str], method: str, own: bool) -> None:
+    """own: whether images of the visitor are among them; those stay in the session."""
+    drawn, comparisons = (*found, *variants), list(found.values())
     if st.session_state.get("preview", ("",))[0] != drawn:  # takes a second to draw
-        st.session_state["preview"] = drawn, grid(list(found.values()), variants, "png", dpi=150)
+        if own:
+            picture = grid(comparisons, variants, "png", PREVIEW_DPI)
+        else:
+            picture = grid_of_examples(tuple(found), comparisons, variants)
+        st.session_state["preview"] = drawn, picture
     names = ", ".join(comparison.name for comparison in found.values())
     figure = f"{MAPS[method]} of {names} by {', '.join(map(variant_title, variants))}"
     left, _ = st.columns([3, 1])
@@ -103,7 +116,7 @@ with two:
     variants = address.several("Detectors", titles, "columns", list(titles))
 with three:
     method = address.choice(widgets.MAP, maps_offered(key), "method", segments=True)
-images = choose_images(key)
+images, own = choose_images(key)
 if not images or not variants:
     widgets.empty("Nothing to draw yet.", "Choose an image and a variant, or drop in images of your own.")
     st.stop()
@@ -111,7 +124,7 @@ found = compared(images, key, method)
 if not found:
     st.stop()
 comparisons = list(found.values())
-preview(found, variants, method)
+preview(found, variants, method, own)
 downloads(comparisons, variants, f"{key.replace('/', '-')}-{method}")
 notes = dict.fromkeys(note for c in comparisons if c.heat for v, note in c.heat.shows.items() if v in variants)
 st.caption(

@@ -86,5 +86,6 @@ groups = [group for group in usual_groups(everything) if dataset in ("all", grou
 st.html(forest(groups, shipped.published_of if beside else None, recipes=False))
 if any(len(group.runs) > 1 for group in groups):
     st.caption(SEVERAL_SEEDS)
-with st.expander("Published elsewhere"):
-    published_numbers(dataset)
+with widgets.on_demand("Published elsewhere") as is_open:
+    if is_open:
+        published_numbers(dataset)

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -35,12 +36,23 @@ PLOTLY = {"displaylogo": False, "displayModeBar": False, "scrollZoom": False}
 
 
 def head(title: str, lead: str) -> None:
+    """lead: HTML."""
     st.title(title, anchor=False)
-    st.markdown(f"<div class='lead'>{lead}</div>", unsafe_allow_html=True)
+    st.html(f"<p class='lead'>{lead}</p>")
 
 
 def small(sentence: str) -> None:
-    st.markdown(f"<span class='small'>{sentence}</span>", unsafe_allow_html=True)
+    """sentence: HTML."""
+    st.html(f"<p class='small'>{sentence}</p>")
+
+
+@contextmanager
+def on_demand(label: str) -> "Iterator[bool]":
+    """A part of the page that a click opens; gives whether it is open. What it holds need not be made before: the code
+    that draws tables takes the browser a second."""
+    expander = st.expander(label, on_change="rerun", key=f"on demand: {label}")
+    with expander:
+        yield bool(expander.open)
 
 
 def empty(what: str, then: str) -> None:

@@ -1,6 +1,5 @@
 """One image by the detectors of a category: scores, verdicts and maps, as they become known."""
 
-import hashlib
 import io
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
@@ -18,6 +17,7 @@ from attentdiffernet.explain import relative_heat, scale_ends
 from attentdiffernet.images import IMAGE_SUFFIXES
 from attentdiffernet.options import check_scoring_views
 from attentdiffernet.scoring import RunningScore, expected_score, prepared, score_progressively
+from attentdiffernet.sources import digest_of
 from attentdiffernet.stages import Stages
 from attentdiffernet.study.statistics import percentile_among
 
@@ -86,7 +86,7 @@ def compare(
 
 def _stranger(final: Comparison, detectors: Detectors) -> Stranger | None:
     scores = {name: verdict.score for name, verdict in final.verdicts.items()}
-    asked = (_digest(final.image), tuple(detectors.values()))
+    asked = (digest_of(final.image), tuple(detectors.values()))
     if (known := _recent_strangers.get(*asked)) is None:
         known = (stranger(final.image, final.category, detectors, scores),)
         _recent_strangers.put(known, *asked)
@@ -122,7 +122,7 @@ def _compare_by(
     with stages.stage("decode"):
         image, transparent = read_upload(source, name, _white(detectors))
     wanted = check_scoring_views(n_views or max(d.calibration.n_views for d in detectors.values()))
-    found, digest, scores = Comparison(name, info, shown(image), {}, on_white=transparent), _digest(image), {}
+    found, digest, scores = Comparison(name, info, shown(image), {}, on_white=transparent), digest_of(image), {}
     for scores in _scored(detectors, image, digest, wanted, stages):
         yield replace(found, verdicts=_verdicts(detectors, scores, wanted))
     final = replace(found, verdicts=_verdicts(detectors, scores, wanted))
@@ -147,7 +147,7 @@ def heat_of(source: Source, key: str, method: str, name: str | None = None) -> t
     check_method(method)
     detectors = catalogue.detectors(key)
     image = read_image(source, name, _white(detectors))
-    return shown(image), _heat(detectors, image, _digest(image), method)
+    return shown(image), _heat(detectors, image, digest_of(image), method)
 
 
 def _white(detectors: Detectors) -> float | None:
@@ -173,7 +173,7 @@ def shown(image: np.ndarray) -> np.ndarray:
     if max(image.shape[:2]) <= SHOWN_SIDE:
         return image
     smaller = Image.fromarray(image)
-    smaller.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
+    smaller.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS, reducing_gap=1.5)
     return np.asarray(smaller)
 
 
@@ -201,14 +201,10 @@ _recent_scores, _recent_maps = _Recent[RunningScore](SCORES_REMEMBERED), _Recent
 _recent_strangers = _Recent[tuple[Stranger | None]](SCORES_REMEMBERED)
 
 
-def _digest(image: np.ndarray) -> str:
-    return hashlib.sha256(image.tobytes() + repr(image.shape).encode()).hexdigest()
-
-
 # -- scores
 
 
-def _scored(detectors: Detectors, image: np.ndarray, digest: str, n_views: int, stages: Stages) -> Iterator[Scores]:
+def _scored(detectors: Detectors, image: np.ndarray, digest: bytes, n_views: int, stages: Stages) -> Iterator[Scores]:
     """What is known is first; a detector without views follows at once, those of DifferNet view by view."""
     known: Scores = {}
     with catalogue.computing, stages.stage("scores"):
@@ -276,7 +272,7 @@ def _verdict(detector: Detector, score: RunningScore, n_views: int) -> Verdict:
     )
 
 
-def _heat(detectors: Detectors, image: np.ndarray, digest: str, method: str) -> Heat:
+def _heat(detectors: Detectors, image: np.ndarray, digest: bytes, method: str) -> Heat:
     """By `method` where a detector has such a map, else by its own."""
     methods = {name: _map_method(detector, method) for name, detector in detectors.items()}
     maps = {name: _map(detector, image, digest, methods[name]) for name, detector in detectors.items()}
@@ -296,7 +292,7 @@ def _map_method(detector: Detector, method: str) -> str:
     return method if method in detector.maps else detector.maps[0]
 
 
-def _map(detector: Detector, image: np.ndarray, digest: str, method: str) -> np.ndarray:
+def _map(detector: Detector, image: np.ndarray, digest: bytes, method: str) -> np.ndarray:
     with catalogue.computing:
         found = _recent_maps.get(detector, digest, method)
         if found is None:
