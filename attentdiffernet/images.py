@@ -23,6 +23,7 @@ from .jpeg_end import share_present
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 # The only decoders that an untrusted file reaches. JPEG's also opens MPO; a name unknown to Pillow is a KeyError.
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 MIN_SIDE = 16  # px
 MAX_PIXELS = 64_000_000  # checked on the header, before anything is decoded
 MAX_FILE_BYTES = 100_000_000
@@ -100,6 +101,13 @@ def white_above(highest: float, is_float: bool) -> float:
     return usual[0]
 
 
+def _not_readable(name: str, data: bytes) -> str:
+    """Phones write HEIC, and the name may not tell: a visitor is told what helps."""
+    if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS:
+        return f"{name} is a HEIC or AVIF image, which cannot be read: save it as JPEG or PNG"
+    return f"{name} is not an image that can be read (JPEG, PNG, TIFF, BMP, WebP or GIF)"
+
+
 def _decode(source: str | Path | BinaryIO, name: str | None, convert: Callable[[Image.Image, str], T]) -> T:
     """An image file, upright, as `convert` reads it. Limits and errors as in `read_image`."""
     name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
@@ -122,7 +130,7 @@ def _decode(source: str | Path | BinaryIO, name: str | None, convert: Callable[[
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} has too many pixels; the limit is {MAX_PIXELS // 1_000_000} million") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not an image that can be read (JPEG, PNG, TIFF, BMP, WebP or GIF)") from error
+        raise ImageError(_not_readable(name, data)) from error
     except Exception as error:  # decoders raise whatever a damaged file makes them raise
         raise ImageError(f"{name} is damaged and could not be decoded") from error
 

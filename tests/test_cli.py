@@ -4,6 +4,7 @@ import contextlib
 import csv
 import functools
 import io
+import itertools
 import json
 import re
 import shutil
@@ -590,10 +591,15 @@ def test_without_a_traceback_from_a_real_process_too(tmp_path):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_teaches_by_example(command, run):
+def test_help_teaches_by_example_in_lines_as_long_as_the_terminal_in_which_no_word_breaks(command, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     code, output, errors = run(*command.split(), "--help")
     assert (code, errors) == (0, "")
     assert f"Example: attentdiffernet {command} " in " ".join(re.sub(r"[│╭╮╰╯─]", " ", output).split())
+    lines = [line.strip() for line in output.partition("╭")[0].splitlines()[3:]]
+    for line, following in itertools.pairwise(lines):
+        assert not line or not following or len(f" {line} {following.split()[0]}") >= 80, "a line of the source"
+    assert not re.search(r"<[^\s>]*\|[^\s>]*(\s|$)", output, re.M), "a list of values that is too long for its column"
 
 
 def test_help_lists_the_commands(run):

@@ -134,6 +134,8 @@ PHOTOGRAPH = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 
     [
         (b"", "is empty$"),
         (b"no image at all", "is not an image that can be read"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "is a HEIC or AVIF image.*: save it as JPEG or PNG$"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommp41" + bytes(99), "is not an image that can be read"),  # a film
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n", "is not an image that can be read"),
         (b"P6 64 64 255 " + bytes(64 * 64 * 3), "is not an image that can be read"),  # outside the decoders allowed
         (encoded(PHOTOGRAPH, "PNG")[:900], "is damaged and could not be decoded$"),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__, stages
-from . import console, datasets, evaluate, explain, figures, grid, localise, score, summarise, train
+from . import console, datasets, evaluate, explain, figures, grid, help, localise, score, summarise, train
 
 
 def _print_version(asked: bool) -> None:
@@ -35,14 +35,18 @@ def options(
         stages.show_log()
 
 
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.command()(score.score)
-app.command()(explain.explain)
-app.command()(localise.localise)
-app.command()(summarise.summarise)
-app.command()(figures.figures)
-app.command()(grid.grid)
+COMMANDS = (
+    train.train,
+    evaluate.evaluate,
+    score.score,
+    explain.explain,
+    localise.localise,
+    summarise.summarise,
+    figures.figures,
+    grid.grid,
+)
+for function in COMMANDS:
+    help.command(app)(function)
 app.add_typer(datasets.app, name="datasets")
 
 

@@ -10,13 +10,14 @@ from rich.text import Text
 
 from ..datasets import CARDS, FOLDER, DatasetCard
 from .console import bars
+from .help import command
 
 app = typer.Typer(help="Data sets: what they are, and how to get them.", no_args_is_help=True)
 
 SourcePath = Annotated[Path, typer.Argument(help="Downloaded archive, or folder.", show_default=False)]
 
 
-@app.command(name="list")
+@command(app, "list")
 def list_() -> None:
     """One line for each data set: name, title, size, licence.
 
@@ -29,7 +30,7 @@ def list_() -> None:
         typer.echo(f"{name:20} {card.title}. {size}{f'Licence: {card.licence}' if card.licence else ''}".rstrip())
 
 
-@app.command()
+@command(app)
 def info(name: Annotated[str, typer.Argument(help="As in `datasets list`.", show_default=False)]) -> None:
     """What a data set shows, its counts, licence and citation, what to download, and the commands that follow.
 
@@ -84,7 +85,7 @@ def commands(name: str, card: DatasetCard) -> list[str]:
     ]
 
 
-@app.command()
+@command(app)
 def prepare(
     name: Annotated[str, typer.Argument(help="As in `datasets list`, or folder.", show_default=False)],
     source: SourcePath,
@@ -113,6 +114,7 @@ def prepare(
 
     Nothing is downloaded. Archives that are unsafe, damaged or incomplete are rejected. An interrupted run leaves no
     incomplete category behind and can be continued with the same command.
+
     Example: attentdiffernet datasets prepare mvtec_ad mvtec_anomaly_detection.tar.xz --category bottle
     """
     from ..datasets.prepare import Options, card_of
@@ -143,12 +145,12 @@ def prepare(
     typer.echo(f"Next: attentdiffernet train {first.folder} --variant se --out runs/{first.category}-se")
 
 
-@app.command()
+@command(app)
 def sample(
     out: Annotated[Path, typer.Option(help="Root folder; categories become folders in it.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Another seed draws other images.", min=0)] = 0,
 ) -> None:
-    """Draw the synthetic sample set: insulator string, a machined part, wafer map. Nothing is downloaded.
+    """Draw the synthetic sample set: insulator strings, gear wheels, wafer maps. Nothing is downloaded.
 
     Example: attentdiffernet datasets sample --out data/sample
     """

@@ -10,6 +10,7 @@ from ..files import replace_file
 from ..options import Readout
 from ..words import score_text
 from .console import bars, say
+from .help import one_of
 from .options import Cache, Category, Device, FalseAlarmRate, ModelDir, RunName, Threshold, Trusted, Views
 from .report import Tested, check_picture, roc_file
 from .report import report as report_page
@@ -39,7 +40,11 @@ def evaluate(
     views: Views = None,
     readout: Annotated[
         Readout | None,
-        typer.Option(help="Compute the score in another way than the model; z2 is DifferNet's.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help=f"Compute the score in another way than the model: {one_of(Readout)}. z2 is DifferNet's.",
+            show_default=False,
+        ),
     ] = None,
     threshold: Threshold = None,
     false_alarm_rate: FalseAlarmRate = None,

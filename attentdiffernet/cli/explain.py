@@ -9,6 +9,7 @@ from ..errors import AttentDifferNetError, ImageError
 from ..files import replace_file
 from ..words import MapName
 from .console import bars, say
+from .help import one_of
 from .options import Device, ModelDir, Trusted
 
 if TYPE_CHECKING:
@@ -27,7 +28,12 @@ def explain(
         ),
     ],
     method: Annotated[
-        MapName | None, typer.Option(help="Which map. Default: the first that the model has.", show_default=False)
+        MapName | None,
+        typer.Option(
+            metavar="MAP",
+            help=f"Which map: {one_of(MapName)}. Default: the first of these that the model has.",
+            show_default=False,
+        ),
     ] = None,
     raw: Annotated[
         Path | None,
@@ -39,7 +45,9 @@ def explain(
     """Show where the model looks, and for PatchCore which normal place the most unusual one looks like.
 
     Colours begin at the 99th percentile of the map over held-out normal images, so most of a normal image stays
-    uncoloured. Example: attentdiffernet explain models/bottle-se crack.png --out crack-map.png
+    uncoloured.
+
+    Example: attentdiffernet explain models/bottle-se crack.png --out crack-map.png
     """
     from ..images import find_images
     from ..methods import load

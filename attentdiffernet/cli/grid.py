@@ -41,7 +41,9 @@ def grid(
     """Train and score every category x variant x weights x seed of a TOML file, into a results folder.
 
     Finished runs are skipped, so an interrupted grid can be continued with the same command. If a run fails, the
-    others go on, it is reported at the end, and the exit code is 1. Example: attentdiffernet grid grids/sample.toml
+    others go on, it is reported at the end, and the exit code is 1.
+
+    Example: attentdiffernet grid grids/sample.toml
     """
     from ..grid import local_processes, ray_cluster, read_grid, run_grid, share_cores, split_done
     from ..study.records import summarise

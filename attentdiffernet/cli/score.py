@@ -41,6 +41,7 @@ def score(
     An image that cannot be read gets a line with the reason instead of a score, and the exit code is 1.
     An interrupted run can be continued with the same command: images with a score in the file at --out are skipped. A
     file that was made with another model, precision or number of views is rejected.
+
     Example: attentdiffernet score models/bottle-se photographs/ --out scores.csv
     """
     from ..images import find_images, skipped_files

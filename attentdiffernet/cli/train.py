@@ -3,7 +3,7 @@
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,7 @@ from ..options import (
 )
 from ..words import input_title, score_text
 from .console import overall, say
+from .help import one_of
 from .options import CACHE_HELP, DEVICE_HELP, Category
 
 if TYPE_CHECKING:
@@ -33,11 +34,6 @@ if TYPE_CHECKING:
 
 VIEWS, ATTENTION, ADVANCED = "Views and read-out", "Attention", "Advanced"  # of --help
 CHOSEN = "Default: chosen on synthetic defects."
-
-
-def one_of(kind: Any) -> str:
-    """The values of a Literal as part of a sentence: in the column of types, --help breaks long lists within words."""
-    return ", ".join(get_args(kind))
 
 
 N_STAGES_OF_CHOICE = 4  # views, PatchCore's features and places, and the method
@@ -63,8 +59,7 @@ def train(
     recipe: Annotated[
         Recipe,
         typer.Option(
-            help="fast computes the features of the backbone once. paper is DifferNet's procedure: half a day on two "
-            "cores."
+            help="fast computes the features of the backbone once. paper is DifferNet's procedure: hours on two cores."
         ),
     ] = "fast",
     false_positive_rate: Annotated[
@@ -281,5 +276,5 @@ def _choice_text(found: Findings) -> str:
         views += f"; AUROC of normal images turned by 45° {100 * found.turn_auroc:.1f}"
     views += f"; grey values 0 to {found.value_range:g}" if found.value_range else ""
     lines = [f"Method: AUROC of synthetic defects {table(found.by_method)}"] * bool(found.by_method) + [views]
-    lines.append(f"Readout: {found.readout}" + (f" ({table(found.by_readout)})" if found.by_readout else ""))
+    lines.append(f"Read-out: {found.readout}" + (f" ({table(found.by_readout)})" if found.by_readout else ""))
     return "\n".join(lines)

@@ -84,16 +84,16 @@ def input_choices() -> list[list[str]]:
         ],
         [
             "Exposure",
-            "unchanged; for magnetic tiles, brightness and contrast varied by ±15 % (recalled)",
+            "unchanged; for magnetic tiles, brightness and contrast varied by ±15 % (from memory of the paper)",
             "standardised if the brightness and contrast of training normals vary together by more than "
-            f"{UNSTEADY_LIGHT:.0%} from image to image",
+            f"{100 * UNSTEADY_LIGHT:.0f} % from image to image",
         ],
     ]
 
 
 def attention_choices() -> list[list[str]]:
     attention = Options().attention
-    place = attention.placement.replace("_", " ").capitalize()
+    place = attention.placement.replace("_", " ")
     return [
         [
             "Attention blocks",
@@ -150,14 +150,14 @@ def scoring_choices() -> list[list[str]]:
         [
             "Score",
             "mean z² over the views",
-            "z² of the features averaged over the views, unless another readout is better on synthetic defects; "
+            "z² of the features averaged over the views, unless another read-out is better on synthetic defects; "
             "<code>--readout z2</code> is the published one",
         ],
         [
             "Threshold",
             "none; AUROC only",
-            f"on {options.calibration_fraction:.0%} of the training normals, at most "
-            f"{options.false_positive_rate:.0%} flagged",
+            f"on {100 * options.calibration_fraction:.0f} % of the training normals, at most "
+            f"{100 * options.false_positive_rate:.0f} % flagged",
         ],
         ["Grad-CAM", "layer and target not stated", "of the anomaly score, last features, full scale, selectable"],
         [

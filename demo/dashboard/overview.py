@@ -30,7 +30,7 @@ def summary(everything: list[Measured]) -> None:
     st.html(differences(usual_groups(everything), real))
     with st.expander("How this is counted"):
         st.markdown(counting_text(everything))
-        st.markdown("Other trainings and places of the blocks stand on the page Ablations.")
+        st.markdown("Other trainings and places of the blocks are on the page Ablations.")
 
 
 # -- published numbers

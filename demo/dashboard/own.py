@@ -103,7 +103,7 @@ def status(here: Visit) -> None:
     elif here.mine is None:
         widgets.empty(
             here.message or f"Give {limits.LEAST} to {limits.MOST} photographs of good parts. 20 or more are better.",
-            "Defective parts are never trained on: they show how many it finds.",
+            "Defective parts are never trained on: they show how many of them it finds.",
         )
     else:
         st.success(widgets.literal(here.message), icon=":material/check:")

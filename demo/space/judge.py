@@ -28,7 +28,7 @@ from .verdict_table import BEHAVIOUR
 AT_ONCE: dict[str, Any] = {**PRIVATE, "queue": False, "show_progress": "hidden"}
 PRESS = "() => document.querySelector('#own-file')?.click()"
 Make = Callable[[Own], bytes]
-ADD = "Use them in the next training: good parts to train on, defects to check with"
+ADD = "Use these answers in the next training: good parts to train on, defects to check with"
 
 
 class Judge:

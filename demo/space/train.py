@@ -45,8 +45,8 @@ class Train:
         self.fresh: gr.State = gr.State(None, time_to_live=KEPT_S, delete_callback=forget)  # made, not yet in use
         gr.Markdown(
             "Teach a detector what *your* good parts look like, test it, and take it away. Defective parts "
-            f"(up to {MOST_JUDGED}) are never trained on: they show how many it finds. Photographs stay in a private "
-            "folder on this server, which is deleted when you leave, or after an hour."
+            f"(up to {MOST_JUDGED}) are never trained on: they show how many of them it finds. Photographs stay in a "
+            "private folder on this server, which is deleted when you leave, or after an hour."
         )
         with gr.Row(elem_classes="controls"):
             with gr.Column(min_width=280):

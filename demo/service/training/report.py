@@ -174,8 +174,10 @@ def verdicts_html(photographs: Sequence[Photograph], calibration: Calibration) -
 
 
 def counts_text(photographs: Sequence[Photograph], calibration: Calibration) -> str:
-    """`1 of 3 anomalous.`"""
-    return f"{len(flagged(photographs, calibration.threshold))} of {len(readable(photographs))} anomalous."
+    """`1 of 3 anomalous, 2 could not be read.`"""
+    n_read = len(readable(photographs))
+    unread = f", {len(photographs) - n_read} could not be read" if n_read < len(photographs) else ""
+    return f"{len(flagged(photographs, calibration.threshold))} of {n_read} anomalous{unread}."
 
 
 def _cards(photographs: Sequence[Photograph], calibration: Calibration) -> str:
