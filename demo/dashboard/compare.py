@@ -253,9 +253,8 @@ def download(comparisons: list[Comparison]) -> None:
 
 widgets.head(
     "Compare the detectors on your images",
-    "Each image is scored by all detectors of a category: DifferNet and its variants on the same views of it, with "
-    "first results after two of them, and PatchCore at once. Images stay in your session and are gone when you close "
-    "the page.",
+    "All detectors of a category score each image. DifferNet and its variants use the same views of it, and show first "
+    "results after two; PatchCore needs one. Images stay in your session and are gone when you close the page.",
 )
 usable = widgets.usable_categories()
 with st.container(key="beside"):

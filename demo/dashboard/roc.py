@@ -109,7 +109,7 @@ def histogram(m: Measured, point: OperatingPoint | None) -> None:
 def confusion(m: Measured, point: OperatingPoint, focus: bool) -> str:
     """The four counts of a run as a card."""
     n_normal, n_anomalous = m.interval.n_normal, m.interval.n_anomalous
-    precision = "–" if point.precision != point.precision else f"{percent(point.precision)} %"
+    precision = "–" if point.precision != point.precision else f"{percent(point.precision)}&nbsp;%"
     wrong = "<td class='wrong' style='--share:{:.3f}'>{}</td>".format
     return (
         f"<div class='card variant-{text(m.run.variant)}{' focus' if focus else ''}'>"
@@ -119,8 +119,8 @@ def confusion(m: Measured, point: OperatingPoint, focus: bool) -> str:
         f"{wrong(point.false_negatives / n_anomalous, point.false_negatives)}</tr>"
         f"<tr><th scope='row'>{n_normal} normal</th>{wrong(point.false_positives / n_normal, point.false_positives)}"
         f"<td class='right'>{point.true_negatives}</td></tr></tbody></table>"
-        f"<p>finds {percent(point.tpr)} %, flags {percent(point.fpr)} % of normals, precision {precision}, "
-        f"F1 {percent(point.f1)} %, "
+        f"<p>finds {percent(point.tpr)}&nbsp;%, flags {percent(point.fpr)}&nbsp;% of normals, precision {precision}, "
+        f"F1 {percent(point.f1)}&nbsp;%, "
         f"<span class='nowrap'>threshold {score_text(point.threshold)}</span></p></div>"
     )
 
