@@ -40,8 +40,7 @@ figures: .venv/demo  ## the figures and tables of a paper, into figures/
 	cp figures/differences.svg results/
 
 reliability: .venv/demo  ## mutated files, killed processes and many visitors, into docs/reliability.md
-	$(BIN)/python -m benchmarks.hostile_files
-	$(BIN)/python -m benchmarks.kills
+	$(BIN)/python -m benchmarks.hostile_files & $(BIN)/python -m benchmarks.kills && wait $$!
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m scripts.write_tables
 

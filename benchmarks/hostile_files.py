@@ -1,10 +1,11 @@
-"""What mutated image files do to the decoder: 5,000 of 8 formats, made from real ones.
+"""What mutated image files do: 5,000 of 8 formats, made from real ones, to library and command line, some to the page.
 
-    python -m benchmarks.hostile_files                      5,000 mutated files, about two minutes
+    python -m benchmarks.hostile_files                      5,000 mutated files, about five minutes
     python -m benchmarks.hostile_files --whole FOLDER       reads all images below a folder; says which are refused
 
-Every file must be read or be refused with one sentence. Writes benchmarks/hostile_files.json: how many of each format
-were read and refused, the longest time, and the most memory of the process that decoded them all.
+Every file must be read, or scored, or be refused with one sentence. Writes benchmarks/hostile_files.json: how many of
+each format the library read and refused, the longest time, the most memory of the process that decoded them all, and
+what the command line and the page made of them.
 """
 
 import argparse
@@ -12,11 +13,16 @@ import io
 import json
 import random
 import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from attentdiffernet.errors import ImageError
@@ -25,7 +31,19 @@ from attentdiffernet.images import images_below, read_image
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "hostile_files.json"
 EXAMPLES = ROOT / "demo" / "examples" / "sample"
+MODEL = ROOT / "models" / "sample" / "wafer" / "none"
 N_FILES, SEED = 5_000, 0
+EVERY = 9  # one in so many is sent to the page; the formats take turns
+SUFFIXES = {
+    "JPEG": "jpg",
+    "progressive JPEG": "jpeg",
+    "PNG": "png",
+    "16-bit PNG": "png",
+    "float TIFF": "tif",
+    "WebP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp",
+}
 
 
 def encodings(image: Image.Image) -> dict[str, bytes]:
@@ -88,26 +106,80 @@ def outcome(data: bytes) -> str:
     return "read"
 
 
-def measure(n_files: int, seed: int) -> dict[str, object]:
+def mutants(n_files: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """(format, content) of each; the same ones for the same seed."""
     rng = random.Random(seed)
     files = [encodings(Image.open(path).convert("RGB")) for path in sorted(EXAMPLES.glob("*/good.*"))]
-    counts, slowest, slowest_of = Counter[str](), 0.0, ""
     for k in range(n_files):
-        form = list(files[0])[k % len(files[0])]
-        data = mutated(rng.choice(files)[form], rng)
+        form = list(SUFFIXES)[k % len(SUFFIXES)]
+        yield form, mutated(rng.choice(files)[form], rng)
+
+
+def by_library(files: Iterable[tuple[str, bytes]]) -> dict[str, object]:
+    counts, slowest, slowest_of = Counter[str](), 0.0, ""
+    for form, data in files:
         start = time.process_time()
         counts[f"{form} {outcome(data)}"] += 1
         if (seconds := time.process_time() - start) > slowest:
             slowest, slowest_of = seconds, form
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    found = {form: {what: counts[f"{form} {what}"] for what in ("read", "refused")} for form in files[0]}
+    found = {form: {what: counts[f"{form} {what}"] for what in ("read", "refused")} for form in SUFFIXES}
     return {
-        "files": n_files,
+        "files": counts.total(),
         "outcomes": found,
         "slowest_s": round(slowest, 3),
         "slowest": slowest_of,
         "memory_gb": round(memory, 2),
     }
+
+
+def by_command_line(folder: Path, n_files: int) -> dict[str, int]:
+    """`score` over all files of a folder: how many got a score, and how many a sentence."""
+    out = folder.parent / "scores.csv"
+    command = ["score", str(MODEL), str(folder), "--views", "1", "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "attentdiffernet.cli", *command], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    rows = pd.read_csv(out)
+    assert len(rows) == n_files, f"{n_files} files, {len(rows)} lines"
+    assert (rows["score"].isna() == rows["error"].notna()).all()
+    return {"scored": int(rows["score"].notna().sum()), "refused": int(rows["error"].notna().sum())}
+
+
+def by_page(files: Sequence[Path], folder: Path) -> dict[str, int]:
+    """A visitor's uploads to a running demo, as many at once as it takes; how many got verdicts, and how many a
+    sentence."""
+    from gradio_client import Client, handle_file
+
+    from demo.service.comparison import MAX_IMAGES
+
+    from .load import CATEGORY, demo
+
+    counts = Counter[str]()
+    with demo(folder) as (address, _, log):
+        client = Client(address, verbose=False)
+        for start in range(0, len(files), MAX_IMAGES):
+            sent = [handle_file(file) for file in files[start : start + MAX_IMAGES]]
+            answer, _ = client.predict(sent, CATEGORY, "grad-cam", "patchcore", api_name="/compare")
+            assert len(answer["images"]) == len(sent)
+            counts.update("refused" if image.get("error") else "scored" for image in answer["images"])
+        said = log.read_text(encoding="utf-8")
+    assert "Traceback" not in said, said
+    return {"scored": counts["scored"], "refused": counts["refused"]}
+
+
+def measure(n_files: int, seed: int) -> dict[str, object]:
+    found = by_library(mutants(n_files, seed))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "files"
+        folder.mkdir()
+        for k, (form, data) in enumerate(mutants(n_files, seed)):
+            (folder / f"part {k:04d}.{SUFFIXES[form]}").write_bytes(data)
+        found["command line"] = by_command_line(folder, n_files)
+        found["page"] = by_page(sorted(folder.iterdir())[::EVERY], Path(name))
+    return found
 
 
 def read_all(folder: str) -> None:

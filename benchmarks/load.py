@@ -3,7 +3,8 @@
     python -m benchmarks.load                     20 visitors for 5 minutes, then 200 at once: about 10 minutes
     python -m benchmarks.load --seconds 20 --burst 30
     python -m benchmarks.load --only burst        measures one part anew; the others stay as they were
-    python -m benchmarks.load --only light        30 minutes of a visitor every 5 s, for the memory
+    python -m benchmarks.load --only light        400 visitors, of whom the page keeps something, then 30 minutes of
+                                                  a visitor every 5 s, for the memory
 
 Among the visitors are some who vanish while they wait or while they are served, and uploads that trickle. Writes
 load.json beside this file.
@@ -32,6 +33,7 @@ import numpy as np
 from PIL import Image
 
 from attentdiffernet.datasets.sample import draw
+from demo.space.session import MAX_SESSIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "load.json"
@@ -282,6 +284,13 @@ async def meanwhile(*works: Any) -> AsyncIterator[None]:
                 raise ended
 
 
+async def known_to(http: httpx.AsyncClient, function: int, n_sessions: int) -> None:
+    """As many visitors as the page keeps something of, each by the quickest detector: memory grows with each until
+    then."""
+    for _ in range(n_sessions):
+        await Visitor(http, function).visit("patchcore")
+
+
 async def measured(address: str, pid: int, asked: argparse.Namespace) -> dict[str, Any]:
     """The parts that were asked for, by name."""
     # A connection for each request, as if of another visitor: what is sent over one that the page is closing is lost,
@@ -293,6 +302,8 @@ async def measured(address: str, pid: int, asked: argparse.Namespace) -> dict[st
         await Visitor(http, function).visit()  # models are loaded
         found: dict[str, Any] = {}
         for name in asked.only:
+            if name == "light":
+                await known_to(http, function, asked.sessions)
             memory = Memory(pid)
             async with meanwhile(memory.follow()):
                 found[name] = await PARTS[name](http, function, asked)
@@ -333,6 +344,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--burst", type=int, default=BURST)
     parser.add_argument("--minutes", type=float, default=LIGHT_MINUTES, help="of the light load")
+    parser.add_argument("--sessions", type=int, default=MAX_SESSIONS, help="that the page knows before the light load")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=["crowd", "burst"])
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()

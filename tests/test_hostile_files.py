@@ -16,7 +16,7 @@ from attentdiffernet.decoding_apart import DecodingPool, DecodingProcess
 from attentdiffernet.errors import ImageError
 from attentdiffernet.images import find_images, read_image
 from attentdiffernet.sources import all_ranged, value_range_of
-from benchmarks.hostile_files import measure
+from benchmarks.hostile_files import by_library, mutants
 
 pytestmark = pytest.mark.quick
 
@@ -166,7 +166,7 @@ def test_an_over_long_name_and_a_link_to_nothing_are_said_and_stop_nothing(tmp_p
 
 
 def test_mutated_files_are_read_or_refused_in_a_sentence():
-    found = measure(240, seed=1)
+    found = by_library(mutants(240, seed=1))
     assert sum(count for counts in found["outcomes"].values() for count in counts.values()) == 240
     assert all(counts["refused"] for counts in found["outcomes"].values()) and found["slowest_s"] < 5
 

@@ -370,6 +370,17 @@ def test_answers_go_into_the_next_training_and_the_one_after(judged_parts, tmp_p
 
 
 @pytest.mark.process
+def test_the_verdict_is_told_before_its_map_is_drawn(judged_parts, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    found, seen = judged_parts.defects[0], judged_parts.defects[2]
+    first, mapped, refused, *rest = judging.judging([found.path, broken, seen.path], judged_parts.detector)
+    assert first.map_follows and not mapped.map_follows and first.score == mapped.score == found.score
+    assert first.picture != mapped.picture == found.picture and refused.error
+    assert [one.map_follows for one in rest] == [True, False]
+
+
+@pytest.mark.process
 def test_a_photograph_that_was_trained_on_is_named(judged_parts, parts, trained):
     training = look_over(parts).copies
     again, other = judged([parts[3], judged_parts.defects[0].path], judged_parts.detector, training)
@@ -484,7 +495,7 @@ def test_a_visitor_has_one_training_at_a_time(tab, parts, tmp_path, monkeypatch)
 
 
 def test_verdicts_of_a_detector_that_was_replaced_meanwhile_are_dropped(tab, parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(space_judge, "judged", lambda paths, *_: (Photograph(path.name, "", 1.0) for path in paths))
+    monkeypatch.setattr(space_judge, "judging", lambda paths, *_: (Photograph(path.name, "", 1.0) for path in paths))
     uploads, judge = [str(path) for path in parts[:2]], tab.judge
 
     def judging(folder):

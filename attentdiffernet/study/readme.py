@@ -108,10 +108,13 @@ def hostile_text(found: Mapping[str, Any]) -> str:
     """A table of what mutated files did to the decoder, and the worst of it."""
     rows = [[form, counts["read"], counts["refused"]] for form, counts in found["outcomes"].items()]
     columns = [Column("Format"), Column("read", number=True), Column("refused in a sentence", number=True)]
+    command, page = found["command line"], found["page"]
     return (
         f"{Table(columns, rows).markdown()}\n"
         f"The slowest of {found['files']:,} files took {found['slowest_s']:.1f} s of a core ({found['slowest']}); "
-        f"the process that decoded all of them took {found['memory_gb']:.1f} GB at most."
+        f"the process that decoded all of them took {found['memory_gb']:.1f} GB at most. `attentdiffernet score` gave "
+        f"{command['scored']:,} of them a score and {command['refused']:,} a sentence; of {sum(page.values()):,} that "
+        f"were uploaded to the demo, {page['scored']:,} got a verdict and {page['refused']:,} a sentence."
     )
 
 

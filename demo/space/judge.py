@@ -11,7 +11,7 @@ from attentdiffernet.errors import AttentDifferNetError
 
 from ..markup import alert
 from ..service.training import own
-from ..service.training.judging import Photograph, judged
+from ..service.training.judging import Photograph, judging
 from ..service.training.limits import GONE, MOST_JUDGED
 from ..service.training.numbers import answers_csv, verdicts_csv, verdicts_json, verdicts_zip
 from ..service.training.photographs import gather_to_judge
@@ -99,10 +99,13 @@ class Judge:
         try:
             paths = gather_to_judge(uploads or (), mine.folder, "parts to judge")
             yield {self.rate: gr.Slider(interactive=False)}
-            for k, one in enumerate(judged(paths, detector, mine.training), 1):
+            for one in judging(paths, detector, mine.training):
                 if mine.gone:
                     break
+                if done and done[-1].map_follows:
+                    done.pop()
                 done.append(one)
+                k = len(done)
                 yield {
                     self.status: progress(k / len(paths), f"Judging: {k} of {len(paths)}"),
                     self.table: judged_html(replace(mine, tests=tuple(done)), finished=False),

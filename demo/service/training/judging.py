@@ -16,6 +16,7 @@ from attentdiffernet.figures.one_file import inlined
 from attentdiffernet.findings import Calibration
 
 from ..comparison import compare_by
+from ..verdict import Comparison
 from . import own
 from .photographs import shows_the_same
 
@@ -28,7 +29,8 @@ class Photograph:
     with its map. score: nan of one that was not scored. error: why it could not be read; empty otherwise.
 
     Of a judged one also path and digest: the file, and what tells its content from that of others; trained_on: whether
-    it is almost the same as a photograph that the detector was trained on."""
+    it is almost the same as a photograph that the detector was trained on; map_follows: whether the picture is still
+    without its map."""
 
     name: str
     picture: str = ""
@@ -37,6 +39,7 @@ class Photograph:
     path: Path | None = None
     digest: str = ""
     trained_on: bool = False
+    map_follows: bool = False
 
 
 def thumbnail(image: np.ndarray, name: str, score: float = math.nan) -> Photograph:
@@ -46,19 +49,33 @@ def thumbnail(image: np.ndarray, name: str, score: float = math.nan) -> Photogra
 def judged(paths: Sequence[Path], detector: Detector, training: np.ndarray | None = None) -> Iterator[Photograph]:
     """Each with its score and its map; one that cannot be read with the reason. training: `Looked.copies` of what the
     detector was trained on, where that is known."""
-    info = own.info(detector)
+    return (one for one in judging(paths, detector, training) if not one.map_follows)
+
+
+def judging(paths: Sequence[Path], detector: Detector, training: np.ndarray | None = None) -> Iterator[Photograph]:
+    """As `judged`, but each first as soon as its score is final, and then again with its map."""
     for path in paths:
         try:
-            steps = compare_by(path, info, {detector.key: detector})
-            found = next(step for step in steps if step.heat is not None)
+            for step in compare_by(path, own.info(detector), {detector.key: detector}):
+                if not step.slowest.provisional:
+                    yield _photograph(path, step, training)
+                if step.heat is not None:
+                    break
         except AttentDifferNetError as error:
             yield Photograph(path.name, error=str(error))
-        else:
-            picture = inlined(Image.fromarray(found.overlay(detector.key, outlined=True)), LARGE)
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            score = found.verdicts[detector.key].score
-            same = training is not None and shows_the_same(found.image, training)
-            yield Photograph(path.name, picture, score, path=path, digest=digest, trained_on=same)
+
+
+def _photograph(path: Path, step: Comparison, training: np.ndarray | None) -> Photograph:
+    ((key, verdict),) = step.verdicts.items()
+    return Photograph(
+        path.name,
+        inlined(Image.fromarray(step.overlay(key, outlined=True)), LARGE),
+        verdict.score,
+        path=path,
+        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        trained_on=training is not None and shows_the_same(step.image, training),
+        map_follows=step.heat is None,
+    )
 
 
 def readable(photographs: Sequence[Photograph]) -> list[Photograph]:
