@@ -34,6 +34,7 @@ EXAMPLES = ROOT / "demo" / "examples" / "sample"
 MODEL = ROOT / "models" / "sample" / "wafer" / "none"
 N_FILES, SEED = 5_000, 0
 EVERY = 9  # one in so many is sent to the page; the formats take turns
+AT_ONCE = 10  # of one upload: each step of its answer holds all of them
 SUFFIXES = {
     "JPEG": "jpg",
     "progressive JPEG": "jpeg",
@@ -149,19 +150,16 @@ def by_command_line(folder: Path, n_files: int) -> dict[str, int]:
 
 
 def by_page(files: Sequence[Path], folder: Path) -> dict[str, int]:
-    """A visitor's uploads to a running demo, as many at once as it takes; how many got verdicts, and how many a
-    sentence."""
+    """A visitor's uploads to a running demo: how many got verdicts, and how many a sentence."""
     from gradio_client import Client, handle_file
-
-    from demo.service.comparison import MAX_IMAGES
 
     from .load import CATEGORY, demo
 
     counts = Counter[str]()
     with demo(folder) as (address, _, log):
         client = Client(address, verbose=False)
-        for start in range(0, len(files), MAX_IMAGES):
-            sent = [handle_file(file) for file in files[start : start + MAX_IMAGES]]
+        for start in range(0, len(files), AT_ONCE):
+            sent = [handle_file(file) for file in files[start : start + AT_ONCE]]
             answer, _ = client.predict(sent, CATEGORY, "grad-cam", "patchcore", api_name="/compare")
             assert len(answer["images"]) == len(sent)
             counts.update("refused" if image.get("error") else "scored" for image in answer["images"])
