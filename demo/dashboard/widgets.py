@@ -117,9 +117,10 @@ def table(
     shows a row's cells below each other on a phone. name: for screen readers, where there is no caption."""
     titles = "".join(f"<th scope='col'>{cell}</th>" for cell in heads)
     labels = [f" data-head='{text(cell)}'" if stacked else "" for cell in heads]
+    width = (lambda cell: "") if stacked else _width
     body = "".join(
         f"<tr><th scope='row'>{row[0]}</th>"
-        + "".join(f"<td{_width(cell)}{label}>{cell}</td>" for label, cell in zip(labels[1:], row[1:], strict=True))
+        + "".join(f"<td{width(cell)}{label}>{cell}</td>" for label, cell in zip(labels[1:], row[1:], strict=True))
         + "</tr>"
         for row in rows
     )
