@@ -376,6 +376,7 @@ def test_pages_label_what_is_best_on_test(root, monkeypatch, name):
     if name == "ablations":
         (switch,) = [toggle for toggle in at.toggle if toggle.label == "Best on test"]
         switch.set_value(True)
+        at.session_state["on demand: As a table, to sort and to copy"] = True
         at.run()
         variants = list(at.dataframe[0].value["variant"])
         assert ["optimistic" in title for title in variants] == [False] * 12 + [True] * 12
