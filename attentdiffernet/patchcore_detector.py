@@ -170,8 +170,8 @@ class PatchCoreDetector(Detector):
         places = self.model(to_device(prepared[None], self._device))
         height, width = prepared.shape[1:]
         score = float(self.model.score(places))
-        self._last = _Look(digest, (height, width), score, places.distance, places.entry)
-        return self._last
+        self._last = look = _Look(digest, (height, width), score, places.distance, places.entry)
+        return look  # not self._last, which another thread may have set meanwhile
 
     # -- storing and words
 
