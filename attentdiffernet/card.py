@@ -9,13 +9,12 @@ from .datasets import CARDS, DatasetCard
 from .findings import Calibration, Findings
 from .options import ALEXNET, Options
 from .words import (
-    METHOD_NAMES,
     PATCHCORE_READOUTS,
     READOUTS,
-    VARIANT_TITLES,
     attention_choices,
     input_title,
     training_note,
+    variant_title,
 )
 
 
@@ -55,7 +54,7 @@ def model_card(
     lines = [
         *front,
         "",
-        f"# {METHOD_NAMES[options.method] if of_patchcore else VARIANT_TITLES[options.variant]}: {data.category}",
+        f"# {variant_title(options.key)}: {data.category}",
         "",
         f"Gives one anomaly score per image; trained on normal images of *{data.category}* ({data.dataset}) only.",
         "",
@@ -73,7 +72,7 @@ def model_card(
         f"| Threshold | {calibration.threshold:.6g}, flags at most "
         f"{calibration.false_positive_rate:.1%} of normal images on average |",
         "",
-        *([] if of_patchcore else _attention_notes(options, findings)),
+        *([] if options.key == "patchcore" else _attention_notes(options, findings)),
         "The score says nothing about parts of another kind, another camera or other light than in the training",
         "images.",
     ]
@@ -90,7 +89,7 @@ def _differnet_rows(
         f"| Normal images | {data.n_fitted} fitted, {len(calibration.scores)} held out for the threshold |",
         f"| Backbone | {_network(options)}, weights `{options.weights}`, frozen, "
         f"fingerprint `{backbone_fingerprint}` |",
-        f"| Attention | {attention_choices(options, findings.gates_kept, findings.gates_judged)} |",
+        _attention_row(options, findings),
         f"| Flow | {whitened}{flow.n_blocks} coupling blocks, {flow.hidden_layers} hidden layers of "
         f"{flow.hidden_width}, stored in half precision |",
         f"| Training | {options.epochs} epochs, fixed in advance, on {findings.training_views} {views} views per "
@@ -113,9 +112,14 @@ def _patchcore_rows(
         f"| Normal images | {data.n_fitted}; {len(calibration.scores)} of them set the threshold (cross-validation) |",
         f"| Backbone | `{options.backbone}`, feature maps of stride {strides} px, weights `{options.weights}`, frozen, "
         f"fingerprint `{backbone_fingerprint}` |",
+        *([] if options.variant == "none" else [_attention_row(options, findings)]),
         f"| Bank | at most {sizes.bank_size} normal places, greedy coreset{', whitened' * sizes.whitening}, stored in "
         f"half precision, seed {options.seed} |",
     ]
+
+
+def _attention_row(options: Options, findings: Findings) -> str:
+    return f"| Attention | {attention_choices(options, findings.gates_kept, findings.gates_judged)} |"
 
 
 def _attention_notes(options: Options, findings: Findings) -> list[str]:

@@ -15,7 +15,7 @@ class Findings(Checked):
 
     views, resize, exposure, readout, training_views, scoring_views: as asked, else chosen by the rule.
     feature_scale: factor on the features before the flow (flow_fitting.fit_gaussian).
-    gates_kept: false where trained gates did not help and were left at 1: the detector is then DifferNet.
+    gates_kept: false where trained gates did not help and were left at 1: the detector then is the one without them.
     gates_judged: AUROC on synthetic defects with the gates and without, which decided that; empty where nothing was
         decided.
     exposure_varies: how much brightness and contrast vary together from image to image (input_choice.py).

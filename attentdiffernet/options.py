@@ -29,6 +29,7 @@ Readout = Literal[
 ]
 
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
+PATCHCORE_VARIANTS: tuple[Variant, ...] = ("none", "se", "cbam")
 PATCHCORE_READOUTS: tuple[Readout, ...] = ("maximum", "reweighted", "mean_of_highest")  # all others are DifferNet's
 ALEXNET = "alexnet"
 BACKBONES: dict[MethodName, str] = {"differnet": ALEXNET, "patchcore": "tf_efficientnet_lite0"}  # by default
@@ -174,8 +175,8 @@ class Options(Checked):
     """What is asked of a detector. None where the choice is left to the rule, which looks at training normals only.
 
     variant: `none` is DifferNet, `se` and `cbam` add the paper's attention blocks, the others those of attention.py.
-    method: `differnet` scores the image as a whole, `patchcore` its places. PatchCore has no attention, flow, recipe,
-        views or epochs: what is said of those does not apply to it.
+    method: `differnet` scores the image as a whole, `patchcore` its places. PatchCore has no flow, recipe, views
+        or epochs: what is said of those does not apply to it. It takes the variants `none`, `se` and `cbam`.
     backbone: any convolutional network of timm, by name; `alexnet` is DifferNet's own, and is not for PatchCore.
     patchcore: sizes of PatchCore.
     recipe: `fast` fits to features computed once; `paper` is DifferNet's own procedure (paper_recipe.py). It sets what
@@ -273,24 +274,38 @@ class Options(Checked):
         """Raises AttentDifferNetError for options that the method does not have."""
         if self.readout and (self.readout in PATCHCORE_READOUTS) != (self.method == "patchcore"):
             raise AttentDifferNetError(f"{self.method} has no readout {self.readout}")
-        if self.method == "patchcore" and self.backbone == ALEXNET:
-            raise AttentDifferNetError("PatchCore needs a network of timm: AlexNet's feature maps are too coarse")
         if self.attention.placement != "after_pool" and self.variant != "none" and self.backbone != ALEXNET:
             raise AttentDifferNetError(
                 f"Only AlexNet has attention blocks {self.attention.placement}; in {self.backbone} they stand after "
                 "the levels of stride 8, 16 and 32"
             )
-        if self.method == "patchcore" and (self.variant, self.recipe, self.views or "none") != ("none", "fast", "none"):
+        if self.method == "patchcore":
+            self._check_patchcore()
+
+    def _check_patchcore(self) -> None:
+        if self.backbone == ALEXNET:
+            raise AttentDifferNetError("PatchCore needs a network of timm: AlexNet's feature maps are too coarse")
+        if (self.recipe, self.views or "none") != ("fast", "none"):
             raise AttentDifferNetError(
-                f"PatchCore has no attention, recipe or views, got variant {self.variant}, recipe {self.recipe}, "
-                f"views {self.views}"
+                f"PatchCore has no recipe or views, got recipe {self.recipe}, views {self.views}"
+            )
+        if self.variant not in PATCHCORE_VARIANTS:
+            raise AttentDifferNetError(
+                f"PatchCore has the variants {', '.join(PATCHCORE_VARIANTS)}, got {self.variant}"
+            )
+        if self.trains_attention and self.attention.training not in JUDGED:
+            raise AttentDifferNetError(
+                f"Gates of PatchCore are trained by {' or '.join(JUDGED)}, got {self.attention.training}"
             )
 
     @property
     def key(self) -> str:
-        """What tells a detector apart among those of a category: of DifferNet the variant, else the method
-        (`words.DETECTOR_TITLES`). Shipped models lie in folders of this name, and runs.csv calls it the variant."""
-        return self.variant if self.method == "differnet" else self.method
+        """What tells a detector apart among those of a category: of DifferNet the variant, else the method, and
+        `patchcore-se` with attention (`words.DETECTOR_TITLES`). Shipped models lie in folders of this name, and
+        runs.csv calls it the variant."""
+        if self.method == "differnet":
+            return self.variant
+        return self.method if self.variant == "none" else f"{self.method}-{self.variant}"
 
     @property
     def leaves_a_choice(self) -> bool:

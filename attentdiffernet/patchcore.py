@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .features import ON_CPU, ON_GPU, Progress, ahead, no_progress
-from .networks import FeatureMaps
 from .options import PATCHCORE_READOUTS, PatchCoreConfig, Readout
 
 MOST_CANDIDATES = 60_000  # places, of all images together, that the bank is selected from
@@ -79,9 +78,12 @@ class PatchBank(nn.Module):
 
 
 class PatchCore(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] -> their places. `score` and `anomaly_maps` read those."""
+    """Images (B, 3, H, W) in [0, 1] -> their places. `score` and `anomaly_maps` read those.
 
-    def __init__(self, network: FeatureMaps, bank: PatchBank, readout: Readout, highest: float) -> None:
+    network: images -> feature maps (B, C_k, h_k, w_k), finest first.
+    """
+
+    def __init__(self, network: nn.Module, bank: PatchBank, readout: Readout, highest: float) -> None:
         super().__init__()
         self.network, self.bank, self.readout, self.highest = network, bank, readout, highest
 
@@ -228,7 +230,7 @@ class Fitted:
 
 
 def fit(
-    network: FeatureMaps,
+    network: nn.Module,
     images: Images,
     config: PatchCoreConfig,
     readout: Readout,
@@ -240,7 +242,7 @@ def fit(
     Deterministic in the seed. Time is linear in the number of images and memory bounded: a few random places of each
     image are candidates, and all places of n_calibrated images at most are kept, in half precision.
     """
-    device = network.mean.device
+    device = next(network.buffers()).device
 
     def places() -> Iterator[Tensor]:
         read = ahead(images.__getitem__, range(len(images)), ON_CPU if device.type == "cpu" else ON_GPU)

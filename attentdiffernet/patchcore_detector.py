@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import patchcore
 from .card import DataCard
@@ -27,17 +27,19 @@ from .model import Precision
 from .networks import FeatureMaps, load_network
 from .options import Options, Readout
 from .patchcore import Fitted, PatchBank, PatchCore, anomaly_maps
+from .patchcore_attention import AttendedMaps, attend
 from .scoring import RunningScore
 from .sources import ImageSource, digest_of, pixels_of
 from .study.statistics import conformal_threshold
 from .views import standardise_exposure, to_tensor
-from .words import bank_choices
+from .words import attention_choices, bank_choices, variant_title
 
 LEAST_SIDE = 160  # px of the network input, where the image's aspect is kept
 EXPOSURES = 64  # training images, at most, whose exposure is compared
 REFERENCE_IMAGES = 32  # training images, at most, whose maps set the unit of the colour scale
 REFERENCE_QUANTILE = 0.99
 MAP = "distance"
+ATTENTION_PREFIX = "attention."
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,12 @@ class PatchCoreDetector(Detector):
         if not run.calibrated:
             sizes = dataclasses.replace(sizes, n_calibrated=0)
         inputs = _Inputs(images, options, findings)
-        fitted = patchcore.fit(network, inputs, sizes, findings.readout, options.seed, run.progress)
-        model = PatchCore(network, fitted.bank, findings.readout, sizes.highest)
+        as_photographed = _Inputs(images, options, dataclasses.replace(findings, exposure="as_is"))
+        expose = standardise_exposure if findings.exposure == "standardised" else _as_it_is
+        gates = attend(network, as_photographed, expose, options, findings.readout, run.progress)
+        findings = dataclasses.replace(findings, gates_kept=gates.kept, gates_judged=gates.aurocs)
+        fitted = patchcore.fit(gates.maps, inputs, sizes, findings.readout, options.seed, run.progress)
+        model = PatchCore(gates.maps, fitted.bank, findings.readout, sizes.highest)
         calibration = _calibration(fitted, network, options) if run.calibrated else Calibration.none()
         detector = cls(model, options, findings, calibration, dataclasses.replace(run.data, n_fitted=len(images)))
         detector.left_out = (
@@ -150,10 +156,15 @@ class PatchCoreDetector(Detector):
 
     def with_readout(self, readout: Readout) -> Self:
         other = copy.copy(self)
-        other.model = PatchCore(self.model.network, self.model.bank, readout, self.model.highest)
+        other.model = PatchCore(self._maps, self.model.bank, readout, self.model.highest)
         other.findings = dataclasses.replace(self.findings, readout=readout)
         other._last = None
         return other
+
+    @property
+    def _maps(self) -> AttendedMaps:
+        assert isinstance(self.model.network, AttendedMaps)
+        return self.model.network
 
     @property
     def _device(self) -> torch.device:
@@ -177,15 +188,18 @@ class PatchCoreDetector(Detector):
 
     @property
     def title(self) -> str:
-        return "PatchCore"
+        return variant_title(self.options.key)
 
     @property
     def choices(self) -> str:
-        return bank_choices(self.options, self.findings.readout, len(self.model.bank.vector))
+        bank = bank_choices(self.options, self.findings.readout, len(self.model.bank.vector))
+        if self.options.variant == "none":
+            return bank
+        return f"{attention_choices(self.options, self.findings.gates_kept, self.findings.gates_judged)}; {bank}"
 
     @property
     def backbone_fingerprint(self) -> str:
-        return self.model.network.fingerprint
+        return self._maps.network.fingerprint
 
     @property
     def fingerprint(self) -> str:
@@ -198,7 +212,9 @@ class PatchCoreDetector(Detector):
         return digest.hexdigest()[:16]
 
     def tensors(self) -> dict[str, Tensor]:
-        return {name: tensor.cpu().contiguous() for name, tensor in self.model.bank.state_dict().items()}
+        """Of the bank, and of the attention blocks as `attention.0.…`, one for each level."""
+        blocks = {ATTENTION_PREFIX + name: tensor for name, tensor in self._maps.blocks.state_dict().items()}
+        return {name: tensor.cpu().contiguous() for name, tensor in (self.model.bank.state_dict() | blocks).items()}
 
     @classmethod
     def from_checkpoint(
@@ -217,8 +233,11 @@ class PatchCoreDetector(Detector):
                 f"{folder} was made with a backbone of fingerprint {stored.backbone_fingerprint}; "
                 f"{options.backbone} with the weights {options.weights!r} here has {network.fingerprint}"
             )
-        bank = _bank(read_tensors(folder), network, options, str(folder / "model.safetensors"))
-        model = PatchCore(network, bank, findings.readout, options.patchcore.highest).to(device)
+        tensors, origin = read_tensors(folder), str(folder / "model.safetensors")
+        maps = AttendedMaps(network, options.variant, options.attention)
+        bank = _bank({k: v for k, v in tensors.items() if not k.startswith(ATTENTION_PREFIX)}, network, options, origin)
+        _load_blocks(maps.blocks, tensors, origin)
+        model = PatchCore(maps, bank, findings.readout, options.patchcore.highest).to(device)
         return cls(model, options, findings, stored.calibration, stored.data)
 
 
@@ -264,6 +283,20 @@ def _calibration(fitted: Fitted, network: FeatureMaps, options: Options) -> Cali
     ]
     reference = float(np.quantile(torch.cat(maps).numpy(), REFERENCE_QUANTILE)) or 1.0
     return Calibration(threshold, 1, rate, tuple(sorted(fitted.score.tolist())), {MAP: reference})
+
+
+def _as_it_is(image: Tensor) -> Tensor:
+    return image
+
+
+def _load_blocks(blocks: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
+    """Raises CheckpointError for gates that are missing, too many, of other shapes or not finite."""
+    stored = {k.removeprefix(ATTENTION_PREFIX): v for k, v in tensors.items() if k.startswith(ATTENTION_PREFIX)}
+    if {k: v.shape for k, v in stored.items()} != {k: v.shape for k, v in blocks.state_dict().items()}:
+        raise CheckpointError(f"{origin} holds no attention blocks of this model: it has {sorted(stored)}")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in stored.values()):
+        raise CheckpointError(f"{origin} holds values that are not finite")
+    blocks.load_state_dict(stored)
 
 
 def _bank(tensors: dict[str, Tensor], network: FeatureMaps, options: Options, origin: str) -> PatchBank:

@@ -17,8 +17,13 @@ VARIANT_TITLES: dict[str, str] = {
 PAPER_VARIANTS = ("none", "se", "cbam")  # those of the AttentDifferNet paper
 METHOD_NAMES: dict[str, str] = {"differnet": "DifferNet", "patchcore": "PatchCore"}
 # By `Detector.key`, in the order of every table and page: the variants of DifferNet, then the other methods.
-DETECTOR_TITLES: dict[str, str] = VARIANT_TITLES | {"patchcore": METHOD_NAMES["patchcore"]}
-OTHER_METHODS: tuple[str, ...] = tuple(name for name in DETECTOR_TITLES if name not in VARIANT_TITLES)
+OTHER_METHODS: tuple[str, ...] = ("patchcore",)
+ATTENTIVE_METHODS: dict[str, str] = {"patchcore-se": "patchcore", "patchcore-cbam": "patchcore"}  # without attention
+DETECTOR_TITLES: dict[str, str] = VARIANT_TITLES | {
+    "patchcore": METHOD_NAMES["patchcore"],
+    "patchcore-se": "PatchCore (SE)",
+    "patchcore-cbam": "PatchCore (CBAM)",
+}
 MapName = Literal["grad-cam", "attention", "gradient", "spatial-gate", "distance"]
 METHOD_TITLES: dict[str, str] = {
     "grad-cam": "Grad-CAM",
@@ -99,6 +104,8 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     # ECA has no bottleneck, and weights over places stand behind the last map alone.
     width = "" if options.variant == "eca" else f", reduction {attention.reduction}"
     place = "behind the last map" if options.variant == "pooling" else attention.placement.replace("_", " ")
+    if options.method == "patchcore":
+        place = "behind each feature map"
     training = TRAININGS[attention.training]
     if attention.training in JUDGED and attention.keep == "always":
         training += " and kept even if they do not help"

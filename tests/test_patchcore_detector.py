@@ -13,10 +13,12 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import attentdiffernet as adn
+from attentdiffernet import checkpoint, patchcore_attention
 from attentdiffernet.cli import app
 from attentdiffernet.detector import NearestNormal
 from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError, WeightsError
-from attentdiffernet.options import PatchCoreConfig
+from attentdiffernet.options import AttentionConfig, PatchCoreConfig
+from attentdiffernet.patchcore_attention import AttendedMaps
 from attentdiffernet.patchcore_detector import PatchCoreDetector
 from attentdiffernet.study import records
 from attentdiffernet.words import METHOD_TITLES, MapName
@@ -51,7 +53,8 @@ def test_the_default_backbone_is_a_choice_of_the_method():
 @pytest.mark.parametrize(
     "asked",
     [
-        {"method": "patchcore", "variant": "se"},
+        {"method": "patchcore", "variant": "pooling"},
+        {"method": "patchcore", "variant": "se", "attention": AttentionConfig(training="joint")},
         {"method": "patchcore", "recipe": "paper"},
         {"method": "patchcore", "views": "flips"},
         {"method": "patchcore", "readout": "z2"},
@@ -231,3 +234,88 @@ def test_evaluate_and_score_write_it_as_a_method(detector, tmp_path):
     stored = records.read_scores(records.score_path(tmp_path, "drawn", "stripes", run.run))
     scored = CliRunner().invoke(app, ["score", str(model), str(category / "test" / "noise")])
     assert scored.exit_code == 0 and f"{stored['score'].max():.5g}"[:-1] in scored.output, scored.output
+
+
+# -- with attention
+
+
+def attended(variant="se", keep="always", n=12):
+    options = dataclasses.replace(OPTIONS, variant=variant, attention=AttentionConfig(keep=keep))
+    return adn.fit([stripes(seed) for seed in range(n)], options, data=adn.DataCard("drawn", "stripes"))
+
+
+def test_gates_at_one_are_patchcore_without_attention(detector):
+    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    network = detector.model.network.network
+    for variant in ("none", "se", "cbam"):
+        for one, same in zip(AttendedMaps(network, variant, AttentionConfig())(images), network(images), strict=True):
+            assert torch.equal(one, same), variant
+
+
+@pytest.mark.parametrize("variant", ["se", "cbam"])
+def test_trained_gates_change_the_maps_and_come_back_from_the_checkpoint(detector, variant, tmp_path):
+    found = attended(variant)
+    image = with_defect(stripes(51))
+    assert found.title == f"PatchCore ({variant.upper()})" and found.options.key == f"patchcore-{variant}"
+    assert found.findings.gates_kept and not found.findings.gates_judged, "kept whatever they do"
+    assert any(float(tensor.abs().max()) > 0 for name, tensor in found.tensors().items() if "excite" in name)
+    assert found.inspect(image).anomalous
+    assert not np.array_equal(found.inspect(image).map(), detector.inspect(image).map())
+    again = adn.load(found.save(tmp_path / "model"))
+    assert again.fingerprint == found.fingerprint != detector.fingerprint
+    assert again.inspect(image).score == found.inspect(image).score
+    assert np.array_equal(again.inspect(image).map(), found.inspect(image).map())
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert f"# PatchCore ({variant.upper()}): stripes" in card and "behind each feature map" in card
+
+
+def test_training_moves_defects_away_from_normal_images(monkeypatch):
+    """As its objective says, on the images that it is measured on."""
+    losses = []
+    softplus = patchcore_attention.F.softplus
+    monkeypatch.setattr(
+        patchcore_attention.F, "softplus", lambda x: losses.append(float(x.detach().mean())) or softplus(x)
+    )
+    attended()
+    first, last = np.mean(losses[:30]), np.mean(losses[-30:])
+    assert len(losses) == patchcore_attention.STEPS["separation"] and last < first
+
+
+def test_gates_are_kept_only_where_they_help(detector, monkeypatch):
+    monkeypatch.setitem(patchcore_attention.STEPS, "separation", 2)
+    assert not attended(keep="if_better", n=7).findings.gates_kept, "two images are too few to judge"
+    for helps in (True, False):
+        monkeypatch.setattr(patchcore_attention, "beats", lambda *_, helps=helps: helps)
+        found = attended(keep="if_better")
+        assert found.findings.gates_kept == helps and len(found.findings.gates_judged) == 2
+        same = found.inspect(stripes(50)).score == detector.inspect(stripes(50)).score
+        assert same != helps, "left at 1 it is PatchCore without attention"
+        assert ("left at 1" in found.choices) != helps
+
+
+def test_images_of_other_aspects_and_of_standardised_exposure_are_attended(monkeypatch):
+    monkeypatch.setitem(patchcore_attention.STEPS, "separation", 1)
+    options = dataclasses.replace(OPTIONS, variant="se", resize="keep_aspect", exposure="standardised")
+    wide = [stripes(seed, 90, 180 + 10 * (seed % 3)) for seed in range(10)]
+    found = adn.fit(wide, options, data=adn.DataCard("drawn", "stripes"))
+    assert math.isfinite(found.inspect(stripes(50, 90, 200)).score)
+
+
+@pytest.mark.parametrize("damage", ["missing", "shape", "nan", "more"])
+def test_damaged_gates_are_refused(damage, tmp_path, monkeypatch):
+    monkeypatch.setitem(patchcore_attention.STEPS, "separation", 1)
+    folder = attended().save(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.startswith("attention."))
+    changed = {
+        "missing": lambda: tensors.pop(name),
+        "shape": lambda: tensors.update({name: tensors[name][:1].contiguous()}),
+        "nan": lambda: tensors.update({name: tensors[name] * math.nan}),
+        "more": lambda: tensors.update({"attention.9": torch.zeros(1)}),
+    }
+    changed[damage]()
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {checkpoint.CHECKSUM: None}))  # look at the tensors
+    with pytest.raises(CheckpointError, match=r"attention blocks|not finite"):
+        adn.load(folder)

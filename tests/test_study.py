@@ -24,7 +24,7 @@ from attentdiffernet.study.answer import (
 from attentdiffernet.study.choices import choices_table
 from attentdiffernet.study.comparison import Group, contrasts, grouped, measured
 from attentdiffernet.study.formats import p_text
-from attentdiffernet.study.methods import method_contrasts, methods_text
+from attentdiffernet.study.methods import attentive_text, method_contrasts, methods_text
 from attentdiffernet.study.page import page
 from attentdiffernet.study.readme import between, levels_table, results_table
 from attentdiffernet.study.runs import Run, base_of, distinguishing_recipe
@@ -210,6 +210,30 @@ def with_patchcore(root, tmp_path):
                 row = replace(m.run, run=run, variant="patchcore", backbone=backbone, epochs=0, readout="maximum")
                 results.write_run(folder, row, m.scores.assign(score=m.values + better * m.labels), {})
     return folder
+
+
+def test_patchcore_with_attention_is_compared_with_itself_and_not_counted_for_differnet(root, tmp_path):
+    folder = with_patchcore(root, tmp_path)
+    before = page_of(root, folder)
+    for m in [m for m in measured(folder) if m.run.variant == "patchcore" and m.run.backbone != "resnet18"]:
+        if m.best_on_test:
+            continue
+        run = m.run.run.replace("patchcore", "patchcore-se")
+        row = replace(m.run, run=run, variant="patchcore-se", attention_training="separation")
+        frame = m.scores.assign(score=m.scores["score"] + 0.8 * m.scores["label"])
+        kept = {"findings": {"gates_kept": m.run.seed != 1, "gates_judged": [0.9, 0.8]}}
+        results.write_run(folder, row, frame, kept)
+    found = [m for m in measured(folder) if m.run.variant == "patchcore-se"]
+    assert found and {m.base_run.variant for m in found} == {"patchcore"}
+    alone = {(m.key, m.run.seed): m for m in measured(folder) if m.name == "patchcore"}
+    assert all(m.setting == alone[m.key, m.run.seed].setting for m in found), "beside the same DifferNet"
+    groups = grouped(m for m in measured(folder) if not m.best_on_test)
+    assert "PatchCore in none" not in attentive_text(groups) and "harmed it in none" in attentive_text(groups)
+    after = page_of(root, folder)
+    assert "## Does attention help PatchCore?" in after and "## Does attention help PatchCore?" not in before
+    first = next(line for line in before.splitlines() if line.startswith("**In "))
+    assert first in after, "the answer about DifferNet is the same"
+    assert not [m for m in usual(measured(folder)) if m.run.variant == "patchcore-se"]
 
 
 def test_another_method_stands_beside_differnet_and_is_no_comparison_of_attention(root, tmp_path):

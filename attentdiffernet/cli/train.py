@@ -54,7 +54,8 @@ def train(
         ),
     ] = "auto",
     variant: Annotated[
-        Variant, typer.Option(metavar="BLOCK", help=f"Attention block: {one_of(Variant)}. none is DifferNet.")
+        Variant,
+        typer.Option(metavar="BLOCK", help=f"Attention block: {one_of(Variant)}. PatchCore has the first three."),
     ] = "none",
     recipe: Annotated[
         Recipe,
@@ -251,7 +252,7 @@ def n_stages(options: Options, chosen: bool) -> int:
     """How many stages a training tells of. chosen: the input and the read-out are known already."""
     choice = options.leaves_a_choice and not chosen
     if options.method == "patchcore":  # features, places, calibration
-        return 3
+        return 3 + options.trains_attention * 2 + options.judges_gates
     if options.recipe == "paper":
         return choice + 3  # the flow with its attention, features and maps of held-out normals
     attention = options.trains_attention + options.judges_gates

@@ -6,7 +6,7 @@
     categories = ["sample/*", "mvtec_ad/bottle"] # DATASET/CATEGORY below data; globs
     methods = ["differnet", "patchcore"]         # optional: DifferNet alone
     backbones = ["tf_efficientnet_lite0"]        # optional: networks of timm; the method's own if left out
-    variants = ["none", "se", "cbam"]            # of DifferNet, which alone has them
+    variants = ["none", "se", "cbam"]            # PatchCore has these three, DifferNet more
     weights = ["imagenet"]
     seeds = [0, 1, 2]
     tag = "long"                                 # optional: added to the runs' names, to keep other options apart
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AttentDifferNetError
-from ..options import FLOW_SIZES, Options
+from ..options import FLOW_SIZES, PATCHCORE_VARIANTS, Options
 from ..study.records import score_path
 from ..study.runs import BEST, run_name
 from .task import Task
@@ -121,8 +121,9 @@ def _tasks(table: Table, base: Path, among: Collection[str] | None) -> Iterator[
 
 
 def _detectors(table: Table) -> list[tuple[str, str]]:
-    """(method, variant) of each."""
-    return [(m, v) for m in table["methods"] for v in (table["variants"] if m == "differnet" else ["none"])]
+    """(method, variant) of each; a variant that PatchCore does not have is DifferNet's alone."""
+    pairs = itertools.product(table["methods"], table["variants"])
+    return [(method, variant) for method, variant in pairs if method == "differnet" or variant in PATCHCORE_VARIANTS]
 
 
 def _check_values(table: Table) -> None:
@@ -172,7 +173,8 @@ def _folders(table: Table, base: Path, among: Collection[str] | None) -> list[Pa
     for pattern in table["categories"]:
         if len(Path(pattern).parts) != 2 or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
             raise AttentDifferNetError(f"categories are DATASET/CATEGORY, got {pattern!r}")
-        matches = sorted(path for path in data.glob(pattern) if (path / "train" / "good").is_dir())
+        seen = (path for path in data.glob(pattern) if not path.name.startswith("."))  # hidden: not whole yet
+        matches = sorted(path for path in seen if (path / "train" / "good").is_dir())
         if not matches:
             raise AttentDifferNetError(f"there is no category {pattern} with a folder train/good in {data}")
         found.update(dict.fromkeys(matches))

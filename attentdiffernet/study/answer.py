@@ -155,7 +155,7 @@ def _change_and_seeds(c: Contrast | None) -> str:
 
 def left_at_one_text(found: Iterable[Measured]) -> str:
     """In how many runs training left the gates at 1; empty where in none."""
-    trained = [m for m in found if m.run.attention_training]
+    trained = [m for m in found if m.run.attention_training and m.run.variant in VARIANT_TITLES]
     left = sum(not m.gates.kept for m in trained)
     if not left:
         return ""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ResultsError
-from ..words import OTHER_METHODS, VARIANT_TITLES, variant_title
+from ..words import ATTENTIVE_METHODS, OTHER_METHODS, VARIANT_TITLES, variant_title
 from . import statistics
 from .formats import difference_text, interval_text, mean_points_text, mean_text, p_text
 from .records import Gates, gates_of, read_options, read_scores, runs_of, score_path
@@ -45,6 +45,7 @@ class Measured:
     cost: dict[str, Any] = field(compare=False, repr=False)
     base_run: Run | None = None
     network: str = ""
+    setting_backbone: str = ""
 
     @property
     def key(self) -> str:
@@ -62,17 +63,13 @@ class Measured:
     @property
     def setting(self) -> str:
         """Backbone and seed: what runs that may be compared in pairs have in common. Another method stands in the
-        setting of the DifferNet that it is compared with."""
-        return f"{self._setting_backbone}-{self.run.seed}"
+        setting of the DifferNet that it is compared with, and with attention where it stands without."""
+        return f"{self.setting_backbone}-{self.run.seed}"
 
     @property
     def setting_title(self) -> str:
-        backbone = f"{self._setting_backbone} backbone, " if self._setting_backbone else ""
+        backbone = f"{self.setting_backbone} backbone, " if self.setting_backbone else ""
         return f"{backbone}seed {self.run.seed}"
-
-    @property
-    def _setting_backbone(self) -> str:
-        return self.base_run.backbone if self.base_run else self.run.backbone
 
     @property
     def detail(self) -> str:
@@ -182,7 +179,9 @@ def _measured(results_dir: Path, _stamp: Stamp) -> tuple[Measured, ...]:
         delong = _delong(run, own, base, other) if base is not None and other is not None else None
         options = read_options(results_dir, run) or {}
         interval, gates = statistics.auroc_interval(own["label"], own["score"]), gates_of(options)
-        rest = options.get("cost", {}), base, run.backbone if other_network else ""
+        differnet = base_of(base, runs) if base and run.variant in ATTENTIVE_METHODS else base
+        setting = (differnet or base or run).backbone
+        rest = options.get("cost", {}), base, run.backbone if other_network else "", setting
         found.append(Measured(run, name, recipe, own, interval, delong, other, gates, *rest))
     return tuple(found)
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from ..datasets import category_title
-from ..words import OTHER_METHODS, variant_title
-from .comparison import Contrast, Group, contrasts
+from ..words import ATTENTIVE_METHODS, OTHER_METHODS, variant_title
+from .comparison import GATES_LEFT_AT_1, Contrast, Group, contrasts
 from .formats import p_text, points, points_range, points_text
 from .runs import RECIPES, Run
 from .tables import Column, Table, group_auroc_text
@@ -77,3 +77,45 @@ def compared_text() -> str:
         "(DeLong, paired, of the mean over the seeds both have; Holm's correction for the rows of this table). It is "
         "not counted among the comparisons of attention."
     )
+
+
+# -- with attention
+
+
+def attentive_text(groups: Sequence[Group]) -> str:
+    """Whether attention helps another method, in one or two sentences; empty where it was not measured."""
+    mine = [group for group in groups if group.first.run.variant in ATTENTIVE_METHODS]
+    if not mine:
+        return ""
+    found = contrasts(mine, ATTENTIVE_METHODS)
+    runs = [m for group in mine for m in group.runs]
+    left = sum(not m.gates.kept for m in runs)
+    method = variant_title(ATTENTIVE_METHODS[mine[0].first.run.variant])
+    helped, harmed = sum(c.helps for c in found), sum(c.harms for c in found)
+    return (
+        f"In {len(found)} comparisons on {len({c.group.first.key for c in found})} categories attention helped "
+        f"{method} in {helped or 'none'} and harmed it in {harmed or 'none'}. In {left} of {len(runs)} runs the gates "
+        "were left at 1."
+    )
+
+
+def attentive_table(groups: Sequence[Group]) -> Table:
+    """A row per category and variant: its area, the one without attention, and the tests of their difference."""
+    tested = {c.group.first.run.run: c for c in contrasts(groups, ATTENTIVE_METHODS)}
+    by_run = {m.run.run: group for group in groups for m in group.runs}
+
+    def row(group: Group) -> list[object]:
+        first, c = group.first, tested.get(group.first.run.run)
+        base = by_run.get(first.base_run.run) if first.base_run else None
+        return [first.key, first.title, len(group.runs), group, base, c or GATES_LEFT_AT_1, c]
+
+    columns = [
+        Column("Category", category_title),
+        Column("Method"),
+        Column("Seeds"),
+        Column("AUROC, %", group_auroc_text),
+        Column("without attention", group_auroc_text),
+        Column("Δ (over test images)", lambda c: c if isinstance(c, str) else points_text(c.test)),
+        Column("Holm", lambda c: f"**{p_text(c.p_holm)}**" if c.real else p_text(c.p_holm)),
+    ]
+    return Table(columns, [row(group) for group in groups if group.first.run.variant in ATTENTIVE_METHODS])

@@ -38,7 +38,14 @@ from .formats import (
     points_text,
 )
 from .maps import summary_of_maps, summary_of_pixels
-from .methods import compared_text, method_contrasts, methods_table, methods_text
+from .methods import (
+    attentive_table,
+    attentive_text,
+    compared_text,
+    method_contrasts,
+    methods_table,
+    methods_text,
+)
 from .records import read_published
 from .runs import BEST
 from .statistics import holm
@@ -68,6 +75,7 @@ def page(results_dir: Path, commands: Mapping[str, str], benchmarks: Path) -> st
         *paragraph(claim_text(found, published)),
         *paragraph(maps_in_short(maps)),
         *other_methods(groups, others),
+        *attentive_methods(groups),
         "## By category",
         "",
         *LEGEND,
@@ -184,6 +192,17 @@ def other_methods(groups: Sequence[Group], found: Sequence[Contrast]) -> Lines:
     title = " and ".join(dict.fromkeys(variant_title(c.group.first.run.variant) for c in found))
     table = lines_of(methods_table(groups, found))
     return [f"## {title} beside DifferNet", "", f"**{methods_text(found)}**", "", compared_text(), "", *table]
+
+
+def attentive_methods(groups: Sequence[Group]) -> Lines:
+    if not (answer := attentive_text(groups)):
+        return []
+    how = (
+        "One block behind each feature map that makes a place. The gates are trained on synthetic defects in training "
+        "normals, as DifferNet's, and kept if the whole detector then finds such defects in other normals better "
+        "(DeLong and Holm as above, for the rows of this table)."
+    )
+    return ["## Does attention help PatchCore?", "", f"**{answer}**", "", how, "", *lines_of(attentive_table(groups))]
 
 
 # -- by category

@@ -10,7 +10,14 @@ from typing import Any, Self
 from ..errors import ResultsError
 from ..options import ALEXNET, Options
 from ..options import BACKBONES as OPTIONS_BACKBONES
-from ..words import DETECTOR_TITLES, OTHER_METHODS, attention_title, differs_from_default, training_title
+from ..words import (
+    ATTENTIVE_METHODS,
+    DETECTOR_TITLES,
+    OTHER_METHODS,
+    attention_title,
+    differs_from_default,
+    training_title,
+)
 
 LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
 BEST = "-best"  # ends the name of the run that is the best on test of a training
@@ -215,7 +222,7 @@ def rank(run: Run) -> tuple[Any, ...]:
     detectors, usual = list(DETECTOR_TITLES), (*BACKBONES, *OPTIONS_BACKBONES.values())
     detector = detectors.index(run.variant) if run.variant in detectors else len(detectors)
     backbone = usual.index(run.backbone) if run.backbone in usual else len(usual)
-    method = run.variant in OTHER_METHODS
+    method = run.variant in OTHER_METHODS or run.variant in ATTENTIVE_METHODS
     return run.dataset, run.category, method, backbone, run.backbone, run.best_on_test, run.seed, detector
 
 
@@ -224,12 +231,13 @@ def base_of(run: Run, runs: Iterable[Run]) -> Run | None:
 
     It has the same backbone and seed, and both or neither are best on test. Another method has a backbone of its own:
     it is compared with DifferNet on the first of `BACKBONES` that was measured, else on the same network. Of
-    several, the one with the most similar recipe.
+    several, the one with the most similar recipe. Another method with attention is compared with itself without.
     """
     if run.variant == "none":
         return None
     place = (run.key, run.seed, run.best_on_test)
-    bases = [r for r in runs if r.variant == "none" and (r.key, r.seed, r.best_on_test) == place]
+    without = ATTENTIVE_METHODS.get(run.variant, "none")
+    bases = [r for r in runs if r.variant == without and (r.key, r.seed, r.best_on_test) == place]
 
     def alike(other: Run) -> int:
         return sum(getattr(other, name) == getattr(run, name) for name in RECIPE_COLUMNS)
