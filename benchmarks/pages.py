@@ -22,7 +22,7 @@ DEMO = {
 }
 DASHBOARD = {
     "Overview": ".differences .line",
-    "ROC": ".js-plotly-plot .main-svg",
+    "ROC": ".still img[alt^='ROC curves']",
     "Ablations": ".forest .row",
     "Failures": ".st-key-gallery img",
     "Compare": "[data-testid=stFileUploaderDropzone]",

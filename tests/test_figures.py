@@ -9,10 +9,19 @@ import numpy as np
 import pytest
 
 from attentdiffernet.figures.curves import Curve
-from attentdiffernet.figures.overlay import colour_bar, heat_layer, outline, overlay, pixels, with_outline
+from attentdiffernet.figures.overlay import colour_bar, heat_layer, new_figure, outline, overlay, pixels, with_outline
 from attentdiffernet.figures.palette import INK, VARIANT_COLOURS, VARIANT_DASHES
-from attentdiffernet.figures.print import FORMATS, GridRow, figure_file, qualitative_grid, roc_paper_figure
-from attentdiffernet.figures.screen import gate_figure, histogram_figure, percentile_svg, roc_figure, scatter_figure
+from attentdiffernet.figures.print import (
+    FORMATS,
+    GridRow,
+    draw_histogram,
+    figure_file,
+    qualitative_grid,
+    roc_paper_figure,
+)
+from attentdiffernet.figures.screen import percentile_svg, roc_figure, scatter_figure
+from attentdiffernet.figures.still import gate_still, histogram_still, roc_still
+from attentdiffernet.figures.ticks import score_ticks
 from attentdiffernet.study.statistics import auroc_interval, operating_point, roc_curve
 from attentdiffernet.words import score_text
 
@@ -87,27 +96,61 @@ def test_roc_band_is_drawn_around_the_curve():
 
 
 def test_screen_figures_are_json_with_transparent_ground_and_no_remote_font():
-    for figure in (roc_figure(CURVES, band=True), histogram_figure(SCORES[:40], SCORES[40:], 1.5)):
+    names = [str(k) for k in range(70)]
+    for figure in (roc_figure(CURVES, band=True), scatter_figure((SCORES, SCORES), LABELS, names, ("a", "b"))):
         layout = json.loads(figure.to_json())["layout"]
         assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "rgba(0,0,0,0)"
         assert layout["font"]["family"] == "system-ui, sans-serif" and "http" not in json.dumps(layout)
         assert "sendChartToCloud" in layout["modebar"]["remove"]
 
 
+# -- figures that need no pointer
+
+
+def histogram_axes(normal, anomalous, threshold=None):
+    axes = new_figure(4, 2, 50).add_subplot()
+    draw_histogram(axes, np.asarray(normal), np.asarray(anomalous), threshold)
+    return axes
+
+
 @pytest.mark.parametrize("spread", [1, 1000])
 def test_histogram_counts_every_image_once(spread):
-    normal, anomalous = SCORES[:40], SCORES[40:] * spread
-    figure = histogram_figure(normal, anomalous, 1.5)
-    counts = [sum(row[0] for row in trace.customdata) for trace in figure.data if trace.mode == "markers"]
-    assert counts == [40, 30]
-    assert figure.layout.xaxis.type == ("log" if spread > 1 else None)
-    assert list(figure.data[-1].x) == [1.5, 1.5]
+    axes = histogram_axes(SCORES[:40], SCORES[40:] * spread, 1.5)
+    assert [bars.get_data().values.sum() for bars in axes.patches] == [40, 30]
+    assert axes.get_xscale() == "log" and list(axes.get_lines()[0].get_xdata()) == [1.5, 1.5]
 
 
-def test_histogram_of_one_class_or_of_equal_scores():
-    assert [trace.name for trace in histogram_figure([1, 1, 1], []).data if trace.name] == ["Normal (3)"]
-    with pytest.raises(ValueError, match="finite scores"):
-        histogram_figure([], [])
+def test_histogram_of_equal_scores_and_of_those_without_a_logarithm():
+    axes = histogram_axes([1.0, 1.0], [1.0])
+    assert [bars.get_data().values.sum() for bars in axes.patches] == [2, 1] and not axes.get_lines()
+    assert histogram_axes([-1.0, 1.0], [2.0]).get_xscale() == "linear"
+
+
+def test_the_curves_for_print_have_the_logarithmic_axis_of_the_screen():
+    screen, (axes,) = roc_figure(CURVES, log_fpr=True), roc_paper_figure(CURVES, band=True, log_fpr=True).axes
+    assert axes.get_xscale() == "log"
+    assert list(axes.get_xticks()) == list(screen.layout.xaxis.tickvals)
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(screen.layout.xaxis.ticktext)
+    assert min(line.get_xdata().min() for line in axes.get_lines()) == pytest.approx(0.5 / 40), "0 at the left edge"
+
+
+@pytest.mark.parametrize("ink", ["#b9c3cf", "#4b5768"])
+def test_a_still_is_svg_in_the_ink_of_the_page_the_same_each_time(ink):
+    def drawn():
+        return [
+            roc_still(CURVES, band=True, ink=ink),
+            histogram_still(SCORES[:40], SCORES[40:], 1.5, ink=ink),
+            gate_still({"Full": [0.2, 0.9], "Half": [0.3, 1.8]}, 2.0, ink=ink),
+        ]
+
+    for still, again in zip(drawn(), drawn(), strict=True):
+        assert ET.fromstring(still).tag == f"{SVG}svg" and still == again
+        assert ink in still and "<text" not in still and "fill: #ffffff" not in still
+
+
+def test_gates_that_may_raise_have_a_line_where_they_change_nothing():
+    plain, trained = gate_still({"Full": [0.2, 0.9]}), gate_still({"Full": [0.2, 0.9]}, 2.0)
+    assert (plain.count("stroke-dasharray"), trained.count("stroke-dasharray")) == (0, 2), "the line, and its legend"
 
 
 # -- the small SVG
@@ -297,16 +340,9 @@ def test_a_score_is_readable_at_any_size(score, said):
 
 
 def test_ticks_of_scores_over_many_powers_of_ten_do_not_run_into_each_other():
-    axis = histogram_figure(np.geomspace(0.5, 2, 40), np.geomspace(1, 1e10, 80)).layout.xaxis
-    assert axis.type == "log" and 4 <= len(axis.ticktext) <= 7 and axis.tickangle == 0
-    assert dict(zip(axis.tickvals, axis.ticktext, strict=True))[1e7] == "10⁷"
-
-
-def test_gates_that_may_raise_have_a_line_where_they_change_nothing():
-    plain, trained = gate_figure({"Full": [0.2, 0.9]}), gate_figure({"Full": [0.2, 0.9]}, 2.0)
-    assert not plain.layout.shapes and plain.layout.yaxis.range[1] == pytest.approx(1.02)
-    (line,) = trained.layout.shapes
-    assert line.y0 == line.y1 == 1 and trained.layout.yaxis.range[1] == pytest.approx(2.04)
+    ticks = dict(zip(*score_ticks(0.5, 1e10), strict=True))
+    assert 4 <= len(ticks) <= 7 and ticks[1e7] == "10⁷"
+    assert set(score_ticks(0.9, 30)[1]) >= {"1", "2", "5", "10", "20"}
 
 
 def test_a_figure_for_paper_is_a_file_whose_text_stays_text():

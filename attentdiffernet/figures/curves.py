@@ -1,6 +1,5 @@
 """What a ROC figure draws, on screen and in print."""
 
-import html
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,9 @@ from .palette import DASHES, INK, VARIANT_COLOURS, VARIANT_DASHES
 
 if TYPE_CHECKING:
     from ..study.comparison import Measured
+
+
+LINE = 34  # characters of a title in a legend
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Curve:
 
     @property
     def legend_lines(self) -> list[str]:
-        """In short lines, for Plotly, which takes text for a kind of HTML: a long one is cut off on a phone."""
-        return [html.escape(line) for line in (*textwrap.wrap(self.title, 34), self.area)]
+        """In short lines: a long one is cut off on a phone, and is wider than a column of print."""
+        return [*textwrap.wrap(self.title, LINE), self.area]
 
 
 def dashes_of(curves: Sequence[Curve]) -> list[str]:

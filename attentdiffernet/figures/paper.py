@@ -18,15 +18,14 @@ from ..study.usual import usual_groups
 from ..words import DETECTOR_TITLES, variant_title
 from .curves import curve_of
 from .overlay import new_figure
-from .palette import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
-from .print import FORMATS, figure_file, roc_paper_figure
+from .palette import INK, VARIANT_COLOURS
+from .print import FORMATS, draw_histogram, figure_file, roc_paper_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ONE_COLUMN_MM, TWO_COLUMNS_MM = 84.0, 174.0
 MM = 1 / 25.4  # in inches
-BINS = 24
 LABELS_PT = 150  # width of the names beside `differences_figure`
 MOST_POINTS = 30  # of AUROC to either side; bars beyond end at the edge
 
@@ -117,28 +116,13 @@ def _draw_difference(axes: Any, y: int, group: Group, contrast: Contrast | None)
 
 
 def histogram_figure(runs: Sequence[Measured], threshold: Thresholds, width_in: float) -> "Figure":
-    """Scores of normal and of anomalous test images, a panel per run, on a logarithmic axis where they are positive;
-    the dashed line is the threshold of the stored model."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
+    """Scores of normal and of anomalous test images, a panel per run; the dashed line is the threshold of the stored
+    model."""
     figure = new_figure(width_in, 0.35 + 0.75 * len(runs), 200)
     panels = figure.subplots(len(runs), squeeze=False)[:, 0]
     for axes, m in zip(panels, runs, strict=True):
-        values, positive = m.values.to_numpy(), bool((m.values > 0).all())
-        edges = np.geomspace if positive else np.linspace
-        bins = edges(values.min(), max(values.max(), values.min() * (1 + 1e-9)), BINS + 1)
-        for label, colour, name in ((0, NORMAL_COLOUR, "normal"), (1, ANOMALOUS_COLOUR, "anomalous")):
-            axes.hist(m.of_class(label), bins, color=colour, alpha=0.75, label=name)
-        if positive:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_locator(NullLocator())
-        if (limit := threshold(m)) is not None:
-            axes.axvline(limit, color="black", linewidth=0.8, linestyle="--")
+        draw_histogram(axes, m.of_class(0), m.of_class(1), threshold(m))
         axes.set_title(DETECTOR_TITLES.get(m.run.variant, m.title), fontsize=7, loc="left", pad=2)
-        axes.tick_params(labelsize=6)
-        axes.spines[["top", "right"]].set_visible(False)
     panels[0].legend(fontsize=6, frameon=False)
     panels[-1].set_xlabel("Score", fontsize=7)
     return figure

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..study.statistics import operating_point, roc_band, roc_curve
 from ..words import score_text
-from .curves import Curve, dashes_of
+from .curves import LINE, Curve, dashes_of
 from .overlay import Pixels, heat_scale, new_figure, overlay
-from .palette import DASHES
+from .palette import ANOMALOUS_COLOUR, DASHES, NORMAL_COLOUR
+from .ticks import least_rate, rate_ticks, score_ticks
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+BINS = 24  # of a histogram
+LEGEND_LINE_IN = 0.12
 
 
 @dataclass(frozen=True)
@@ -29,28 +34,70 @@ class GridRow:
     scores: Sequence[float] = ()
 
 
-def roc_paper_figure(curves: Sequence[Curve], *, band: bool = False, width_in: float = 3.25) -> "Figure":
-    """As `roc_figure`, for print: square, one text column wide, readable without colour."""
-    figure = new_figure(width_in, width_in, 200)
-    axes = figure.add_subplot(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="Chance: 50 %")
+def roc_paper_figure(
+    curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = False, width_in: float = 3.25
+) -> "Figure":
+    """As `roc_figure`, for print: square, one text column wide, readable without colour. Long titles stand below."""
+    below = max((len(curve.title) for curve in curves), default=0) > LINE
+    n_lines = sum(len(curve.legend_lines) for curve in curves) if below else 0
+    figure = new_figure(width_in, width_in + LEGEND_LINE_IN * n_lines, 200)
+    axes = figure.add_subplot(box_aspect=1, ylim=(-0.01, 1.01))
+    edge = least_rate(curves) if log_fpr else 0.0
+    chance = np.geomspace(edge, 1, 60) if edge else [0, 1]
+    axes.plot(chance, chance, color="0.6", linewidth=0.8, linestyle=":", label="Chance: 50 %")
     for curve, dash in zip(curves, dashes_of(curves), strict=True):
-        roc = roc_curve(curve.labels, curve.scores)
-        axes.plot(roc.fpr, roc.tpr, color=curve.colour, linewidth=1.4, linestyle=DASHES[dash], label=curve.legend)
+        roc, label = roc_curve(curve.labels, curve.scores), "\n".join(curve.legend_lines) if below else curve.legend
+        rates = np.maximum(roc.fpr, edge)
+        axes.plot(rates, roc.tpr, color=curve.colour, linewidth=1.4, linestyle=DASHES[dash], label=label)
         if band:
-            region = roc_band(curve.labels, curve.scores)
+            region = roc_band(curve.labels, curve.scores, n_points=2001 if edge else 201)
             axes.fill_between(region.fpr, region.low, region.high, color=curve.colour, alpha=0.12, linewidth=0)
         if curve.threshold is not None:
             point = operating_point(curve.labels, curve.scores, curve.threshold)
-            axes.plot(point.fpr, point.tpr, "o", color=curve.colour, markersize=5, markeredgecolor="white")
-    axes.set_xlabel("False-positive rate", fontsize=8)
+            axes.plot(max(point.fpr, edge), point.tpr, "o", color=curve.colour, markersize=5, markeredgecolor="white")
+    axes.set_xlabel("False-positive rate" + " (logarithmic)" * log_fpr, fontsize=8)
     axes.set_ylabel("True-positive rate", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(
-        fontsize=6.5, loc="lower right", edgecolor="none", framealpha=0.8, title="AUROC (95 %)", title_fontsize=6.5
-    )
+    if edge:
+        axes.set(xscale="log", xlim=(0.94 * edge, 1.05))
+        axes.set_xticks(*rate_ticks(edge))
+        axes.minorticks_off()
+    else:
+        axes.set_xlim(-0.01, 1.01)
+    small: Any = {"fontsize": 6.5, "edgecolor": "none", "framealpha": 0.8, "title_fontsize": 6.5}
+    if below:
+        figure.legend(loc="outside lower left", title="AUROC (95 %)", **small)
+    else:
+        axes.legend(loc="lower right", title="AUROC (95 %)", **small)
     return figure
+
+
+def draw_histogram(
+    axes: "Axes",
+    normal: NDArray[np.float64],
+    anomalous: NDArray[np.float64],
+    threshold: float | None,
+    ink: str = "black",
+) -> None:
+    """Images by score, both classes, on a logarithmic axis where all scores are positive; the dashed line is the
+    threshold."""
+    values = np.concatenate([normal, anomalous])
+    positive = bool((values > 0).all())
+    edges = np.geomspace if positive else np.linspace
+    bins = edges(values.min(), max(values.max(), values.min() * (1 + 1e-9)), BINS + 1)
+    for one, colour, name in ((normal, NORMAL_COLOUR, "normal"), (anomalous, ANOMALOUS_COLOUR, "anomalous")):
+        axes.stairs(np.histogram(one, bins)[0], bins, fill=True, color=colour, alpha=0.75, label=name)
+    if positive:
+        axes.set_xscale("log")
+        low, high = bins[0], bins[-1]
+        axes.set_xticks(*score_ticks(low, high))
+        axes.minorticks_off()
+        axes.set_xlim(low / (high / low) ** 0.02, high * (high / low) ** 0.02)
+    if threshold is not None:
+        axes.axvline(threshold, color=ink, linewidth=0.8, linestyle="--")
+    axes.tick_params(labelsize=6)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def qualitative_grid(
@@ -103,19 +150,22 @@ def qualitative_grid(
 
 
 FORMATS = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}  # and their media types
-OPTIONS: Any = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "attentdiffernet"}
+OPTIONS: Any = {"pdf.fonttype": 42, "svg.hashsalt": "attentdiffernet"}
 UNDATED: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 _matplotlib_options = threading.Lock()  # they are global
 
 
-def figure_file(figure: "Figure", suffix: str, dpi: int = 300) -> bytes:
-    """The figure as a file of one of `FORMATS`, on white; the same figure gives the same bytes. In PDF and SVG its text
-    stays text."""
+def figure_file(
+    figure: "Figure", suffix: str, dpi: int = 300, *, ground: str = "white", outlined: bool = False
+) -> bytes:
+    """The figure as a file of one of `FORMATS`; the same figure gives the same bytes. In PDF and SVG its text stays
+    text, except in an SVG that is `outlined`: it needs no font."""
     import matplotlib
 
     if suffix not in FORMATS:
         raise ValueError(f"The format must be one of {', '.join(FORMATS)}, got {suffix!r}")
     stream = io.BytesIO()
-    with _matplotlib_options, matplotlib.rc_context(OPTIONS):
-        figure.savefig(stream, format=suffix, facecolor="white", dpi=dpi, metadata=UNDATED.get(suffix))
+    options = OPTIONS | {"svg.fonttype": "path" if outlined else "none"}
+    with _matplotlib_options, matplotlib.rc_context(options):
+        figure.savefig(stream, format=suffix, facecolor=ground, dpi=dpi, metadata=UNDATED.get(suffix))
     return stream.getvalue()

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..study.statistics import operating_point, percentile_among, roc_band, roc_
 from ..words import score_text
 from .curves import Curve, dashes_of
 from .palette import ANOMALOUS_COLOUR, FONT, INK, NORMAL_COLOUR
+from .ticks import least_rate, rate_ticks, score_ticks
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -44,13 +45,12 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    n_normal = max([1, *(int((np.asarray(curve.labels) == 0).sum()) for curve in curves)])
-    edge = 0.5 / n_normal if log_fpr else 0.0  # the least rate that is drawn
+    edge = least_rate(curves) if log_fpr else 0.0
     diagonal = np.geomspace(edge, 1, 60) if log_fpr else np.array([0.0, 1.0])
     chance = {"color": ink, "width": 1, "dash": "dot"}
     figure.add_scatter(x=diagonal, y=diagonal, mode="lines", line=chance, name="Chance: 50 %", hoverinfo="skip")
     for curve in curves if band else ():  # all bands before the first line, so that none covers a curve
-        _add_band(figure, curve, edge, min(2001, 1 + 4 * n_normal) if log_fpr else 201)
+        _add_band(figure, curve, edge, 2001 if log_fpr else 201)
     for curve, dash in zip(curves, dashes_of(curves), strict=True):
         _add_curve(figure, curve, dash, edge)
     # The legend is a column below the figure: a row is cut off on a phone, and inside it would hide curves there.
@@ -85,7 +85,7 @@ def _add_curve(figure: "go.Figure", curve: Curve, dash: str, edge: float) -> Non
         customdata=[[score_text(t), rate] for t, rate in zip(roc.thresholds, roc.fpr, strict=True)],
         mode="lines",
         line={"color": curve.colour, "width": 2.5, "dash": dash},
-        name="<br>".join(curve.legend_lines),
+        name="<br>".join(map(html.escape, curve.legend_lines)),
         legendgroup=title,
         hovertemplate=f"{title}<br>{_ROC_HOVER}<extra></extra>",
     )
@@ -112,13 +112,13 @@ def _roc_axes(figure: "go.Figure", edge: float) -> None:
         figure.update_xaxes(title_text="Normal images flagged", **axis)
         figure.update_yaxes(scaleanchor="x", scaleratio=1)
         return
-    ticks = [rate for rate in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if rate > 1.3 * edge]
+    ticks, texts = rate_ticks(edge)
     figure.update_xaxes(
         title_text="Normal images flagged (logarithmic)",
         type="log",
         range=[math.log10(0.94 * edge), 0.02],
-        tickvals=[edge, *ticks],
-        ticktext=["0", *(f"{100 * rate:g}%" for rate in ticks)],
+        tickvals=ticks,
+        ticktext=texts,
     )
 
 
@@ -130,88 +130,6 @@ _ROC_HOVER = (
 
 def _translucent(colour: str, opacity: float) -> str:
     return f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},{opacity})"
-
-
-def histogram_figure(
-    normal: ArrayLike,
-    anomalous: ArrayLike,
-    threshold: float | None = None,
-    *,
-    mark: float | None = None,
-    ink: str = INK,
-) -> "go.Figure":
-    """Anomaly scores of normal and anomalous images, each in percent of its class; logarithmic where they span much.
-
-    Either may be empty, for instance where only held-out normals are known. mark: the score of one image to point out.
-    """
-    import plotly.graph_objects as go
-
-    scores = [np.asarray(values, dtype=np.float64) for values in (normal, anomalous)]
-    everything = np.concatenate([*scores, [value for value in (threshold, mark) if value is not None]])
-    if everything.size == 0 or not np.isfinite(everything).all():
-        raise ValueError(f"A histogram needs finite scores, got {everything.size} of which some may be nan or infinite")
-    usual = np.median(scores[0] if scores[0].size else everything)
-    # A linear axis would squeeze the normal scores into a few pixels.
-    wide = bool(everything.min() > 0 and everything.max() > 10 * usual)
-    edges = _bin_edges(everything, wide)
-    figure = go.Figure()
-    for values, name, colour, hatch in zip(
-        scores, ("Normal", "Anomalous"), (NORMAL_COLOUR, ANOMALOUS_COLOUR), ("", "/"), strict=True
-    ):
-        if values.size:
-            _add_class(figure, values, edges, wide, name, colour, hatch)
-    top = max((float(np.max(trace.y)) for trace in figure.data), default=1.0)
-    if threshold is not None:
-        _add_threshold(figure, threshold, 1.05 * top, ink)
-    if mark is not None:
-        _add_mark(figure, mark, 1.05 * top if threshold is not None else top, ink)
-    _layout(figure, ink, hovermode="closest")
-    figure.update_yaxes(title_text="Share of the class", tickformat=".0%", rangemode="tozero")
-    figure.update_xaxes(title_text="Anomaly score" + " (logarithmic)" * wide, **(_log_ticks(edges) if wide else {}))
-    return figure
-
-
-def _bin_edges(scores: NDArray[np.float64], wide: bool) -> NDArray[np.float64]:
-    """Of even width, on the logarithmic axis where it is wide; the outer ones hold the lowest and the highest score."""
-    scale = np.log10(scores) if wide else scores
-    edges = np.histogram_bin_edges(scale, bins=min(60, max(10, round(2 * math.sqrt(scores.size)))))
-    edges = 10**edges if wide else edges
-    edges[0], edges[-1] = min(edges[0], scores.min()), max(edges[-1], scores.max())  # 10 ** log10(x) rounds
-    return edges
-
-
-def _add_class(
-    figure: "go.Figure",
-    scores: NDArray[np.float64],
-    edges: NDArray[np.float64],
-    wide: bool,
-    name: str,
-    colour: str,
-    hatch: str,
-) -> None:
-    counts, _ = np.histogram(scores, edges)
-    # A closed outline rather than bars: Plotly's bars have no width of their own on a logarithmic axis.
-    figure.add_scatter(
-        x=np.repeat(edges, 2),
-        y=np.concatenate([[0], np.repeat(counts / scores.size, 2), [0]]),
-        mode="lines",
-        line={"color": colour, "width": 1.5},
-        fill="tozeroy",
-        fillcolor=_translucent(colour, 0.35),
-        fillpattern={"shape": hatch, "fgcolor": colour, "bgcolor": _translucent(colour, 0.2), "size": 6},
-        name=f"{name} ({scores.size})",
-        hoverinfo="skip",
-    )
-    figure.add_scatter(
-        x=np.sqrt(edges[:-1] * edges[1:]) if wide else (edges[:-1] + edges[1:]) / 2,
-        y=counts / scores.size,
-        customdata=[[int(n), *map(score_text, ends)] for n, *ends in zip(counts, edges[:-1], edges[1:], strict=True)],
-        mode="markers",
-        marker={"opacity": 0},
-        showlegend=False,
-        hovertemplate=f"%{{customdata[0]}} of {scores.size} {name.lower()} images<br>"
-        "score %{customdata[1]} to %{customdata[2]}<extra></extra>",
-    )
 
 
 def scatter_figure(
@@ -256,77 +174,20 @@ def scatter_figure(
             hovertemplate="%{customdata[0]}<br>%{x:.2f} × and %{y:.2f} ×<extra></extra>",
         )
     x_ends, y_ends = (np.array([min(v.min(), 1.0) / 1.2, max(v.max(), 1.0) * 1.2]) for v in (x, y))
-    line = {"color": ink, "width": 1.5, "dash": "dash"}  # as traces, as in _add_threshold
+    # As traces, because Plotly reads a shape's position on a logarithmic axis as an exponent in some versions.
+    line = {"color": ink, "width": 1.5, "dash": "dash"}
     for place in ({"x": [1, 1], "y": y_ends}, {"x": x_ends, "y": [1, 1]}):
         figure.add_scatter(**place, mode="lines", line=line, showlegend=False, hoverinfo="skip")
     _layout(figure, ink, hovermode="closest", height=420)
-    figure.update_xaxes(title_text=f"{titles[0]}, × threshold", **_log_ticks(x_ends))
-    figure.update_yaxes(title_text=f"{titles[1]}, × threshold", **_log_ticks(y_ends))
+    figure.update_xaxes(title_text=f"{titles[0]}, × threshold", **_log_axis(x_ends))
+    figure.update_yaxes(title_text=f"{titles[1]}, × threshold", **_log_axis(y_ends))
     return figure
 
 
-def _add_threshold(figure: "go.Figure", threshold: float, height: float, ink: str) -> None:
-    """As a trace, because Plotly reads a shape's position on a logarithmic axis as an exponent in some versions."""
-    figure.add_scatter(
-        x=[threshold, threshold],
-        y=[0, height],
-        mode="lines",
-        line={"color": ink, "width": 2, "dash": "dash"},
-        name=f"Threshold {score_text(threshold)}",
-        hovertemplate="Images to the right are flagged<extra></extra>",
-    )
-
-
-def _add_mark(figure: "go.Figure", score: float, height: float, ink: str) -> None:
-    figure.add_scatter(
-        x=[score, score],
-        y=[0, height],
-        mode="lines+markers",
-        line={"color": ink, "width": 3},
-        marker={"size": [0, 12], "symbol": "triangle-down"},
-        name=f"This image {score_text(score)}",
-        hovertemplate=f"This image: {score_text(score)}<extra></extra>",
-    )
-
-
-def _log_ticks(edges: NDArray[np.float64]) -> dict[str, Any]:
+def _log_axis(ends: NDArray[np.float64]) -> dict[str, Any]:
     """Ticks are written out: Plotly's own between decades read 2 and 5 where 0.2 and 0.5 are meant."""
-    steps = (1, 2, 5) if edges[-1] < 300 * edges[0] else (1,)
-    decades = range(math.floor(math.log10(edges[0])), math.ceil(math.log10(edges[-1])) + 1)
-    ticks = [step * 10.0**decade for decade in decades[:: 1 + len(decades) // 7] for step in steps]
-    return {"type": "log", "tickvals": ticks, "ticktext": [score_text(tick) for tick in ticks], "tickangle": 0}
-
-
-def gate_figure(gates: Mapping[str, ArrayLike], highest: float = 1.0, *, ink: str = INK) -> "go.Figure":
-    """Channel gates of one attention block, one line per name (a scale): (C,) each, in [0, highest].
-
-    Channels stand in the order of the first line's gates, so that what the others do differently shows as scatter.
-    Where gates may exceed 1, a line there tells what is raised from what is lowered.
-    """
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    first = np.asarray(next(iter(gates.values())), dtype=np.float64)
-    order = np.argsort(-first, kind="stable")
-    for k, (name, values) in enumerate(gates.items()):
-        figure.add_scatter(
-            x=np.arange(1, first.size + 1),
-            y=np.asarray(values, dtype=np.float64)[order],
-            customdata=order,
-            mode="lines" if k == 0 else "markers",
-            line={"color": ink, "width": 2},
-            marker={"size": 4, "color": ink, "symbol": ["circle", "circle-open", "x-thin-open"][k % 3], "opacity": 0.8},
-            name=html.escape(name),
-            hovertemplate=f"{html.escape(name)}<br>channel %{{customdata}}: gate %{{y:.3f}}<extra></extra>",
-        )
-    _layout(figure, ink, hovermode="closest", height=300)
-    figure.update_xaxes(title_text=f"Channels by their gate at {html.escape(next(iter(gates)))}")
-    if highest > 1:
-        figure.add_hline(
-            y=1, line={"color": ink, "width": 1, "dash": "dash"}, annotation_text="1: unchanged", annotation_x=0.99
-        )
-    figure.update_yaxes(title_text="Gate (factor)", range=[-0.02, 1.02 * highest])
-    return figure
+    ticks, texts = score_ticks(float(ends[0]), float(ends[1]))
+    return {"type": "log", "tickvals": ticks, "ticktext": texts, "tickangle": 0}
 
 
 def percentile_svg(calibration_scores: ArrayLike, score: float, threshold: float) -> str:

@@ -1,7 +1,5 @@
 """The frame around the pages: `python -m streamlit run demo/dashboard/app.py`, or `make dashboard`."""
 
-import importlib
-import threading
 from pathlib import Path
 
 import streamlit as st
@@ -23,19 +21,6 @@ PAGES = {
     "method": "Method",
 }
 FIRST = next(iter(PAGES))
-
-
-@st.cache_resource(show_spinner=False)
-def warm_up() -> None:
-    """Imports what later pages need, while the visitor reads the first one: torch alone takes two seconds."""
-
-    def work() -> None:
-        for module in ("plotly.graph_objects", "sklearn.metrics", "matplotlib.figure", "demo.service.comparison"):
-            importlib.import_module(module)
-
-    timer = threading.Timer(1.0, work)
-    timer.daemon = True
-    timer.start()
 
 
 st.set_page_config("AttentDifferNet", page_icon="🔍", layout="wide")
@@ -66,4 +51,3 @@ try:
     page.run()
 except AttentDifferNetError as error:
     st.error(widgets.literal(results.said(error)), icon=":material/error:")
-warm_up()

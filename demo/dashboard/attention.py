@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from attentdiffernet.figures.overlay import colour_bar, heat_picture, overlay, pixels
-from attentdiffernet.figures.screen import gate_figure
+from attentdiffernet.figures.still import gate_still
 from attentdiffernet.study.formats import (
     energy_difference_text,
     energy_text,
@@ -37,15 +37,40 @@ MASK_HEADS = [
 ]
 
 
-# These caches are of the session, because images may be the visitor's own.
-@st.cache_data(max_entries=4, scope="session", show_spinner=False)
-def reading(file: bytes, key: str, variant: str, name: str) -> attention.AttentionView:
+# What is found about an image of ours is kept for all visitors; about one of a visitor's own, for their session.
+def reading(image: widgets.ImageChosen, key: str, variant: str) -> attention.AttentionView:
+    return (reading_of_own if image.own else reading_of_ours)(image.file, key, variant, image.name)
+
+
+def cam(image: widgets.ImageChosen, key: str, variant: str, layer: str, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    return (cam_of_own if image.own else cam_of_ours)(image.file, key, variant, layer, scale, image.name)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def reading_of_ours(file: bytes, key: str, variant: str, name: str) -> attention.AttentionView:
     return attention.attention_view(io.BytesIO(file), key, variant, name)
 
 
 @st.cache_data(max_entries=4, scope="session", show_spinner=False)
-def cam(file: bytes, key: str, variant: str, layer: str, scale: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+def reading_of_own(file: bytes, key: str, variant: str, name: str) -> attention.AttentionView:
+    return attention.attention_view(io.BytesIO(file), key, variant, name)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def cam_of_ours(
+    file: bytes, key: str, variant: str, layer: str, scale: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
     return attention.grad_cam_view(io.BytesIO(file), key, variant, layer, scale, name)
+
+
+@st.cache_data(max_entries=4, scope="session", show_spinner=False)
+def cam_of_own(file: bytes, key: str, variant: str, layer: str, scale: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    return attention.grad_cam_view(io.BytesIO(file), key, variant, layer, scale, name)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def bar_picture(low: float, high: float, label: str, ink: str) -> np.ndarray:
+    return pixels(colour_bar(low, high, label, ink=ink))
 
 
 def bar(low: float, high: float, label: str) -> None:
@@ -54,7 +79,7 @@ def bar(low: float, high: float, label: str) -> None:
         power = math.floor(math.log10(high))
         low, high, label = low / 10.0**power, high / 10.0**power, f"{label}, × $10^{{{power}}}$"
     alt = f"Colour scale from {low:.3g} to {high:.3g}: {label}"
-    st.image(pixels(colour_bar(low, high, label, ink=widgets.ink())), width=360, alt=alt)
+    st.image(bar_picture(low, high, label, widgets.ink()), width=360, alt=alt)
 
 
 # -- the blocks
@@ -128,8 +153,8 @@ def channel_gates(view: attention.AttentionView, block: str, scales: dict[str, s
         for (which, scale), found in view.readings.items()
         if which == block and found.channel_gates is not None
     }
-    figure = gate_figure(gates, view.highest_gate, ink=widgets.ink())
-    widgets.chart(figure, f"Channel gates of {BLOCKS[block]} at {len(gates)} scales, sorted by the first", "gates")
+    alt = f"Channel gates of {BLOCKS[block]} at {len(gates)} scales, sorted by the first"
+    widgets.still(gate_still(gates, view.highest_gate, ink=widgets.ink()), alt)
     rows = [
         [BLOCKS[name], scales[str(scale)], f"{low:.3f}", f"{median:.3f}", f"{high:.3f}"]
         for name, scale, _, low, median, high in view.summary
@@ -141,7 +166,7 @@ def channel_gates(view: attention.AttentionView, block: str, scales: dict[str, s
 # -- Grad-CAM
 
 
-def grad_cam(file: bytes, key: str, variant: str, name: str, scales: dict[str, str]) -> None:
+def grad_cam(image: widgets.ImageChosen, key: str, variant: str, scales: dict[str, str]) -> None:
     st.header("Grad-CAM", anchor=False)
     st.markdown(
         "Places whose activations at this layer raise the anomaly score through this scale, while the other scales are "
@@ -153,11 +178,11 @@ def grad_cam(file: bytes, key: str, variant: str, name: str, scales: dict[str, s
         layer = address.choice("Layer", layers, "layer")
     with two:
         through = int(address.choice("Through the scale", scales, "through", segments=True))
-    picture, heat = cam(file, key, variant, layer, through, name)
+    picture, heat = cam(image, key, variant, layer, through)
     top = float(heat.max())
     left, middle, _ = st.columns(3)
-    left.image(picture, caption="Image", width="stretch", alt=f"The image {name}")
-    caption, alt = f"Grad-CAM, {variant_title(variant)}", f"Grad-CAM at {layers[layer]}, {name}"
+    left.image(picture, caption="Image", width="stretch", alt=f"The image {image.name}")
+    caption, alt = f"Grad-CAM, {variant_title(variant)}", f"Grad-CAM at {layers[layer]}, {image.name}"
     middle.image(overlay(picture, heat, 0, top), caption=caption, width="stretch", alt=alt)
     if top > 0:
         bar(0, top, "Grad-CAM, raw")
@@ -216,9 +241,8 @@ with two:
 image = widgets.image_of(key)
 if image is None:
     st.stop()
-name, file = image
-view = reading(file, key, variant, name)
+view = reading(image, key, variant)
 scales = {str(k): f"{SCALES[k]}, {size} px" for k, size in enumerate(view.scale_sizes)}
-blocks(view, name, scales)
-grad_cam(file, key, variant, name, scales)
+blocks(view, image.name, scales)
+grad_cam(image, key, variant, scales)
 maps_against_masks(key)

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from attentdiffernet.datasets import category_title
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.figures.overlay import overlay
-from attentdiffernet.figures.screen import histogram_figure, scatter_figure
+from attentdiffernet.figures.screen import percentile_svg, scatter_figure
 from attentdiffernet.study.comparison import Measured, without_best_on_test
 from attentdiffernet.study.failures import FAILURES, Failure, failures, images_of
 from attentdiffernet.study.usual import usual
@@ -221,22 +221,12 @@ def scatter(choice: Choice, runs: Runs, thresholds: Thresholds, images: dict[str
 # -- one image
 
 
-def details(key: str, failure: Failure, runs: Runs, name: str, thresholds: Thresholds) -> None:
+def details(key: str, failure: Failure, runs: Runs, thresholds: Thresholds) -> None:
     st.header(widgets.literal(failure.image), anchor=False)
     truth = f"An anomalous image: {widgets.literal(defect(failure))}" if failure.label else "A normal image"
     st.markdown(f"{truth}. Its scores are those of the score files.")
-    left, right = st.columns([4, 6], gap="large")
-    with left:
-        m = runs[name]
-        score, threshold = failure.scores[name], thresholds[name]
-        figure = histogram_figure(m.of_class(0), m.of_class(1), threshold, mark=score, ink=widgets.ink())
-        figure.update_layout(height=320)
-        place = f"this one at {times_text(score, threshold)} the threshold, {score_text(threshold)}"
-        widgets.chart(figure, f"Scores of all test images by {m.title}, {place}", "place")
-    with right:
-        st.html(
-            "<div class='place'>" + "".join(card(m, failure, thresholds.get(m.name)) for m in runs.values()) + "</div>"
-        )
+    cards = "".join(card(m, failure, thresholds.get(m.name)) for m in runs.values())
+    st.html(f"<div class='place'>{cards}</div>")
     if shipped.images_at_hand(key):
         pictures(key, failure, runs)
 
@@ -247,14 +237,16 @@ def card(m: Measured, failure: Failure, threshold: float | None) -> str:
     place = f"<div><dt>Higher than</dt><dd>{failure.place[m.name]:.0f} % of {m.interval.n_normal} normals</dd></div>"
     raw = f"<div><dt>Anomaly score</dt><dd>{score_text(score)}</dd></div>"
     if threshold is None:
-        verdict, times = "<p class='small'>No model of this run is shipped.</p>", ""
+        verdict, times, among = "<p class='small'>No model of this run is shipped.</p>", "", ""
     else:
+        alt = f"Its place among {m.interval.n_normal} normal test images by {m.title}"
+        among = widgets.drawing(percentile_svg(m.of_class(0), score, threshold), alt)
         verdict = f"<p>{badge(score > threshold)}</p>"
         times = f"<div><dt>Score</dt><dd><b>{times_text(score, threshold)}</b> threshold</dd></div>"
         raw += f"<div><dt>Threshold</dt><dd>{score_text(threshold)}</dd></div>"
     return (
         f"<div class='card variant-{text(m.run.variant)}'><h3>{widgets.variant_name(m.run.variant, m.title)}</h3>"
-        f"{verdict}<dl>{times}{place}</dl>"
+        f"{verdict}<dl>{times}{place}</dl>{among}"
         f"<details class='small'><summary>Raw numbers</summary><dl>{raw}</dl></details></div>"
     )
 
@@ -329,7 +321,7 @@ if shipped.images_at_hand(choice.key):
     gallery(choice, found, chosen, thresholds[choice.name])
 else:
     chosen = list_without_images(choice, found, runs, chosen, thresholds)
-details(choice.key, images[chosen], runs, choice.name, thresholds)
+details(choice.key, images[chosen], runs, thresholds)
 if shipped.images_at_hand(choice.key):
     with st.expander("The list as a table"):
         table(found, runs, thresholds)

@@ -6,7 +6,8 @@ import streamlit as st
 
 from attentdiffernet.figures.curves import Curve, curve_of
 from attentdiffernet.figures.print import FORMATS, figure_file, roc_paper_figure
-from attentdiffernet.figures.screen import histogram_figure, roc_figure
+from attentdiffernet.figures.screen import roc_figure
+from attentdiffernet.figures.still import histogram_still, roc_still
 from attentdiffernet.study.comparison import DEFINITIONS, Measured
 from attentdiffernet.study.formats import difference_text, percent, percent_range
 from attentdiffernet.study.statistics import OperatingPoint
@@ -64,28 +65,32 @@ def points_at_threshold(runs: Runs, focus: str) -> Points:
 
 
 @st.fragment
-def operating_point(runs: Runs, band: bool, log: bool) -> None:
+def operating_point(runs: Runs, band: bool, log: bool, explore: bool) -> None:
     points, focus = choose_points(runs)
     left, right = st.columns([5, 6], gap="medium")
     with left:
-        curves(runs, points, band, log)
+        curves(runs, points, band, log, explore)
     with right:
         histogram(runs[focus], points.get(focus))
         cards = "".join(confusion(runs[name], point, name == focus) for name, point in points.items())
         st.html(f"<div class='confusion' aria-live='polite'>{cards}</div>")
 
 
-def curves(runs: Runs, points: Points, band: bool, log: bool) -> None:
+def curves(runs: Runs, points: Points, band: bool, log: bool, explore: bool) -> None:
     drawn = [curve_of(m, points[name].threshold if name in points else None) for name, m in runs.items()]
-    figure = roc_figure(drawn, band=band, log_fpr=log, ink=widgets.ink())
-    figure.update_yaxes(scaleanchor=None)  # fills its column, at any width
     areas = ", ".join(curve.legend for curve in drawn)
-    widgets.chart(figure, f"ROC curves. AUROC with 95 % interval: {areas}", "roc")
+    alt = f"ROC curves. AUROC with 95 % interval: {areas}"
+    if explore:
+        figure = roc_figure(drawn, band=band, log_fpr=log, ink=widgets.ink())
+        figure.update_yaxes(scaleanchor=None)  # fills its column, at any width
+        widgets.chart(figure, alt, "roc")
+    else:
+        widgets.still(roc_still(drawn, band=band, log_fpr=log, ink=widgets.ink()), alt)
     with st.container(horizontal=True):
         for suffix, mime in FORMATS.items():
             st.download_button(
                 suffix.upper(),
-                partial(for_paper, drawn, band, suffix),
+                partial(for_paper, drawn, band, log, suffix),
                 f"roc.{suffix}",
                 mime,
                 icon=":material/download:",
@@ -94,16 +99,15 @@ def curves(runs: Runs, points: Points, band: bool, log: bool) -> None:
             )
 
 
-def for_paper(drawn: list[Curve], band: bool, suffix: str) -> bytes:
-    return figure_file(roc_paper_figure(drawn, band=band), suffix)
+def for_paper(drawn: list[Curve], band: bool, log: bool, suffix: str) -> bytes:
+    return figure_file(roc_paper_figure(drawn, band=band, log_fpr=log), suffix)
 
 
 def histogram(m: Measured, point: OperatingPoint | None) -> None:
     threshold = point.threshold if point else None
-    figure = histogram_figure(m.of_class(0), m.of_class(1), threshold, ink=widgets.ink())
-    figure.update_layout(height=330)
     ending = "" if threshold is None else f"; threshold {score_text(threshold)}"
-    widgets.chart(figure, f"Anomaly scores of normal and anomalous test images by {m.title}{ending}", "histogram")
+    alt = f"Anomaly scores of normal and anomalous test images by {m.title}{ending}"
+    widgets.still(histogram_still(m.of_class(0), m.of_class(1), threshold, ink=widgets.ink()), alt)
 
 
 def confusion(m: Measured, point: OperatingPoint, focus: bool) -> str:
@@ -156,8 +160,8 @@ def by_defect(runs: Runs) -> None:
 # -- the page
 
 
-def choose_runs() -> tuple[Runs, bool, bool]:
-    """(the runs whose curves are drawn, whether with bands, whether on a logarithmic axis)."""
+def choose_runs() -> tuple[Runs, bool, bool, bool]:
+    """(the runs whose curves are drawn, whether with bands, on a logarithmic axis, to be explored)."""
     one, two, three = st.columns([4, 3, 4], vertical_alignment="bottom")
     with one:
         key = address.category(widgets.measured_keys())
@@ -166,13 +170,14 @@ def choose_runs() -> tuple[Runs, bool, bool]:
     with three, st.container(horizontal=True):
         band = address.switch("Interval bands", "band", True)
         log = address.switch("Logarithmic axis", "log", False, help="Spreads out low false-positive rates.")
+        explore = address.switch("Explore", "explore", False, help="Zoom, and read the numbers under the pointer.")
     runs = shipped.of_setting(key, setting)
     at_first = [m.name for m in usual(runs.values())]
     names = at_first
     if len(at_first) < len(runs):
         with st.expander("More curves", expanded=bool(st.query_params.get_all("curves"))):
             names = address.several("Curves", {name: m.title for name, m in runs.items()}, "curves", at_first)
-    return {name: runs[name] for name in names or at_first}, band, log
+    return {name: runs[name] for name in names or at_first}, band, log, explore
 
 
 widgets.head(
@@ -180,6 +185,6 @@ widgets.head(
     "Every curve is computed from the score file of its run. Bands are 95 % intervals, for one threshold at a time. "
     "Move the operating point: dots, histogram and counts follow.",
 )
-runs, band, log = choose_runs()
-operating_point(runs, band, log)
+runs, band, log, explore = choose_runs()
+operating_point(runs, band, log, explore)
 numbers(runs)

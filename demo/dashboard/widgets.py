@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import streamlit as st
 
@@ -151,6 +151,11 @@ def chart(figure: Any, alt: str, key: str | None = None, **more: Any) -> Any:
     return st.plotly_chart(figure, theme=None, config=PLOTLY, alt=alt, key=key, **more)
 
 
+def still(svg: str, alt: str) -> None:
+    """A figure that needs no pointer (`figures.still`), as wide as its column."""
+    st.html(f"<div class='still'>{drawing(svg, alt)}</div>")
+
+
 def drawing(svg: str, alt: str) -> str:
     """HTML of an SVG as an image, its currentColor being `ink()`: `st.html` drops inline SVG."""
     namespace = "" if "xmlns=" in svg else 'xmlns="http://www.w3.org/2000/svg" '
@@ -174,8 +179,16 @@ def rate(name: str, default: float = on_slider(USUAL), **more: Any) -> float:
 # -- images and maps
 
 
-def image_of(key: str) -> tuple[str, bytes] | None:
-    """(name, file) of one image: the visitor's own, else a test image, else an example; None if there is none."""
+class ImageChosen(NamedTuple):
+    """own: whether the visitor brought it; what is computed from it is then for their session alone."""
+
+    name: str
+    file: bytes
+    own: bool
+
+
+def image_of(key: str) -> ImageChosen | None:
+    """One image: the visitor's own, else a test image, else an example; None if there is none."""
     from demo.service.catalogue import first_anomalous, images_to_choose
     from demo.service.comparison import IMAGE_TYPES
 
@@ -189,8 +202,8 @@ def image_of(key: str) -> tuple[str, bytes] | None:
         if not names:
             empty("There is no image of this category.", "Upload one beside this.")
     if own is not None:
-        return own.name, own.getvalue()
-    return (name, options[name]()) if name else None
+        return ImageChosen(own.name, own.getvalue(), True)
+    return ImageChosen(name, options[name](), False) if name else None
 
 
 def comparing(
