@@ -2,7 +2,7 @@
 more than a second to load."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WIDTH = 4.2  # inches, of half a page
 MARKERS = ("o", "s", "x")
+ABOVE: Any = {"fontsize": 7, "frameon": False, "ncols": 4, "loc": "lower left", "bbox_to_anchor": (0, 1)}  # a legend
 
 
 def roc_still(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = False, ink: str = INK) -> str:
@@ -34,7 +35,7 @@ def histogram_still(
     axes.tick_params(labelsize=7)
     axes.set_xlabel("Anomaly score" + " (logarithmic)" * (axes.get_xscale() == "log"), fontsize=8)
     axes.set_ylabel("Images", fontsize=8)
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(**ABOVE)
     return svg(figure, ink)
 
 
@@ -58,7 +59,7 @@ def gate_still(gates: Mapping[str, ArrayLike], highest: float = 1.0, *, ink: str
     axes.set_ylabel("Gate (factor)", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    axes.legend(**ABOVE)
     return svg(figure, ink)
 
 
