@@ -344,7 +344,7 @@ def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(vis
             expect(page.locator("#own-status")).to_contain_text("The model is back")
             expect(page.locator("#own-tests")).not_to_contain_text("bad part")
         page.locator("#own-tests input[type=file]").set_input_files([tmp_path / "part.png", bad])
-        expect(page.locator("#own-status")).to_contain_text(re.compile("[12] of 2 anomalous"))
+        expect(page.locator("#own-judged")).to_contain_text(re.compile("[12] of 2 anomalous"))
         rows = page.locator("#own-verdicts tbody tr")
         expect(rows.first).to_contain_text(re.compile("bad part.png.*anomalous", re.S))
         expect(report).to_contain_text("42.9 of 100 good parts")
@@ -361,7 +361,7 @@ def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(vis
 def verdicts_are_answered(page, rows):
     """A false alarm is corrected, taken back, corrected again: never flagged on the same photograph, also judged anew.
     The table is walked through with the keyboard, sorted and filtered."""
-    status, report = page.locator("#own-status"), page.locator("#own-report")
+    status, report = page.locator("#own-judged"), page.locator("#own-report")
     before = re.search(r"\d of 2 anomalous", status.inner_text())[0]
     fine = page.get_by_label("was fine: bad part.png")
     fine.click()

@@ -22,7 +22,7 @@ from .inspect import PRIVATE
 from .judged_table import answered, judged_html
 from .rate import rate_slider
 from .results import Update
-from .status import finished, progress
+from .status import LIVE, finished, progress, seen
 from .verdict_table import BEHAVIOUR
 
 AT_ONCE: dict[str, Any] = {**PRIVATE, "queue": False, "show_progress": "hidden"}
@@ -34,8 +34,8 @@ ADD = "Use these answers in the next training: good parts to train on, defects t
 class Judge:
     """The components, and a method for each action of the visitor."""
 
-    def __init__(self, mine: gr.State, status: gr.HTML) -> None:
-        self.own, self.status = mine, status
+    def __init__(self, mine: gr.State) -> None:
+        self.own = mine
         with gr.Row():
             self.take_model = gr.Button("Download the model (ZIP)", elem_id="own-download", size="md")
             self.take_report = gr.Button("Download the report (HTML)", elem_id="own-page", size="md")
@@ -45,20 +45,22 @@ class Judge:
         self.tests = gr.File(
             file_count="multiple", label=f"Parts to judge (up to {MOST_JUDGED})", height=150, elem_id="own-tests"
         )
+        self.status = gr.HTML(elem_id="own-judged", js_on_load=LIVE, elem_classes="status")
         self.table = gr.HTML(elem_id="own-verdicts", js_on_load=BEHAVIOUR)
-        with gr.Row():
-            self.undo = gr.Button("Take back the last answer", elem_id="own-undo", size="md")
-            self.add = gr.Checkbox(label=ADD, elem_id="own-add")
-        with gr.Row():
-            take_csv, take_json, take_zip, take_answers = (
-                gr.Button(title, elem_id=f"own-{what}", size="md")
-                for what, title in (
-                    ("csv", "Verdicts (CSV)"),
-                    ("json", "Verdicts (JSON)"),
-                    ("zip", "Verdicts and maps (ZIP)"),
-                    ("answers", "What you said (CSV)"),
+        with gr.Column(elem_classes=seen(False)) as self.with_verdicts:
+            with gr.Row():
+                self.undo = gr.Button("Take back the last answer", elem_id="own-undo", size="md")
+                self.add = gr.Checkbox(label=ADD, elem_id="own-add")
+            with gr.Row():
+                take_csv, take_json, take_zip, take_answers = (
+                    gr.Button(title, elem_id=f"own-{what}", size="md")
+                    for what, title in (
+                        ("csv", "Verdicts (CSV)"),
+                        ("json", "Verdicts (JSON)"),
+                        ("zip", "Verdicts and maps (ZIP)"),
+                        ("answers", "What you said (CSV)"),
+                    )
                 )
-            )
         self.downloads: list[tuple[gr.Button, str, Make]] = [
             (self.take_model, ".zip", lambda mine: own.packed(mine.detector)),
             (self.take_report, ".html", report_page),
@@ -73,14 +75,17 @@ class Judge:
 
     @property
     def judged_again(self) -> list[Any]:
-        return [self.own, self.report, self.check, self.table]
+        return [self.own, self.report, self.check, self.table, self.with_verdicts]
 
     def _connect(self) -> None:
         told: dict[str, Any] = {**PRIVATE, "show_progress": "minimal", "show_progress_on": [self.status]}
         work = told | {"concurrency_id": "compute"}
         shown = [*self.judged_again, self.status]
         self.tests.change(
-            self.judge, [self.tests, self.own], [self.own, self.status, self.table, self.rate], **work
+            self.judge,
+            [self.tests, self.own],
+            [self.own, self.status, self.table, self.rate, self.with_verdicts],
+            **work,
         ).then(self.free_rate, None, self.rate, **AT_ONCE)
         self.rate.input(self.judge_again, [self.rate, self.own], shown, **AT_ONCE, trigger_mode="always_last")
         self.table.click(self.answer, self.own, shown, **AT_ONCE, trigger_mode="multiple")
@@ -110,12 +115,17 @@ class Judge:
                     self.status: progress(k / len(paths), f"Judging: {k} of {len(paths)}"),
                     self.table: judged_html(replace(mine, tests=tuple(done)), finished=False),
                 }
-            said = finished(counts_text(done, detector.calibration)) if paths else gr.skip()
+            said = finished(counts_text(done, detector.calibration)) if paths else ""
         except AttentDifferNetError as error:
             said = alert(str(error))
         if not mine.gone:
             now = replace(mine, tests=tuple(done))
-            yield {self.own: now, self.status: said, self.table: judged_html(now)}
+            yield {
+                self.own: now,
+                self.status: said,
+                self.table: judged_html(now),
+                self.with_verdicts: gr.Column(elem_classes=seen(bool(done))),
+            }
 
     def free_rate(self) -> gr.Slider:
         return gr.Slider(interactive=True)
@@ -144,6 +154,7 @@ class Judge:
             self.report: summary_html(mine),
             self.check: check_html(mine),
             self.table: judged_html(mine),
+            self.with_verdicts: gr.Column(elem_classes=seen(bool(mine.tests or mine.answers))),
         }
 
 

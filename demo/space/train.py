@@ -65,7 +65,7 @@ class Train:
                 )
         self.status = gr.HTML(finished(INVITATION), elem_id="own-status", js_on_load=LIVE, elem_classes="status")
         with gr.Column(elem_classes=seen(False)) as self.use:
-            self.judge = Judge(self.own, self.status)
+            self.judge = Judge(self.own)
             self.draw = Draw(self.own)
         self.turn = gr.Number(0, precision=0, visible="hidden")
         self._connect()
@@ -84,7 +84,7 @@ class Train:
             self.turn.change(self.run, asked, [self.fresh, self.status], **training),
             self.model.upload(self.bring_back, [self.model, self.bad_parts], [self.fresh, self.status], **work),
         ):
-            in_use = [*judge.judged_again, self.fresh, self.use, judge.rate, judge.tests]
+            in_use = [*judge.judged_again, judge.status, self.fresh, self.use, judge.rate, judge.tests]
             made.then(self.take_over, [self.fresh, self.own], in_use, **AT_ONCE)
 
     def recognise(self, visitor: str) -> str:
@@ -184,6 +184,7 @@ class Train:
             self.use: gr.Column(elem_classes=seen(True)),
             self.judge.rate: on_slider(fresh.rate),
             self.judge.tests: None,
+            self.judge.status: "",
         }
 
 
