@@ -124,6 +124,14 @@ def test_histogram_of_equal_scores_and_of_those_without_a_logarithm():
     axes = histogram_axes([1.0, 1.0], [1.0])
     assert [bars.get_data().values.sum() for bars in axes.patches] == [2, 1] and not axes.get_lines()
     assert histogram_axes([-1.0, 1.0], [2.0]).get_xscale() == "linear"
+    for score in (-2.0, 0.0, 3.0):
+        assert "svg" in histogram_still(np.array([score]), np.array([score, score]), score)
+
+
+def test_a_threshold_beyond_all_scores_is_in_sight():
+    for threshold in (0.01, 500.0):
+        low, high = histogram_axes([0.5, 1.0], [2.0], threshold).get_xlim()
+        assert low < threshold < high
 
 
 def test_the_curves_for_print_have_the_logarithmic_axis_of_the_screen():

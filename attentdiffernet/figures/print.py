@@ -84,13 +84,15 @@ def draw_histogram(
     threshold."""
     values = np.concatenate([normal, anomalous])
     positive = bool((values > 0).all())
-    edges = np.geomspace if positive else np.linspace
-    bins = edges(values.min(), max(values.max(), values.min() * (1 + 1e-9)), BINS + 1)
+    low = float(values.min())
+    high = max(float(values.max()), low + 1e-3 * (abs(low) or 1))  # where all are equal
+    bins = (np.geomspace if positive else np.linspace)(low, high, BINS + 1)
     for one, colour, name in ((normal, NORMAL_COLOUR, "normal"), (anomalous, ANOMALOUS_COLOUR, "anomalous")):
         axes.stairs(np.histogram(one, bins)[0], bins, fill=True, color=colour, alpha=0.75, label=name)
     if positive:
         axes.set_xscale("log")
-        low, high = bins[0], bins[-1]
+        if threshold is not None and threshold > 0:
+            low, high = min(low, threshold), max(high, threshold)
         axes.set_xticks(*score_ticks(low, high))
         axes.minorticks_off()
         axes.set_xlim(low / (high / low) ** 0.02, high * (high / low) ** 0.02)
