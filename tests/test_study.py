@@ -348,7 +348,9 @@ def test_best_on_test_is_compared_with_its_own_kind_and_has_no_say(root):
         assert m.base is None or m.base.equals(base.scores)
         assert shipped.shipped_threshold(m) is None or not m.best_on_test
     assert summary_text(everything) == summary_text(fair(root))
-    assert "In 6 comparisons on 2 categories attention helped in 1 and harmed in none." in summary_text(everything)
+    assert "In 6 comparisons on 2 categories attention helped DifferNet in 1 and harmed it in none." in summary_text(
+        everything
+    )
     told = [c.p_holm for c in contrasts(grouped(everything))]
     assert told == [c.p_holm for c in contrasts(grouped(fair(root)))] and len(told) == 6
 
@@ -428,16 +430,16 @@ def test_a_contrast_is_over_the_seeds_and_corrected_for_all(root):
 
 def test_the_page_says_what_the_numbers_say(root, tmp_path):
     text = page_of(root)
-    assert "**In 6 comparisons on 2 categories attention helped in 1 and harmed in none.**" in text
+    assert "**In 6 comparisons on 2 categories attention helped DifferNet in 1 and harmed it in none.**" in text
     assert re.search(
         r"^- Helped: Bottle \(MVTec AD\), AttentDifferNet \(CBAM\), gates untrained, imagenet backbone: \+", text, re.M
     )
     assert "Measured: 24 runs in 2 categories, 1 of them synthetic." in text
     worse = made(tmp_path / "worse", -1.5)
-    assert "attention helped in none and harmed in 1.**" in page_of(worse)
+    assert "attention helped DifferNet in none and harmed it in 1.**" in page_of(worse)
     nothing = made(tmp_path / "nothing", 0)
     text = page_of(nothing)
-    assert "attention helped in none and harmed in none.**" in text and "Helped:" not in text
+    assert "attention helped DifferNet in none and harmed it in none.**" in text and "Helped:" not in text
 
 
 def test_the_claim_of_the_paper_is_held_against_what_was_measured(root, tmp_path):
@@ -539,7 +541,7 @@ def test_generated_parts_are_written_once_and_checked(root, monkeypatch, capsys)
     monkeypatch.setattr("sys.argv", ["write_tables.py", "--check"])
     with pytest.raises(SystemExit, match=r"^0$"):
         write_tables.main()
-    (root / "results" / "README.md").write_text(text.replace("helped in 1", "helped in 6"))
+    (root / "results" / "README.md").write_text(text.replace("helped DifferNet in 1", "helped DifferNet in 6"))
     with pytest.raises(SystemExit, match=r"^1$"):
         write_tables.main()
     assert capsys.readouterr().err.startswith("results/README.md differs from its sources")

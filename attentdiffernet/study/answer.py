@@ -63,8 +63,8 @@ class Answer:
         if not self.comparisons:
             return "No attention variant was compared with DifferNet."
         where = f"{counted(self.comparisons, 'comparison')} on {counted(self.categories, 'category', 'categories')}"
-        harmed = f"harmed in {self.harmed or 'none'}"
-        return f"In {where} attention helped in {self.helped or 'none'} and {harmed}."
+        harmed = f"harmed it in {self.harmed or 'none'}"
+        return f"In {where} attention helped DifferNet in {self.helped or 'none'} and {harmed}."
 
 
 def answer(found: Iterable[Contrast]) -> Answer:

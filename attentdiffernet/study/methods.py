@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ..datasets import category_title
 from ..words import ATTENTIVE_METHODS, OTHER_METHODS, variant_title
 from .comparison import GATES_LEFT_AT_1, Contrast, Group, contrasts
-from .formats import p_text, points, points_range, points_text
+from .formats import counted, p_text, points, points_range, points_text
 from .runs import RECIPES, Run
 from .tables import Column, Table, group_auroc_text
 
@@ -88,15 +88,24 @@ def attentive_text(groups: Sequence[Group]) -> str:
     if not mine:
         return ""
     found = contrasts(mine, ATTENTIVE_METHODS)
+    method = variant_title(ATTENTIVE_METHODS[mine[0].first.run.variant])
+    n, where = len(found), len({c.group.first.key for c in found})
+    named = {"Helped": [c for c in found if c.helps], "Harmed": [c for c in found if c.harms]}
+    helped, harmed = (len(some) or "none" for some in named.values())
     runs = [m for group in mine for m in group.runs]
     left = sum(not m.gates.kept for m in runs)
-    method = variant_title(ATTENTIVE_METHODS[mine[0].first.run.variant])
-    helped, harmed = sum(c.helps for c in found), sum(c.harms for c in found)
-    return (
-        f"In {len(found)} comparisons on {len({c.group.first.key for c in found})} categories attention helped "
-        f"{method} in {helped or 'none'} and harmed it in {harmed or 'none'}. In {left} of {len(runs)} runs the gates "
-        "were left at 1."
-    )
+    sentences = [
+        f"In {counted(n, 'comparison')} on {counted(where, 'category', 'categories')} attention helped {method} in "
+        f"{helped} and harmed it in {harmed}.",
+        *(f"{title}: {'; '.join(map(_named, some))}." for title, some in named.items() if some),
+        f"In {left} of {len(runs)} runs the gates were left at 1, because they did not help on training normals.",
+    ]
+    return " ".join(sentences)
+
+
+def _named(c: Contrast) -> str:
+    """`PatchCore (SE) on Bottle (MVTec AD), +1.2 points`"""
+    return f"{c.group.first.title} on {category_title(c.group.first.key)}, {points(c.test.difference)} points"
 
 
 def attentive_table(groups: Sequence[Group]) -> Table:

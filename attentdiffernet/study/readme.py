@@ -29,7 +29,7 @@ from .answer import all_contrasts, answer, training_text
 from .choices import choices_table
 from .comparison import GATES_LEFT_AT_1, Contrast, Group, Measured, contrasts, grouped, measured
 from .formats import percent, percent_range, points
-from .methods import method_contrasts, methods_text
+from .methods import attentive_text, method_contrasts, methods_text
 from .page import page
 from .small_sets import small_sets_table
 from .statistics import auroc
@@ -57,7 +57,7 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
     inputs, methods = benchmarks / "input_choice.csv", benchmarks / "method_choice.csv"
     audit = root / "docs" / "dependencies.csv"
     parts: dict[str, tuple[Path, Callable[[Path], str]]] = {  # source, and the text for a page in this folder
-        "answer": (results / "runs.csv", lambda _: f"**{answer(all_contrasts(measured(results)))}**"),
+        "answer": (results / "runs.csv", lambda _: attention_sentences(results)),
         "methods": (results / "runs.csv", lambda _: f"**{methods_sentence(results)}**"),
         "levels": (results / "runs.csv", lambda _: levels_table(measured(results)).markdown().strip()),
         "results": (results / "runs.csv", lambda folder: results_table(root, folder)),
@@ -192,6 +192,13 @@ def _other_methods(results: Path) -> list[Contrast]:
 
 def methods_sentence(results: Path) -> str:
     return methods_text(_other_methods(results)) or "No other method was compared with DifferNet."
+
+
+def attention_sentences(results: Path) -> str:
+    """The answer about DifferNet, and about other methods with attention, where they were measured."""
+    fair = [m for m in measured(results) if not m.best_on_test]
+    found = [str(answer(all_contrasts(fair))), attentive_text(grouped(fair))]
+    return "\n\n".join(f"**{sentence}**" for sentence in found if sentence)
 
 
 def better_methods(results: Path) -> dict[str, str]:

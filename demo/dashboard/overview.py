@@ -5,7 +5,7 @@ import streamlit as st
 from attentdiffernet.datasets import dataset_title
 from attentdiffernet.study.answer import all_contrasts, answer, counting_text
 from attentdiffernet.study.comparison import Measured, grouped, without_best_on_test
-from attentdiffernet.study.methods import method_contrasts
+from attentdiffernet.study.methods import attentive_text, method_contrasts
 from attentdiffernet.study.usual import usual_groups
 from demo import shipped
 from demo.dashboard import address, widgets
@@ -16,9 +16,12 @@ from demo.dashboard.forest import SEVERAL_SEEDS, forest
 def summary(everything: list[Measured]) -> None:
     """The answer in a sentence and in a picture."""
     tested = all_contrasts(everything)
-    others = method_contrasts(grouped(without_best_on_test(everything)))
+    fair = grouped(without_best_on_test(everything))
+    others, attentive = method_contrasts(fair), attentive_text(fair)
     if tested:
         st.markdown(f"**{answer(tested)}**")
+    if attentive:
+        st.markdown(attentive)
     if not tested and not others:
         return
     st.header("Difference to DifferNet", anchor=False)
