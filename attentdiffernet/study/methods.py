@@ -98,9 +98,10 @@ def attentive_text(groups: Sequence[Group]) -> str:
         f"In {counted(n, 'comparison')} on {counted(where, 'category', 'categories')} attention helped {method} in "
         f"{helped} and harmed it in {harmed}.",
         *(f"{title}: {'; '.join(map(_named, some))}." for title, some in named.items() if some),
+        "All with one seed." if all(len(group.runs) == 1 for group in mine) else "",
         f"In {left} of {len(runs)} runs the gates were left at 1, because they did not help on training normals.",
     ]
-    return " ".join(sentences)
+    return " ".join(filter(None, sentences))
 
 
 def _named(c: Contrast) -> str:
