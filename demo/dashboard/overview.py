@@ -20,8 +20,6 @@ def summary(everything: list[Measured]) -> None:
     others, attentive = method_contrasts(fair), attentive_text(fair)
     if tested:
         st.markdown(f"**{answer(tested)}**")
-    if attentive:
-        st.markdown(attentive)
     if not tested and not others:
         return
     st.header("Difference to DifferNet", anchor=False)
@@ -31,6 +29,8 @@ def summary(everything: list[Measured]) -> None:
     )
     real = {c.group.first.run.run for c in (*tested, *others) if c.real}
     st.html(differences(usual_groups(everything), real))
+    if attentive:
+        st.markdown(attentive)
     with st.expander("How this is counted"):
         st.markdown(counting_text(everything))
         st.markdown("Other trainings and places of the blocks are on the page Ablations.")
