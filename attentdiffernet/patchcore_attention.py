@@ -5,6 +5,7 @@ The network stays as it is, so that its feature maps are computed once. The gate
 without. They are kept only if the whole detector then tells defects in other normal images better than without gates.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -147,7 +148,6 @@ def _train(made: AttendedMaps, seen: _Seen, options: Options, progress: Progress
     against, measured = order[: len(order) // 2], order[len(order) // 2 :]
     made.blocks.requires_grad_(True)
     optimiser = torch.optim.Adam(made.blocks.parameters(), lr=LEARNING_RATE[objective])
-    readout: Readout = "mean_of_highest"
     for k in range(STEPS[objective]):
         if k % REFIT_STEPS == 0:
             bank = _Bank.of([made.attended(seen.normal[i]) for i in against], rng)
@@ -155,7 +155,7 @@ def _train(made: AttendedMaps, seen: _Seen, options: Options, progress: Progress
         defects = torch.randint(DEFECTS, (len(chosen),), generator=rng).tolist()
         pairs = [seen.normal[i] for i in chosen]
         pairs += [seen.defective[DEFECTS * i + d] for i, d in zip(chosen, defects, strict=True)]
-        scores = torch.cat([bank.scores(made.attended(maps), readout, options.patchcore.highest) for maps in pairs])
+        scores = torch.cat([bank.scores(made.attended(maps), options.patchcore.highest) for maps in pairs])
         normal, anomalous = scores.clamp(min=1e-6).log().chunk(2)
         optimiser.zero_grad()
         F.softplus(normal[:, None] - anomalous[None]).mean().backward()
@@ -180,9 +180,9 @@ class _Bank:
             drawn = torch.randperm(len(places), generator=rng)[:BANK].to(places.device)
             return cls((places[drawn] - mean) @ whitening, mean, whitening)
 
-    def scores(self, maps: Maps, readout: Readout, highest: float) -> Tensor:
-        places = places_of(maps)[:, ::SUBGRID, ::SUBGRID]
-        return image_scores(compare((places - self.mean) @ self.whitening, self.vector), self.vector, readout, highest)
+    def scores(self, maps: Maps, highest: float) -> Tensor:
+        places = (places_of(maps)[:, ::SUBGRID, ::SUBGRID] - self.mean) @ self.whitening
+        return image_scores(compare(places, self.vector), self.vector, "mean_of_highest", highest)
 
 
 # -- judging
@@ -194,7 +194,7 @@ def _scores(
     """Of the others, normal ones first, by a bank of what was seen in training."""
     with torch.inference_mode():
         places = (places_of(maps.attended(one))[0] for one in seen.normal)
-        uncalibrated = PatchCoreConfig(sizes.strides, sizes.bank_size, sizes.whitening, sizes.highest, n_calibrated=0)
+        uncalibrated = dataclasses.replace(sizes, n_calibrated=0)
         bank = fit_places(places, len(seen.normal), uncalibrated, readout, seed).bank
         scores = [
             image_scores(bank(places_of(maps.attended(one))), bank.vector.float(), readout, sizes.highest)

@@ -14,7 +14,7 @@ from ..words import score_text
 from .curves import LINE, Curve, dashes_of
 from .overlay import Pixels, heat_scale, new_figure, overlay
 from .palette import ANOMALOUS_COLOUR, DASHES, NORMAL_COLOUR
-from .ticks import least_rate, rate_ticks, score_ticks
+from .ticks import band_points, least_rate, rate_ticks, score_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def roc_paper_figure(
         rates = np.maximum(roc.fpr, edge)
         axes.plot(rates, roc.tpr, color=curve.colour, linewidth=1.4, linestyle=DASHES[dash], label=label)
         if band:
-            region = roc_band(curve.labels, curve.scores, n_points=2001 if edge else 201)
+            region = roc_band(curve.labels, curve.scores, n_points=band_points(edge))
             axes.fill_between(region.fpr, region.low, region.high, color=curve.colour, alpha=0.12, linewidth=0)
         if curve.threshold is not None:
             point = operating_point(curve.labels, curve.scores, curve.threshold)

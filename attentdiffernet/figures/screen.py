@@ -12,7 +12,7 @@ from ..study.statistics import operating_point, percentile_among, roc_band, roc_
 from ..words import score_text
 from .curves import Curve, dashes_of
 from .palette import ANOMALOUS_COLOUR, FONT, INK, NORMAL_COLOUR
-from .ticks import least_rate, rate_ticks, score_ticks
+from .ticks import band_points, least_rate, rate_ticks, score_ticks
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -50,7 +50,7 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
     chance = {"color": ink, "width": 1, "dash": "dot"}
     figure.add_scatter(x=diagonal, y=diagonal, mode="lines", line=chance, name="Chance: 50 %", hoverinfo="skip")
     for curve in curves if band else ():  # all bands before the first line, so that none covers a curve
-        _add_band(figure, curve, edge, 2001 if log_fpr else 201)
+        _add_band(figure, curve, edge)
     for curve, dash in zip(curves, dashes_of(curves), strict=True):
         _add_curve(figure, curve, dash, edge)
     # The legend is a column below the figure: a row is cut off on a phone, and inside it would hide curves there.
@@ -61,8 +61,8 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
     return figure
 
 
-def _add_band(figure: "go.Figure", curve: Curve, edge: float, n_points: int) -> None:
-    region = roc_band(curve.labels, curve.scores, n_points=n_points)
+def _add_band(figure: "go.Figure", curve: Curve, edge: float) -> None:
+    region = roc_band(curve.labels, curve.scores, n_points=band_points(edge))
     figure.add_scatter(
         x=np.maximum(np.concatenate([region.fpr, region.fpr[::-1]]), edge),
         y=np.concatenate([region.low, region.high[::-1]]),

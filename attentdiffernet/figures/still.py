@@ -1,5 +1,5 @@
-"""Figures of a page that need no pointer: Matplotlib, as SVG. A browser shows them at once, where Plotly alone takes
-more than a second to load."""
+"""Figures of a page that need no pointer: Matplotlib, as SVG. A browser shows them at once, where it first has to
+load Plotly, which is large."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any

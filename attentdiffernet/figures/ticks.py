@@ -25,6 +25,12 @@ def least_rate(curves: Sequence[Curve]) -> float:
     return 0.5 / max([1, *(int((np.asarray(curve.labels) == 0).sum()) for curve in curves)])
 
 
+def band_points(edge: float) -> int:
+    """How many rates a band is computed at, on an axis that begins at `edge`; 0 for a linear one. Steps of a quarter of
+    an image are enough on a logarithmic one."""
+    return min(2001, 1 + round(2 / edge)) if edge else 201
+
+
 def rate_ticks(edge: float) -> tuple[list[float], list[str]]:
     """(values, texts) of an axis of false-positive rates that begins at `edge`, which stands for 0."""
     ticks = [rate for rate in RATES if rate > 1.3 * edge]
