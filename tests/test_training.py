@@ -244,6 +244,7 @@ def test_another_rate_judges_again_without_scoring(judged_parts, trained, monkey
     assert counts_text(between, lenient.detector.calibration) == "2 of 3 anomalous."
     with_broken = (*between, Photograph("broken.png", error="is damaged"))
     assert counts_text(with_broken, lenient.detector.calibration) == "2 of 3 anomalous, 1 could not be read."
+    assert counts_text(with_broken[-1:], lenient.detector.calibration) == "1 could not be read."
     (tmp_path / "model.zip").write_bytes(own.packed(lenient.detector))
     back = own.unpacked(tmp_path / "model.zip", tmp_path / "back")
     assert back.calibration.threshold == scores[1] and rate_of(back) == pytest.approx(7 / 9)

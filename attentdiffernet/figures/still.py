@@ -21,8 +21,11 @@ ABOVE: Any = {"fontsize": 7, "frameon": False, "ncols": 4, "loc": "lower left", 
 
 
 def roc_still(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = False, ink: str = INK) -> str:
-    """`roc_figure` as SVG, with the axes of the figure for print."""
-    return svg(roc_paper_figure(curves, band=band, log_fpr=log_fpr, width_in=WIDTH), ink)
+    """`roc_figure` as SVG, with the same words."""
+    figure = roc_paper_figure(curves, band=band, log_fpr=log_fpr, width_in=WIDTH)
+    figure.axes[0].set_xlabel("Normal images flagged" + " (logarithmic)" * log_fpr)
+    figure.axes[0].set_ylabel("Anomalous images found")
+    return svg(figure, ink)
 
 
 def histogram_still(

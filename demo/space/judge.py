@@ -11,7 +11,7 @@ from attentdiffernet.errors import AttentDifferNetError
 
 from ..markup import alert
 from ..service.training import own
-from ..service.training.judging import Photograph, judging
+from ..service.training.judging import Photograph, judging, readable
 from ..service.training.limits import GONE, MOST_JUDGED
 from ..service.training.numbers import answers_csv, verdicts_csv, verdicts_json, verdicts_zip
 from ..service.training.photographs import gather_to_judge
@@ -124,7 +124,7 @@ class Judge:
                 self.own: now,
                 self.status: said,
                 self.table: judged_html(now),
-                self.with_verdicts: gr.Column(elem_classes=seen(bool(done))),
+                self.with_verdicts: gr.Column(elem_classes=seen(bool(readable(done)))),
             }
 
     def free_rate(self) -> gr.Slider:
@@ -154,7 +154,7 @@ class Judge:
             self.report: summary_html(mine),
             self.check: check_html(mine),
             self.table: judged_html(mine),
-            self.with_verdicts: gr.Column(elem_classes=seen(bool(mine.tests or mine.answers))),
+            self.with_verdicts: gr.Column(elem_classes=seen(bool(readable(mine.tests) or mine.answers))),
         }
 
 

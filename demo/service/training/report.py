@@ -174,10 +174,11 @@ def verdicts_html(photographs: Sequence[Photograph], calibration: Calibration) -
 
 
 def counts_text(photographs: Sequence[Photograph], calibration: Calibration) -> str:
-    """`1 of 3 anomalous, 2 could not be read.`"""
+    """`1 of 3 anomalous, 2 could not be read.` Of none that could be read, only that."""
     n_read = len(readable(photographs))
-    unread = f", {len(photographs) - n_read} could not be read" if n_read < len(photographs) else ""
-    return f"{len(flagged(photographs, calibration.threshold))} of {n_read} anomalous{unread}."
+    said = [f"{len(flagged(photographs, calibration.threshold))} of {n_read} anomalous"] if n_read else []
+    said += [f"{len(photographs) - n_read} could not be read"] if n_read < len(photographs) else []
+    return f"{', '.join(said)}."
 
 
 def _cards(photographs: Sequence[Photograph], calibration: Calibration) -> str:
