@@ -14,6 +14,7 @@ Three objectives (`AttentionConfig.training`):
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -32,6 +33,7 @@ from .views import make_views, random_views, to_tensor
 STEPS = {"joint": 80, "proxy": 120, "separation": 160, "structure": 160}
 LEARNING_RATE = {"joint": 3e-3, "proxy": 3e-3, "separation": 1e-3, "structure": 1e-3}
 IMAGES_PER_STEP = 8
+MOST_PASSES = 40  # over the images that are measured: of fewer than 32, gates are trained in fewer steps
 BANK_IMAGES = 160  # at most: what distances are measured to, in `separation`
 REFIT_STEPS = 40  # of that bank's Gaussian, as the gates move
 COLLAPSE = 0.5  # of the features' spread at the start: mean standard deviation over PROBES x IMAGES_PER_STEP views
@@ -67,7 +69,14 @@ def fit_attention(
         blocks.requires_grad_(False)
 
 
-def _descend(parameters: Sequence[nn.Parameter], objective: str) -> tuple[range, Callable[[Tensor], Tensor]]:
+def n_steps(objective: str, n_images: int) -> int:
+    """How often the gates are moved with so many images to draw from."""
+    return min(STEPS[objective], math.ceil(MOST_PASSES * n_images / IMAGES_PER_STEP))
+
+
+def _descend(
+    parameters: Sequence[nn.Parameter], objective: str, n_images: int
+) -> tuple[range, Callable[[Tensor], Tensor]]:
     """(steps, one step of descent on a loss, which it returns)."""
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE[objective])
 
@@ -77,7 +86,7 @@ def _descend(parameters: Sequence[nn.Parameter], objective: str) -> tuple[range,
         optimiser.step()
         return loss.detach()
 
-    return range(STEPS[objective]), step
+    return range(n_steps(objective, n_images)), step
 
 
 def _joint(
@@ -98,7 +107,8 @@ def _joint(
     first = rows_of_probes()
     mean, deviation = first.mean(0), first.std(0).mean()
     flow = build_flow(model.n_features, FlowConfig()).to(model.device)
-    steps, step = _descend([*blocks.parameters(), *(p for p in flow.parameters() if p.requires_grad)], "joint")
+    trained = [*blocks.parameters(), *(p for p in flow.parameters() if p.requires_grad)]
+    steps, step = _descend(trained, "joint", len(normals))
     kept, n_kept, spread = copy.deepcopy(blocks.state_dict()), 0, 1.0
     for k in steps:
         loss = step(negative_log_likelihood(*flow((model.features(drawn()) - mean) / deviation)).mean())
@@ -123,7 +133,7 @@ def _proxy(
     head = nn.Linear(model.backbone.channels, 1).to(model.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    steps, step = _descend([*blocks.parameters(), *head.parameters()], "proxy")
+    steps, step = _descend([*blocks.parameters(), *head.parameters()], "proxy", len(normals))
     for k in steps:
         batch = _drawn(normals, rng)
         pasted = torch.stack([paste_patch(image, normals, rng) for image in batch])
@@ -153,7 +163,7 @@ def _separation(
         views = _viewed(model, images, rng)
         return torch.cat([model.backbone(x).mean((2, 3)) for x in (views, F.interpolate(views, size=size // 2))], 1)
 
-    steps, step = _descend(list(blocks.parameters()), "separation")
+    steps, step = _descend(list(blocks.parameters()), "separation", len(normals))
     for k in steps:
         if k % REFIT_STEPS == 0:
             with torch.no_grad():

@@ -48,28 +48,39 @@ def grad_cam(model: AttentDifferNet, view: Tensor, scale: int = 0, layer: str = 
         def aggregate_multi_layers(self, cam: np.ndarray) -> np.ndarray:
             return np.maximum(cam, 0)
 
-    scales = model.scales(view[None])
     with torch.no_grad(), in_float32(model.device):
-        pooled = [model.backbone(x).mean((2, 3)) for x in scales]
-    target_layer = model.backbone if layer == "features" else model.backbone.attention_blocks()[layer]
-    cam = RawGradCAM(_ScoreThroughOneScale(model, pooled, scale), [target_layer])
+        scales = model.scales(view[None])
+        reached, rest = _up_to(model, layer, scales[scale])
+        pooled = [reached if k == scale else model.backbone(x).mean((2, 3)) for k, x in enumerate(scales)]
+    score = _ScoreFromLayer(model, rest, pooled, scale)
+    cam = RawGradCAM(score, [score.layer])
     try:
         with torch.enable_grad(), in_float32(model.device):
-            # The backbone is frozen: without a gradient at the input there would be none at the layer.
-            return cam(scales[scale].detach().clone().requires_grad_(True), targets=[lambda score: score])[0]
+            return cam(reached.detach().clone().requires_grad_(True), targets=[lambda score: score])[0]
     finally:
         cam.activations_and_grads.release()
 
 
-class _ScoreThroughOneScale(nn.Module):
-    """(1, 3, s, s) at one scale -> anomaly score (1,): only this scale's activations meet the hooks."""
+def _up_to(model: AttentDifferNet, layer: str, x: Tensor) -> tuple[Tensor, nn.Sequential]:
+    """(what the backbone makes of x up to this layer, the layers behind it)."""
+    trunk = list(model.backbone.trunk.named_children())
+    end = len(trunk) if layer == "features" else [name for name, _ in trunk].index(layer) + 1
+    before, rest = (nn.Sequential(*(child for _, child in part)) for part in (trunk[:end], trunk[end:]))
+    return before(model.backbone.stem(x)), rest
 
-    def __init__(self, model: AttentDifferNet, pooled: list[Tensor], scale: int) -> None:
+
+class _ScoreFromLayer(nn.Module):
+    """(1, C, h, w) at one layer and scale -> anomaly score (1,). pooled: features (1, C) of each scale; of this one,
+    anything. layer: where the hooks are. What lies before it needs no gradient, which would cost most of the time."""
+
+    def __init__(self, model: AttentDifferNet, rest: nn.Sequential, pooled: list[Tensor], scale: int) -> None:
         super().__init__()
-        self.model, self.pooled, self.scale = model, pooled, scale
+        self.model, self.rest, self.pooled, self.scale = model, rest, pooled, scale
+        self.layer = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = [self.model.backbone(x).mean((2, 3)) if k == self.scale else f for k, f in enumerate(self.pooled)]
+        own = self.rest(self.layer(x)).mean((2, 3))
+        pooled = [own if k == self.scale else f for k, f in enumerate(self.pooled)]
         return self.model.row_scores(torch.cat(pooled, dim=1))
 
 

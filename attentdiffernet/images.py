@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .decoding_limits import check_structure
 from .errors import DatasetError, ImageError
@@ -146,7 +146,8 @@ def _check_complete(image: Image.Image, data: bytes, name: str) -> None:
 def _upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF data say; as it is where these are damaged, which says nothing about the picture."""
     try:
-        return ImageOps.exif_transpose(image)
+        as_it_is = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        return image if as_it_is else ImageOps.exif_transpose(image)  # which copies every pixel
     except Exception:  # whatever damaged data make Pillow raise; the pixels are decoded already
         return image
 
@@ -243,7 +244,7 @@ def _to_rgb(image: Image.Image, name: str, white: float | None = None, backgroun
     if _has_alpha(image):
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scaled(image: Image.Image, name: str, white: float) -> Image.Image:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import ATTENTION
-from .attention_training import IMAGES_PER_STEP, LEARNING_RATE, REFIT_STEPS, STEPS
+from .attention_training import IMAGES_PER_STEP, LEARNING_RATE, REFIT_STEPS, n_steps
 from .features import Progress
 from .networks import FeatureMaps
 from .options import AttentionConfig, Options, PatchCoreConfig, Readout, Variant
@@ -148,7 +148,8 @@ def _train(made: AttendedMaps, seen: _Seen, options: Options, progress: Progress
     against, measured = order[: len(order) // 2], order[len(order) // 2 :]
     made.blocks.requires_grad_(True)
     optimiser = torch.optim.Adam(made.blocks.parameters(), lr=LEARNING_RATE[objective])
-    for k in range(STEPS[objective]):
+    steps = n_steps(objective, len(measured))
+    for k in range(steps):
         if k % REFIT_STEPS == 0:
             bank = _Bank.of([made.attended(seen.normal[i]) for i in against], rng)
         chosen = [measured[int(i)] for i in torch.randint(len(measured), (IMAGES_PER_STEP,), generator=rng)]
@@ -160,7 +161,7 @@ def _train(made: AttendedMaps, seen: _Seen, options: Options, progress: Progress
         optimiser.zero_grad()
         F.softplus(normal[:, None] - anomalous[None]).mean().backward()
         optimiser.step()
-        progress("training attention", k + 1, STEPS[objective])
+        progress("training attention", k + 1, steps)
     made.blocks.requires_grad_(False)
 
 

@@ -61,6 +61,13 @@ def test_another_seed_trains_otherwise(objective, paths):
     assert not torch.equal(one, two)
 
 
+def test_few_images_are_not_learned_by_heart(monkeypatch):
+    """40 passes over the images, 8 in a step, up to the full number of steps."""
+    monkeypatch.undo()
+    steps = [attention_training.n_steps("separation", n) for n in (4, 8, 31, 32, 1000)]
+    assert steps == [20, 40, 155, 160, 160]
+
+
 def blackened(image, normals, rng):
     return torch.cat([image[:, :8] * 0, image[:, 8:]], 1)
 
@@ -68,6 +75,7 @@ def blackened(image, normals, rng):
 def test_separation_raises_the_scores_of_defects(paths, monkeypatch):
     """Always the same defect on the same images: that can be learned, so the loss must fall."""
     monkeypatch.setattr(attention_training, "STEPS", {"separation": 60})
+    monkeypatch.setattr(attention_training, "MOST_PASSES", 60)
     monkeypatch.setattr(attention_training, "LEARNING_RATE", {"separation": 1e-2})
     monkeypatch.setattr(attention_training, "REFIT_STEPS", 100)
     monkeypatch.setattr(attention_training, "_drawn", lambda normals, rng: torch.stack([normals[i] for i in range(4)]))

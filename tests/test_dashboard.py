@@ -131,7 +131,8 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
         assert ("were trained" if trained else "untrained (random)") in said
         assert ("between 0 and 2" if trained else "between 0 and 1") in said
         assert [alt for alt in stills(at) if alt.startswith("Channel gates of Block 3 (256 channels) at 3 scales")]
-        assert "Grad-CAM" in [element.value for element in at.header]
+        at = opened(at, "Grad-CAM at any layer and scale")
+        assert "raise the anomaly score" in " ".join(element.value for element in at.markdown)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "method"])
@@ -549,7 +550,7 @@ def test_a_folder_of_results_comes_as_a_zip_and_leads_nowhere_else(tmp_path):
 # -- own parts
 
 
-def trained_at_once(photographs, folder, name, choice):
+def trained_at_once(process, photographs, folder, name, choice):
     """In place of a training: a shipped model, and scores of two photographs."""
     yield Step("training", 1, 2, 1.0)
     shutil.copytree(shipped.MODELS / "sample" / "gear" / "none", folder / "model")
@@ -701,11 +702,12 @@ def _maps(folder, variant, energy, targets=("defect",)):
 
 
 def test_maps_against_masks_stand_below_the_maps(visit, maps):
-    at = visit("attention", category=KEY, image=IMAGE)
+    part = "Do the maps look at the defect?"
+    at = opened(visit("attention", category=KEY, image=IMAGE), part)
     assert "Not measured for this category" in at.info[-1].value and f"DATA/{KEY}" in at.info[-1].value
     _maps(maps, "none", 0.1)
     _maps(maps, "se", 0.3, targets=("defect", "object"))
-    at = visit("attention", category=KEY, image=IMAGE)
+    at = opened(visit("attention", category=KEY, image=IMAGE), part)
     assert not at.error and "1.00 (1.00 to 1.00)" in html(at)
     cells = re.sub(" class='nowrap'", "", html(at))
     assert "3.00 (3.00 to 3.00)</td><td>+2.00, p &lt; 0.001</td><td>50 % (7 to 93)</td><td>10.0 %" in cells

@@ -454,7 +454,10 @@ def test_gates_are_shown_and_said_to_be_trained_or_not(visit):
     expect(page.get_by_text(re.compile("The gates (are untrained|were trained)"))).to_be_visible()
     for start in ("Mean activation before", "Mean activation after", "Spatial gate", "The spatial gate over the image"):
         expect(page.get_by_alt_text(re.compile(f"^{start}"))).to_be_visible()
-    expect(page.get_by_alt_text(re.compile("^Grad-CAM at Last features"))).to_be_visible()
+    cam = page.get_by_alt_text(re.compile("^Grad-CAM at Last features"))
+    expect(cam).to_have_count(0)
+    page.get_by_text("Grad-CAM at any layer and scale").click()
+    expect(cam).to_be_visible()
     change(page, page.get_by_text("Quarter, 112 px").first.click)
     expect(page.get_by_alt_text(re.compile("^Mean activation before .* quarter scale"))).to_be_visible()
     choose(page, "Layer", "Block 2 (192 channels)")

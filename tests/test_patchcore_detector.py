@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import attentdiffernet as adn
-from attentdiffernet import checkpoint, patchcore_attention
+from attentdiffernet import attention_training, checkpoint, patchcore_attention
 from attentdiffernet.cli import app
 from attentdiffernet.detector import NearestNormal
 from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError, WeightsError
@@ -277,12 +277,12 @@ def test_training_moves_defects_away_from_normal_images(monkeypatch):
         patchcore_attention.F, "softplus", lambda x: losses.append(float(x.detach().mean())) or softplus(x)
     )
     attended()
-    first, last = np.mean(losses[:30]), np.mean(losses[-30:])
-    assert len(losses) == patchcore_attention.STEPS["separation"] and last < first
+    first, last = np.mean(losses[:10]), np.mean(losses[-10:])
+    assert len(losses) == attention_training.n_steps("separation", 6) and last < first
 
 
 def test_gates_are_kept_only_where_they_help(detector, monkeypatch):
-    monkeypatch.setitem(patchcore_attention.STEPS, "separation", 2)
+    monkeypatch.setitem(attention_training.STEPS, "separation", 2)
     assert not attended(keep="if_better", n=7).findings.gates_kept, "two images are too few to judge"
     for helps in (True, False):
         monkeypatch.setattr(patchcore_attention, "beats", lambda *_, helps=helps: helps)
@@ -294,7 +294,7 @@ def test_gates_are_kept_only_where_they_help(detector, monkeypatch):
 
 
 def test_images_of_other_aspects_and_of_standardised_exposure_are_attended(monkeypatch):
-    monkeypatch.setitem(patchcore_attention.STEPS, "separation", 1)
+    monkeypatch.setitem(attention_training.STEPS, "separation", 1)
     options = dataclasses.replace(OPTIONS, variant="se", resize="keep_aspect", exposure="standardised")
     wide = [stripes(seed, 90, 180 + 10 * (seed % 3)) for seed in range(10)]
     found = adn.fit(wide, options, data=adn.DataCard("drawn", "stripes"))
@@ -303,7 +303,7 @@ def test_images_of_other_aspects_and_of_standardised_exposure_are_attended(monke
 
 @pytest.mark.parametrize("damage", ["missing", "shape", "nan", "more"])
 def test_damaged_gates_are_refused(damage, tmp_path, monkeypatch):
-    monkeypatch.setitem(patchcore_attention.STEPS, "separation", 1)
+    monkeypatch.setitem(attention_training.STEPS, "separation", 1)
     folder = attended().save(tmp_path / "model")
     tensors = load_file(folder / "model.safetensors")
     name = next(name for name in tensors if name.startswith("attention."))

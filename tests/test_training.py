@@ -32,6 +32,7 @@ from demo.service import private
 from demo.service.comparison import compare_by
 from demo.service.training import judging, making, own
 from demo.service.training.answers import Answer, corrected, percentile, standing, unmet
+from demo.service.training.asked import Asked, Progress
 from demo.service.training.judging import Photograph, curve, flagged, judged, readable
 from demo.service.training.numbers import answers_csv, verdicts_csv, verdicts_json, verdicts_zip
 from demo.service.training.photographs import (
@@ -43,7 +44,7 @@ from demo.service.training.photographs import (
     shows_the_same,
 )
 from demo.service.training.report import check_html, counts_text, report_page, summary_html
-from demo.service.training.run import Step, Trained, train
+from demo.service.training.run import Step, Trained, train, worker
 from demo.service.training.state import Own, rate_of
 from demo.service.training.trainings import MOST_WAITING, STALE_S, Trainings
 from demo.space import judge as space_judge
@@ -145,7 +146,9 @@ def test_the_false_alarm_rate_of_one_draw_lies_where_it_is_said_to():
 
 @pytest.fixture(scope="module")
 def trained(parts, tmp_path_factory):
-    *told, last = train(parts, tmp_path_factory.mktemp("private"), "my part", "patchcore")
+    with worker() as process:
+        *told, last = train(process, parts, tmp_path_factory.mktemp("private"), "my part", "patchcore")
+    assert process.poll() is not None
     assert isinstance(last, Trained) and all(isinstance(step, Step) for step in told)
     assert {"features of training images", "calibrating"} <= {step.stage for step in told}
     return last
@@ -170,13 +173,25 @@ def test_what_is_trained_judges_and_survives_the_way_through_a_zip(trained, tmp_
 
 @pytest.mark.process
 def test_whoever_stops_to_follow_ends_the_training(parts, tmp_path, monkeypatch):
+    """Also one that stops while the photographs are looked at, when the process only imports what it needs."""
     started, popen = [], subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0])
-    steps = train(parts, tmp_path, "my part", "patchcore")
-    next(steps)
-    assert started[0].poll() is None
-    steps.close()
-    assert started[0].poll() is not None and not (tmp_path / "model").exists()
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    for n_steps in (1, 2):
+        steps = making.trained(Own.new("visitor"), Asked(parts, [], "my part", "patchcore"))
+        told = [next(steps) for _ in range(n_steps)]
+        assert isinstance(told[-1], Progress)
+        steps.close()
+    assert len(started) == 1, "the photographs were not yet looked at in the first"
+    assert started[0].poll() is not None and not list(tmp_path.rglob("model"))
+
+
+@pytest.mark.process
+def test_a_process_that_has_died_is_told_of(parts, tmp_path):
+    with worker() as process:
+        process.kill()
+        process.wait()
+        with pytest.raises(AttentDifferNetError, match="ended unexpectedly"):
+            list(train(process, parts, tmp_path, "my part", "patchcore"))
 
 
 def test_an_unreadable_photograph_is_named(parts, tmp_path):
@@ -475,7 +490,7 @@ def test_a_visitor_has_one_training_at_a_time(tab, parts, tmp_path, monkeypatch)
     """A second one ends the first, whose folder goes."""
     ended = []
 
-    def endless(images, folder, name, choice):
+    def endless(process, images, folder, name, choice):
         try:
             while True:
                 yield Step("training", 1, 2, None)

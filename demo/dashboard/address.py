@@ -34,6 +34,11 @@ def forget(name: str) -> None:
     st.query_params.pop(name, None)
 
 
+def asked_for(*names: str) -> bool:
+    """Whether the address names one of these choices: a link opens the part of a page that it is about."""
+    return any(name in st.query_params for name in names)
+
+
 # -- widgets
 
 

@@ -69,6 +69,16 @@ def cam_of_own(file: bytes, key: str, variant: str, layer: str, scale: int, name
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
+def gates_of_ours(gates: dict[str, np.ndarray], highest: float, ink: str) -> str:
+    return gate_still(gates, highest, ink=ink)
+
+
+@st.cache_data(max_entries=4, scope="session", show_spinner=False)
+def gates_of_own(gates: dict[str, np.ndarray], highest: float, ink: str) -> str:
+    return gate_still(gates, highest, ink=ink)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
 def bar_picture(low: float, high: float, label: str, ink: str) -> np.ndarray:
     return pixels(colour_bar(low, high, label, ink=ink))
 
@@ -85,7 +95,7 @@ def bar(low: float, high: float, label: str) -> None:
 # -- the blocks
 
 
-def blocks(view: attention.AttentionView, name: str, scales: dict[str, str]) -> None:
+def blocks(view: attention.AttentionView, image: widgets.ImageChosen, scales: dict[str, str]) -> None:
     """Gates and activations of the block and scale chosen. scales: their titles."""
     if not view.readings:
         hint = "Choose SE or CBAM to see gates; Grad-CAM works for every variant."
@@ -106,9 +116,9 @@ def blocks(view: attention.AttentionView, name: str, scales: dict[str, str]) -> 
         block = address.choice("Block", BLOCKS, "block", "attention3")
     with two:
         scale = int(address.choice("Scale", scales, "scale", segments=True))
-    before_and_after(view, block, scale, name)
+    before_and_after(view, block, scale, image.name)
     st.header("Channel gates", anchor=False)
-    channel_gates(view, block, scales)
+    channel_gates(view, block, scales, image.own)
 
 
 def before_and_after(view: attention.AttentionView, block: str, scale: int, name: str) -> None:
@@ -147,27 +157,28 @@ def spatial_gate(view: attention.AttentionView, gate: np.ndarray, where: str) ->
     ]
 
 
-def channel_gates(view: attention.AttentionView, block: str, scales: dict[str, str]) -> None:
+def channel_gates(view: attention.AttentionView, block: str, scales: dict[str, str], own: bool) -> None:
     gates = {
         scales[str(scale)]: found.channel_gates
         for (which, scale), found in view.readings.items()
         if which == block and found.channel_gates is not None
     }
     alt = f"Channel gates of {BLOCKS[block]} at {len(gates)} scales, sorted by the first"
-    widgets.still(gate_still(gates, view.highest_gate, ink=widgets.ink()), alt)
+    draw = gates_of_own if own else gates_of_ours
+    widgets.still(draw(gates, view.highest_gate, widgets.ink()), alt)
     rows = [
         [BLOCKS[name], scales[str(scale)], f"{low:.3f}", f"{median:.3f}", f"{high:.3f}"]
         for name, scale, _, low, median, high in view.summary
     ]
-    with st.expander("All blocks and scales in numbers"):
-        widgets.table(["Block", "Scale", "Lowest gate", "Median", "Highest gate"], rows)
+    with widgets.on_demand("All blocks and scales in numbers") as is_open:
+        if is_open:
+            widgets.table(["Block", "Scale", "Lowest gate", "Median", "Highest gate"], rows)
 
 
 # -- Grad-CAM
 
 
 def grad_cam(image: widgets.ImageChosen, key: str, variant: str, scales: dict[str, str]) -> None:
-    st.header("Grad-CAM", anchor=False)
     st.markdown(
         "Places whose activations at this layer raise the anomaly score through this scale, while the other scales are "
         "held constant. The values are raw and each map has its own scale: do not compare the values of two maps."
@@ -194,7 +205,6 @@ def grad_cam(image: widgets.ImageChosen, key: str, variant: str, scales: dict[st
 
 
 def maps_against_masks(key: str) -> None:
-    st.header("Do the maps look at the defect?", anchor=False)
     found = shipped.maps_of(key)
     if found.empty:
         command = f"attentdiffernet localise MODEL DATA/{key} --results results"
@@ -243,6 +253,11 @@ if image is None:
     st.stop()
 view = reading(image, key, variant)
 scales = {str(k): f"{SCALES[k]}, {size} px" for k, size in enumerate(view.scale_sizes)}
-blocks(view, image.name, scales)
-grad_cam(image, key, variant, scales)
-maps_against_masks(key)
+blocks(view, image, scales)
+opened = not view.readings or address.asked_for("layer", "through")
+with widgets.on_demand("Grad-CAM at any layer and scale", opened) as is_open:
+    if is_open:
+        grad_cam(image, key, variant, scales)
+with widgets.on_demand("Do the maps look at the defect?", address.asked_for("target", "map")) as is_open:
+    if is_open:
+        maps_against_masks(key)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import streamlit as st
-from PIL import Image, ImageOps
+from PIL import Image
 
 from attentdiffernet.datasets import category_title
 from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.figures.one_file import inlined
 from attentdiffernet.figures.overlay import overlay
 from attentdiffernet.figures.screen import percentile_svg, scatter_figure
 from attentdiffernet.study.comparison import Measured, without_best_on_test
@@ -122,8 +123,8 @@ def gallery(choice: Choice, found: list[Failure], chosen: str, threshold: float)
             st.rerun()
     for place, failure in zip(places, found, strict=True):
         picture = thumbnail(choice.key, failure.image)
-        if picture is not None:
-            place.image(picture, width=THUMBNAIL, alt=f"Test image {failure.image}")
+        if picture:
+            place.html(picture)
 
 
 def list_without_images(choice: Choice, found: list[Failure], runs: Runs, chosen: str, thresholds: Thresholds) -> str:
@@ -169,21 +170,17 @@ def label(failure: Failure, choice: Choice, threshold: float) -> str:
     return f"{times_text(failure.scores[choice.name], threshold)} threshold"
 
 
-@st.cache_data(max_entries=400, show_spinner=False)  # some 50 kB each
-def thumbnail(key: str, image: str) -> bytes | None:
-    """A small PNG of a test image; None if it is not on this machine."""
+@st.cache_data(max_entries=400, show_spinner=False)  # some 20 kB each
+def thumbnail(key: str, image: str) -> str:
+    """HTML of a small picture of a test image, which is part of the page; empty if it is not on this machine."""
     from attentdiffernet.images import read_image
 
     file = shipped.image_file(key, image)
     if file is None:
-        return None
-    side = 2 * THUMBNAIL  # for screens of double density; centred in a square, so that cards line up
-    picture = ImageOps.contain(Image.fromarray(read_image(io.BytesIO(file), image)), (side, side))
-    square = Image.new("RGBA", (side, side))
-    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    stream = io.BytesIO()
-    square.save(stream, "PNG")
-    return stream.getvalue()
+        return ""
+    side = 2 * THUMBNAIL  # for screens of double density
+    picture = inlined(Image.fromarray(read_image(io.BytesIO(file), image)), side)
+    return f"<img class='thumbnail' src='{picture}' alt='{text(f'Test image {image}')}'>"
 
 
 def scatter(choice: Choice, runs: Runs, thresholds: Thresholds, images: dict[str, Failure], chosen: str) -> None:
@@ -285,9 +282,7 @@ def pictures(key: str, failure: Failure, runs: Runs) -> None:
 
 
 def image_alone(key: str, failure: Failure) -> None:
-    small = thumbnail(key, failure.image)
-    if small is not None:
-        st.image(small, width=2 * THUMBNAIL, alt=f"Test image {failure.image}")
+    st.html(f"<div class='alone'>{thumbnail(key, failure.image)}</div>")
 
 
 @st.cache_data(max_entries=8, show_spinner=False)  # some 5 MB each

@@ -48,10 +48,11 @@ def small(sentence: str) -> None:
 
 
 @contextmanager
-def on_demand(label: str) -> "Iterator[bool]":
+def on_demand(label: str, opened: bool = False) -> "Iterator[bool]":
     """A part of the page that a click opens; gives whether it is open. What it holds need not be made before: the code
-    that draws tables takes the browser a second."""
-    expander = st.expander(label, on_change="rerun", key=f"on demand: {label}")
+    that draws tables takes the browser a second. opened: whether it is open at first."""
+    key = f"on demand: {label}" + " opened" * opened
+    expander = st.expander(label, expanded=opened, on_change="rerun", key=key)
     with expander:
         yield bool(expander.open)
 

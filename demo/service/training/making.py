@@ -10,7 +10,7 @@ from . import own
 from .asked import UNNAMED, Asked, Progress
 from .judging import Photograph, judged
 from .photographs import gather, gather_to_judge, look_over
-from .run import Step, train
+from .run import Step, train, worker
 from .state import Own
 
 LOOKING, READING = "Looking at the photographs …", "Reading the model …"
@@ -20,14 +20,16 @@ def trained(fresh: Own, asked: Asked) -> Generator[Progress | Own, None, None]:
     """Progress, and in the end the detector in the folder of `fresh`. Whoever stops to iterate ends the training.
     Raises AttentDifferNetError in words for visitors."""
     yield Progress(0, LOOKING)
-    photographs = gather([*asked.parts, *fresh.added], fresh.folder)
-    bad = gather_to_judge([*asked.bad_parts, *fresh.added_defects], fresh.folder, "defective parts")
-    looked = look_over(photographs)
-    for step in train(photographs, fresh.folder, " ".join(asked.name.split()) or UNNAMED, asked.choice):
-        if isinstance(step, Step):
-            yield Progress(step.done / max(step.total, 1), _step_text(step))
-        else:
-            fresh = fresh.with_model(step.folder).with_good(photographs, looked, step.left_out)
+    with worker() as process:
+        photographs = gather([*asked.parts, *fresh.added], fresh.folder)
+        bad = gather_to_judge([*asked.bad_parts, *fresh.added_defects], fresh.folder, "defective parts")
+        looked = look_over(photographs)
+        name = " ".join(asked.name.split()) or UNNAMED
+        for step in train(process, photographs, fresh.folder, name, asked.choice):
+            if isinstance(step, Step):
+                yield Progress(step.done / max(step.total, 1), _step_text(step))
+            else:
+                fresh = fresh.with_model(step.folder).with_good(photographs, looked, step.left_out)
     yield from _checked(fresh, bad)
 
 

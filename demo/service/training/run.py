@@ -42,14 +42,10 @@ class Trained:
     left_out: dict[int, float]
 
 
-def train(images: list[Path], folder: Path, name: str, choice: str) -> Iterator[Step | Trained]:
-    """Steps, and in the end what was trained. Whoever stops to iterate ends the process.
-
-    Raises AttentDifferNetError in words for visitors, also where the process has died.
-    """
-    method, variant = CHOICES[choice]
-    out = folder / "model"
-    job = {"images": [str(path) for path in images], "out": str(out), "name": name, "method": method}
+@contextlib.contextmanager
+def worker() -> Iterator["subprocess.Popen[str]"]:
+    """A process that will train: it imports what it needs, which takes seconds, before it is told what. It ends with
+    the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "demo.service.training.worker"],
         cwd=ROOT,
@@ -58,16 +54,30 @@ def train(images: list[Path], folder: Path, name: str, choice: str) -> Iterator[
         text=True,
     )
     try:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(job | {"variant": variant}))
-        process.stdin.close()
-        yield from _followed(_lines(process.stdout), out)
+        yield process
     finally:
         process.kill()
         process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        for stream in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):  # what a dead process was not told
+                if stream is not None:
+                    stream.close()
+
+
+def train(
+    process: "subprocess.Popen[str]", images: list[Path], folder: Path, name: str, choice: str
+) -> Iterator[Step | Trained]:
+    """Steps, and in the end what was trained, by a `worker`. Raises AttentDifferNetError in words for visitors, also
+    where the process has died."""
+    method, variant = CHOICES[choice]
+    out = folder / "model"
+    job = {"images": [str(path) for path in images], "out": str(out), "name": name}
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(OSError):  # of a dead process, the end of its output tells
+        process.stdin.write(json.dumps(job | {"method": method, "variant": variant}))
+        process.stdin.close()
+    yield from _followed(_lines(process.stdout), out)
 
 
 def _lines(stream: IO[str]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The training itself, in a process of its own: it can be killed at any time, and yields to the pages of others.
 
-Reads a job from standard input as JSON, and writes a line of JSON for each step of progress and for the end.
+Reads a job from standard input as JSON once it has imported what it needs, and writes a line of JSON for each step of
+progress and for the end.
 """
 
 import json
@@ -9,16 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from attentdiffernet import Options, fit
+from attentdiffernet.backbone import imagenet_at_hand
+from attentdiffernet.calibration import split_normals
+from attentdiffernet.card import DataCard
+from attentdiffernet.errors import AttentDifferNetError
+
 NICENESS = 10  # a visitor who waits for a verdict goes first
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
     """Fits and saves; returns scores of photographs that the detector was not fitted to, by their number."""
-    from attentdiffernet import Options, fit
-    from attentdiffernet.backbone import imagenet_at_hand
-    from attentdiffernet.calibration import split_normals
-    from attentdiffernet.card import DataCard
-
     weights = "imagenet" if job["method"] == "patchcore" or imagenet_at_hand() else "bundled"
     options = Options(method=job["method"], variant=job["variant"], weights=weights)
     images = [Path(path) for path in job["images"]]
@@ -38,8 +40,6 @@ def _tell(stage: str, done: int, total: int) -> None:
 
 
 def main() -> None:
-    from attentdiffernet.errors import AttentDifferNetError
-
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     try:
