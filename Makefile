@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= $(ATTENTDIFFERNET_DATA)
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: demo dashboard test quick check results figures benchmark reliability audit lock models clean help
 

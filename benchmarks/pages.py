@@ -7,13 +7,14 @@ visitor who has looked at the page before for a second. Failures and Attention w
 """
 
 import os
-import shutil
 import statistics
 import sys
 import time
 from collections.abc import Callable
 
 from playwright.sync_api import Page, sync_playwright
+
+from . import chromium
 
 VISITS = 3
 LOOKED_AT_MS = 1000  # how long a visitor looks at a page before going on
@@ -47,8 +48,7 @@ def main() -> None:
     demo, dashboard = (url.rstrip("/") for url in sys.argv[1:])
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with sync_playwright() as playwright:
-        path = shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=path, args=["--headless", "--no-sandbox", "--disable-gpu"])
+        browser = chromium.launch(playwright)
 
         def visitor() -> Page:
             page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()

@@ -5,12 +5,13 @@ so that they stay small in the history.
 """
 
 import io
-import shutil
 import sys
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+
+from benchmarks import chromium
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WIDTH, HEIGHTS = 1440, {"demo": 1420, "dashboard": 960}  # px: down to the answer
@@ -45,8 +46,7 @@ def written(picture: bytes, file: Path) -> None:
 
 def main() -> None:
     with sync_playwright() as playwright:
-        path = shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=path, args=["--headless", "--no-sandbox", "--disable-gpu"])
+        browser = chromium.launch(playwright)
         for show, url in zip((demo, dashboard), sys.argv[1:3], strict=True):
             height = HEIGHTS[show.__name__]
             page = browser.new_context(viewport={"width": WIDTH, "height": height}).new_page()

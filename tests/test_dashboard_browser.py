@@ -7,7 +7,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import socket
 import struct
 import subprocess
@@ -31,21 +30,17 @@ from attentdiffernet.study.failures import failures
 from attentdiffernet.study.tables import overview_text
 from attentdiffernet.study.usual import usual
 from attentdiffernet.words import PAPER_VARIANTS, VARIANT_TITLES, score_text
+from benchmarks import chromium
 from benchmarks.pages import DASHBOARD as CONTENT
 from demo import shipped
 from demo.service.catalogue import detector_names
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None and "CI" not in os.environ:
-    pytest.skip("chromium is not installed (apt-get install chromium)", allow_module_level=True)
+if chromium.WHY_NOT:
+    pytest.skip(chromium.WHY_NOT, allow_module_level=True)
 
 ROOT = Path(__file__).resolve().parent.parent
-QUIET = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
-    *("--disable-component-update", "--disable-default-apps", "--no-first-run"),
-]
 PATIENCE_MS = 240_000  # for a loaded machine
 PAGES = list(CONTENT)
 KEY, IMAGE = "sample/wafer", "donut/obvious_003.png"
@@ -98,7 +93,7 @@ def url(tmp_path_factory):
 def browser():
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM or "/usr/bin/chromium", args=QUIET)
+        browser = chromium.launch(playwright)
         # One for all tests: it keeps the pages' scripts. Visitors are told apart by their connection.
         yield browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     expect.set_options(timeout=5_000)  # Playwright's own: other tests set theirs

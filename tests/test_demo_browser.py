@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import os
 import re
-import shutil
 import time
 import zipfile
 from urllib.parse import parse_qs, urlsplit
@@ -15,18 +13,14 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from attentdiffernet.datasets.sample import draw
+from benchmarks import chromium
 from demo import shipped
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None and "CI" not in os.environ:
-    pytest.skip("chromium is not installed (apt-get install chromium)", allow_module_level=True)
+if chromium.WHY_NOT:
+    pytest.skip(chromium.WHY_NOT, allow_module_level=True)
 
-QUIET = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
-    *("--disable-component-update", "--disable-default-apps", "--no-first-run"),
-]
 PATIENCE_MS = 240_000  # for a loaded machine
 WAFER = "Wafer map (synthetic)"
 DETECTORS = ["none", "se", "cbam", "patchcore"]  # tests/conftest.py adds the last
@@ -53,7 +47,7 @@ PASTE = """async () => {
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM or "/usr/bin/chromium", args=QUIET)
+        browser = chromium.launch(playwright)
         yield browser.new_context()  # one for all tests: it keeps the page's scripts, and each page is a visitor
 
 
