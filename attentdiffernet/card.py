@@ -13,6 +13,7 @@ from .words import (
     READOUTS,
     attention_choices,
     input_title,
+    percent,
     training_note,
     variant_title,
 )
@@ -70,7 +71,7 @@ def model_card(
         "higher = more anomalous, not a probability |",
         *([f"| Grey values | 0 to {findings.value_range:g} |"] if findings.value_range else []),
         f"| Threshold | {calibration.threshold:.6g}, flags at most "
-        f"{calibration.false_positive_rate:.1%} of normal images on average |",
+        f"{percent(calibration.false_positive_rate)} % of normal images on average |",
         "",
         *([] if options.key == "patchcore" else _attention_notes(options, findings)),
         "The score says nothing about parts of another kind, another camera or other light than in the training",

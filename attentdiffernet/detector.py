@@ -113,7 +113,7 @@ class NearestNormal:
 def _place(position: tuple[float, float]) -> str:
     """`at 25 % of the width and 60 % of the height`"""
     y, x = position
-    return f"at {x:.0%} of the width and {y:.0%} of the height"
+    return f"at {100 * x:.0f} % of the width and {100 * y:.0f} % of the height"
 
 
 @dataclass(frozen=True)

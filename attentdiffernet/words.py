@@ -112,7 +112,7 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     if not gates_kept:
         training += ", left at 1 as that did not help"
     if gates_judged:
-        training += " (AUROC on synthetic defects {:.1%} with, {:.1%} without)".format(*gates_judged)
+        training += " (AUROC on synthetic defects {} % with, {} % without)".format(*map(percent, gates_judged))
     return f"{short_title(options.variant)} {place}{width}{kernel}, {training}"
 
 
@@ -190,6 +190,11 @@ def score_text(score: float, digits: int = 4) -> str:
 
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def percent(share: float) -> str:
+    """`97.3`"""
+    return f"{100 * share:.1f}"
 
 
 def without_formula(text: str) -> str:

@@ -125,7 +125,7 @@ def test_the_card_says_what_must_be_known(folder, detector):
         "choices of this",
     ):
         assert choice in card
-    for number in ("1.25", "25.0%", "3 epochs", "2 views (rotations)", load(folder).model.weights_fingerprint):
+    for number in ("1.25", "25.0 %", "3 epochs", "2 views (rotations)", load(folder).model.weights_fingerprint):
         assert number in card
     plain = detector("none", data=DataCard("mine", "bolt")).card()
     assert "| Licence of the data | not stated |" in plain and "no attention blocks" in plain
@@ -189,7 +189,7 @@ def test_gates_left_at_one_and_older_options_are_read_from_format_2(tmp_path):
     found = load(folder)
     assert (found.findings.gates_kept, found.findings.gates_judged) == (False, (0.5, 0.625))
     assert found.findings.exposure == "as_is" and not found.model.config.gated
-    assert "left at 1" in found.note and "50.0% with, 62.5% without" in found.choices
+    assert "left at 1" in found.note and "50.0 % with, 62.5 % without" in found.choices
 
 
 # -- replacing

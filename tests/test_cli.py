@@ -32,7 +32,7 @@ from attentdiffernet.methods import load
 from attentdiffernet.options import AttentionTraining, Options, Placement, Readout, Variant, ViewKind
 from attentdiffernet.study import records as results
 from attentdiffernet.study.localisation import pixel_auroc
-from attentdiffernet.words import input_title
+from attentdiffernet.words import input_title, percent
 from demo.service import comparison
 from demo.service.training import own
 
@@ -66,7 +66,7 @@ def model_dir(category, tiny_by_default, tmp_path_factory):
             cli.main()
     said = (
         r"^AttentDifferNet \(CBAM\) of wafer: 6 normal images fitted, 2 held out\. Threshold [\d.e+]+, "
-        rf"flags at most 33\.3% of normal images on average\. Written to {re.escape(str(out))}\n\Z"
+        rf"flags at most 33\.3 % of normal images on average\. Written to {re.escape(str(out))}\n\Z"
     )
     assert re.search(said, errors.getvalue(), re.MULTILINE)
     return out
@@ -249,19 +249,19 @@ def test_a_threshold_and_a_rate_that_are_asked_for(run, model_dir, photographs, 
         return json.loads(output), errors
 
     row, errors = judged("--false-alarm-rate", "0.7")
-    assert row["threshold"] == low and "flags at most 66.7% of good parts on average\n" in errors
+    assert row["threshold"] == low and "flags at most 66.7 % of good parts on average\n" in errors
     row, errors = judged("--false-alarm-rate", "0.01")
-    assert row["threshold"] == high and "33.3%" in errors and "the least that 2 held-out normals can promise" in errors
+    assert row["threshold"] == high and "33.3 %" in errors and "the least that 2 held-out normals can promise" in errors
     beyond = 2 * row["score"]
     assert judged("--threshold", beyond)[0] == row | {"threshold": beyond, "verdict": "normal"}
     row, errors = judged("--threshold", low / 2)
-    assert row["verdict"] == "anomalous" and "flags at most 100.0% of good parts" in errors
+    assert row["verdict"] == "anomalous" and "flags at most 100.0 % of good parts" in errors
 
     scored = ["--out", tmp_path / "scores.csv"]
     _, output, _ = run("evaluate", model_dir, category, *scored, "--threshold", beyond)
     frame = results.read_scores(tmp_path / "scores.csv")
     shares = [np.mean(frame["score"][frame["label"] == label] > beyond) for label in (1, 0)]
-    said = f"{shares[0]:.1%} of anomalous and {shares[1]:.1%} of normal images flagged"
+    said = f"{percent(shares[0])} % of anomalous and {percent(shares[1])} % of normal images flagged"
     assert "that was asked for: " + said in output
     for asked, complaint in (
         (["--threshold", "1", "--false-alarm-rate", "0.1"], "not both"),
@@ -435,7 +435,7 @@ def test_localise(run, small_dir, category, tmp_path):
     assert len(lines) == 4 * 2 * 2 + 4 + 1
     assert re.match(r"grad-cam \(raw\) on the defect: energy \S+ \(\S+ to \S+\) times chance, maximum ", lines[0])
     _, counts = results.read_pixels(tmp_path / "pixels/sample/wafer/cbam.csv")
-    assert f"grad-cam: pixel AUROC {pixel_auroc(counts['grad-cam']):.1%}, AUPRO " in output
+    assert f"grad-cam: pixel AUROC {percent(pixel_auroc(counts['grad-cam']))} %, AUPRO " in output
     assert lines[-1].startswith("4 images with masks and 3 normal ones, ")
 
 

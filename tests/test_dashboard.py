@@ -23,11 +23,11 @@ from attentdiffernet.errors import DatasetError, ResultsError
 from attentdiffernet.study import records as results
 from attentdiffernet.study.comparison import grouped
 from attentdiffernet.study.failures import failures
-from attentdiffernet.study.formats import interval_text, p_text, percent, points
+from attentdiffernet.study.formats import interval_text, p_text, points
 from attentdiffernet.study.statistics import auroc, delong_test_of_means, percentile_among
 from attentdiffernet.study.tables import overview_frame, overview_text
 from attentdiffernet.study.usual import usual, usual_groups
-from attentdiffernet.words import ON_WHITE, PAPER_VARIANTS, score_text, times_text
+from attentdiffernet.words import ON_WHITE, PAPER_VARIANTS, percent, score_text, times_text
 from demo import shipped
 from demo.dashboard import widgets
 from demo.service import own_results, private

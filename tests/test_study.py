@@ -494,7 +494,7 @@ def test_the_page_shows_what_was_found_on_training_normals(root, tmp_path):
     text = page_of(tmp_path / "project")
     assert "| mvtec_ad/bottle | whole | DifferNet |  | 90.0 |" in text
     assert "| mvtec_ad/bottle | whole | AttentDifferNet (SE) | proxy | 93.0 ± 1.4 |" in text
-    assert "25% after 2 steps (least 25%), loss from 0.50 to -3.25." in text
+    assert "25 % after 2 steps (least 25 %), loss from 0.50 to -3.25." in text
 
 
 def test_the_page_tells_what_there_is_not_what_it_cost_and_how_to_repeat_it(root):

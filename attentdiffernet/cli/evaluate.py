@@ -8,7 +8,7 @@ import typer
 from ..errors import AttentDifferNetError, ImageError
 from ..files import replace_file
 from ..options import Readout
-from ..words import score_text
+from ..words import percent, score_text
 from .console import bars, say
 from .help import one_of
 from .options import Cache, Category, Device, FalseAlarmRate, ModelDir, RunName, Threshold, Trusted, Views
@@ -153,5 +153,5 @@ def _flagged_text(tested: list[Tested], threshold: float) -> str:
     for label, kind in ((1, "anomalous"), (0, "normal")):
         flagged = [image.score > threshold for image in tested if image.label == label]
         if flagged:
-            shares.append(f"{sum(flagged) / len(flagged):.1%} of {kind}")
+            shares.append(f"{percent(sum(flagged) / len(flagged))} % of {kind}")
     return f"{' and '.join(shares)} images flagged"

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..words import percent
 from .console import bars, say
 from .options import Category, Device, ModelDir, RunName, Trusted
 from .runs import run_of
@@ -66,7 +67,8 @@ def localise(
         typer.echo(_line(line))
     for method, of_map in counts.items():
         typer.echo(
-            f"{method}: pixel AUROC {pixel_auroc(of_map):.1%}, AUPRO {aupro(of_map):.1%}, {of_map.n_regions} defects"
+            f"{method}: pixel AUROC {percent(pixel_auroc(of_map))} %, AUPRO {percent(aupro(of_map))} %, "
+            f"{of_map.n_regions} defects"
         )
     typer.echo(
         f"{len(masked)} images with masks and {len(images) - len(masked)} normal ones, 95 % intervals over images. "
@@ -80,7 +82,7 @@ def _line(line: Mapping[Hashable, Any]) -> str:
 
     text = (
         f"{line['method']} ({line['map']}) on the {line['target']}: energy {energy_text(line)} times chance, "
-        f"maximum {hit_text(line)}, chance {line['chance']:.1%}"
+        f"maximum {hit_text(line)}, chance {percent(line['chance'])} %"
     )
     if line["n_empty"]:
         text += f", {line['n_empty']} of {line['n_images']} maps all zero"

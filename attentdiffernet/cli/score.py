@@ -94,7 +94,7 @@ def checked_views(detector: "Detector", asked: int | None) -> int:
 def with_threshold(detector: "Detector", threshold: float | None, false_alarm_rate: float | None) -> "Detector":
     """With the threshold that was asked for, and what it promises said; as it is where none was."""
     from ..errors import AttentDifferNetError
-    from ..words import score_text
+    from ..words import percent, score_text
 
     if threshold is not None and false_alarm_rate is not None:
         raise AttentDifferNetError("Give --threshold or --false-alarm-rate, not both: the rate sets the threshold")
@@ -107,5 +107,6 @@ def with_threshold(detector: "Detector", threshold: float | None, false_alarm_ra
     promised, n = calibration.false_positive_rate, len(calibration.scores)
     least = false_alarm_rate is not None and promised > false_alarm_rate
     few = f", the least that {n} held-out normals can promise" if least else ""
-    say(f"Threshold {score_text(calibration.threshold)}: flags at most {promised:.1%} of good parts on average{few}")
+    flagged = f"flags at most {percent(promised)} % of good parts on average{few}"
+    say(f"Threshold {score_text(calibration.threshold)}: {flagged}")
     return detector.with_calibration(calibration)

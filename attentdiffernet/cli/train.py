@@ -24,7 +24,7 @@ from ..options import (
     Variant,
     ViewKind,
 )
-from ..words import input_title, score_text
+from ..words import input_title, percent, score_text
 from .console import overall, say
 from .help import one_of
 from .options import CACHE_HELP, DEVICE_HELP, Category
@@ -231,7 +231,7 @@ def train(
     say(
         f"{detector.title} of {data.category}: {detector.data.n_fitted} normal images fitted, "
         f"{len(calibration.scores)} held out. Threshold {score_text(calibration.threshold)}, flags at most "
-        f"{calibration.false_positive_rate:.1%} of normal images on average. Written to {out}"
+        f"{percent(calibration.false_positive_rate)} % of normal images on average. Written to {out}"
     )
 
 
@@ -270,7 +270,7 @@ def _choice_text(found: Findings) -> str:
     if found.by_input:
         views += f" (AUROC of synthetic defects: {table(found.by_input)})"
     if found.exposure_varies is not None:
-        views += f"; exposure varies by {found.exposure_varies:.0%} from image to image"
+        views += f"; exposure varies by {100 * found.exposure_varies:.0f} % from image to image"
     if found.mirror_auroc is not None:
         views += f"; AUROC of mirrored normal images {100 * found.mirror_auroc:.1f}"
     if found.turn_auroc is not None:

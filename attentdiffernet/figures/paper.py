@@ -10,12 +10,12 @@ import numpy as np
 from ..datasets import category_title
 from ..study.answer import all_contrasts
 from ..study.comparison import Contrast, Group, Measured, grouped, measured
-from ..study.formats import percent, points
+from ..study.formats import points
 from ..study.methods import method_contrasts
 from ..study.tables import Column, Strong, Table
 from ..study.thresholds import shipped_threshold
 from ..study.usual import usual_groups
-from ..words import DETECTOR_TITLES, variant_title
+from ..words import DETECTOR_TITLES, percent, variant_title
 from .curves import curve_of
 from .overlay import new_figure
 from .palette import INK, VARIANT_COLOURS

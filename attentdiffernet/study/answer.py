@@ -8,9 +8,9 @@ import pandas as pd
 
 from ..datasets import category_title, dataset_title
 from ..options import AttentionConfig
-from ..words import PAPER_VARIANTS, TRAININGS, VARIANT_TITLES, training_title, variant_title
+from ..words import PAPER_VARIANTS, TRAININGS, VARIANT_TITLES, percent, training_title, variant_title
 from .comparison import SIGNIFICANT, Contrast, Measured, contrasts, grouped, without_best_on_test
-from .formats import counted, p_text, percent, points, points_range
+from .formats import counted, p_text, points, points_range
 from .runs import RECIPES
 from .tables import Column, Table
 

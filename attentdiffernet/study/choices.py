@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from ..datasets import category_title
-from ..words import variant_title
-from .formats import percent
+from ..words import percent, variant_title
 from .tables import Column, Table
 
 

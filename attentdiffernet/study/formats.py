@@ -8,12 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..words import percent
 from .statistics import AurocInterval, Difference
-
-
-def percent(share: float) -> str:
-    """`97.3`"""
-    return f"{100 * share:.1f}"
 
 
 def percent_range(low: float, high: float) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..datasets import category_title, dataset_title
-from ..words import METHOD_TITLES, training_title, variant_title
+from ..words import METHOD_TITLES, percent, training_title, variant_title
 from .answer import (
     all_contrasts,
     answer,
@@ -33,7 +33,6 @@ from .formats import (
     mean_points_text,
     mean_text,
     p_text,
-    percent,
     points_range,
     points_text,
 )
@@ -445,7 +444,8 @@ def collapse_of_features(frame: pd.DataFrame) -> Lines:
         first, last = steps.iloc[0], steps.iloc[-1]
         what = f"{category_title(str(name))}, {variant_title(str(variant))}"
         lines.append(
-            f"- {what}: {last['spread']:.0%} after {last['step']:.0f} steps (least {steps['spread'].min():.0%}), "
+            f"- {what}: {100 * last['spread']:.0f} % after {last['step']:.0f} steps "
+            f"(least {100 * steps['spread'].min():.0f} %), "
             f"loss from {first['loss']:.2f} to {last['loss']:.2f}."
         )
     return [*lines, "", "![Spread and loss by step](../benchmarks/collapse.png)", ""]

@@ -5,8 +5,8 @@ from collections import Counter
 import pandas as pd
 
 from ..datasets import category_title
-from ..words import OTHER_METHODS, variant_title
-from .formats import counted, mean_text, percent, percent_range
+from ..words import OTHER_METHODS, percent, variant_title
+from .formats import counted, mean_text, percent_range
 from .statistics import flagged_range
 from .tables import Column, Table
 

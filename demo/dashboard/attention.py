@@ -10,14 +10,8 @@ import streamlit as st
 
 from attentdiffernet.figures.overlay import colour_bar, heat_picture, overlay, pixels
 from attentdiffernet.figures.still import gate_still
-from attentdiffernet.study.formats import (
-    energy_difference_text,
-    energy_text,
-    hit_difference_text,
-    hit_text,
-    percent,
-)
-from attentdiffernet.words import METHOD_TITLES, variant_title
+from attentdiffernet.study.formats import energy_difference_text, energy_text, hit_difference_text, hit_text
+from attentdiffernet.words import METHOD_TITLES, percent, variant_title
 from demo import shipped
 from demo.dashboard import address, widgets
 from demo.markup import text

@@ -84,7 +84,7 @@ def choose_thresholds(runs: Runs, name: str) -> Thresholds:
     normal test images."""
     stored = {other: found.threshold for other, m in runs.items() if (found := shipped.shipped_threshold(m))}
     ways = {way: title for way, title in THRESHOLDS.items() if way != "shipped" or name in stored}
-    way = address.choice("Thresholds", ways, "thresholds", segments=True)
+    way = address.choice("Thresholds", ways, "thresholds", segments=True) if len(ways) > 1 else "rate"
     if way == "shipped":
         return stored
     of_100 = widgets.rate("rate", help="At most so many of 100 normal test images.")

@@ -8,7 +8,8 @@ import pandas as pd
 
 from attentdiffernet.datasets import category_title
 from attentdiffernet.study.comparison import Group, Measured
-from attentdiffernet.study.formats import difference_text, interval_text, percent
+from attentdiffernet.study.formats import difference_text, interval_text
+from attentdiffernet.words import percent
 from demo.dashboard.widgets import variant_name
 from demo.markup import text
 

@@ -9,10 +9,10 @@ from attentdiffernet.figures.print import FORMATS, figure_file, roc_paper_figure
 from attentdiffernet.figures.screen import roc_figure
 from attentdiffernet.figures.still import histogram_still, roc_still
 from attentdiffernet.study.comparison import DEFINITIONS, Measured
-from attentdiffernet.study.formats import difference_text, percent, percent_range
+from attentdiffernet.study.formats import difference_text, percent_range
 from attentdiffernet.study.statistics import OperatingPoint
 from attentdiffernet.study.usual import usual
-from attentdiffernet.words import score_text
+from attentdiffernet.words import percent, score_text
 from demo import shipped
 from demo.dashboard import address, widgets
 from demo.markup import text

@@ -11,9 +11,9 @@ from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, NORMAL_COLOUR
 from attentdiffernet.figures.print import figure_file, roc_paper_figure
 from attentdiffernet.figures.screen import percentile_svg
 from attentdiffernet.findings import Calibration
-from attentdiffernet.study.formats import counted, interval_text, percent, percent_range
+from attentdiffernet.study.formats import counted, interval_text, percent_range
 from attentdiffernet.study.statistics import auroc_interval, rate_interval
-from attentdiffernet.words import times_text
+from attentdiffernet.words import percent, times_text
 
 from ...markup import alert, badge, text
 from . import own
