@@ -216,8 +216,8 @@ def levels_table(found: Iterable[Measured]) -> Table:
         if m.run.seed or m.run.variant not in ("none", *OTHER_METHODS) or not level.notna().any():
             continue
         those = [m.scores[(m.scores["label"] == 0) | (level == name)] for name in LEVELS]
-        rows.append([m.key, m.run.variant, *(auroc(of["label"], of["score"]) for of in those)])
-    columns = [Column("Category", category_title), Column("Method", variant_title)]
+        rows.append([m.key, m.run.variant, m.run.backbone, *(auroc(of["label"], of["score"]) for of in those)])
+    columns = [Column("Category", category_title), Column("Method", variant_title), Column("Backbone")]
     return Table([*columns, *(Column(name, percent, number=True) for name in LEVELS)], rows)
 
 
