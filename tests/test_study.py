@@ -313,7 +313,7 @@ def test_levels_of_defects_have_their_own_aurocs(root, tmp_path):
     names = ["good/0.png", "good/1.png", "a/obvious_0.png", "b/moderate_0.png", "b/hard_0.png", "a/hard_1.png"]
     scores = pd.DataFrame({"image": names, "label": [0, 0, 1, 1, 1, 1], "score": [1.0, 3, 4, 2, 2, 0]})
     (cells,) = levels_table([replace(none, scores=scores)]).cells
-    assert cells[1:] == ["DifferNet", "bundled", "100.0", "50.0", "25.0"]
+    assert cells[1:] == ["DifferNet", "imagenet", "100.0", "50.0", "25.0"]
 
 
 # -- what was chosen on the test images
