@@ -90,7 +90,7 @@ def test_evaluate_writes_scores_and_prints_the_auroc(run, model_dir, category, t
         first,
     )
     assert re.match(
-        r"At the threshold [\d.e+]+ from training normals: [\d.]+% of anomalous and [\d.]+% of normal", second
+        r"At the threshold [\d.e+]+ from training normals: [\d.]+ % of anomalous and [\d.]+ % of normal", second
     )
     frame = results.read_scores(tmp_path / "scores.csv")
     assert len(frame) == 7 and set(frame["defect"]) == {"good", "centre", "donut", "edge_ring", "scratch"}
@@ -113,7 +113,7 @@ def test_evaluate_images_of_one_kind(kind, n, run, model_dir, category, tmp_path
     assert (code, errors) == (0, "")
     first, second = output.splitlines()
     assert first.startswith("No AUROC: it needs normal and anomalous images. ") and f"{n} {kind}" in first
-    assert re.fullmatch(rf"At the threshold \S+ from training normals: [\d.]+% of {kind} images flagged", second)
+    assert re.fullmatch(rf"At the threshold \S+ from training normals: [\d.]+ % of {kind} images flagged", second)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "scores.csv").read_text())))
     assert len(rows) == n and all(
         row["image"] == f"{row['defect']}/camera 1/moderate_000.png" or kind == "normal" for row in rows

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from attentdiffernet.datasets import category_title
@@ -44,6 +45,14 @@ KEY = "sample/wafer"
 PATIENCE_S = 240  # for a loaded machine
 IMAGE = "scratch/obvious_001.png"
 COMPARED = f"Photographs, up to {MAX_IMAGES} at once"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_search_for_components():
+    """Streamlit looks through all packages of the environment for each AppTest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", lambda *_, **__: [])
+        yield
 
 
 @pytest.fixture
