@@ -1,6 +1,7 @@
 """Pieces of HTML that both faces show; each face has its own style sheet for them."""
 
 import html
+import re
 from typing import TYPE_CHECKING
 
 from attentdiffernet.words import score_text
@@ -14,6 +15,11 @@ TEMPLATE_SIGNS = {ord(sign): f"&#{ord(sign)};" for sign in "{}$`\\"}
 def text(value: object) -> str:
     """Escaped for HTML, and for gr.HTML, which reads `${...}` and `{{...}}` as templates: file names are untrusted."""
     return html.escape(str(value)).translate(TEMPLATE_SIGNS)
+
+
+def literal(value: object) -> str:
+    """As Markdown that shows exactly this: names of files are untrusted."""
+    return re.sub(r"([!-.:-@\[-`{-~])", r"\\\1", str(value))
 
 
 def badge(anomalous: bool, provisional: bool = False) -> str:

@@ -31,6 +31,7 @@ from attentdiffernet.study.usual import usual, usual_groups
 from attentdiffernet.words import ON_WHITE, PAPER_VARIANTS, percent, score_text, times_text
 from demo import shipped
 from demo.dashboard import widgets
+from demo.markup import literal
 from demo.service import own_results, private
 from demo.service.catalogue import detector_names
 from demo.service.comparison import MAX_IMAGES
@@ -142,6 +143,25 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
         assert [alt for alt in stills(at) if alt.startswith("Channel gates of Block 3 (256 channels) at 3 scales")]
         at = opened(at, "Grad-CAM at any layer and scale")
         assert "raise the anomaly score" in " ".join(element.value for element in at.markdown)
+
+
+@pytest.mark.parametrize(
+    ("page", "asked"),
+    [
+        ("failures", {"category": "nope/x"}),
+        ("failures", {"category": KEY, "image": "no.png"}),
+        ("roc", {"category": KEY, "setting": "zzz"}),
+        ("attention", {"category": KEY, "variant": "zz"}),
+        ("figures", {"category": KEY, "columns": "zz"}),
+        ("overview", {"dataset": "zz"}),
+    ],
+)
+def test_what_an_address_asks_for_in_vain_is_told_once(visit, page, asked):
+    name, value = list(asked.items())[-1]
+    at = visit(page, **asked)
+    (said,) = [warning.value for warning in at.warning if "The address asks for" in warning.value]
+    assert f"{name} '{value}'" in said.replace("\\", "")
+    assert not any("The address asks for" in warning.value for warning in whole(at.run()).warning)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "method"])
@@ -413,10 +433,10 @@ def test_failures_are_the_worst_and_their_places_are_percentiles():
 def test_a_failure_is_looked_at_by_its_button_and_by_its_address(visit):
     worst = failures(runs(), "anomalies", "cbam", 3)
     at = visit("failures", category=KEY, variant="cbam", list="anomalies")
-    assert at.header[0].value == widgets.literal(worst[0].image)
+    assert at.header[0].value == literal(worst[0].image)
     at.button(f"look-anomalies-{worst[2].image}").click()
     whole(at.run())
-    assert at.header[0].value == widgets.literal(worst[2].image)
+    assert at.header[0].value == literal(worst[2].image)
     assert at.query_params["image"] == worst[2].image
     captions = {picture.caption for image in at.image for picture in image.proto.imgs}
     assert captions >= {"Image", "DifferNet", "AttentDifferNet (CBAM)"}
@@ -475,7 +495,7 @@ def test_without_images_the_page_says_so_and_works_from_score_files(visit, monke
     assert all(failure.image in html(at) for failure in worst)
     at.selectbox[-1].set_value(worst[3].image)
     whole(at.run())
-    assert at.header[0].value == widgets.literal(worst[3].image)
+    assert at.header[0].value == literal(worst[3].image)
 
 
 def test_images_of_other_data_sets_are_looked_up_below_the_folder_named(monkeypatch, tmp_path):
@@ -668,7 +688,7 @@ def test_a_broken_file_spoils_no_figure(visit):
         [("no.png", b"hello", "image/png"), ("mine.png", file_of("wafer", "donut/obvious_003.png"), "image/png")]
     )
     whole(at.run())
-    assert [widgets.literal("no.png is not an image")[:8]] == [error.value[:8] for error in at.error]
+    assert [literal("no.png is not an image")[:8]] == [error.value[:8] for error in at.error]
     (preview,) = (picture for image in at.image for picture in image.proto.imgs)
     (alt,) = (image.proto.alt for image in at.image) if hasattr(at.image[0].proto, "alt") else (preview.alt,)
     assert "scratch obvious 001, mine by" in alt

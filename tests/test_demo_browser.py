@@ -60,7 +60,7 @@ def visit(browser, page_url):
         if urlsplit(request.url).scheme in ("http", "https") and not request.url.startswith(page_url):
             complaints.append(f"asked for {request.url}")
 
-    def build(width=1440, query="?category=sample/wafer"):
+    def build(width=1440, query="?category=sample/wafer", named="semiconductor wafer"):
         page = browser.new_page()
         pages.append(page)
         page.set_viewport_size({"width": width, "height": 900})
@@ -71,7 +71,7 @@ def visit(browser, page_url):
         page.add_init_script(LISTEN)
         page.goto(page_url + query)
         if query:
-            page.locator("#category-text", has_text="semiconductor wafer").wait_for()
+            page.locator("#category-text", has_text=named).wait_for()
         return page
 
     yield build
@@ -227,6 +227,19 @@ def test_an_example_by_keyboard_on_a_phone_and_a_reload_brings_it_back(visit, fi
 
 # Gradio's own: the button that adds files holds an input that can be focused as well.
 ADD_FILES = "button[aria-label='Add files']"
+
+
+def test_a_picture_of_another_thing_is_inspected_as_what_it_is_by_all_detectors(visit, files):
+    """Of bottles, PatchCore alone can be used without AlexNet's weights; of wafers, every detector."""
+    page = visit(query="?category=mvtec_ad/bottle", named="bottle")
+    upload(page, files / "donut.png")
+    offer = page.locator("#stranger button")
+    expect(offer).to_have_text(f"Inspect it as {WAFER}")
+    cards = page.locator(".card:not(#card-photograph)")
+    expect(cards).to_have_count(1)
+    offer.click()
+    settled(page, "Done")
+    expect(cards).to_have_count(len(DETECTORS))
 
 
 def test_axe_finds_nothing_serious_in_any_tab_on_a_desk_by_day_and_a_phone_by_night(visit, serious):

@@ -290,14 +290,15 @@ def test_paper_figure_holds_the_same_curves(tmp_path):
 
 def test_qualitative_grid_has_one_scale_for_all_maps():
     maps = [np.array([[0.0, 1.0]]), np.array([[0.0, 4.0]])]
-    rows = [GridRow("crack", IMAGE, maps, [1.25, 2.5]), GridRow("good", IMAGE.swapaxes(0, 1), maps)]
+    captions = ["0.8 × threshold", "3 × threshold"]
+    rows = [GridRow("crack", IMAGE, maps, captions), GridRow("good", IMAGE.swapaxes(0, 1), maps)]
     figure = qualitative_grid(rows, ["DifferNet", "SE"])
     *cells, bar = figure.axes
     assert len(cells) == 6 and bar.get_xlim() == (0, 4)
     shown = [cell.get_images()[0].get_array() for cell in cells[:3]]
     assert (shown[0] == IMAGE).all()
     assert (shown[1] == overlay(IMAGE, maps[0], 0, 4)).all() and (shown[2] == overlay(IMAGE, maps[1], 0, 4)).all()
-    assert [cell.get_xlabel() for cell in cells] == ["", "score 1.25", "score 2.5", "", "", ""]
+    assert [cell.get_xlabel() for cell in cells] == ["", *captions, "", "", ""]
     assert [cell.get_title() for cell in cells[:3]] == ["Image", "DifferNet", "SE"]
     assert pixels(figure).std() > 0
     assert pixels(qualitative_grid([GridRow(r"a $\frac$ b", IMAGE, [])], [])).std() > 0, "no formula"

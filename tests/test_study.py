@@ -27,7 +27,7 @@ from attentdiffernet.study.formats import p_text
 from attentdiffernet.study.methods import attentive_text, method_contrasts, methods_text
 from attentdiffernet.study.page import page
 from attentdiffernet.study.readme import between, levels_table, results_table
-from attentdiffernet.study.runs import Run, base_of, distinguishing_recipe
+from attentdiffernet.study.runs import BEST_ON_TEST_LABEL, Run, base_of, distinguishing_recipe
 from attentdiffernet.study.small_sets import small_sets_table
 from attentdiffernet.study.statistics import delong_test, holm, mean_interval
 from attentdiffernet.study.usual import usual
@@ -328,14 +328,12 @@ def test_runs_that_are_best_on_test_form_groups_of_their_own_whatever_their_epoc
         ("cbam", 3),
     ]
     assert [(g.first.recipe.short, len(g.runs)) for g in groups[4:]] == [
-        ("best on test (optimistic)", 3),
-        ("attention untrained, best on test (optimistic)", 3),
-        ("attention proxy, best on test (optimistic)", 3),
-        ("best on test (optimistic)", 3),
+        ("best epoch chosen on test images (optimistic)", 3),
+        ("attention untrained, best epoch chosen on test images (optimistic)", 3),
+        ("attention proxy, best epoch chosen on test images (optimistic)", 3),
+        ("best epoch chosen on test images (optimistic)", 3),
     ]
-    assert all(
-        "best on test (optimistic)" in m.title and "best on test" in m.detail for g in groups[4:] for m in g.runs
-    )
+    assert all(BEST_ON_TEST_LABEL in m.title and BEST_ON_TEST_LABEL in m.detail for g in groups[4:] for m in g.runs)
     assert len({g.first.name for g in groups}) == 8
 
 
@@ -390,7 +388,7 @@ def test_pages_label_what_is_best_on_test(root, monkeypatch, name):
     at.run()
     assert not at.exception
     shown = " ".join(element.proto.body for element in at.get("html"))
-    assert "best on test (optimistic)" not in shown
+    assert "best epoch chosen on test images (optimistic)" not in shown
     if name == "roc":
         (picker,) = [picker for picker in at.multiselect if picker.label == "Curves"]
         best = [label for label in picker.options if "optimistic" in label]

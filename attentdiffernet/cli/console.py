@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,16 @@ def run(app: Callable[[], object]) -> None:
 class Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.3g}/s" if task.speed else "", style="progress.data.speed")
+
+
+def found_images(paths: Sequence[str]) -> list[str]:
+    """As `images.find_images`; says how many other files lie among them."""
+    from ..images import find_images, skipped_files
+
+    files = find_images(paths)
+    if skipped := skipped_files(paths):
+        say(f"{len(files)} images found; {skipped} other file{'s' * (skipped > 1)} skipped")
+    return files
 
 
 @contextmanager

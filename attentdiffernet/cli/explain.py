@@ -8,7 +8,7 @@ import typer
 from ..errors import AttentDifferNetError, ImageError
 from ..files import replace_file
 from ..words import MapName
-from .console import bars, say
+from .console import bars, found_images, say
 from .help import one_of
 from .options import Device, ModelDir, Trusted
 
@@ -49,10 +49,9 @@ def explain(
 
     Example: attentdiffernet explain models/bottle-se crack.png --out crack-map.png
     """
-    from ..images import find_images
     from ..methods import load
 
-    files = find_images(paths)
+    files = found_images(paths)
     one = len(paths) == 1 and Path(paths[0]).is_file()
     if one and out.suffix.lower() != ".png":
         raise AttentDifferNetError(f"The map is written as PNG; --out must end in .png, got {out}")

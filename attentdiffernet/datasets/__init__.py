@@ -24,9 +24,10 @@ class Counts:
 class DatasetCard:
     """What a model card and a page state about a data set.
 
-    categories: published counts, which `prepare` checks. file: an example of the source that `prepare` takes. archive:
-    what to download, and what is in it. split: where the split of training and test comes from. checksums: SHA-256 of
-    published files by name. caveat: what is not known or was not checked.
+    categories: published counts, which `prepare` checks. photographed: what is on the images of a category, in
+    sentences. file: an example of the source that `prepare` takes. archive: what to download, and what is in it. split:
+    where the split of training and test comes from. checksums: SHA-256 of published files by name. caveat: what is not
+    known or was not checked.
     """
 
     title: str
@@ -40,6 +41,7 @@ class DatasetCard:
     split: str = ""
     caveat: str = ""
     categories: Mapping[str, Counts] = field(default_factory=dict)
+    photographed: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -92,6 +94,10 @@ CARDS = {
             "wood": Counts(247, 19, 60),
             "zipper": Counts(240, 32, 119),
         },
+        photographed={
+            "bottle": "One bottle, from above, in the middle of a white ground. Defects: small and large breaks of the "
+            "rim, dirt inside."
+        },
         checksums={
             "mvtec_anomaly_detection.tar.xz": "cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d"
         },
@@ -132,6 +138,10 @@ CARDS = {
         licence="Free to use; cite the paper",
         source="Huang, Qiu & Yuan, The Visual Computer 2020, github.com/abin24/Magnetic-tile-defect-datasets.",
         shows="Grey photographs of magnetic tiles: blowholes, breaks, cracks, frayed and uneven ones, with masks.",
+        photographed={
+            "magnetic_tile": "The surface of a magnetic tile, in grey, cut out so that it fills the picture; the "
+            "exposure varies. Defects: blowholes, breaks, cracks, frayed and uneven places."
+        },
         citation="Y. Huang, C. Qiu, K. Yuan: Surface defect saliency of magnetic tile. The Visual Computer 36, 2020.",
         file="Magnetic-tile-defect-datasets.-master.zip",
         archive=(

@@ -75,7 +75,7 @@ def differences_figure(groups: Sequence[Group], tested: dict[str, Contrast], wid
     compared = [group for group in groups if group.test is not None]
     keys = list(dict.fromkeys(group.first.key for group in compared))
     n_lines = len(compared) + len(keys)
-    figure = new_figure(width_in, 0.6 + 0.17 * n_lines, 200)
+    figure = new_figure(width_in, 0.75 + 0.17 * n_lines, 200)
     axes = figure.add_subplot()
     axes.axvline(0, color="0.6", linewidth=0.8)
     ticks, line = [], 0
@@ -94,7 +94,7 @@ def differences_figure(groups: Sequence[Group], tested: dict[str, Contrast], wid
         label.set_fontweight("normal" if text.startswith(" ") else "bold")
     axes.tick_params(axis="x", labelsize=7)
     axes.set_xlabel(
-        "AUROC minus DifferNet's, points (95 % interval over test images; filled: counts over images and seeds)",
+        "AUROC minus DifferNet's, points\n95 % interval over test images; filled: counts over images and seeds",
         fontsize=7,
     )
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..study.statistics import operating_point, roc_band, roc_curve
-from ..words import score_text
 from .curves import LINE, Curve, dashes_of
 from .overlay import Pixels, heat_scale, new_figure, overlay
 from .palette import ANOMALOUS_COLOUR, DASHES, NORMAL_COLOUR
@@ -26,12 +25,12 @@ LEGEND_LINE_IN = 0.12
 
 @dataclass(frozen=True)
 class GridRow:
-    """One image of `qualitative_grid` with a heatmap (h, w) and a score per further column; image (H, W, 3) uint8."""
+    """One image of `qualitative_grid` with a heatmap (h, w) and a caption per further column; image (H, W, 3) uint8."""
 
     title: str
     image: Pixels
     heatmaps: Sequence[ArrayLike]
-    scores: Sequence[float] = ()
+    captions: Sequence[str] = ()
 
 
 def roc_paper_figure(
@@ -111,17 +110,17 @@ def qualitative_grid(
     label: str = "Heat (same scale in all maps)",
     width_in: float = 6.75,
 ) -> "Figure":
-    """Images in rows: the photograph, then a heat overlay per column title, its score beneath; one colour bar for all.
+    """Images in rows: the photograph, then a heat overlay per column title, its caption beneath; one colour bar.
 
     vmax: by default the highest value of all maps, so that maps can be compared with each other.
     """
     if not rows:
         raise ValueError("A grid needs one row or more, got none")
     for row in rows:
-        if len(row.heatmaps) != len(column_titles) or len(row.scores) not in (0, len(column_titles)):
+        if len(row.heatmaps) != len(column_titles) or len(row.captions) not in (0, len(column_titles)):
             raise ValueError(
-                f"Row {row.title!r} needs {len(column_titles)} heatmaps (and as many scores, or none), got "
-                f"{len(row.heatmaps)} and {len(row.scores)}"
+                f"Row {row.title!r} needs {len(column_titles)} heatmaps (and as many captions, or none), got "
+                f"{len(row.heatmaps)} and {len(row.captions)}"
             )
     if vmax is None:
         vmax = max([vmin, *(float(np.max(np.asarray(heatmap))) for row in rows for heatmap in row.heatmaps)])
@@ -135,8 +134,8 @@ def qualitative_grid(
         cells[0].set_ylabel(row.title, fontsize=8, parse_math=False)  # a file name with dollars is no formula
         for i, heatmap in enumerate(row.heatmaps):
             cells[i + 1].imshow(overlay(row.image, heatmap, vmin, vmax))
-            if row.scores:
-                cells[i + 1].set_xlabel(f"score {score_text(row.scores[i])}", fontsize=7, labelpad=2)
+            if row.captions:
+                cells[i + 1].set_xlabel(row.captions[i], fontsize=7, labelpad=2)
     for cell in grid.flat:
         cell.set(xticks=[], yticks=[])
         cell.spines[:].set_visible(False)

@@ -21,7 +21,7 @@ from ..words import (
 
 LAST, BEST_ON_TEST = "last", "best-on-test"  # how the number of epochs is chosen (Run.selection)
 BEST = "-best"  # ends the name of the run that is the best on test of a training
-BEST_ON_TEST_LABEL = "best on test (optimistic)"
+BEST_ON_TEST_LABEL = "best epoch chosen on test images (optimistic)"
 BACKBONES = ("imagenet", "bundled")  # those of the shipped models, which stand first
 RECIPES = {"fast": "", "paper": "published procedure"}
 FORMER_TRAININGS = {"separation_unjudged": "separation, always kept"}  # as runs.csv has them, and as they are called

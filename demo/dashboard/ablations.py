@@ -36,7 +36,8 @@ def choose_groups(everything: list[Measured]) -> list[Group]:
     here = [m for m in everything if key in (ALL, m.key)]
     fair = without_best_on_test(here)
     with right:
-        if len(fair) < len(here) and not address.switch("Best on test", "best_on_test", False, help=BEST_ON_TEST):
+        label = "Best epoch chosen on test images"
+        if len(fair) < len(here) and not address.switch(label, "best_on_test", False, help=BEST_ON_TEST):
             here = fair
     return arranged(grouped(here), order)
 
@@ -142,7 +143,7 @@ groups = choose_groups(everything)
 found = [m for group in groups for m in group.runs]
 st.html(forest(groups))
 if any(m.best_on_test for m in found):
-    st.caption(f"Best on test: {BEST_ON_TEST}")
+    st.caption(f"Best epoch chosen on test images: {BEST_ON_TEST}")
 if any(len(group.runs) > 1 for group in groups):
     st.caption(SEVERAL_SEEDS)
 with widgets.on_demand("As a table, to sort and to copy") as is_open:

@@ -12,6 +12,7 @@ import streamlit as st
 
 from attentdiffernet.datasets import category_title
 from attentdiffernet.words import score_text
+from demo.markup import literal
 
 T = TypeVar("T")
 ALWAYS_WRITTEN = ("category", "setting")
@@ -130,8 +131,21 @@ def _restore(name: str, default: T, parse: Callable[[list[str]], T | None]) -> s
     else:  # the widget's own value, which is parsed because the options may have changed
         asked = _texts(current)
     value = parse(asked) if asked else None
+    if asked is here and (unknown := _unknown(asked, value)):
+        said_unknown(f"{name} {', '.join(map(repr, unknown))}")
     st.session_state[key] = default if value is None else value
     return key
+
+
+def said_unknown(what: str) -> None:
+    st.warning(f"The address asks for what is not here: {literal(what)}. The usual choice is shown.")
+
+
+def _unknown(asked: list[str], value: object) -> list[str]:
+    """What an address asks for and does not get."""
+    if value is None:
+        return asked
+    return [text for text in asked if text not in value] if isinstance(value, list) else []
 
 
 def _store(name: str, value: object, default: object) -> None:

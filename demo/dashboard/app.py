@@ -7,6 +7,7 @@ import streamlit as st
 from attentdiffernet.errors import AttentDifferNetError
 from demo import shipped
 from demo.dashboard import address, results, widgets
+from demo.markup import literal
 
 HERE = Path(__file__).parent
 PAGES = {
@@ -50,4 +51,4 @@ try:
     results.choose(page.url_path or FIRST)
     page.run()
 except AttentDifferNetError as error:
-    st.error(widgets.literal(results.said(error)), icon=":material/error:")
+    st.error(literal(results.said(error)), icon=":material/error:")

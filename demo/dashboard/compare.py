@@ -11,11 +11,12 @@ import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.figures.overlay import OPACITY
-from attentdiffernet.words import DETECTOR_TITLES, ON_WHITE, short_title, verdict_word
+from attentdiffernet.words import DETECTOR_TITLES, ON_WHITE, VARIANT_TITLES, short_title, verdict_word
 from demo import markup
 from demo.dashboard import address, widgets
+from demo.markup import literal
 from demo.service.catalogue import CategoryInfo, detector_names
-from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, compare, maps_offered
+from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, compare, counts, maps_offered
 from demo.service.downloads import numbers_csv
 from demo.service.stranger import Stranger, a
 from demo.service.verdict import Comparison
@@ -81,6 +82,15 @@ def choose_images(info: CategoryInfo, detectors: tuple[str, ...]) -> list[Image]
     return [Image(path.name, path.read_bytes(), info.key, detectors)]
 
 
+def choose_map(key: str, images: list[Image]) -> str:
+    """Of DifferNet and its variants, if one of them is asked: other detectors have a map of their own."""
+    offered = maps_offered(key)
+    asked = images[0].detectors if images else detector_names(key)
+    if not any(name in VARIANT_TITLES for name in asked):
+        return next(iter(offered))
+    return address.choice(widgets.MAP, offered, "method", segments=True)
+
+
 # -- inspecting
 
 
@@ -100,13 +110,15 @@ def inspect(images: list[Image], how: How) -> None:
             chosen = images[table(images, results)]
     found = results[chosen.id]
     if isinstance(found, str):
-        place.error(widgets.literal(found), icon=":material/error:")
+        place.error(literal(found), icon=":material/error:")
         return
     with status:
         whole = with_maps(chosen, how)
     with place.container():
         if len(images) > 1:
-            st.header(widgets.literal(chosen.name), anchor=False)
+            st.header(literal(chosen.name), anchor=False)
+        if whole.stranger:
+            offer(whole.stranger)
         draw(whole.at_rate(how.rate), how)
         download([r for image in images if isinstance(r := results.get(image.id), Comparison)])
 
@@ -148,8 +160,6 @@ def forget(results: Results, images: list[Image]) -> None:
 
 def draw(comparison: Comparison, how: How) -> None:
     """The photograph and the detectors side by side, with a colour bar for each kind of map."""
-    if comparison.stranger:
-        offer(comparison.stranger)
     columns = st.columns(1 + len(comparison.verdicts))
     with columns[0]:
         st.html("<h2 class='cardhead'>Photograph</h2>")
@@ -192,6 +202,8 @@ def card(comparison: Comparison, key: str, how: How) -> None:
 
 def table(images: list[Image], results: Results) -> int:
     """All images, sortable; returns the row chosen."""
+    read = sum(isinstance(found, Comparison) for found in results.values())
+    st.markdown(counts(read, len(images)))
     frame = pd.DataFrame([row(image.name, results.get(image.id)) for image in images])
     state: Any = st.dataframe(
         frame,
@@ -208,7 +220,7 @@ def table(images: list[Image], results: Results) -> int:
     chosen = picked[0] if picked else 0
     for image in images[:chosen] + images[chosen + 1 :]:  # why, in full: a cell of the table would cut it off
         if isinstance(found := results.get(image.id), str):
-            st.error(widgets.literal(found), icon=":material/error:")
+            st.error(literal(found), icon=":material/error:")
     return chosen
 
 
@@ -264,7 +276,7 @@ with left:
     st.caption(f"{info.description} Licence of the data: {info.licence}.")
     images = choose_images(info, choose_detectors(info.key))
     how = How(
-        address.choice(widgets.MAP, maps_offered(info.key), "method", segments=True),
+        choose_map(info.key, images),
         address.switch(widgets.OWN_SCALE, "own", False, help=widgets.OWN_SCALE_HELP),
         address.switch("Outline of what exceeds normal images", "outline", True),
         address.number("Opacity of the heat, %", "opacity", 0.0, 100.0, 100 * OPACITY, 5.0, format="%.0f") / 100,

@@ -19,7 +19,7 @@ from attentdiffernet.study.usual import usual
 from attentdiffernet.words import MOST_TIMES, score_text, short_title, times_text, variant_title
 from demo import shipped
 from demo.dashboard import address, widgets
-from demo.markup import badge, text
+from demo.markup import badge, literal, text
 
 if TYPE_CHECKING:
     from demo.service.verdict import Heat
@@ -98,6 +98,9 @@ def asked_image(choice: Choice, found: list[Failure], images: dict[str, Failure]
         st.query_params.pop("image", None)
     asked = st.query_params.get("image", "")
     if asked not in images:
+        if asked:
+            address.said_unknown(f"image {asked!r}")
+            st.query_params.pop("image", None)
         return found[0].image
     address.keep("image", asked)  # Attention and Figures show it, too
     return asked
@@ -115,9 +118,9 @@ def gallery(choice: Choice, found: list[Failure], chosen: str, threshold: float)
             with st.container(width=THUMBNAIL, gap="xxsmall"):
                 places.append(st.empty())
                 buttons.append(st.empty())
-                st.caption(f"{widgets.literal(defect(failure))}, {label(failure, choice, threshold)}")
+                st.caption(f"{literal(defect(failure))}, {label(failure, choice, threshold)}")
     for button, failure in zip(buttons, found, strict=True):
-        stem, key = widgets.literal(PurePath(failure.image).stem), f"look-{choice.kind}-{failure.image}"
+        stem, key = literal(PurePath(failure.image).stem), f"look-{choice.kind}-{failure.image}"
         if button.button(stem, type="primary" if failure.image == chosen else "secondary", key=key, width="stretch"):
             st.query_params["image"] = failure.image
             st.rerun()
@@ -219,8 +222,8 @@ def scatter(choice: Choice, runs: Runs, thresholds: Thresholds, images: dict[str
 
 
 def details(key: str, failure: Failure, runs: Runs, thresholds: Thresholds) -> None:
-    st.header(widgets.literal(failure.image), anchor=False)
-    truth = f"An anomalous image: {widgets.literal(defect(failure))}" if failure.label else "A normal image"
+    st.header(literal(failure.image), anchor=False)
+    truth = f"An anomalous image: {literal(defect(failure))}" if failure.label else "A normal image"
     st.markdown(f"{truth}. Its scores are those of the score files.")
     cards = "".join(card(m, failure, thresholds.get(m.name)) for m in runs.values())
     st.html(f"<div class='place'>{cards}</div>")
@@ -262,7 +265,7 @@ def pictures(key: str, failure: Failure, runs: Runs) -> None:
         with st.spinner("Drawing the maps …"):
             found = maps(key, failure.image, method)
     except AttentDifferNetError as error:
-        st.info(f"No maps: {widgets.literal(error)}", icon=":material/image_not_supported:")
+        st.info(f"No maps: {literal(error)}", icon=":material/image_not_supported:")
         image_alone(key, failure)
         return
     if found is None:

@@ -9,8 +9,9 @@ import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.figures.print import FORMATS, figure_file
-from attentdiffernet.words import variant_title
+from attentdiffernet.words import short_title, variant_title
 from demo.dashboard import address, widgets
+from demo.markup import literal
 from demo.service.catalogue import detectors, images_to_choose
 from demo.service.comparison import IMAGE_TYPES, maps_offered
 from demo.service.downloads import paper_grid
@@ -53,7 +54,7 @@ def compared(images: Images, key: str, method: str) -> dict[str, Comparison]:
                 steps = widgets.comparing(file, key, method, name, k, len(images), place)
                 last = next(step for step in steps if step.heat)
             except AttentDifferNetError as error:  # the others are drawn all the same
-                st.error(widgets.literal(error), icon=":material/error:")
+                st.error(literal(error), icon=":material/error:")
                 continue
             title = str(PurePath(name).with_suffix("")).replace("_", " ").replace("/", " ")
             kept[digest] = replace(last, name=title)
@@ -111,9 +112,9 @@ usable = widgets.usable_categories()
 one, two, three = st.columns([3, 4, 3])
 with one:
     key = address.category(list(usable))
-titles = {variant: variant_title(variant) for variant in detectors(key)}
+titles = {variant: short_title(variant) for variant in detectors(key)}
 with two:
-    variants = address.several("Detectors", titles, "columns", list(titles))
+    variants = address.several("Detectors", titles, "columns", list(titles), pills=True)
 with three:
     method = address.choice(widgets.MAP, maps_offered(key), "method", segments=True)
 images, own = choose_images(key)

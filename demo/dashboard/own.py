@@ -11,6 +11,7 @@ import streamlit as st
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.words import DETECTOR_TITLES
 from demo.dashboard import address, widgets
+from demo.markup import literal
 from demo.service.rate import on_slider
 from demo.service.training import limits
 from demo.service.training.asked import UNNAMED, Progress
@@ -79,7 +80,7 @@ def ask(here: Visit) -> None:
 def show_progress(steps: Iterable[Progress]) -> None:
     with st.empty():
         for step in steps:
-            st.progress(step.share, widgets.literal(step.text))
+            st.progress(step.share, literal(step.text))
 
 
 @st.fragment(run_every=LOOK_IN_S)
@@ -89,7 +90,7 @@ def look_in(here: Visit) -> None:
     progress = here.progress
     if progress is None:
         st.rerun()
-    st.progress(progress.share, widgets.literal(progress.text))
+    st.progress(progress.share, literal(progress.text))
     if st.button("Cancel"):
         here.cancel()
         st.rerun()
@@ -99,14 +100,14 @@ def status(here: Visit) -> None:
     if here.progress is not None:
         look_in(here)
     elif here.error:
-        st.error(widgets.literal(here.error), icon=":material/error:")
+        st.error(literal(here.error), icon=":material/error:")
     elif here.mine is None:
         widgets.empty(
             here.message or f"Give {limits.LEAST} to {limits.MOST} photographs of good parts. 20 or more are better.",
             "Defective parts are never trained on: they show how many of them it finds.",
         )
     else:
-        st.success(widgets.literal(here.message), icon=":material/check:")
+        st.success(literal(here.message), icon=":material/check:")
 
 
 # -- using
@@ -192,4 +193,4 @@ try:
     if here.mine is not None:
         use(here, here.mine)
 except AttentDifferNetError as error:
-    st.error(widgets.literal(error), icon=":material/error:")
+    st.error(literal(error), icon=":material/error:")

@@ -13,7 +13,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.study.formats import counted
 from demo import shipped
-from demo.dashboard import widgets
+from demo.markup import literal
 from demo.service import own_results, private
 
 CHOSEN = "results folder"  # in the session
@@ -50,7 +50,7 @@ def choose(page: str) -> None:
         found = shipped.measured()
     except AttentDifferNetError as error:
         with st.container(key="results-said"):
-            st.error(f"{widgets.literal(error)}. The results of this project are shown.", icon=":material/error:")
+            st.error(f"{literal(error)}. The results of this project are shown.", icon=":material/error:")
         return
     if page in PAGES:
         categories = counted(len({m.key for m in found}), "category", "categories")

@@ -13,7 +13,7 @@ from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR
 from attentdiffernet.words import METHOD_TITLES, short_title, variant_title
 from demo import shipped
 from demo.dashboard import address
-from demo.markup import scrolling, text
+from demo.markup import literal, scrolling, text
 from demo.service.rate import LABEL, LEAST, MOST, STEP, USUAL, on_slider
 
 if TYPE_CHECKING:
@@ -84,11 +84,6 @@ def usable_categories() -> "dict[str, CategoryInfo]":
 
 
 # -- text and tables
-
-
-def literal(value: object) -> str:
-    """As Markdown that shows exactly this: names of files are untrusted."""
-    return re.sub(r"([!-.:-@\[-`{-~])", r"\\\1", str(value))
 
 
 def variant_style() -> str:

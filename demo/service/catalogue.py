@@ -128,10 +128,11 @@ def _category_info(folder: Path) -> CategoryInfo:
     dataset, name = folder.parent.name, folder.name
     key, card = f"{dataset}/{name}", CARDS.get(dataset)
     sample = SAMPLE_CATEGORIES.get(name) if dataset == "sample" else None
+    photographed = card.photographed.get(name) or f"{card.description}." if card else ""
     return CategoryInfo(
         key=key,
         title=category_title(key),
-        description=sample.description if sample else card.description if card else "",
+        description=sample.description if sample else photographed,
         dataset_title=card.title if card else dataset,
         licence=card.licence if card else "",
         examples=_examples(EXAMPLES / dataset / name),

@@ -14,7 +14,6 @@ from attentdiffernet.detector import Detector
 from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.errors import AttentDifferNetError, DatasetError, ImageError
 from attentdiffernet.explain import relative_heat, scale_ends
-from attentdiffernet.images import IMAGE_SUFFIXES
 from attentdiffernet.options import check_scoring_views
 from attentdiffernet.scoring import RunningScore, expected_score, prepared, score_progressively
 from attentdiffernet.sources import digest_of
@@ -28,7 +27,7 @@ from .likeness import likeness
 from .stranger import Stranger, stranger
 from .verdict import MAPS, Comparison, Heat, Verdict, heat_bar
 
-IMAGE_TYPES = sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
+IMAGE_TYPES = "image/*"  # a phone offers its camera, and turns HEIC into JPEG
 MAX_IMAGES = 50  # of one upload
 SHOWN_SIDE = 1024  # px: photographs are shown and downloaded no larger than this
 # What is kept so that another choice, and a closer look, need no new ones: scores of 100 images by 4 detectors, which
@@ -47,6 +46,11 @@ def check_number(n_images: int) -> None:
         raise AttentDifferNetError("No image was given; give one image file or several")
     if n_images > MAX_IMAGES:
         raise AttentDifferNetError(f"{n_images} images were given; the limit is {MAX_IMAGES} at once")
+
+
+def counts(good: int, n: int) -> str:
+    """`Done: 1 of 3 images inspected, 2 could not be read.`"""
+    return f"Done: {good} of {n} images inspected{f', {n - good} could not be read' if good < n else ''}."
 
 
 def check_method(method: str) -> None:

@@ -120,7 +120,7 @@ def paper_grid(comparisons: list[Comparison], keys: list[str]) -> "Figure":
             c.name,
             c.image,
             [heat.heat[key] / tops[heat.methods[key]] for key in keys],
-            [c.verdicts[key].score for key in keys],
+            [f"{c.verdicts[key].times} threshold" for key in keys],
         )
         for c, heat in zip(comparisons, heats, strict=True)
     ]

@@ -1,6 +1,6 @@
 """The tab that inspects a visitor's images."""
 
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,11 @@ from PIL import Image
 
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.figures.one_file import small_jpeg
-from attentdiffernet.words import DETECTOR_TITLES
+from attentdiffernet.words import DETECTOR_TITLES, VARIANT_TITLES
 
 from ..markup import alert
 from ..service import catalogue
-from ..service.comparison import MAX_IMAGES, check_number, compare, maps_offered
+from ..service.comparison import MAX_IMAGES, check_number, compare, counts, maps_offered
 from ..service.downloads import MapsZip, numbers_csv, numbers_json, safe_stem
 from ..service.rate import USUAL, on_slider
 from ..service.rate import asked as asked_rate
@@ -103,7 +103,10 @@ class Inspect:
         chosen = [self.category, self.before, self.files, self.detectors]
         offered = [self.about, self.examples, self.files, self.turn, self.before, self.detectors, method, self.notice]
         self.category.input(self.choose_category, chosen, offered, **AT_ONCE)
-        self.results.stranger.click(self.take_offer, [self.session, *chosen], [self.category, *offered], **AT_ONCE)
+        taken = self.results.stranger.click(
+            self.take_offer, [self.session, *chosen], [self.category, *offered], **AT_ONCE
+        )
+        taken.success(self.turns.take, None, self.turn, **AT_ONCE)  # by then the page holds the new detectors
         self.examples.click(self.choose_example, self.category, self.files, **AT_ONCE)
         packing = [self.session, method, own_scale]
         packed = self.zip_button.click(self.make_zip, packing, [self.zip_file, self.status], **work)
@@ -151,7 +154,7 @@ class Inspect:
             self.detectors: gr.CheckboxGroup(**_offered_detectors(key, wanted)),
             self.notice: gr.HTML(said if unknown else "", elem_classes=seen(bool(unknown))),
             self.files: [str(example.path)] if example else gr.skip(),
-            self.results.method: gr.Radio(**_offered_maps(offered, method)),
+            self.results.method: gr.Radio(**_offered_maps(offered, known, method)),
             self.results.own_scale: scale == "own",
             self.results.rate: rate or on_slider(USUAL),
         }
@@ -164,11 +167,12 @@ class Inspect:
         own = [path for path in paths or () if not is_example(path)]
         if before and set(detectors) == set(catalogue.detector_names(before)):
             detectors = []
+        offered, known = (maps_offered(key), catalogue.detector_names(key)) if key else (MAPS, [])
         update: Update = {
             self.about: category_html(key),
             self.examples: examples_html(key),
             self.detectors: gr.CheckboxGroup(**_offered_detectors(key, detectors)),
-            self.results.method: gr.Radio(**_offered_maps(maps_offered(key) if key else MAPS)),
+            self.results.method: gr.Radio(**_offered_maps(offered, known)),
             self.notice: gr.HTML("", elem_classes=seen(False)),
             self.before: key,
             self.files: gr.skip(),
@@ -187,13 +191,13 @@ class Inspect:
         detectors: list[str],
         request: gr.Request,
     ) -> Update:
-        """The same images by the category that the image shown fits."""
+        """Chooses the category that the image shown fits. The same images stay."""
         shown = now.uploads[now.shown].comparison if now.shown is not None else None
         fits = shown.stranger.fits if shown and shown.stranger else None
         if fits is None:
-            return {self.turn: gr.skip()}
+            raise gr.Error("This picture fits no other category.", print_exception=False)
         update = self.choose_category(fits.key, before, paths, detectors, request)
-        return update | {self.category: fits.key, self.files: gr.skip(), self.turn: self.turns.take(request)}
+        return update | {self.category: fits.key, self.files: gr.skip(), self.turn: gr.skip()}
 
     def choose_example(self, key: str | None, event: gr.EventData) -> Update:
         found, k = examples_of(key), clicked(event)
@@ -371,18 +375,15 @@ def _offered_detectors(key: str | None, wanted: Collection[str] = ()) -> dict[st
     return {"choices": [(DETECTOR_TITLES[name], name) for name in known], "value": chosen}
 
 
-def _offered_maps(offered: Mapping[str, str], wanted: str = "") -> dict[str, Any]:
+def _offered_maps(offered: Mapping[str, str], detectors: Sequence[str], wanted: str = "") -> dict[str, Any]:
+    """Seen where DifferNet or a variant of it can be asked: other detectors have a map of their own."""
     value = wanted if wanted in offered else next(iter(offered))
-    return {"choices": [(title, name) for name, title in offered.items()], "value": value}
+    choices = [(title, name) for name, title in offered.items()]
+    return {"choices": choices, "value": value, "visible": any(name in VARIANT_TITLES for name in detectors)}
 
 
 def _progress_of(comparison: Comparison, which: str, k: int, n: int) -> str:
     return progress((k + 0.9 * comparison.progress) / n, f"{which}: {comparison.progress_text}")
-
-
-def counts(good: int, n: int) -> str:
-    """`Done: 1 of 3 images inspected, 2 could not be read.`"""
-    return f"Done: {good} of {n} images inspected{f', {n - good} could not be read' if good < n else ''}."
 
 
 def conclusion(comparison: Comparison) -> str:
