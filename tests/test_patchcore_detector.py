@@ -204,8 +204,8 @@ def test_explain_shows_the_first_map_and_the_nearest_normal_place_in_words(detec
     assert nearest == str(detector.nearest_normal(with_defect(stripes(51))))
     told = NearestNormal((0.25, 0.6), 2, (0.5, 0.75), 3.14159)
     assert str(told) == (
-        "The place farthest from all normal ones is at 60% of the width and 25% of the height (distance 3.14). It "
-        "looks most like the place at 75% of the width and 50% of the height of training image 3."
+        "The place farthest from all normal ones is at 60 % of the width and 25 % of the height (distance 3.14). It "
+        "looks most like the place at 75 % of the width and 50 % of the height of training image 3."
     )
     asked = ["explain", str(model), str(picture), "--out", str(out), "--method", "grad-cam"]
     refused = CliRunner().invoke(app, asked)

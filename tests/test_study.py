@@ -398,7 +398,7 @@ def test_pages_label_what_is_best_on_test(root, monkeypatch, name):
         cards = re.findall(r"class='card .*?</h2>", " ".join(element.proto.body for element in at.get("html")))
         assert ["optimistic" in card for card in cards] == [False] * 3 + [True]
     if name == "ablations":
-        (switch,) = [toggle for toggle in at.toggle if toggle.label == "Best on test"]
+        (switch,) = [toggle for toggle in at.toggle if toggle.label == "Best epoch chosen on test images"]
         switch.set_value(True)
         at.session_state["on demand: As a table, to sort and to copy"] = True
         at.run()

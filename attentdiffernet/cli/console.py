@@ -44,14 +44,12 @@ class Rate(ProgressColumn):
         return Text(f"{task.speed:.3g}/s" if task.speed else "", style="progress.data.speed")
 
 
-def found_images(paths: Sequence[str]) -> list[str]:
-    """As `images.find_images`; says how many other files lie among them."""
-    from ..images import find_images, skipped_files
+def say_skipped(paths: Sequence[str], n_found: int) -> None:
+    """How many other files lie among the images that `images.find_images` has found."""
+    from ..images import skipped_files
 
-    files = find_images(paths)
     if skipped := skipped_files(paths):
-        say(f"{len(files)} images found; {skipped} other file{'s' * (skipped > 1)} skipped")
-    return files
+        say(f"{n_found} images found; {skipped} other file{'s' * (skipped > 1)} skipped")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import typer
 from ..errors import AttentDifferNetError, ImageError
 from ..files import replace_file
 from ..words import MapName
-from .console import bars, found_images, say
+from .console import bars, say, say_skipped
 from .help import one_of
 from .options import Device, ModelDir, Trusted
 
@@ -49,14 +49,16 @@ def explain(
 
     Example: attentdiffernet explain models/bottle-se crack.png --out crack-map.png
     """
+    from ..images import find_images
     from ..methods import load
 
-    files = found_images(paths)
+    files = find_images(paths)
     one = len(paths) == 1 and Path(paths[0]).is_file()
     if one and out.suffix.lower() != ".png":
         raise AttentDifferNetError(f"The map is written as PNG; --out must end in .png, got {out}")
     if not one and (raw is not None or out.suffix):
         raise AttentDifferNetError(f"Maps of several images go to a folder, without --raw; got --out {out}")
+    say_skipped(paths, len(files))
     detector = load(model_dir, device=device, trusted=trusted)
     shown = method or detector.maps[0]
     if one:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .console import bars, found_images, say
+from .console import bars, say, say_skipped
 from .options import Device, FalseAlarmRate, ModelDir, Threshold, Trusted, Views
 
 if TYPE_CHECKING:
@@ -44,11 +44,13 @@ def score(
 
     Example: attentdiffernet score models/bottle-se photographs/ --out scores.csv
     """
+    from ..images import find_images
     from ..methods import load
     from ..score_log import Made, open_log
     from ..scoring import MAX_VIEWS
 
-    files = found_images(paths)
+    files = find_images(paths)
+    say_skipped(paths, len(files))
     detector = with_threshold(load(model_dir, device=device, trusted=trusted), threshold, false_alarm_rate)
     n_views = (views or MAX_VIEWS) if until_settled else checked_views(detector, views)
     arithmetic = detector.compute_in(precision)
