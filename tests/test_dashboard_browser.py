@@ -418,6 +418,12 @@ def test_images_are_compared_and_another_visitor_sees_none_of_them(visit):
     expect(other.get_by_text("broken.png is not an image that can be read")).to_be_visible()
     expect(other.get_by_role("heading", name="theirs.png")).to_be_visible()
     assert "mine.png" not in other.content()
+    other.get_by_role("button", name=re.compile("^Remove.*theirs")).click()
+    expect(rows).to_have_count(0)  # of one image there is no table
+    upload(other, ("another.png", file_of("wafer", "good/002.png")))
+    expect(rows).to_have_count(2)
+    expect(rows.nth(1)).to_contain_text(re.compile("anomalous by|normal by all"))
+    expect(other.get_by_text("Done: 1 of 2 images inspected, 1 could not be read.")).to_be_visible()
     assert "theirs.png" not in page.content()
 
     lost = visit("compare?category=mvtec_ad/bottle")
@@ -470,6 +476,8 @@ def test_gates_are_shown_and_said_to_be_trained_or_not(visit):
     choose(page, "Layer", "Block 2 (192 channels)")
     expect(page.get_by_alt_text(re.compile("^Grad-CAM at Block 2"))).to_be_visible()
     assert address(page) == {"category": KEY, "image": IMAGE, "scale": "2", "layer": "attention2"}
+    choose(page, "Layer", "Last features")  # which no address names
+    expect(cam).to_be_visible()
     change(page, page.get_by_text("DifferNet", exact=True).first.click)
     expect(page.get_by_text("DifferNet has no attention blocks")).to_be_visible()
     expect(page.get_by_alt_text(re.compile("^Grad-CAM at Last features"))).to_be_visible()

@@ -202,7 +202,7 @@ def card(comparison: Comparison, key: str, how: How) -> None:
 
 def table(images: list[Image], results: Results) -> int:
     """All images, sortable; returns the row chosen."""
-    read = sum(isinstance(found, Comparison) for found in results.values())
+    read = sum(isinstance(results.get(image.id), Comparison) for image in images)  # results of others are kept, too
     st.markdown(counts(read, len(images)))
     frame = pd.DataFrame([row(image.name, results.get(image.id)) for image in images])
     state: Any = st.dataframe(
