@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Playwright
 
-# The shell draws the same pages in half the computing time. It is a package of its own: chromium-headless-shell.
+# The shell draws the same pages and computes less. It is a package of its own: chromium-headless-shell.
 PATH = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 WHY_NOT = "" if PATH or "CI" in os.environ else "chromium is not installed (apt-get install chromium-headless-shell)"
 QUIET = [
