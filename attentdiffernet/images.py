@@ -21,6 +21,7 @@ from .errors import DatasetError, ImageError
 from .jpeg_end import share_present
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+PHONE_SUFFIXES = {".avif", ".heic", ".heif"}  # photographs, too: who reads one is told what to do
 # The only decoders that an untrusted file reaches. JPEG's also opens MPO; a name unknown to Pillow is a KeyError.
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
@@ -297,12 +298,12 @@ def same_aspect(a: Sequence[int], b: Sequence[int]) -> bool:
 
 
 def is_image(path: Path) -> bool:
-    return _has_image_name(path.name) and path.is_file()
+    return has_image_name(path.name) and path.is_file()
 
 
-def _has_image_name(name: str) -> bool:
+def has_image_name(name: str) -> bool:
     """Hidden files do not count: macOS puts a `._crack.png` beside each `crack.png` that it copies."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES | PHONE_SUFFIXES and not name.startswith(".")
 
 
 def find_images(patterns: Sequence[str | Path]) -> list[str]:
@@ -335,7 +336,7 @@ def skipped_files(patterns: Sequence[str | Path]) -> int:
     for pattern in patterns:
         for _, folders, names in os.walk(pattern):
             folders[:] = [name for name in folders if not name.startswith(".")]
-            count += sum(not name.startswith(".") and not _has_image_name(name) for name in names)
+            count += sum(not name.startswith(".") and not has_image_name(name) for name in names)
     return count
 
 
@@ -353,9 +354,7 @@ def images_below(folder: str) -> Iterator[str]:
                 if not entry.name.startswith(".")
                 if (is_folder := entry.is_dir(follow_symlinks=False))
                 # The first needs no look at the disk; the second leaves out broken and circular links.
-                or (
-                    _has_image_name(entry.name) and (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path))
-                )
+                or (has_image_name(entry.name) and (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)))
             )
     except OSError as error:
         raise DatasetError(f"The folder {folder} cannot be read: {error.strerror or error}") from error

@@ -149,6 +149,11 @@ def short_title(key: str) -> str:
 
 
 ON_WHITE = "Its transparent parts were put on white."
+OUTLINED = "Mark what exceeds normal images, and the highest place"
+OWN_SCALE = "One scale per map"
+OWN_SCALE_HELP = (
+    "Each map from its own lowest to its own highest value: even a normal image glows, and maps cannot be compared."
+)
 
 
 def verdict_word(anomalous: bool) -> str:

@@ -4,10 +4,10 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from attentdiffernet.words import score_text
+from attentdiffernet.words import score_text, short_title
 
 if TYPE_CHECKING:
-    from .service.verdict import Verdict
+    from .service.verdict import Comparison, Verdict
 
 TEMPLATE_SIGNS = {ord(sign): f"&#{ord(sign)};" for sign in "{}$`\\"}
 
@@ -22,11 +22,13 @@ def literal(value: object) -> str:
     return re.sub(r"([!-.:-@\[-`{-~])", r"\\\1", str(value))
 
 
-def badge(anomalous: bool, provisional: bool = False) -> str:
-    """A verdict as word, sign and colour; dashed while it may still change."""
+def badge(anomalous: bool, provisional: bool = False, times: str = "") -> str:
+    """A verdict as word, sign and colour; dashed while it may still change. times: the score, shown in place of the
+    word, which is then for those who listen."""
     word, sign = ("anomalous", "▲") if anomalous else ("normal", "✓")
     classes = f"badge {word}{' provisional' if provisional else ''}"
-    return f'<span class="{classes}"><span aria-hidden="true">{sign}</span> {word}</span>'
+    said = f'<span class="heard">{word}, </span>{times}' if times else word
+    return f'<span class="{classes}"><span aria-hidden="true">{sign}</span> {said}</span>'
 
 
 def scrolling(name: str) -> str:
@@ -36,6 +38,17 @@ def scrolling(name: str) -> str:
 
 def alert(message: str) -> str:
     return f'<p class="alert" role="alert"><span aria-hidden="true">⚠</span> {text(message)}</p>'
+
+
+def verdicts(comparison: "Comparison") -> str:
+    """The verdicts in a line, for a narrow page, where the cards do not fit beside each other."""
+    return f"<ul class='verdicts'>{''.join(map(_short, comparison.verdicts.values()))}</ul>"
+
+
+def _short(verdict: "Verdict") -> str:
+    name = f"<span class='variant {verdict.key} variant-{verdict.key}'>{text(short_title(verdict.key))}</span>"
+    times = verdict.times.replace(" ×", "\N{NO-BREAK SPACE}×")
+    return f"<li>{name}{badge(verdict.anomalous, verdict.provisional, times)}</li>"
 
 
 def numbers(verdict: "Verdict") -> str:
@@ -54,7 +67,8 @@ def raw_numbers(verdict: "Verdict") -> str:
         f"<dl><div><dt>Anomaly score</dt><dd>{score_text(verdict.score)}{_spread(verdict)}</dd></div>"
         f"<div><dt>Threshold</dt><dd>{score_text(verdict.threshold)}</dd></div>"
         f"<div><dt>Good parts flagged</dt><dd>{100 * verdict.false_positive_rate:.1f} of 100 on average</dd></div></dl>"
-        f"<p class='choices'>{text(verdict.choices)}</p></details>"
+        "<p class='choices'>A score has no unit and no upper limit, and is not a probability. It is shown as a "
+        f"multiple of the detector's own threshold.</p><p class='choices'>{text(verdict.choices)}</p></details>"
     )
 
 

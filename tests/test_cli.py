@@ -326,6 +326,13 @@ def test_files_that_are_no_images_are_counted(run, model_dir, photographs, tmp_p
     assert (code, errors) == (0, "2 images found; 2 other files skipped\n")
 
 
+def test_a_phones_photograph_in_a_folder_is_not_passed_over(run, model_dir, photographs):
+    (photographs / "bad.png").unlink()
+    (photographs / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    _, output, _ = run("score", model_dir, "photographs")
+    assert "IMG_1.HEIC is a HEIC or AVIF image, which cannot be read: save it as JPEG or PNG" in output
+
+
 def test_a_report_is_one_page_that_loads_nothing(run, model_dir, category, tmp_path):
     page, curve = tmp_path / "new" / "report.html", tmp_path / "roc.svg"
     asked = ["--report", page, "--picture", curve, "--threshold", "1e9", "--no-cache"]

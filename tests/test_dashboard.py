@@ -339,9 +339,10 @@ def test_a_seed_can_be_chosen(visit, repeated, page):
     assert (f"threshold {score_text(m.at_fpr(0.05).threshold)}" if page == "roc" else worst) in html(at)
 
 
-def test_the_demo_shows_one_curve_per_variant_and_a_row_per_seed(repeated):
+def test_the_demo_shows_one_curve_per_variant_with_its_seeds_together(repeated):
     page = roc_page(KEY)
-    assert len(page.curves) == 3 and len(page.rows) == 9 and len(page.rows + page.other_rows) == len(repeated)
+    assert len(page.curves) == len(page.groups) == 3 and len(page.rows) == len(repeated)
+    assert [len(group.runs) for group in page.groups] == [3, 3, 3]
     assert len({curve.title for curve in page.curves}) == 3
     assert page.figure().layout.height > 0
 
@@ -759,6 +760,7 @@ def test_a_map_that_cannot_be_seen_is_told_of():
     )
     assert found.visibility("cbam") == "No place of this map exceeds what normal images reach."
     assert "beyond the end of the scale" in found.visibility("none")
+    assert found.peak("cbam") is None and found.peak("none") and found.peak("cbam", own_scale=True)
     assert "does not show why" in found.contradiction("cbam", anomalous=True)
     assert "Normal all the same" in found.contradiction("none", anomalous=False)
     assert not found.contradiction("none", anomalous=True) and not found.contradiction("cbam", anomalous=False)

@@ -400,7 +400,7 @@ def test_a_failure_shows_its_image_its_maps_and_its_place(visit):
 def test_images_are_compared_and_another_visitor_sees_none_of_them(visit):
     page = visit(f"compare?category={KEY}")
     upload(page, ("mine.png", file_of("wafer", IMAGE)))
-    badges = page.locator(".badge:not(.provisional)")
+    badges = page.locator(".said .badge:not(.provisional)")
     expect(badges).to_have_count(len(detector_names(KEY)))
     expect(page.get_by_alt_text(re.compile("^Colour scale")).first).to_be_visible()
     settled(page)
@@ -418,6 +418,7 @@ def test_images_are_compared_and_another_visitor_sees_none_of_them(visit):
     expect(other.get_by_text("broken.png is not an image that can be read")).to_be_visible()
     expect(other.get_by_role("heading", name="theirs.png")).to_be_visible()
     assert "mine.png" not in other.content()
+    verdicts_are_in_a_line_on_a_phone(other)
     other.get_by_role("button", name=re.compile("^Remove.*theirs")).click()
     expect(rows).to_have_count(0)  # of one image there is no table
     upload(other, ("another.png", file_of("wafer", "good/002.png")))
@@ -438,6 +439,16 @@ def test_images_are_compared_and_another_visitor_sees_none_of_them(visit):
     expect(page.get_by_alt_text(re.compile("^Gradient map: .*mine.png")).first).to_be_visible()
     name, table = downloaded(page, "Numbers as CSV")
     assert name == "numbers.csv" and table.decode().count("mine.png") == len(detector_names(KEY))
+
+
+def verdicts_are_in_a_line_on_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    verdicts = page.locator(".verdicts li")
+    places = [one.bounding_box()["y"] for one in verdicts.all()]
+    assert len(places) == len(detector_names(KEY)) and len(set(places)) == 1
+    expect(verdicts.first).to_contain_text(re.compile("(anomalous|normal), .*×"))
+    page.set_viewport_size({"width": 1440, "height": 900})
+    expect(verdicts.first).to_be_hidden()
 
 
 def test_hostile_files_are_refused_in_plain_words(visit):

@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from attentdiffernet.datasets.sample import draw
+from attentdiffernet.words import OUTLINED
 from benchmarks import chromium
 from demo import shipped
 
@@ -131,12 +132,8 @@ def test_a_photograph_in_verdicts_and_maps_out(visit, files):
         expect(card.locator("img.heat")).to_have_js_property("naturalWidth", 512)
     expect(page.locator("#card-photograph .likeness")).to_contain_text("looks like this")
 
-    heat, lines = page.locator("#card-none img.heat"), page.locator("#card-none path.line.outline")
-    page.locator("#opacity").fill("20")
-    expect(heat).to_have_css("opacity", "0.2")
-    expect(lines).to_be_visible()
-    page.get_by_label("Outline of what exceeds").uncheck()
-    expect(lines).to_be_hidden()
+    heat = page.locator("#card-none img.heat")
+    the_picture_follows_its_controls(page)
 
     before = page.locator("#card-se img.heat").get_attribute("src")
     page.get_by_label("Gradient map").check()
@@ -162,6 +159,21 @@ def wafers_are_chosen(page):
     page.locator("#category-text", has_text="semiconductor wafer").wait_for()
 
 
+def the_picture_follows_its_controls(page):
+    lines = page.locator("#card-none path.line.outline")
+    page.locator("#opacity").fill("20")
+    expect(page.locator("#card-none img.heat")).to_have_css("opacity", "0.2")
+    expect(lines).to_be_visible()
+    page.get_by_label(OUTLINED).uncheck()
+    expect(lines).to_be_hidden()
+    tools = page.locator("#card-none .tools button")
+    tools.last.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(tools.first).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(tools.last).not_to_be_focused()  # both are one stop
+
+
 def files_come_as_shown(page):
     _, table = downloaded(page, page.locator("#csv").click)
     rows = list(csv.DictReader(io.StringIO(table.decode())))
@@ -185,7 +197,10 @@ def test_an_example_by_keyboard_on_a_phone_and_a_reload_brings_it_back(visit, fi
     example.focus()
     page.keyboard.press("Enter")
     settled(page, "^Done. ")
-    expect(page.locator("#verdicts li")).to_have_count(4)
+    verdicts = page.locator("#verdicts li")
+    expect(verdicts).to_have_count(4)
+    places = [one.bounding_box()["y"] for one in verdicts.all()]
+    assert len(set(places)) == 1 and places[0] < page.locator(".cards").bounding_box()["y"], "one line, on top"
     expect(page.locator("#card-photograph")).to_contain_text("Expected: anomalous")
     assert fits(page)
     cards = page.locator(".cards")

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from attentdiffernet.figures.curves import Curve
-from attentdiffernet.figures.overlay import colour_bar, heat_layer, new_figure, outline, overlay, pixels, with_outline
+from attentdiffernet.figures.overlay import (
+    colour_bar,
+    heat_layer,
+    new_figure,
+    outline,
+    overlay,
+    pixels,
+    with_outline,
+    with_ring,
+)
 from attentdiffernet.figures.palette import INK, VARIANT_COLOURS, VARIANT_DASHES
 from attentdiffernet.figures.print import (
     FORMATS,
@@ -55,7 +64,7 @@ def test_roc_figure_shows_the_curve_the_interval_and_the_threshold():
     assert (marker.x[0], marker.y[0]) == (point.fpr, point.tpr)
     assert [trace.line.color for trace in (curve, second)] == [VARIANT_COLOURS["none"], VARIANT_COLOURS["se"]]
     assert third.line.color == INK and second.name.startswith("AttentDifferNet &lt;SE&gt;<br>")
-    assert figure.layout.yaxis.scaleanchor == "x" and figure.layout.xaxis.tickformat == ".0%"
+    assert figure.layout.xaxis.tickformat == ".0%"
 
 
 def test_a_scatter_names_its_points_and_refuses_what_has_no_logarithm():
@@ -249,6 +258,8 @@ def test_an_outline_runs_where_the_level_is_crossed():
     drawn = with_outline(black, [line])
     y, x = np.nonzero(drawn.any(axis=2))
     assert (black == 0).all() and abs(x.min() - 400) < 10 and abs(y.max() - 200) < 10
+    y, x = np.nonzero(with_ring(black, 0.75, 0.25).any(axis=2))
+    assert abs(x.mean() - 600) < 2 and abs(y.mean() - 100) < 2 and abs(np.ptp(x) - np.ptp(y)) < 2 < np.ptp(x) < 50
 
 
 def test_overlay_departs_more_from_a_black_image_the_hotter_it_is():

@@ -22,7 +22,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr
 from gradio.state_holder import StateHolder
 
-from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError
+from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError, ImageError
 from attentdiffernet.findings import Calibration
 from attentdiffernet.methods import load
 from attentdiffernet.study.formats import interval_text
@@ -108,6 +108,9 @@ def test_what_cannot_be_trained_on_is_refused_in_a_sentence(parts, tmp_path):
     (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 and nothing more")
     with pytest.raises(DatasetError):
         gather([tmp_path / "no.zip"], tmp_path)
+    phones = {f"IMG_{k}.HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99) for k in range(5)}
+    with pytest.raises(ImageError, match="is a HEIC or AVIF image, which cannot be read: save it as JPEG or PNG"):
+        look_over(gather([zipped(tmp_path / "phone.zip", phones)], tmp_path))
     with pytest.raises(DatasetError, match="show the same"):
         look_over([parts[0]] * 5)
 

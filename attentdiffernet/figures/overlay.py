@@ -86,6 +86,18 @@ def with_outline(image: Pixels, lines: Sequence[NDArray[np.float64]]) -> Pixels:
     return np.asarray(picture)
 
 
+def with_ring(image: Pixels, x: float, y: float) -> Pixels:
+    """The picture with a ring around one place (shares of width and height): white between black, as an outline."""
+    height, width = image.shape[:2]
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    thin = max(1, round(max(height, width) / 250))
+    for radius, colour in ((6 * thin, "black"), (5 * thin, "white"), (3 * thin, "black")):
+        box = x * width - radius, y * height - radius, x * width + radius, y * height + radius
+        draw.ellipse(box, outline=colour, width=thin + thin * (colour == "white"))
+    return np.asarray(picture)
+
+
 def heat_picture(heatmap: ArrayLike, vmin: float, vmax: float, side: int = 416) -> Pixels:
     """A map alone, in the colours of `overlay`: (h, w) float -> about (side, side, 3) uint8, each value a square."""
     heat = np.asarray(heatmap, dtype=np.float64)

@@ -54,9 +54,10 @@ def roc_figure(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = F
     for curve, dash in zip(curves, dashes_of(curves), strict=True):
         _add_curve(figure, curve, dash, edge)
     # The legend is a column below the figure: a row is cut off on a phone, and inside it would hide curves there.
-    height = 500 + sum(8 + 17 * len(curve.legend_lines) for curve in curves)
-    _layout(figure, ink, hovermode="closest", height=height)
-    figure.update_layout(legend={"orientation": "v", "x": 0, "y": -0.17, "yanchor": "top"})
+    side, below = 360, 90 + sum(8 + 17 * len(curve.legend_lines) for curve in curves)
+    _layout(figure, ink, hovermode="closest", height=side + below)
+    legend = {"orientation": "v", "x": 0, "y": -60 / side, "yanchor": "top"}
+    figure.update_layout(legend=legend, margin={"t": 12, "b": below})
     _roc_axes(figure, edge)
     return figure
 
@@ -106,11 +107,10 @@ def _add_curve(figure: "go.Figure", curve: Curve, dash: str, edge: float) -> Non
 
 def _roc_axes(figure: "go.Figure", edge: float) -> None:
     """edge: where the logarithmic axis of false positives begins; 0 for a linear one."""
-    axis = {"range": [-0.02, 1.02], "tickformat": ".0%", "constrain": "domain"}
+    axis = {"range": [-0.02, 1.02], "tickformat": ".0%"}
     figure.update_yaxes(title_text="Anomalous images found", **axis)
     if not edge:
         figure.update_xaxes(title_text="Normal images flagged", **axis)
-        figure.update_yaxes(scaleanchor="x", scaleratio=1)
         return
     ticks, texts = rate_ticks(edge)
     figure.update_xaxes(

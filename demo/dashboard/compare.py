@@ -11,7 +11,16 @@ import streamlit as st
 
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.figures.overlay import OPACITY
-from attentdiffernet.words import DETECTOR_TITLES, ON_WHITE, VARIANT_TITLES, short_title, verdict_word
+from attentdiffernet.words import (
+    DETECTOR_TITLES,
+    ON_WHITE,
+    OUTLINED,
+    OWN_SCALE,
+    OWN_SCALE_HELP,
+    VARIANT_TITLES,
+    short_title,
+    verdict_word,
+)
 from demo import markup
 from demo.dashboard import address, widgets
 from demo.markup import literal
@@ -63,14 +72,16 @@ def choose_detectors(key: str) -> tuple[str, ...]:
     return tuple(name for name in titles if name in chosen) or tuple(titles)
 
 
-def choose_images(info: CategoryInfo, detectors: tuple[str, ...]) -> list[Image]:
-    """What was uploaded, else the example named in the address, else nothing."""
+def uploaded(info: CategoryInfo, detectors: tuple[str, ...]) -> list[Image]:
     label = f"Photographs, up to {MAX_IMAGES} at once"
     files = st.file_uploader(label, type=IMAGE_TYPES, accept_multiple_files=True, key="uploads")
     if len(files) > MAX_IMAGES:
         st.warning(f"Only the first {MAX_IMAGES} of {len(files)} images are inspected.", icon=":material/filter:")
-    if files:
-        return [Image(PurePath(file.name).name, file.getvalue(), info.key, detectors) for file in files[:MAX_IMAGES]]
+    return [Image(PurePath(file.name).name, file.getvalue(), info.key, detectors) for file in files[:MAX_IMAGES]]
+
+
+def example(info: CategoryInfo, detectors: tuple[str, ...]) -> list[Image]:
+    """The one chosen, or nothing."""
     examples = {example.name: example for example in info.examples}
     if not examples:
         return []
@@ -80,6 +91,18 @@ def choose_images(info: CategoryInfo, detectors: tuple[str, ...]) -> list[Image]
         return []
     path = examples[name].path
     return [Image(path.name, path.read_bytes(), info.key, detectors)]
+
+
+def choose_how(key: str, images: list[Image]) -> How:
+    left, right = st.columns(2, gap="large")
+    with left:
+        rate = widgets.rate("rate", help="Judges all photographs again at once.") / 100
+        method = choose_map(key, images)
+    with right:
+        opacity = address.number("Opacity of the heat, %", "opacity", 0.0, 100.0, 100 * OPACITY, 5.0, format="%.0f")
+        outlined = address.switch(OUTLINED, "outline", True)
+        own_scale = address.switch(OWN_SCALE, "own", False, help=OWN_SCALE_HELP)
+    return How(method, own_scale, outlined, opacity / 100, rate)
 
 
 def choose_map(key: str, images: list[Image]) -> str:
@@ -160,9 +183,11 @@ def forget(results: Results, images: list[Image]) -> None:
 
 def draw(comparison: Comparison, how: How) -> None:
     """The photograph and the detectors side by side, with a colour bar for each kind of map."""
+    st.html(markup.verdicts(comparison))
     columns = st.columns(1 + len(comparison.verdicts))
     with columns[0]:
-        st.html("<h2 class='cardhead'>Photograph</h2>")
+        height, width = comparison.image.shape[:2]
+        st.html(f"<h2 class='cardhead'>Photograph</h2><p class='said small'>{width} × {height} px as shown</p>")
         st.image(comparison.image, width="stretch", alt=f"Photograph: {comparison.name}")
         if comparison.on_white:
             st.caption(ON_WHITE)
@@ -186,16 +211,18 @@ def card(comparison: Comparison, key: str, how: How) -> None:
     """One detector's result under its map."""
     verdict, heat = comparison.verdicts[key], comparison.heat
     title = heat.title(key) if heat else "Photograph, map to come"
-    st.html(f"<h2 class='variant-{key} cardhead'>{widgets.variant_name(key, short_title(key))}</h2>")
+    st.html(
+        f"<h2 class='variant-{key} cardhead'>{widgets.variant_name(key, short_title(key))}</h2>"
+        f"<p class='said'>{markup.badge(verdict.anomalous, verdict.provisional)}</p>"
+    )
     picture = comparison.overlay(key, how.own_scale, how.outlined, how.opacity)
     st.image(picture, width="stretch", alt=f"{title}: {verdict.title}, {comparison.name}")
     normals = len(verdict.calibration_scores)
     place = f"Score, {verdict.times} the threshold, among those of {normals} held-out normal images"
-    badge = markup.badge(verdict.anomalous, verdict.provisional)
     st.html(
         f"<div class='place variant-{key}'><div class='plain'>"
-        f"<p>{badge} <span class='small nowrap'>{verdict.views_text}</span></p>"
-        f"{markup.numbers(verdict)}{widgets.drawing(verdict.histogram_svg, place)}"
+        f"{markup.numbers(verdict)}<p class='small'>{verdict.views_text}</p>"
+        f"{widgets.drawing(verdict.histogram_svg, place)}"
         f"<div class='small'>{markup.raw_numbers(verdict)}</div></div></div>"
     )
 
@@ -230,7 +257,7 @@ def row(name: str, found: Comparison | str | None) -> dict[str, object]:
     said = f"? not {a(found.category.part)}" if found.stranger else _said(found)
     cells: dict[str, object] = {"Image": name, "Verdict": said}
     for key, verdict in found.verdicts.items():
-        cells |= {DETECTOR_TITLES[key]: verdict.times, f"above, {key}": verdict.percentile}
+        cells[DETECTOR_TITLES[key]] = verdict.times
     return cells
 
 
@@ -244,14 +271,11 @@ def _said(found: Comparison) -> str:
 
 
 def columns() -> dict[str, Any]:
-    number, words = st.column_config.NumberColumn, st.column_config.TextColumn
+    words = st.column_config.TextColumn
     found: dict[str, Any] = {"Image": words(width=120), "Verdict": words(width=180)}
     for key, title in DETECTOR_TITLES.items():
-        found[title] = words(
-            short_title(key), help=f"Anomaly score by {title}, as a multiple of its threshold", width=85
-        )
-        meaning = f"Share of held-out normal images that score lower by {title}"
-        found[f"above, {key}"] = number("above %", format="%.0f", help=meaning, width=80)
+        score = f"Anomaly score by {title}, as a multiple of its threshold"
+        found[title] = words(short_title(key), help=score, width=100)
     return found
 
 
@@ -270,19 +294,19 @@ widgets.head(
 )
 usable = widgets.usable_categories()
 with st.container(key="beside"):
-    left, right = st.columns([3, 8], gap="large")
-with left:
+    one, two, three = st.columns(3, gap="large")
+with one:
     info = usable[address.category(list(usable), "Trained on")]
     st.caption(f"{info.description} Licence of the data: {info.licence}.")
-    images = choose_images(info, choose_detectors(info.key))
-    how = How(
-        choose_map(info.key, images),
-        address.switch(widgets.OWN_SCALE, "own", False, help=widgets.OWN_SCALE_HELP),
-        address.switch("Outline of what exceeds normal images", "outline", True),
-        address.number("Opacity of the heat, %", "opacity", 0.0, 100.0, 100 * OPACITY, 5.0, format="%.0f") / 100,
-        widgets.rate("rate", help="Judges all photographs again at once.") / 100,
-    )
-with right:
+with three:
+    detectors = choose_detectors(info.key)
+with two:
+    images = uploaded(info, detectors)
+with three:
+    images = images or example(info, detectors)
+answer = st.container()
+how = choose_how(info.key, images)
+with answer:
     if images:
         inspect(images, how)
     else:

@@ -82,7 +82,6 @@ def curves(runs: Runs, points: Points, band: bool, log: bool, explore: bool) -> 
     alt = f"ROC curves. AUROC with 95 % interval: {areas}"
     if explore:
         figure = roc_figure(drawn, band=band, log_fpr=log, ink=widgets.ink())
-        figure.update_yaxes(scaleanchor=None)  # fills its column, at any width
         widgets.chart(figure, alt, "roc")
     else:
         widgets.still(roc_still(drawn, band=band, log_fpr=log, ink=widgets.ink()), alt)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import streamlit as st
 
 from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
-from attentdiffernet.words import METHOD_TITLES, short_title, variant_title
+from attentdiffernet.words import METHOD_TITLES, OWN_SCALE_HELP, short_title, variant_title
 from demo import shipped
 from demo.dashboard import address
 from demo.markup import literal, scrolling, text
@@ -226,8 +226,6 @@ def comparing(
 
 
 MAP = "Map of DifferNet and its variants"  # other detectors have one of their own
-OWN_SCALE = "One scale per map"
-OWN_SCALE_HELP = "From its own lowest to its own highest value: even a normal image glows, and maps cannot be compared."
 
 
 def heat_scales(kinds: Mapping[str, tuple[float, float]], own_scale: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The ROC page of a category: curves, a row for every run, and published numbers, from the committed score files."""
+"""The ROC page of a category: curves, every run, and published numbers, from the committed score files."""
 
 from dataclasses import dataclass, field
 
@@ -29,13 +29,13 @@ class RocRow:
 
 @dataclass(frozen=True)
 class RocPage:
-    """Curves of the usual methods of a category (`study.usual`), of several seeds the first, and their rows; the rows
-    of all other runs; published numbers, never mixed with the measured ones."""
+    """The usual methods of a category (`study.usual`), seeds together, and the curve of the first seed of each; all
+    runs, those first; published numbers, never mixed with the measured ones."""
 
     key: str
+    groups: tuple[Group, ...]
     curves: tuple[Curve, ...]
     rows: tuple[RocRow, ...]
-    other_rows: tuple[RocRow, ...]
     published: pd.DataFrame = field(compare=False)
 
     def figure(self, band: bool = True) -> object:
@@ -46,11 +46,10 @@ class RocPage:
 def roc_page(key: str) -> RocPage:
     """The measured runs of `DATASET/CATEGORY`. Raises ResultsError where there are none."""
     found = shipped.of_category(key)
-    groups = usual_groups(found)
+    groups = tuple(usual_groups(found))
     shown = [m for group in groups for m in group.runs]
-    others = [m for m in found if m not in shown]
-    curves = tuple(_curve(group) for group in groups)
-    return RocPage(key, curves, tuple(map(_row, shown)), tuple(map(_row, others)), shipped.published_of(key))
+    rows = tuple(map(_row, [*shown, *(m for m in found if m not in shown)]))
+    return RocPage(key, groups, tuple(map(_curve, groups)), rows, shipped.published_of(key))
 
 
 def _curve(group: Group) -> Curve:

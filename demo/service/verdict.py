@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from attentdiffernet.figures.overlay import OPACITY, colour_bar, outline, overlay, pixels, with_outline
+from attentdiffernet.figures.overlay import OPACITY, colour_bar, outline, overlay, pixels, with_outline, with_ring
 from attentdiffernet.figures.palette import INK
 from attentdiffernet.figures.screen import percentile_svg
 from attentdiffernet.study.statistics import conformal_threshold
@@ -116,8 +116,10 @@ class Heat:
         """Around the places beyond what normals reach, as of `figures.overlay.outline`."""
         return outline(self.heat[key], self.scales[key][0])
 
-    def peak(self, key: str) -> tuple[float, float]:
-        """The highest place, (x, y) as shares of width and height."""
+    def peak(self, key: str, own_scale: bool = False) -> tuple[float, float] | None:
+        """The highest place, (x, y) as shares of width and height; None where the map shows nothing."""
+        if not own_scale and self.share(key) == 0:
+            return None
         y, x = np.unravel_index(int(self.heat[key].argmax()), self.heat[key].shape)
         height, width = self.heat[key].shape
         return (float(x) + 0.5) / width, (float(y) + 0.5) / height
@@ -192,11 +194,15 @@ class Comparison:
     def overlay(
         self, key: str, own_scale: bool = False, outlined: bool = False, opacity: float = OPACITY
     ) -> np.ndarray:
-        """The photograph with a detector's map on it; the photograph alone as long as there is none."""
+        """The photograph with a detector's map on it; the photograph alone as long as there is none. outlined: with
+        the outline of what exceeds normal images, and the highest place."""
         if self.heat is None or key not in self.heat.heat:
             return self.image
         drawn = overlay(self.image, *self.heat.scaled(key, own_scale), opacity)
-        return with_outline(drawn, self.heat.outline(key)) if outlined else drawn
+        if not outlined:
+            return drawn
+        drawn, peak = with_outline(drawn, self.heat.outline(key)), self.heat.peak(key, own_scale)
+        return with_ring(drawn, *peak) if peak else drawn
 
     def note(self, key: str, own_scale: bool = False) -> str:
         """What a detector's map shows, and what would puzzle whoever sees it beside the verdict."""

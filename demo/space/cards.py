@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from attentdiffernet.figures.overlay import heat_layer
-from attentdiffernet.words import DETECTOR_TITLES, ON_WHITE, short_title
+from attentdiffernet.words import DETECTOR_TITLES, ON_WHITE
 
 from .. import markup
 from ..markup import text
 from ..service.catalogue import Example
 from ..service.downloads import png, safe_stem
-from ..service.verdict import Comparison, Likeness, Verdict
+from ..service.verdict import Comparison, Likeness
 
 LAYER_SIDE = 512  # px of a heat layer at most: it is smooth
 IMAGE_HEIGHT = 300  # px at most
@@ -39,16 +39,6 @@ def cards_html(comparison: Comparison, example: Example | None, own_scale: bool,
     )
 
 
-def verdicts_html(comparison: Comparison) -> str:
-    """The verdicts in short, which are shown on a narrow page alone."""
-    return f"<ul class='verdicts'>{''.join(map(_short, comparison.verdicts.values()))}</ul>"
-
-
-def _short(verdict: Verdict) -> str:
-    title = f"<span class='variant {verdict.key}'>{text(short_title(verdict.key))}</span>"
-    return f"<li>{title}{markup.badge(verdict.anomalous, verdict.provisional)}<span>{verdict.times}</span></li>"
-
-
 def _photograph(comparison: Comparison, example: Example | None, pictures: "_Pictures") -> str:
     height, width = comparison.image.shape[:2]
     expected = f"<p class='expected'>{text(expectation(comparison, example))}</p>" if example else ""
@@ -56,10 +46,9 @@ def _photograph(comparison: Comparison, example: Example | None, pictures: "_Pic
     on_white = f"<p>{ON_WHITE}</p>" if comparison.on_white else ""
     return (
         f"<article class='card' id='card-photograph'><h2>Photograph</h2>"
-        f"<p class='verdict file'>{text(comparison.name)}</p>{pictures.photograph()}<div class='details'>{expected}"
-        f"<p>{width} × {height} px as shown, {text(comparison.category.title)}.</p>{on_white}{likenesses}"
-        "<p class='note'>A score has no unit and no upper limit, and is not a probability. It is shown as a multiple "
-        "of the detector's own threshold.</p></div></article>"
+        f"<p class='verdict'>{width} × {height} px as shown</p>{pictures.photograph()}<div class='details'>{expected}"
+        f"<p class='file'>{text(comparison.name)}, {text(comparison.category.title)}</p>{on_white}{likenesses}"
+        "</div></article>"
     )
 
 
@@ -106,8 +95,8 @@ def _likeness(found: Likeness, pictures: "_Pictures") -> str:
     else:
         there = pictures.crop(found.normal, "expected that", "The normal place that is nearest to it")
     return (
-        f"<div class='likeness'><p>PatchCore: the farthest place of the image, {found.times:.1f} × what places of "
-        f"normal images reach, and the nearest place of all normal images.</p>{here}{there}</div>"
+        f"<div class='likeness'><p>PatchCore: the farthest place, {found.times:.1f} × what places of normal images "
+        f"reach, and the nearest place of all normal images:</p>{here}{there}</div>"
     )
 
 
@@ -138,8 +127,8 @@ class _Pictures:
         alt = f"{heat.title(key)} of {verdict.title} over {name}; verdict: {verdict.word}"
         marks = _line(heat.outline(key), "outline") + self.truth
         peak = ""
-        if self.own_scale or heat.share(key) > 0:
-            x, y = heat.peak(key)
+        if place := heat.peak(key, self.own_scale):
+            x, y = place
             peak = f"<span class='peak' title='Highest place' style='left: {x:.2%}; top: {y:.2%}'></span>"
         return self._picture(file, alt, f"<img class='heat' src='{layer}' alt=''>", marks, peak)
 
@@ -147,13 +136,14 @@ class _Pictures:
         height, width = self.comparison.image.shape[:2]
         drawn = f"<svg viewBox='0 0 1 1' preserveAspectRatio='none' aria-hidden='true'>{lines}</svg>" if lines else ""
         tools = "".join(
-            f"<button type='button' data-do='{act}' aria-label='{title}: {text(file)}' title='{title}'>{sign}</button>"
-            for act, title, sign in (("save", "Save as PNG", SAVE), ("full", "Full screen", FULL))
+            f"<button type='button' data-do='{act}' tabindex='{index}' aria-label='{title}: {text(file)}' "
+            f"title='{title}'>{sign}</button>"
+            for act, title, sign, index in (("save", "Save as PNG", SAVE, -1), ("full", "Full screen", FULL, 0))
         )
         return (
             f"<figure class='picture' data-file='{text(file)}' style='--aspect: {width / height:.4f}'>"
             f"<div class='layers'><img class='photo' src='{self.address}' alt='{text(alt)}'>{heat}{drawn}{peak}</div>"
-            f"<div class='tools'>{tools}</div></figure>"
+            f"<div class='tools' role='toolbar' aria-label='Picture {text(file)}'>{tools}</div></figure>"
         )
 
     def crop(self, picture: np.ndarray, caption: str, alt: str) -> str:

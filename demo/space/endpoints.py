@@ -62,7 +62,7 @@ def roc(category: str) -> dict:
     """Measured AUROC (in percent, with interval) of each run of a category, DATASET/CATEGORY."""
     try:
         page = roc_page(category)
-        return {"category": category, "runs": [dataclasses.asdict(row) for row in page.rows + page.other_rows]}
+        return {"category": category, "runs": [dataclasses.asdict(row) for row in page.rows]}
     except AttentDifferNetError as error:
         raise gr.Error(str(error), print_exception=False) from error
 

@@ -7,27 +7,24 @@ from typing import Any
 
 import gradio as gr
 
-from attentdiffernet.words import METHOD_TITLES
+from attentdiffernet.words import METHOD_TITLES, OUTLINED, OWN_SCALE, OWN_SCALE_HELP
 
-from ..markup import alert, text
+from ..markup import alert, text, verdicts
 from ..service.catalogue import Example
 from ..service.downloads import png
 from ..service.verdict import MAPS, Comparison, Heat, heat_bar
-from .cards import cards_html, verdicts_html
+from .cards import cards_html
 from .choice import CLICKED
 from .files import on_page
 from .rate import rate_slider
 from .status import seen
 
 HERE = Path(__file__).parent
-CONTROLS = """
+CONTROLS = f"""
 <label class="opacity">Opacity of the heat <input type="range" id="opacity" min="0" max="100" value="75"></label>
-<label><input type="checkbox" id="show-outline" checked> Outline of what exceeds normal images, and its peak</label>
+<label><input type="checkbox" id="show-outline" checked> {OUTLINED}</label>
 <label class="truth-control"><input type="checkbox" id="show-truth"> True outline of the defect</label>
 """
-OWN_SCALE = (
-    "Each map from its own lowest to its own highest value: even a normal image glows, and maps cannot be compared."
-)
 
 Update = dict[Any, Any]
 
@@ -38,21 +35,22 @@ class Results:
     def __init__(self) -> None:
         with gr.Column(elem_classes=seen(False), elem_id="results") as self.section:
             self.stranger = gr.HTML(elem_classes=seen(False), elem_id="stranger", js_on_load=CLICKED)
-            self.rate = rate_slider("rate")
             self.verdicts = gr.HTML(elem_id="verdicts")
-            with gr.Row(elem_classes="legend"):
-                with gr.Column(min_width=300):
+            self.view = gr.HTML(elem_id="view", js_on_load=(HERE / "view.js").read_text(encoding="utf-8"))
+            self.bar = gr.HTML(elem_id="bar")
+            with gr.Row():
+                with gr.Column(min_width=280):
+                    self.rate = rate_slider("rate")
+                with gr.Column(min_width=280):
                     self.method = gr.Radio(
                         [(title, name) for name, title in MAPS.items()],
                         value="grad-cam",
                         label="Map of DifferNet and its variants (PatchCore shows its distances)",
                         elem_id="map",
                     )
-                    self.own_scale = gr.Checkbox(label="One scale per map", elem_id="own-scale")
-                with gr.Column(min_width=300):
+                    self.own_scale = gr.Checkbox(label=OWN_SCALE, elem_id="own-scale", container=False)
+                with gr.Column(min_width=280):
                     gr.HTML(CONTROLS, elem_id="view-controls")
-                    self.bar = gr.HTML(elem_id="bar")
-            self.view = gr.HTML(elem_id="view", js_on_load=(HERE / "view.js").read_text(encoding="utf-8"))
 
     @property
     def components(self) -> list[Any]:
@@ -65,7 +63,7 @@ class Results:
         return {
             self.section: gr.Column(elem_classes=seen(True)),
             self.stranger: gr.HTML(stranger_html(comparison), elem_classes=seen(comparison.stranger is not None)),
-            self.verdicts: verdicts_html(comparison),
+            self.verdicts: verdicts(comparison),
             self.view: cards_html(comparison, example, own_scale, partial(on_page, self.view)),
             self.bar: _colour_bars(comparison.heat, own_scale) if comparison.heat else gr.skip(),
         }
@@ -84,7 +82,7 @@ def stranger_html(comparison: Comparison) -> str:
 def _colour_bars(heat: Heat, own_scale: bool) -> str:
     """One for each kind of map shown."""
     if own_scale:
-        return f"<p class='note'>{OWN_SCALE}</p>"
+        return f"<p class='note'>{OWN_SCALE_HELP}</p>"
     return "".join(_colour_bar(METHOD_TITLES[method], scale) for method, scale in heat.kinds.items())
 
 

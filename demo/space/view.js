@@ -51,6 +51,16 @@ function save(picture) {
     });
 }
 
+// The tools of a picture are one stop of the tab key; left and right go from one tool to the other.
+element.addEventListener('keydown', event => {
+    const tool = event.target.closest('.tools button');
+    const other = { ArrowLeft: tool?.previousElementSibling, ArrowRight: tool?.nextElementSibling }[event.key];
+    if (!other) return;
+    event.preventDefault();
+    [tool.tabIndex, other.tabIndex] = [-1, 0];
+    other.focus();
+});
+
 element.addEventListener('click', event => {
     const button = event.target.closest('button[data-do]'), picture = button?.closest('.picture');
     if (!picture) return;

@@ -11,7 +11,7 @@ from PIL import Image
 from attentdiffernet.datasets.archives import Limits, is_hidden, open_source
 from attentdiffernet.decoding_apart import PROCESSES
 from attentdiffernet.errors import AttentDifferNetError, DatasetError
-from attentdiffernet.images import IMAGE_SUFFIXES
+from attentdiffernet.images import has_image_name
 from attentdiffernet.sources import value_range_of
 
 from ..decoding import read_image
@@ -69,7 +69,7 @@ def _gathered(uploads: Sequence[str | Path], folder: Path, most: int, what: str)
 
 def _unpacked(archive: Path, folder: Path, most: int) -> list[Path]:
     source = open_source(archive, LIMITS)
-    names = sorted(name for name in source.files if Path(name).suffix.lower() in IMAGE_SUFFIXES and not is_hidden(name))
+    names = sorted(name for name in source.files if has_image_name(Path(name).name) and not is_hidden(name))
     if len(names) > most:
         raise DatasetError(f"{archive.name} holds {len(names)} photographs; {most} are the limit")
     check_room(sum(source.files[name] for name in names))
