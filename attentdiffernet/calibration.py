@@ -49,19 +49,27 @@ def calibrate(
     progress: Progress = no_progress,
 ) -> Calibration:
     """Threshold and scores of held-out normals, when scores settle, and the unit of each map's colour scale."""
-    features = to_device(_features(model, held_out, n_views, cache, progress), model.device)
-    n_views = features.shape[1]
+    features = to_device(even_features(model, held_out, n_views, cache, progress), model.device)
     with torch.inference_mode():
-        after = {n: model.score(features[:, :n]).cpu() for n in group_ends(n_views)}
+        after = {n: model.score(features[:, :n]).cpu() for n in group_ends(features.shape[1])}
+    return calibration_of(after, map_references(model, held_out, progress), model.config.readout, false_positive_rate)
+
+
+def calibration_of(
+    after: dict[int, Tensor], references: dict[str, float], readout: str, false_positive_rate: float
+) -> Calibration:
+    """after: scores (N,) of normals that the model was not fitted to, by number of views. references: as of
+    `map_references`."""
+    n_views = max(after)
     scores = sorted(after[n_views].tolist())
     threshold, rate = conformal_threshold(scores, false_positive_rate)
-    early = _settling(after, model.config.readout)
-    return Calibration(threshold, n_views, rate, tuple(scores), _map_references(model, held_out, progress), *early)
+    return Calibration(threshold, n_views, rate, tuple(scores), references, *_settling(after, readout))
 
 
-def _features(
+def even_features(
     model: AttentDifferNet, held_out: Sequence[ImageSource], n_views: int, cache: Path | None, progress: Progress
 ) -> Tensor:
+    """(N, V, 768) of the views that images are scored on. Raises ImageError for one that cannot be read."""
     rows: list[Tensor] = []
     for row in readable(FeatureExtractor(model, cache).even_views(held_out, n_views)):
         rows.append(row)
@@ -69,7 +77,8 @@ def _features(
     return torch.stack(rows)
 
 
-def _map_references(model: AttentDifferNet, held_out: Sequence[ImageSource], progress: Progress) -> dict[str, float]:
+def map_references(model: AttentDifferNet, held_out: Sequence[ImageSource], progress: Progress) -> dict[str, float]:
+    """The unit of each map's colour scale, from the first few images, which the model was not fitted to."""
     maps: dict[str, list[np.ndarray]] = {method: [] for method in methods_of(model.config)}
     shown = held_out[:REFERENCE_IMAGES]
     for done, source in enumerate(shown, 1):

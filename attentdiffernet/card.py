@@ -21,7 +21,7 @@ from .words import (
 
 @dataclass(frozen=True)
 class DataCard(Checked):
-    """What a model was trained on. n_fitted: images the flow has seen; the held-out ones come on top."""
+    """What a model was trained on. n_fitted: images the detector has seen; held-out ones come on top."""
 
     dataset: str = "images"
     category: str = "parts"
@@ -87,7 +87,7 @@ def _differnet_rows(
     views = "cached" if options.recipe == "fast" else "ever new"
     whitened = "features whitened, " if flow.whitening else ""
     return [
-        f"| Normal images | {data.n_fitted} fitted, {len(calibration.scores)} held out for the threshold |",
+        _images_row(calibration, data),
         f"| Backbone | {_network(options)}, weights `{options.weights}`, frozen, "
         f"fingerprint `{backbone_fingerprint}` |",
         _attention_row(options, findings),
@@ -96,6 +96,13 @@ def _differnet_rows(
         f"| Training | {options.epochs} epochs, fixed in advance, on {findings.training_views} {views} views per "
         f"image, seed {options.seed} |",
     ]
+
+
+def _images_row(calibration: Calibration, data: DataCard) -> str:
+    n_scored = len(calibration.scores)
+    if calibration.cross_validated:
+        return f"| Normal images | {data.n_fitted}; {n_scored} of them set the threshold (cross-validation) |"
+    return f"| Normal images | {data.n_fitted} fitted, {n_scored} held out for the threshold |"
 
 
 def _network(options: Options) -> str:
@@ -110,7 +117,7 @@ def _patchcore_rows(
     sizes = options.patchcore
     strides = " and ".join(map(str, sizes.strides))
     return [
-        f"| Normal images | {data.n_fitted}; {len(calibration.scores)} of them set the threshold (cross-validation) |",
+        _images_row(calibration, data),
         f"| Backbone | `{options.backbone}`, feature maps of stride {strides} px, weights `{options.weights}`, frozen, "
         f"fingerprint `{backbone_fingerprint}` |",
         *([] if options.variant == "none" else [_attention_row(options, findings)]),

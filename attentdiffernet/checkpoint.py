@@ -4,6 +4,7 @@ The backbone's convolutions are not stored but named (`imagenet`, `bundled`...),
 loading. Folders are untrusted: what is out of bounds, damaged or unknown is rejected with a clear message.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -130,6 +131,8 @@ def read(folder: Path) -> Checkpoint:
             )
         options, findings = format2.options_and_findings(config)
         calibration = Calibration.from_dict(config["calibration"])
+        if options.method == "patchcore":  # which files of before did not say
+            calibration = dataclasses.replace(calibration, cross_validated=True)
         found = Checkpoint(
             options, findings, calibration, DataCard.from_dict(config["data"]), config["backbone_fingerprint"]
         )

@@ -18,6 +18,7 @@ from .attention_training import fit_attention
 from .calibration import calibrate, split_normals
 from .card import DataCard
 from .checkpoint import Checkpoint, read_tensors
+from .cross_calibration import cross_calibrate, cross_calibrates
 from .detector import Arithmetic, Detector, FitContext
 from .errors import ImageError, WeightsError
 from .explain import explain, methods_of, what_it_shows
@@ -58,22 +59,36 @@ class DifferNetDetector(Detector):
     @classmethod
     def fit(cls, images: Sequence[ImageSource], options: Options, run: FitContext) -> Self:
         findings = run.findings or cls.choose(images, options, run.cache, run.progress, run.device)
-        fitted, held_out = split_normals(images, options)
+        numbers = split_normals(range(len(images)), options)
+        fitted, held_out = ([images[k] for k in part] for part in numbers)
         model = AttentDifferNet(ModelConfig.of(options, findings), options.seed).eval().to(run.device)
         together = options.recipe == "paper" and paper_recipe.trains_attention(model.config)  # with the flow
         if options.trains_attention and not together:
             fit_attention(model, fitted, options.seed, run.progress)
+        calibration, left_out = Calibration.none(), {}
         if options.recipe == "paper":
             paper_recipe.fit(model, fitted, options, run.progress, after_epoch=partial(run.after_epoch, model))
         else:
-            model, findings = _fit_to_cached(model, fitted, held_out, options, findings, run)
+            model, features, findings = _to_fit(model, fitted, held_out, options, findings, run)
+            gates_have_seen = options.trains_attention and findings.gates_kept
+            if run.calibrated and cross_calibrates(len(images), options) and not gates_have_seen:
+                fitted = [*fitted, *held_out]
+                features = torch.cat([features, _features_of(model, held_out, options, findings, run)])
+                calibration, scores = cross_calibrate(
+                    model, fitted, features, options, findings.scoring_views, run.cache, run.progress
+                )
+                left_out = dict(zip([*numbers[0], *numbers[1]], scores, strict=True))
+            gaussian = fit_gaussian(model, features.flatten(0, 1))
+            fit_flow(model.flow, gaussian, options, run.progress, partial(run.after_epoch, model))
         round_as_stored(model).requires_grad_(False)  # calibrated as a reloaded checkpoint scores
-        calibration = Calibration.none()
-        if run.calibrated:
+        if run.calibrated and not left_out:
             n_views, rate = findings.scoring_views, options.false_positive_rate
             calibration = calibrate(model, held_out, n_views, rate, run.cache, run.progress)
         findings = dataclasses.replace(findings, feature_scale=model.feature_scale)
-        return cls(model, options, findings, calibration, dataclasses.replace(run.data, n_fitted=len(fitted)))
+        data = dataclasses.replace(run.data, n_fitted=len(fitted))
+        detector = cls(model, options, findings, calibration, data)
+        detector.left_out = left_out
+        return detector
 
     # -- inspecting
 
@@ -160,29 +175,34 @@ class DifferNetDetector(Detector):
         return cls(model.requires_grad_(False).to(device), options, findings, stored.calibration, stored.data)
 
 
-def _fit_to_cached(
+def _to_fit(
     model: AttentDifferNet,
     fitted: Sequence[ImageSource],
     held_out: Sequence[ImageSource],
     options: Options,
     findings: Findings,
     run: FitContext,
-) -> tuple[AttentDifferNet, Findings]:
-    """Recipe `fast`: the flow, fitted to features computed once. Returns the model to go on with, which is another one
-    where its gates do not help."""
+) -> tuple[AttentDifferNet, Tensor, Findings]:
+    """Recipe `fast`: the model whose flow is to be fitted, which is another one where its gates do not help, and the
+    features (N, V, 768) to fit it to, computed once."""
 
     def features_of(model: AttentDifferNet) -> Tensor:
-        extractor = FeatureExtractor(model, run.cache)
-        return extractor.random_views(fitted, findings.training_views, options.data_seed, run.progress)
+        return _features_of(model, fitted, options, findings, run)
 
-    if options.judges_gates:
-        n_views = findings.scoring_views
-        decision = keep_gates_if_better(model, held_out, options, n_views, features_of, run.cache, run.progress)
-        model, features = decision.model, decision.features
-        kept = model.config.gates_kept
-        findings = dataclasses.replace(findings, gates_kept=kept, gates_judged=decision.aurocs)
-    else:
-        features = features_of(model)
-    gaussian = fit_gaussian(model, features.flatten(0, 1))
-    fit_flow(model.flow, gaussian, options, run.progress, partial(run.after_epoch, model))
-    return model, findings
+    if not options.judges_gates:
+        return model, features_of(model), findings
+    n_views = findings.scoring_views
+    decision = keep_gates_if_better(model, held_out, options, n_views, features_of, run.cache, run.progress)
+    kept = decision.model.config.gates_kept
+    return (
+        decision.model,
+        decision.features,
+        dataclasses.replace(findings, gates_kept=kept, gates_judged=decision.aurocs),
+    )
+
+
+def _features_of(
+    model: AttentDifferNet, images: Sequence[ImageSource], options: Options, findings: Findings, run: FitContext
+) -> Tensor:
+    extractor = FeatureExtractor(model, run.cache)
+    return extractor.random_views(images, findings.training_views, options.data_seed, run.progress)

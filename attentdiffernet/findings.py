@@ -66,6 +66,7 @@ class Calibration(Checked):
     settling: for the same numbers, the factor by which the score of a new normal image, divided by that median, may
         still lie above or below its final one, with `confidence`. Empty, as `early_ratio`, where too few normals are
         held out, or where scores have no ratio (`likelihood`).
+    cross_validated: whether none was held out: each was scored by a detector that was fitted to others.
     """
 
     threshold: float
@@ -76,6 +77,7 @@ class Calibration(Checked):
     early_ratio: dict[str, float] = field(default_factory=dict)
     settling: dict[str, float] = field(default_factory=dict)
     confidence: float = 0.0
+    cross_validated: bool = False
 
     @classmethod
     def none(cls) -> Self:

@@ -282,7 +282,8 @@ def _calibration(fitted: Fitted, network: FeatureMaps, options: Options) -> Cali
         for distance in fitted.distance[:REFERENCE_IMAGES]
     ]
     reference = float(np.quantile(torch.cat(maps).numpy(), REFERENCE_QUANTILE)) or 1.0
-    return Calibration(threshold, 1, rate, tuple(sorted(fitted.score.tolist())), {MAP: reference})
+    scores = tuple(sorted(fitted.score.tolist()))
+    return Calibration(threshold, 1, rate, scores, {MAP: reference}, cross_validated=True)
 
 
 def _as_it_is(image: Tensor) -> Tensor:

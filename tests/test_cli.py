@@ -65,8 +65,9 @@ def model_dir(category, tiny_by_default, tmp_path_factory):
         with pytest.raises(SystemExit):
             cli.main()
     said = (
-        r"^AttentDifferNet \(CBAM\) of wafer: 6 normal images fitted, 2 held out\. Threshold [\d.e+]+, "
-        rf"flags at most 33\.3 % of normal images on average\. Written to {re.escape(str(out))}\n\Z"
+        r"^AttentDifferNet \(CBAM\) of wafer: 8 normal images fitted, 8 scored by cross-validation\. "
+        r"Threshold [\d.e+]+, "
+        rf"flags at most 11\.1 % of normal images on average\. Written to {re.escape(str(out))}\n\Z"
     )
     assert re.search(said, errors.getvalue(), re.MULTILINE)
     return out
@@ -239,8 +240,8 @@ def test_score_until_settled_says_how_many_views_made_each_score(run, model_dir,
 
 
 def test_a_threshold_and_a_rate_that_are_asked_for(run, model_dir, photographs, category, tmp_path):
-    """Two normals are held out: the higher score promises 1 of 3, the lower one 2 of 3."""
-    low, high = load(model_dir).calibration.scores
+    """Of eight normals the highest score promises 1 of 9, the lowest one 8 of 9."""
+    low, *_, high = load(model_dir).calibration.scores
     picture = category / "test" / "donut" / "moderate_000.png"
 
     def judged(*asked):
@@ -248,10 +249,10 @@ def test_a_threshold_and_a_rate_that_are_asked_for(run, model_dir, photographs, 
         assert code == 0
         return json.loads(output), errors
 
-    row, errors = judged("--false-alarm-rate", "0.7")
-    assert row["threshold"] == low and "flags at most 66.7 % of good parts on average\n" in errors
+    row, errors = judged("--false-alarm-rate", "0.89")
+    assert row["threshold"] == low and "flags at most 88.9 % of good parts on average\n" in errors
     row, errors = judged("--false-alarm-rate", "0.01")
-    assert row["threshold"] == high and "33.3 %" in errors and "the least that 2 held-out normals can promise" in errors
+    assert row["threshold"] == high and "11.1 %" in errors and "the least that 8 held-out normals can promise" in errors
     beyond = 2 * row["score"]
     assert judged("--threshold", beyond)[0] == row | {"threshold": beyond, "verdict": "normal"}
     row, errors = judged("--threshold", low / 2)
@@ -290,8 +291,8 @@ def test_train_tells_stages_of_how_many(category, tiny_by_default, run, tmp_path
     code, _, errors = run("train", category, *QUICK, *AS_GIVEN, *CARD, "--out", tmp_path / "m")
     assert code == 0
     told = re.findall(r"^Stage (\d) of (\d), ([a-z -]+): (\d+) of (\d+)(?:, \S+/s, 0:00:\d\d left)?$", errors, re.M)
-    assert list(dict.fromkeys(number for number, *_ in told)) == ["1", "2", "3", "4"]
-    assert {total for _, total, *_ in told} == {"4"} and told[-1][3] == told[-1][4], "all that was announced came"
+    assert list(dict.fromkeys(number for number, *_ in told)) == ["1", "2", "3", "4", "5"]
+    assert {total for _, total, *_ in told} == {"5"} and told[-1][3] == told[-1][4], "all that was announced came"
 
 
 def test_a_disk_that_is_full_after_the_training_does_not_lose_the_model(
@@ -660,7 +661,7 @@ def test_a_new_category_takes_one_line_and_no_code(run, category, tmp_path, monk
         in run("datasets", "prepare", "folder", "photographs", "--category", "part", "--held-out", "0.25")[1]
     )
     code, _, errors = run(*last.split()[2:], *QUICK, *AS_GIVEN)
-    assert code == 0 and "of part: 5 normal images fitted, 1 held out" in errors
+    assert code == 0 and "of part: 6 normal images fitted, 6 scored by cross-validation" in errors
 
 
 def test_drawing_the_sample_set(run, tmp_path, monkeypatch):

@@ -9,16 +9,18 @@ import torch
 from PIL import Image
 
 import attentdiffernet as adn
-from attentdiffernet import attention_training, differnet, gate_decision
+from attentdiffernet import attention_training, differnet, gate_decision, packing
 from attentdiffernet.calibration import split_normals
 from attentdiffernet.category import InspectionDataset, InspectionImage
 from attentdiffernet.datasets.sample import draw
 from attentdiffernet.errors import DatasetError, ImageError
 from attentdiffernet.explain import methods_of
 from attentdiffernet.features import FeatureExtractor
-from attentdiffernet.flow_fitting import FEATURE_DEVIATION
+from attentdiffernet.flow_fitting import FEATURE_DEVIATION, fit_flow, fit_gaussian
 from attentdiffernet.images import read_image
+from attentdiffernet.model import AttentDifferNet, ModelConfig
 from attentdiffernet.options import AttentionConfig, FlowConfig, Options
+from attentdiffernet.scoring import score_images
 from attentdiffernet.study.statistics import auroc, conformal_threshold
 from attentdiffernet.views import even_angles, make_views
 
@@ -38,6 +40,7 @@ OPTIONS = Options(
     batch_size=8,
     learning_rate=2e-3,
     calibration_fraction=0.25,
+    false_positive_rate=0.4,  # which 2 held-out images of 8 can promise
 )
 
 
@@ -124,6 +127,34 @@ def test_the_detector_says_what_was_done(category):
     ]
 
 
+def test_of_few_images_each_is_scored_by_a_flow_that_was_fitted_to_others(category, tmp_path):
+    options = dataclasses.replace(OPTIONS, false_positive_rate=0.05)
+    detector = trained(category, cache=tmp_path, false_positive_rate=0.05)
+    calibration, paths = detector.calibration, [image.path for image in InspectionDataset(category).train]
+    assert calibration.cross_validated and detector.data.n_fitted == len(paths) == 8
+    assert (calibration.threshold, calibration.false_positive_rate) == (max(calibration.scores), 1 / 9)
+    assert sorted(detector.left_out) == list(range(8))
+    assert sorted(detector.left_out.values()) == list(calibration.scores)
+
+    fitted, held_out = split_normals(range(8), options)
+    order = [*fitted, *held_out]
+    folds = torch.randperm(8, generator=torch.Generator().manual_seed(options.data_seed)).tensor_split(5)
+    for fold in (folds[0], folds[4]):
+        model = AttentDifferNet(ModelConfig.of(options, detector.findings), options.seed).eval()
+        others = [paths[number] for k, number in enumerate(order) if k not in fold]
+        features = FeatureExtractor(model).random_views(others, options.training_views, options.data_seed)
+        fit_flow(model.flow, fit_gaussian(model, features.flatten(0, 1)), options)
+        packing.round_as_stored(model)
+        for number in (order[k] for k in fold.tolist()):
+            (score,) = score_images(model, [paths[number]], 2)
+            assert score.value == pytest.approx(detector.left_out[number], rel=1e-4)
+
+    again = adn.load(detector.save(tmp_path / "model"))
+    assert again.calibration == calibration and "8 of them set the threshold" in again.card()
+    few = trained(category, cache=tmp_path, false_positive_rate=0.4)
+    assert not few.calibration.cross_validated and few.data.n_fitted == 6, "two held out promise what is asked"
+
+
 LARGER = {"image_size": 252, "n_scales": 1}  # separation trains at the half and quarter size
 SEPARATION = {"variant": "cbam", "attention": AttentionConfig(training="separation"), **LARGER}
 
@@ -173,6 +204,8 @@ def test_gates_that_help_are_kept(category, tmp_path, monkeypatch):
     # Without gates it is DifferNet: as fitted, before it is rounded to what a checkpoint holds.
     assert sorted(without[:2]) == pytest.approx(plain.calibration.scores, rel=1e-2)
     assert ("judging attention on synthetic defects", 8, 8) in told
+    few = trained(category, tmp_path, **SEPARATION, false_positive_rate=0.05)
+    assert not few.calibration.cross_validated and few.data.n_fitted == 6, "the gates have seen these"
 
 
 @pytest.mark.usefixtures("_two_steps")

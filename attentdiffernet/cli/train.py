@@ -220,7 +220,7 @@ def train(
         if by_rule:
             progress.expect(N_STAGES_OF_CHOICE)
             options, findings = choose_method(dataset.train, options, kept, progress, device)
-        progress.expect(n_stages(options, chosen=findings is not None))
+        progress.expect(n_stages(options, len(dataset.train), chosen=findings is not None))
         detector = fit(
             dataset.train, options, data=data, cache=kept, progress=progress, device=device, findings=findings
         )
@@ -228,9 +228,10 @@ def train(
     if by_rule or options.leaves_a_choice:
         say(_choice_text(detector.findings))
     calibration = detector.calibration
+    how = "scored by cross-validation" if calibration.cross_validated else "held out"
     say(
         f"{detector.title} of {data.category}: {detector.data.n_fitted} normal images fitted, "
-        f"{len(calibration.scores)} held out. Threshold {score_text(calibration.threshold)}, flags at most "
+        f"{len(calibration.scores)} {how}. Threshold {score_text(calibration.threshold)}, flags at most "
         f"{percent(calibration.false_positive_rate)} % of normal images on average. Written to {out}"
     )
 
@@ -248,15 +249,18 @@ def _saved(detector: "Detector", out: Path) -> Path:
         return detector.save(other)
 
 
-def n_stages(options: Options, chosen: bool) -> int:
-    """How many stages a training tells of. chosen: the input and the read-out are known already."""
+def n_stages(options: Options, n_images: int, chosen: bool) -> int:
+    """How many stages a training tells of at least. chosen: the input and the read-out are known already."""
+    from ..cross_calibration import cross_calibrates
+
     choice = options.leaves_a_choice and not chosen
     if options.method == "patchcore":  # features, places, calibration
         return 3 + options.trains_attention * 2 + options.judges_gates
     if options.recipe == "paper":
         return choice + 3  # the flow with its attention, features and maps of held-out normals
     attention = options.trains_attention + options.judges_gates
-    return choice + attention + 4  # features, the flow, features and maps of held-out normals
+    folds = not options.trains_attention and cross_calibrates(n_images, options)
+    return choice + attention + folds + 4  # features, the flow, features and maps of held-out normals
 
 
 def _choice_text(found: Findings) -> str:
