@@ -307,10 +307,13 @@ def _checksum(content: bytes) -> bytes:
 def ahead(do: Callable[[Item], Result], items: Iterable[Item], pace: Pace) -> Iterator[Result]:
     """do(item) for each item, in order, by threads that work a few items ahead."""
     upcoming: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(pace.threads) as pool:
+    pool = ThreadPoolExecutor(pace.threads)
+    try:
         for item in items:
             upcoming.append(pool.submit(do, item))
             if len(upcoming) > pace.ahead:
                 yield upcoming.popleft().result()
         while upcoming:
             yield upcoming.popleft().result()
+    finally:  # without waiting: what is left unfinished may be collected in one of these threads
+        pool.shutdown(wait=False, cancel_futures=True)

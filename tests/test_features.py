@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import os
 import tempfile
+import threading
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from attentdiffernet import features as module
 from attentdiffernet.backbone import load_weights
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.errors import ImageError
-from attentdiffernet.features import FeatureExtractor, default_cache
+from attentdiffernet.features import FeatureExtractor, Pace, ahead, default_cache
 from attentdiffernet.images import read_image
 from attentdiffernet.model import AttentDifferNet
 from attentdiffernet.views import even_angles, make_views, to_tensor
@@ -174,3 +175,22 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert str(default_cache()) == f"{tempfile.gettempdir()}/attentdiffernet"
     monkeypatch.setenv("ATTENTDIFFERNET_CACHE", "/y")
     assert str(default_cache()) == "/y"
+
+
+def test_what_was_left_unfinished_may_be_closed_by_one_of_its_own_threads():
+    """The garbage collector runs where it likes."""
+    goes_on, closed, errors = threading.Event(), threading.Event(), []
+
+    def do(k):
+        if k == 1 and goes_on.wait(10):
+            try:
+                results.close()
+            except RuntimeError as error:
+                errors.append(error)
+            closed.set()
+        return k
+
+    results = ahead(do, range(9), Pace(views=1, shared=False, threads=1, ahead=2))
+    assert next(results) == 0
+    goes_on.set()
+    assert closed.wait(10) and not errors and list(results) == []
