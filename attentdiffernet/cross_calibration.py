@@ -19,7 +19,7 @@ from .calibration import calibration_of, even_features, map_references, split_no
 from .devices import to_device
 from .features import Progress, no_progress
 from .findings import Calibration
-from .flow_fitting import fit_flow, fit_gaussian
+from .flow_fitting import fit_readout
 from .model import AttentDifferNet
 from .options import Options
 from .packing import round_as_stored
@@ -57,7 +57,7 @@ def cross_calibrate(
     for done, fold in enumerate(torch.randperm(len(images), generator=rng).tensor_split(FOLDS), 1):
         others = torch.ones(len(images), dtype=torch.bool).index_fill(0, fold, False)
         model = copy.deepcopy(unfitted)
-        fit_flow(model.flow, fit_gaussian(model, features[others].flatten(0, 1)), options)
+        fit_readout(model, features[others], options)
         round_as_stored(model)
         scored = to_device(rows[fold], model.device)
         with torch.inference_mode():

@@ -33,6 +33,13 @@ def fit_gaussian(model: AttentDifferNet, features: Tensor) -> Tensor:
     return model.gaussian_latent(to_device(features, model.device))[0]
 
 
+def fit_readout(model: AttentDifferNet, features: Tensor, options: Options, progress: Progress = no_progress) -> None:
+    """Fits what the model's read-out needs, in place, to features (N, V, 768): a Gaussian one leaves couplings out."""
+    gaussian = fit_gaussian(model, features.flatten(0, 1))
+    if not model.config.readout.startswith("gaussian"):
+        fit_flow(model.flow, gaussian, options, progress)
+
+
 def fit_flow(
     flow: nn.Module,
     features: Tensor,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .devices import to_device
 from .features import FeatureExtractor, Progress, no_progress
-from .flow_fitting import fit_flow, fit_gaussian
+from .flow_fitting import fit_readout
 from .model import AttentDifferNet
 from .options import Options
 from .sources import ImageSource
@@ -56,7 +56,7 @@ def keep_gates_if_better(
 
     def scores(model: AttentDifferNet, features: Tensor) -> np.ndarray:
         model = copy.deepcopy(model)
-        fit_flow(model.flow, fit_gaussian(model, features.flatten(0, 1)), options, progress)
+        fit_readout(model, features, options, progress)
         return _scores(model, test, n_views, cache, progress)
 
     candidates = [(model, features_of(model)) for model in (gated, left_at_one)]
