@@ -244,7 +244,8 @@ def table(images: list[Image], results: Results) -> int:
     )
     st.caption("Choose a row to see its maps.")
     picked = state["selection"]["rows"]
-    chosen = picked[0] if picked else 0
+    read_at = (k for k, image in enumerate(images) if isinstance(results.get(image.id), Comparison))
+    chosen = picked[0] if picked else next(read_at, 0)
     for image in images[:chosen] + images[chosen + 1 :]:  # why, in full: a cell of the table would cut it off
         if isinstance(found := results.get(image.id), str):
             st.error(literal(found), icon=":material/error:")
@@ -281,7 +282,7 @@ def columns() -> dict[str, Any]:
 
 def download(comparisons: list[Comparison]) -> None:
     numbers = numbers_csv(comparisons)
-    st.download_button("Numbers as CSV", numbers, "numbers.csv", icon=":material/download:", on_click="ignore")
+    st.download_button("Numbers (CSV)", numbers, "numbers.csv", icon=":material/download:", on_click="ignore")
 
 
 # -- the page
@@ -294,9 +295,9 @@ widgets.head(
 )
 usable = widgets.usable_categories()
 with st.container(key="beside"):
-    one, two, three = st.columns(3, gap="large")
+    one, two, three = st.columns(3, gap="medium")
 with one:
-    info = usable[address.category(list(usable), "Trained on")]
+    info = usable[address.category(list(usable))]
     st.caption(f"{info.description} Licence of the data: {info.licence}.")
 with three:
     detectors = choose_detectors(info.key)

@@ -136,7 +136,7 @@ def numbers(runs: Runs) -> None:
         cells[0] += f" <span class='small nowrap'>({percent_range(m.interval.low, m.interval.high)})</span>"
         difference = text(difference_text(m.delong) or "–")
         rows.append([widgets.variant_name(m.run.variant, m.title), *cells, difference])
-    widgets.table(["Variant", *titles, "AUROC against DifferNet (DeLong)"], rows)
+    widgets.table(["Method", *titles, "AUROC against DifferNet (DeLong)"], rows)
     with st.expander("What these numbers mean"):
         st.markdown("\n".join(f"- **{name}**: {meaning}" for name, meaning in DEFINITIONS.items()))
     by_defect(runs)

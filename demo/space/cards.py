@@ -46,8 +46,9 @@ def _photograph(comparison: Comparison, example: Example | None, pictures: "_Pic
     on_white = f"<p>{ON_WHITE}</p>" if comparison.on_white else ""
     return (
         f"<article class='card' id='card-photograph'><h2>Photograph</h2>"
-        f"<p class='verdict'>{width} × {height} px as shown</p>{pictures.photograph()}<div class='details'>{expected}"
-        f"<p class='file'>{text(comparison.name)}, {text(comparison.category.title)}</p>{on_white}{likenesses}"
+        f"<p class='verdict'>{text(comparison.name)}</p>{pictures.photograph()}<div class='details'>{expected}"
+        f"<p class='file'>{text(comparison.name)}, {width} × {height} px as shown. "
+        f"{text(comparison.category.title)}.</p>{on_white}{likenesses}"
         "</div></article>"
     )
 

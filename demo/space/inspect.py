@@ -27,7 +27,9 @@ from .session import KEPT_S, Session, Turns, Upload
 from .status import LIVE, finished, progress, seen
 from .verdict_table import BEHAVIOUR
 
-INVITATION = "Drop or paste photographs, or take an example."
+INVITATION = (
+    "Drop or paste photographs, or take an example. For parts of another kind, train on good ones first: tab Train."
+)
 WRITE_ADDRESS = (Path(__file__).parent / "address.js").read_text(encoding="utf-8")
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -387,7 +389,9 @@ def _progress_of(comparison: Comparison, which: str, k: int, n: int) -> str:
 
 
 def conclusion(comparison: Comparison) -> str:
-    """The verdicts in a sentence, for those who listen to the page."""
+    """The verdicts in a sentence, or that it is a picture of another thing."""
+    if comparison.stranger:
+        return f"{comparison.name}: {comparison.stranger.sentence}"
     anomalous = [key for key, verdict in comparison.verdicts.items() if verdict.anomalous]
     word = "anomalous" if anomalous else "normal"
     return f"{comparison.name}: {word} by {who(comparison, anomalous or list(comparison.verdicts))}."

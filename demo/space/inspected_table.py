@@ -30,14 +30,15 @@ def _row(k: int, upload: Upload, shown: bool) -> Row:
     flagged, n = sum(verdict.anomalous for verdict in found.verdicts.values()), len(found.verdicts)
     kinds = ["anomalous" if flagged else "normal", *["disputed"] * (0 < flagged < n)]
     note = f"not {a(found.category.part)}?" if found.stranger else ""
-    cells = {"score": Cell(f"{flagged} of {n}", flagged + _share(found))}
+    cells = {"score": Cell(f"<span class='nowrap'>{flagged} of {n}</span>", flagged + _share(found))}
     cells |= {key: _cell(verdict) for key, verdict in found.verdicts.items()}
     kinds += ["stranger"] * bool(note)
     return Row(k, upload.name, upload.picture, f"Photograph {upload.name}", cells, kinds, True, shown, note)
 
 
 def _cell(verdict: Verdict) -> Cell:
-    return Cell(f"{badge(verdict.anomalous, verdict.provisional)} {verdict.times}", _times(verdict))
+    score = f"<span class='nowrap'>{verdict.times}</span>"
+    return Cell(f"{badge(verdict.anomalous, verdict.provisional)} {score}", _times(verdict))
 
 
 def _times(verdict: Verdict) -> float:
