@@ -203,7 +203,8 @@ class Options(Checked):
     seed: flow and attention initialisation and the order of rows.
     data_seed: which normals are held out, and the views; the same for all variants and seeds, so that they are
         compared on the same views.
-    calibration_fraction: share of the training normals held out, never fitted, for the threshold.
+    calibration_fraction: share of the training normals held out, never fitted, for the threshold; where that is too few
+        for false_positive_rate, recipe `fast` holds out none, and cross-validates (`cross_calibration`).
     false_positive_rate: share of normal images that the threshold may flag.
     value_range: the grey value shown as white, for files of more than 8 bits: 4095 for 12 bits. None: the end of the
         usual range that the training images are of.
