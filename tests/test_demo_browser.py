@@ -191,16 +191,22 @@ def files_come_as_shown(page):
         assert (saved.format, saved.size) == ("PNG", (1024, 1024))
 
 
+def verdicts_are_in_one_line_that_stays_in_sight(page):
+    verdicts = page.locator("#verdicts li")
+    expect(verdicts).to_have_count(4)
+    places = [one.bounding_box()["y"] for one in verdicts.all()]
+    assert len(set(places)) == 1 and places[0] < page.locator(".cards").bounding_box()["y"], "one line, on top"
+    page.locator("#rate").scroll_into_view_if_needed()
+    assert verdicts.first.bounding_box()["y"] >= 0, "in sight while the threshold is moved"
+
+
 def test_an_example_by_keyboard_on_a_phone_and_a_reload_brings_it_back(visit, files):
     page = visit(width=390)
     example = page.locator("#examples button").first
     example.focus()
     page.keyboard.press("Enter")
     settled(page, "^Done. ")
-    verdicts = page.locator("#verdicts li")
-    expect(verdicts).to_have_count(4)
-    places = [one.bounding_box()["y"] for one in verdicts.all()]
-    assert len(set(places)) == 1 and places[0] < page.locator(".cards").bounding_box()["y"], "one line, on top"
+    verdicts_are_in_one_line_that_stays_in_sight(page)
     expect(page.locator("#card-photograph")).to_contain_text("Expected: anomalous")
     assert fits(page)
     cards = page.locator(".cards")
