@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..datasets import category_title, dataset_title
 from ..options import AttentionConfig
-from ..words import PAPER_VARIANTS, TRAININGS, VARIANT_TITLES, percent, training_title, variant_title
+from ..words import PAPER_VARIANTS, TRAININGS, VARIANT_TITLES, percent, short_title, training_title, variant_title
 from .comparison import SIGNIFICANT, Contrast, Measured, contrasts, grouped, without_best_on_test
 from .formats import counted, p_text, points, points_range
 from .runs import RECIPES
@@ -109,7 +109,7 @@ def by_recipe(found: Sequence[Contrast]) -> Table:
         rows.setdefault(training_text(c.group.first), []).append(c)
     variants = list(dict.fromkeys(c.group.first.run.variant for c in found))
     columns = [Column("Attention"), Column("Comparisons", number=True)]
-    columns += [Column(f"{variant_title(v)}: mean Δ, points", points, number=True) for v in variants]
+    columns += [Column(f"{short_title(v)}: mean Δ, points", points, number=True) for v in variants]
     columns += [Column(title, number=True) for title in ("better", "worse", "inconclusive")]
     body = []
     for title, some in rows.items():
@@ -127,7 +127,7 @@ def by_category(found: Sequence[Contrast]) -> Table:
     rows: dict[tuple[str, str], dict[str, Contrast]] = {}
     for c in sorted(kept, key=_block_and_training):
         rows.setdefault((c.group.first.run.variant, training_text(c.group.first)), {})[c.group.first.key] = c
-    columns = [Column("Attention", variant_title), Column("Training")]
+    columns = [Column("Attention", short_title), Column("Training")]
     columns += [Column(category_title(key), _change_and_seeds, number=True) for key in keys]
     others = any(kind_of(c) == "other" for c in kept)
     body = [[*row, *(of.get(key) for key in keys)] for row, of in rows.items()]
