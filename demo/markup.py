@@ -28,7 +28,8 @@ def badge(anomalous: bool, provisional: bool = False, times: str = "") -> str:
     word, sign = ("anomalous", "▲") if anomalous else ("normal", "✓")
     classes = f"badge {word}{' provisional' if provisional else ''}"
     said = f'<span class="heard">{word}, </span>{times}' if times else word
-    return f'<span class="{classes}"><span aria-hidden="true">{sign}</span> {said}</span>'
+    title = ' title="provisional"' if provisional else ""
+    return f'<span class="{classes}"{title}><span aria-hidden="true">{sign}</span> {said}</span>'
 
 
 def scrolling(name: str) -> str:

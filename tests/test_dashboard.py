@@ -22,7 +22,7 @@ from attentdiffernet.datasets import category_title
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.errors import DatasetError, ResultsError
 from attentdiffernet.study import records as results
-from attentdiffernet.study.comparison import grouped
+from attentdiffernet.study.comparison import grouped, training_once
 from attentdiffernet.study.failures import failures
 from attentdiffernet.study.formats import interval_text, p_text, points
 from attentdiffernet.study.statistics import auroc, delong_test_of_means, percentile_among
@@ -330,8 +330,10 @@ def test_the_ablations_show_mean_spread_and_every_seed(visit, repeated):
 def test_a_seed_can_be_chosen(visit, repeated, page):
     at = visit(page, category=KEY)
     assert widget(at, "selectbox", "Backbone and seed").value == "bundled-0"
-    titles = {m.title for m in usual(shipped.of_setting(KEY, "bundled-0").values())}
-    assert len(titles) == 3 and all(title in html(at) for title in titles)
+    short, training = training_once(usual(shipped.of_setting(KEY, "bundled-0").values()))
+    assert [m.title for m in short] == ["DifferNet", "AttentDifferNet (SE)", "AttentDifferNet (CBAM)"]
+    assert all(m.title in html(at) for m in short) and training == "Attention: gates untrained."
+    assert training in [caption.value for caption in at.caption]
     assert "by a classifier" not in html(at)
     at = visit(page, category=KEY, setting="bundled-2", variant="cbam")
     m = shipped.of_setting(KEY, "bundled-2")["cbam"]

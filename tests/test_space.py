@@ -41,13 +41,14 @@ def verdict(n_views):
 
 
 def fake_compare(path, key, method, chosen):
-    """A provisional result, a final one, and the maps; a file called bad cannot be read."""
+    """A provisional result, a final one, and the maps. A file called bad cannot be read; a worst one scores more."""
     name = os.path.basename(path)
     if "bad" in name:
         raise ImageError(f"{name} is empty")
     found = Comparison(name, INFO, np.zeros((20, 30, 3), np.uint8), {"se": verdict(2)})
     yield found
-    final = dataclasses.replace(found, verdicts={"se": verdict(4)})
+    last = dataclasses.replace(verdict(4), score=3.0) if "worst" in name else verdict(4)
+    final = dataclasses.replace(found, verdicts={"se": last})
     yield final
     heat = Heat({"se": method}, {"se": np.ones((3, 3), np.float32)}, {"se": "A map."}, {"se": (0.0, 2.0)})
     yield dataclasses.replace(final, heat=heat)
@@ -113,6 +114,17 @@ def test_a_file_that_cannot_be_read_stops_nothing(tab):
     table = inspected_html(session)
     assert table.count("<tr") == 3 and table.count('role="alert"') == 1 and table.count("data-open") == 1
     assert all(one.picture for one in session.uploads[1:]), "small copies"
+
+
+def test_in_the_end_the_photograph_on_top_is_shown_unless_the_visitor_picked_one(tab):
+    updates = run(tab, "bad.png", "one.png", "worst.png", "two.png")
+    assert updates[-1][tab.session].shown == 2 and "over worst.png" in updates[-2][tab.results.view]
+    assert said(tab, updates)[-1].startswith("<p>Done: 3 of 4 images inspected")
+    one, paths = visitor("picks"), ["/uploads/one.png", "/uploads/worst.png"]
+    *_, last = tab.run(tab.turns.take(one), paths, KEY, ["se"], "grad-cam", False, 5, one)
+    *_, picked = tab.show(last[tab.session], "grad-cam", False, pick=0)
+    *_, done = tab.go_on(last[tab.step], picked[tab.session], "grad-cam", False, one)
+    assert done[tab.session].shown == 0
 
 
 def test_the_table_of_many_images_starts_with_the_worst_and_tells_who_disagrees():
@@ -204,6 +216,19 @@ def test_names_of_files_are_shown_as_they_are(tab):
     session = run(tab, "<b>${x}.png", "bad{{y}}.png")[-1][tab.session]
     table = inspected_html(session)
     assert "<b>" not in table and not {"$", "{", "}"} & set(table)
+
+
+def test_detectors_that_cannot_be_used_are_named_with_the_reason(monkeypatch, tmp_path):
+    monkeypatch.setattr(shipped, "MODELS", tmp_path)
+    monkeypatch.delenv("ATTENTDIFFERNET_DOWNLOAD", raising=False)
+    monkeypatch.setattr(catalogue, "imagenet_at_hand", lambda: False)
+    for name in ("none", "se", "patchcore"):
+        folder = tmp_path / "mvtec_ad" / "bottle" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text('{"model": {"weights": "imagenet"}}')
+    shown = category_html("mvtec_ad/bottle")
+    assert "Not available on this machine: DifferNet, AttentDifferNet (SE)</summary>" in shown
+    assert "They need AlexNet" in shown and catalogue.detector_names("mvtec_ad/bottle") == ["patchcore"]
 
 
 def test_categories_that_cannot_be_used_are_named_with_the_reason(monkeypatch, tmp_path):

@@ -22,7 +22,7 @@ from attentdiffernet.study.answer import (
     summary_text,
 )
 from attentdiffernet.study.choices import choices_table
-from attentdiffernet.study.comparison import Group, contrasts, grouped, measured
+from attentdiffernet.study.comparison import Group, contrasts, grouped, measured, training_once
 from attentdiffernet.study.formats import p_text
 from attentdiffernet.study.methods import attentive_text, method_contrasts, methods_text
 from attentdiffernet.study.page import page
@@ -178,6 +178,16 @@ def test_a_recipe_says_no_more_than_tells_runs_apart():
     }
 
 
+def test_a_training_that_all_share_is_told_once_and_others_stay_in_the_titles(root):
+    found = [m for m in measured(root / "results") if m.key == "mvtec_ad/bottle" and m.run.seed == 0]
+    untrained = [m for m in found if m.run.attention_training in ("", "untrained") and not m.best_on_test]
+    short, sentence = training_once(untrained)
+    assert {m.title for m in untrained} >= {"AttentDifferNet (SE), gates untrained"}
+    assert {m.title for m in short} == {"DifferNet", "AttentDifferNet (SE)", "AttentDifferNet (CBAM)"}
+    assert sentence == "Attention: gates untrained." and training_once(untrained)[0] == short, "kept"
+    assert training_once(found) == (found, "") and training_once(short[:1]) == (short[:1], "")
+
+
 def test_runs_of_one_recipe_and_seed_are_told_apart_by_name_and_seeds_alone_are_no_recipe():
     twice = [run_of("a"), run_of("b"), run_of("c", seed=1)]
     assert [str(distinguishing_recipe(run, twice)) for run in twice] == ["a", "b", ""]
@@ -298,10 +308,10 @@ def test_other_blocks_are_compared_by_category_apart_from_the_papers_trainings(r
     table = by_category([*kept, *found])
     change = f"{100 * bottle.test.difference:+.1f} (3 seeds)"
     assert [cells[:3] for cells in table.cells] == [
-        ["AttentDifferNet (SE)", KEPT, f"{100 * wafer.test.difference:+.1f} (3 seeds)"],
-        ["AttentDifferNet (SimAM)", "nothing to train", ""],
-        ["AttentDifferNet (attention pooling)", KEPT, ""],
-        ["AttentDifferNet (attention pooling)", KEPT.replace("defects", "defects of structure"), ""],
+        ["SE", KEPT, f"{100 * wafer.test.difference:+.1f} (3 seeds)"],
+        ["SimAM", "nothing to train", ""],
+        ["attention pooling", KEPT, ""],
+        ["attention pooling", KEPT.replace("defects", "defects of structure"), ""],
     ]
     assert [cells[3] for cells in table.cells] == ["", *[change] * 3]
     assert by_recipe([*kept, *found]).rows == by_recipe([kept[0], *found]).rows, "averages are of the paper's blocks"

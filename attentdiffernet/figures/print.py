@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BINS = 24  # of a histogram
-LEGEND_LINE_IN = 0.12
+LEGEND_PT, LINE_HEIGHT = 6.5, 1.33  # letters of a legend; its lines, in multiples of them
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,25 @@ class GridRow:
 
 
 def roc_paper_figure(
-    curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = False, width_in: float = 3.25
+    curves: Sequence[Curve],
+    *,
+    band: bool = False,
+    log_fpr: bool = False,
+    width_in: float = 3.25,
+    legend_pt: float = LEGEND_PT,
 ) -> "Figure":
-    """As `roc_figure`, for print: square, one text column wide, readable without colour. Long titles stand below."""
-    below = max((len(curve.title) for curve in curves), default=0) > LINE
-    n_lines = sum(len(curve.legend_lines) for curve in curves) if below else 0
-    figure = new_figure(width_in, width_in + LEGEND_LINE_IN * n_lines, 200)
+    """As `roc_figure`, for print: square, one text column wide, readable without colour. The legend stands below the
+    axes where a title is long or its letters are larger than usual."""
+    legends = [curve.legend_lines if len(curve.title) > LINE else [curve.legend] for curve in curves]
+    n_lines = sum(map(len, legends))
+    below = n_lines > len(curves) or legend_pt > LEGEND_PT
+    figure = new_figure(width_in, width_in + LINE_HEIGHT * legend_pt / 72 * n_lines * below, 200)
     axes = figure.add_subplot(box_aspect=1, ylim=(-0.01, 1.01))
     edge = least_rate(curves) if log_fpr else 0.0
     chance = np.geomspace(edge, 1, 60) if edge else [0, 1]
     axes.plot(chance, chance, color="0.6", linewidth=0.8, linestyle=":", label="Chance: 50 %")
-    for curve, dash in zip(curves, dashes_of(curves), strict=True):
-        roc, label = roc_curve(curve.labels, curve.scores), "\n".join(curve.legend_lines) if below else curve.legend
+    for curve, dash, lines in zip(curves, dashes_of(curves), legends, strict=True):
+        roc, label = roc_curve(curve.labels, curve.scores), "\n".join(lines)
         rates = np.maximum(roc.fpr, edge)
         axes.plot(rates, roc.tpr, color=curve.colour, linewidth=1.4, linestyle=DASHES[dash], label=label)
         if band:
@@ -64,7 +71,7 @@ def roc_paper_figure(
         axes.minorticks_off()
     else:
         axes.set_xlim(-0.01, 1.01)
-    small: Any = {"fontsize": 6.5, "edgecolor": "none", "framealpha": 0.8, "title_fontsize": 6.5}
+    small: Any = {"fontsize": legend_pt, "edgecolor": "none", "framealpha": 0.8, "title_fontsize": legend_pt}
     if below:
         figure.legend(loc="outside lower left", title="AUROC (95 %)", **small)
     else:

@@ -15,14 +15,14 @@ from .print import draw_histogram, figure_file, roc_paper_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 4.2  # inches, of half a page
+WIDTH = 3.8  # inches: letters of 8 points are 9 px high on a phone
 MARKERS = ("o", "s", "x")
-ABOVE: Any = {"fontsize": 7, "frameon": False, "ncols": 4, "loc": "lower left", "bbox_to_anchor": (0, 1)}  # a legend
+ABOVE: Any = {"fontsize": 8, "frameon": False, "ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1)}  # a legend
 
 
 def roc_still(curves: Sequence[Curve], *, band: bool = False, log_fpr: bool = False, ink: str = INK) -> str:
     """`roc_figure` as SVG, with the same words."""
-    figure = roc_paper_figure(curves, band=band, log_fpr=log_fpr, width_in=WIDTH)
+    figure = roc_paper_figure(curves, band=band, log_fpr=log_fpr, width_in=WIDTH, legend_pt=8)
     figure.axes[0].set_xlabel("Normal images flagged" + " (logarithmic)" * log_fpr)
     figure.axes[0].set_ylabel("Anomalous images found")
     return svg(figure, ink)
@@ -32,10 +32,10 @@ def histogram_still(
     normal: NDArray[np.float64], anomalous: NDArray[np.float64], threshold: float | None = None, *, ink: str = INK
 ) -> str:
     """SVG: images of both classes by score, as `draw_histogram` draws them."""
-    figure = new_figure(WIDTH, 0.55 * WIDTH, 200)
+    figure = new_figure(1.1 * WIDTH, 0.6 * WIDTH, 200)
     axes = figure.add_subplot()
     draw_histogram(axes, normal, anomalous, threshold, ink)
-    axes.tick_params(labelsize=7)
+    axes.tick_params(labelsize=8)
     axes.set_xlabel("Anomaly score" + " (logarithmic)" * (axes.get_xscale() == "log"), fontsize=8)
     axes.set_ylabel("Images", fontsize=8)
     axes.legend(**ABOVE)
@@ -48,19 +48,23 @@ def gate_still(gates: Mapping[str, ArrayLike], highest: float = 1.0, *, ink: str
     Channels stand in the order of the first series, so that what the others do differently shows as scatter. Where
     gates may exceed 1, a line there tells what is raised from what is lowered.
     """
-    figure = new_figure(2 * WIDTH, 0.6 * WIDTH, 200)
+    figure = new_figure(WIDTH, 0.62 * WIDTH, 200)
     axes = figure.add_subplot(ylim=(-0.02 * highest, 1.02 * highest))
     first = np.asarray(next(iter(gates.values())))
     order = np.argsort(-first, kind="stable")
     channels = np.arange(1, first.size + 1)
     for k, (name, values) in enumerate(gates.items()):
-        style = {"linewidth": 1.4} if k == 0 else {"linestyle": "none", "marker": MARKERS[k % 3], "markersize": 2.5}
+        style = (
+            {"linewidth": 1.4}
+            if k == 0
+            else {"linestyle": "none", "marker": MARKERS[k % 3], "markersize": 1.6, "markeredgewidth": 0.5}
+        )
         axes.plot(channels, np.asarray(values)[order], color=ink, markerfacecolor="none", label=name, **style)
     if highest > 1:
         axes.axhline(1, color=ink, linewidth=0.8, linestyle="--", label="1: unchanged")
     axes.set_xlabel(f"Channels by their gate at {next(iter(gates))}", fontsize=8)
     axes.set_ylabel("Gate (factor)", fontsize=8)
-    axes.tick_params(labelsize=7)
+    axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(**ABOVE)
     return svg(figure, ink)

@@ -1,7 +1,8 @@
 """Runs beside each other: each with its scores and AUROC, seeds grouped, attention tested against DifferNet."""
 
+import dataclasses
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ResultsError
-from ..words import ATTENTIVE_METHODS, OTHER_METHODS, VARIANT_TITLES, variant_title
+from ..words import ATTENTIVE_METHODS, OTHER_METHODS, VARIANT_TITLES, training_title, variant_title
 from . import statistics
 from .formats import difference_text, interval_text, mean_points_text, mean_text, p_text
 from .records import Gates, gates_of, read_options, read_scores, runs_of, score_path
@@ -196,6 +197,21 @@ def without_best_on_test(found: Iterable[Measured]) -> list[Measured]:
     """All, where there are no others."""
     found = list(found)
     return [m for m in found if not m.best_on_test] or found
+
+
+def training_once(found: Sequence[Measured]) -> tuple[list[Measured], str]:
+    """Runs beside each other, and a sentence on how attention was trained in all of them: their titles do not repeat
+    it. Where trainings differ, titles are as they were and the sentence is empty."""
+    trainings = {m.run.attention_training for m in found} - {""}
+    if len(trainings) != 1:
+        return list(found), ""
+    return [_without_training(m) for m in found], f"Attention: {training_title(trainings.pop())}."
+
+
+@lru_cache(maxsize=1024)
+def _without_training(m: Measured) -> Measured:
+    """The same one each time, with what it has computed."""
+    return dataclasses.replace(m, recipe=m.recipe.without("attention_training"))
 
 
 # -- seeds together

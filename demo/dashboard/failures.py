@@ -13,7 +13,7 @@ from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.figures.one_file import inlined
 from attentdiffernet.figures.overlay import overlay
 from attentdiffernet.figures.screen import percentile_svg, scatter_figure
-from attentdiffernet.study.comparison import Measured, without_best_on_test
+from attentdiffernet.study.comparison import Measured, training_once, without_best_on_test
 from attentdiffernet.study.failures import FAILURES, Failure, failures, images_of
 from attentdiffernet.study.usual import usual
 from attentdiffernet.words import MOST_TIMES, score_text, short_title, times_text, variant_title
@@ -225,8 +225,10 @@ def details(key: str, failure: Failure, runs: Runs, thresholds: Thresholds) -> N
     st.header(literal(failure.image), anchor=False)
     truth = f"An anomalous image: {literal(defect(failure))}" if failure.label else "A normal image"
     st.markdown(f"{truth}. Its scores are those of the score files.")
-    cards = "".join(card(m, failure, thresholds.get(m.name)) for m in runs.values())
-    st.html(f"<div class='place'>{cards}</div>")
+    short, training = training_once(list(runs.values()))
+    st.html(f"<div class='place'>{''.join(card(m, failure, thresholds.get(m.name)) for m in short)}</div>")
+    if training:
+        st.caption(training)
     if shipped.images_at_hand(key):
         pictures(key, failure, runs)
 

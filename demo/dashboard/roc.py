@@ -8,7 +8,7 @@ from attentdiffernet.figures.curves import Curve, curve_of
 from attentdiffernet.figures.print import FORMATS, figure_file, roc_paper_figure
 from attentdiffernet.figures.screen import roc_figure
 from attentdiffernet.figures.still import histogram_still, roc_still
-from attentdiffernet.study.comparison import DEFINITIONS, Measured
+from attentdiffernet.study.comparison import DEFINITIONS, Measured, training_once
 from attentdiffernet.study.formats import difference_text, percent_range
 from attentdiffernet.study.statistics import OperatingPoint
 from attentdiffernet.study.usual import usual
@@ -159,8 +159,9 @@ def by_defect(runs: Runs) -> None:
 # -- the page
 
 
-def choose_runs() -> tuple[Runs, bool, bool, bool]:
-    """(the runs whose curves are drawn, whether with bands, on a logarithmic axis, to be explored)."""
+def choose_runs() -> tuple[Runs, str, bool, bool, bool]:
+    """(the runs whose curves are drawn, how attention was trained in all of them, whether with bands, on a logarithmic
+    axis, to be explored)."""
     one, two, three = st.columns([4, 3, 4], vertical_alignment="bottom")
     with one:
         key = address.category(widgets.measured_keys())
@@ -176,7 +177,8 @@ def choose_runs() -> tuple[Runs, bool, bool, bool]:
     if len(at_first) < len(runs):
         with st.expander("More curves", expanded=bool(st.query_params.get_all("curves"))):
             names = address.several("Curves", {name: m.title for name, m in runs.items()}, "curves", at_first)
-    return {name: runs[name] for name in names or at_first}, band, log, explore
+    shown, training = training_once([runs[name] for name in names or at_first])
+    return {m.name: m for m in shown}, training, band, log, explore
 
 
 widgets.head(
@@ -184,6 +186,8 @@ widgets.head(
     "Every curve is computed from the score file of its run. Bands are 95 % intervals, for one threshold at a time. "
     "Move the operating point: dots, histogram and counts follow.",
 )
-runs, band, log, explore = choose_runs()
+runs, training, band, log, explore = choose_runs()
 operating_point(runs, band, log, explore)
+if training:
+    st.caption(training)
 numbers(runs)

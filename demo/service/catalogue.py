@@ -29,7 +29,7 @@ DOWNLOAD_ENVIRONMENT = "ATTENTDIFFERNET_DOWNLOAD"  # 1: the ImageNet weights may
 MAX_MODELS = 24  # kept in memory, about 15 MB each
 LEVELS = ("obvious", "moderate", "hard")
 WHY_NOT = (
-    "needs AlexNet's ImageNet weights, which are not on this machine: set ATTENTDIFFERNET_IMAGENET_WEIGHTS to a "
+    "AlexNet's ImageNet weights, which are not on this machine: set ATTENTDIFFERNET_IMAGENET_WEIGHTS to a "
     f"local file, or {DOWNLOAD_ENVIRONMENT}=1 to let torchvision download them (244 MB)"
 )
 
@@ -136,19 +136,24 @@ def _category_info(folder: Path) -> CategoryInfo:
         dataset_title=card.title if card else dataset,
         licence=card.licence if card else "",
         examples=_examples(EXAMPLES / dataset / name),
-        why_not="" if _usable(key) else WHY_NOT,
+        why_not="" if _usable(key) else f"needs {WHY_NOT}",
     )
 
 
 def _usable(key: str) -> dict[str, Path]:
     """The configurations of the detectors of a category that can be used on this machine, by `Detector.key`, in their
     usual order."""
+    return {name: path for name, path in _configs(key).items() if not _lacks_alexnet(name, path)}
+
+
+def _configs(key: str) -> dict[str, Path]:
     configs = {name: shipped.MODELS / key / name / "config.json" for name in DETECTOR_TITLES}
-    found = {name: path for name, path in configs.items() if path.is_file()}
-    return {name: path for name, path in found.items() if name not in VARIANT_TITLES or not _lacks_alexnet(path)}
+    return {name: path for name, path in configs.items() if path.is_file()}
 
 
-def _lacks_alexnet(config: Path) -> bool:
+def _lacks_alexnet(name: str, config: Path) -> bool:
+    if name not in VARIANT_TITLES:
+        return False
     needs_imagenet = '"weights": "imagenet"' in config.read_text(encoding="utf-8")
     return needs_imagenet and not imagenet_at_hand() and os.environ.get(DOWNLOAD_ENVIRONMENT) != "1"
 
@@ -184,6 +189,11 @@ def detector_names(key: str) -> list[str]:
     """`Detector.key` of what `detectors` gives, without loading it. Raises DatasetError as `category`."""
     category(key)
     return list(_usable(key))
+
+
+def detectors_left_out(key: str) -> list[str]:
+    """`Detector.key` of those that are shipped for a category and cannot be used on this machine."""
+    return [name for name in _configs(key) if name not in _usable(key)]
 
 
 def detectors(key: str, chosen: Collection[str] | None = None) -> dict[str, Detector]:

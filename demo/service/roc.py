@@ -6,7 +6,7 @@ import pandas as pd
 
 from attentdiffernet.figures.curves import Curve
 from attentdiffernet.figures.screen import roc_figure
-from attentdiffernet.study.comparison import Group, Measured
+from attentdiffernet.study.comparison import Group, Measured, grouped, training_once
 from attentdiffernet.study.formats import difference_text, interval_text
 from attentdiffernet.study.usual import usual_groups
 
@@ -29,12 +29,14 @@ class RocRow:
 
 @dataclass(frozen=True)
 class RocPage:
-    """The usual methods of a category (`study.usual`), seeds together, and the curve of the first seed of each; all
-    runs, those first; published numbers, never mixed with the measured ones."""
+    """The usual methods of a category (`study.usual`), seeds together, and the curve of the first seed of each;
+    training: how the attention of all of these was trained, where that is one way. All runs, those first; published
+    numbers, never mixed with the measured ones."""
 
     key: str
     groups: tuple[Group, ...]
     curves: tuple[Curve, ...]
+    training: str
     rows: tuple[RocRow, ...]
     published: pd.DataFrame = field(compare=False)
 
@@ -46,10 +48,11 @@ class RocPage:
 def roc_page(key: str) -> RocPage:
     """The measured runs of `DATASET/CATEGORY`. Raises ResultsError where there are none."""
     found = shipped.of_category(key)
-    groups = tuple(usual_groups(found))
-    shown = [m for group in groups for m in group.runs]
-    rows = tuple(map(_row, [*shown, *(m for m in found if m not in shown)]))
-    return RocPage(key, groups, tuple(map(_curve, groups)), rows, shipped.published_of(key))
+    usual = [m for group in usual_groups(found) for m in group.runs]
+    rows = tuple(map(_row, [*usual, *(m for m in found if m not in usual)]))
+    short, training = training_once(usual)
+    groups = tuple(grouped(short))
+    return RocPage(key, groups, tuple(map(_curve, groups)), training, rows, shipped.published_of(key))
 
 
 def _curve(group: Group) -> Curve:

@@ -64,9 +64,9 @@ class Verdict:
 
     @property
     def views_text(self) -> str:
-        """`provisional, 4 of 16 views`, in the end `16 views`; empty for a detector that takes the image as it is."""
+        """`4 of 16 views`, in the end `16 views`; empty for a detector that takes the image as it is."""
         if self.provisional:
-            return f"provisional, {self.n_views} of {self.n_views_wanted} views"
+            return f"{self.n_views} of {self.n_views_wanted} views"
         return "" if self.n_views == 1 else f"{self.n_views} views"
 
     @property
@@ -189,7 +189,7 @@ class Comparison:
     @property
     def progress_text(self) -> str:
         verdict = self.slowest
-        return verdict.views_text if verdict.provisional else "Verdict final; drawing the maps"
+        return f"provisional, {verdict.views_text}" if verdict.provisional else "Verdict final; drawing the maps"
 
     def overlay(
         self, key: str, own_scale: bool = False, outlined: bool = False, opacity: float = OPACITY

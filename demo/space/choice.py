@@ -7,6 +7,7 @@ import gradio as gr
 from PIL import Image
 
 from attentdiffernet.figures.one_file import inlined
+from attentdiffernet.words import DETECTOR_TITLES
 
 from ..markup import alert, text
 from ..service import catalogue
@@ -39,13 +40,21 @@ def category_html(key: str | None) -> str:
     if here is not None:
         licence = f" Licence of the data: {text(here.licence)}." if here.licence else ""
         parts.append(f"<p>{text(here.description)}</p><p class='small'>{text(here.dataset_title)}.{licence}</p>")
+        if left_out := catalogue.detectors_left_out(here.key):
+            titles = ", ".join(DETECTOR_TITLES[name] for name in left_out)
+            parts.append(_not_available(titles, f"They need {catalogue.WHY_NOT}."))
     for reason in dict.fromkeys(info.why_not for info in found if info.why_not):
         titles = ", ".join(text(info.title) for info in found if info.why_not == reason)
-        parts.append(
-            f"<details class='small'><summary>Not available on this machine: {titles}</summary>"
-            f"<p>Each {text(reason)}.</p></details>"
-        )
+        parts.append(_not_available(titles, f"Each {reason}."))
     return "".join(parts)
+
+
+def _not_available(titles: str, reason: str) -> str:
+    """titles: HTML."""
+    return (
+        f"<details class='small'><summary>Not available on this machine: {titles}</summary>"
+        f"<p>{text(reason)}</p></details>"
+    )
 
 
 def examples_of(key: str | None) -> tuple[Example, ...]:

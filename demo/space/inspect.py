@@ -21,7 +21,7 @@ from ..service.verdict import MAPS, Comparison
 from .cards import names, who
 from .choice import CLICKED, THUMBNAIL, category_html, clicked, example_of, examples_html, examples_of, is_example
 from .files import being_written, kept, on_page
-from .inspected_table import inspected_html
+from .inspected_table import inspected_html, on_top
 from .results import Results, Update
 from .session import KEPT_S, Session, Turns, Upload
 from .status import LIVE, finished, progress, seen
@@ -263,7 +263,7 @@ class Inspect:
             return
         now = yield from self._inspect_one(now, k, method, own_scale)
         if (k := now.next_upload) is None:
-            yield self._done(now)
+            yield from self._done(now, method, own_scale)
         else:
             yield {**self._overview(now), self.step: turn * MAX_IMAGES + k}
 
@@ -291,13 +291,18 @@ class Inspect:
             return now.with_result(k, None, str(error))
         return now
 
-    def _done(self, now: Session) -> Update:
+    def _done(self, now: Session, method: str, own_scale: bool) -> Iterator[Update]:
+        """Shows the photograph on top of the table, unless the visitor picked one."""
         if now.shown is None and len(now.uploads) == 1:
-            return self._nothing(now, alert(now.errors[0]))
+            yield self._nothing(now, alert(now.errors[0]))
+            return
+        top = on_top(now)
+        if top is not None and top != now.shown and not now.picked:
+            now = yield from self._look_at(now, top, method, own_scale)
         n, bad = len(now.uploads), len(now.errors)
         done = f"Done. {conclusion(now.comparisons[0])}" if n == 1 else counts(n - bad, n)
         downloads = gr.Row(elem_classes=seen(now.shown is not None))
-        return {**self._overview(now), self.downloads: downloads, self.status: finished(done)}
+        yield {**self._overview(now), self.downloads: downloads, self.status: finished(done)}
 
     def _nothing(self, now: Session, status: str) -> Update:
         """No image is shown."""
@@ -333,22 +338,29 @@ class Inspect:
         yield from self.show(now, method, own_scale)
 
     def show(self, now: Session, method: str, own_scale: bool, pick: int | None = None) -> Iterator[Update]:
-        """Another map, another scale or, with pick, another image. The service remembers scores and maps."""
+        """Another map, another scale or, with pick, another image."""
         k = now.shown if pick is None else pick
         if k is None or not 0 <= k < len(now.uploads) or now.uploads[k].error:
             yield {self.status: gr.skip()}
             return
-        upload = now.uploads[k]
-        example = example_of(now.category, upload.path)
+        if pick is not None:
+            now = now.showing(k, picked=True)
         try:
-            for found in compare(upload.path, now.category, method, chosen=now.detectors):
-                comparison = found.at_rate(now.rate)
-                now = now.with_result(k, comparison).showing(k)
-                filled = self.results.filled(comparison, example, own_scale) if comparison.heat else {}
-                yield {self.status: progress(0.5, f"{upload.name} …"), **filled}
-            yield {**self._overview(now), self.status: finished(f"{MAPS[method]} of {upload.name}.")}
+            now = yield from self._look_at(now, k, method, own_scale)
+            yield {**self._overview(now), self.status: finished(f"{MAPS[method]} of {now.uploads[k].name}.")}
         except AttentDifferNetError as error:
             yield {self.status: alert(str(error))}
+
+    def _look_at(self, now: Session, k: int, method: str, own_scale: bool) -> Generator[Update, None, Session]:
+        """Shows image k. The service remembers scores and maps."""
+        upload = now.uploads[k]
+        example = example_of(now.category, upload.path)
+        for found in compare(upload.path, now.category, method, chosen=now.detectors):
+            comparison = found.at_rate(now.rate)
+            now = now.with_result(k, comparison).showing(k)
+            filled = self.results.filled(comparison, example, own_scale) if comparison.heat else {}
+            yield {self.status: progress(0.5, f"{upload.name} …"), **filled}
+        return now
 
     def make_zip(self, now: Session, method: str, own_scale: bool) -> Iterator[Update]:
         """Maps of all images by the method chosen, made when asked for."""

@@ -1,6 +1,6 @@
 """Verdicts of a category's detectors on many photographs, as a `verdict_table` that opens details."""
 
-from attentdiffernet.words import DETECTOR_TITLES
+from attentdiffernet.words import short_title
 
 from ..markup import badge
 from ..service.stranger import a
@@ -18,9 +18,15 @@ FILTERS = {
 
 def inspected_html(session: Session) -> str:
     """A row for each photograph, those that most detectors flag on top; then what could not be read."""
-    heads = [Head("score", "Flagged by"), *(Head(key, DETECTOR_TITLES[key], variant=key) for key in session.detectors)]
+    heads = [Head("score", "Flagged by"), *(Head(key, short_title(key), variant=key) for key in session.detectors)]
     rows = [_row(k, upload, k == session.shown) for k, upload in enumerate(session.uploads) if not upload.error]
     return table_html(heads, rows, FILTERS, session.errors)
+
+
+def on_top(session: Session) -> int | None:
+    """The photograph that stands first in the table; None where none could be read."""
+    found = {k: upload.comparison for k, upload in enumerate(session.uploads) if upload.comparison}
+    return max(found, key=lambda k: _rank(found[k]), default=None)
 
 
 def _row(k: int, upload: Upload, shown: bool) -> Row:
@@ -30,15 +36,14 @@ def _row(k: int, upload: Upload, shown: bool) -> Row:
     flagged, n = sum(verdict.anomalous for verdict in found.verdicts.values()), len(found.verdicts)
     kinds = ["anomalous" if flagged else "normal", *["disputed"] * (0 < flagged < n)]
     note = f"not {a(found.category.part)}?" if found.stranger else ""
-    cells = {"score": Cell(f"<span class='nowrap'>{flagged} of {n}</span>", flagged + _share(found))}
+    cells = {"score": Cell(f"<span class='nowrap'>{flagged} of {n}</span>", _rank(found))}
     cells |= {key: _cell(verdict) for key, verdict in found.verdicts.items()}
     kinds += ["stranger"] * bool(note)
     return Row(k, upload.name, upload.picture, f"Photograph {upload.name}", cells, kinds, True, shown, note)
 
 
 def _cell(verdict: Verdict) -> Cell:
-    score = f"<span class='nowrap'>{verdict.times}</span>"
-    return Cell(f"{badge(verdict.anomalous, verdict.provisional)} {score}", _times(verdict))
+    return Cell(badge(verdict.anomalous, verdict.provisional, verdict.times), _times(verdict))
 
 
 def _times(verdict: Verdict) -> float:
@@ -46,7 +51,7 @@ def _times(verdict: Verdict) -> float:
     return verdict.score / verdict.threshold if verdict.threshold > 0 else verdict.score
 
 
-def _share(found: Comparison) -> float:
-    """Orders photographs that equally many detectors flag, by the highest score: 0 to 1."""
+def _rank(found: Comparison) -> float:
+    """By how many detectors flag a photograph; where these are equally many, by the highest score."""
     highest = max(0.0, *map(_times, found.verdicts.values()))
-    return highest / (1 + highest)
+    return sum(verdict.anomalous for verdict in found.verdicts.values()) + highest / (1 + highest)

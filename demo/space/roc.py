@@ -74,7 +74,7 @@ def tables_html(page: RocPage) -> str:
         for method, category, auroc, source in page.published[["method", "category", "auroc", "source"]].to_numpy()
     ]
     return (
-        f"<h2>Measured here</h2>{_table('Measured here', MEASURED, methods)}"
+        f"<h2>Measured here</h2>{_table('Measured here', MEASURED, methods)}<p class='small'>{text(page.training)}</p>"
         f"<details><summary>{summary}</summary>{_table('All runs', RUNS, _cells(page.rows))}</details>"
         "<h2>Published elsewhere</h2><p>Numbers as reported in the sources named. They are never mixed with the "
         "measured ones: backbones, splits, views and the choice of epochs may differ.</p>"

@@ -35,13 +35,14 @@ class Session:
     """What one visitor looks at. Immutable: a cancelled run leaves the last complete one behind.
 
     detectors: those chosen, by `Detector.key`. shown: the upload whose maps are shown; None as long as none could be
-    read. rate: share of good parts that may be flagged.
+    read. picked: whether the visitor chose it. rate: share of good parts that may be flagged.
     """
 
     category: str = ""
     detectors: tuple[str, ...] = ()
     uploads: tuple[Upload, ...] = ()
     shown: int | None = None
+    picked: bool = False
     rate: float = USUAL
 
     @property
@@ -75,8 +76,8 @@ class Session:
         )
         return dataclasses.replace(self, uploads=tuple(uploads), rate=rate)
 
-    def showing(self, index: int) -> "Session":
-        return dataclasses.replace(self, shown=index)
+    def showing(self, index: int, picked: bool = False) -> "Session":
+        return dataclasses.replace(self, shown=index, picked=self.picked or picked)
 
 
 class Turns:
