@@ -32,7 +32,7 @@ from attentdiffernet.words import ON_WHITE, PAPER_VARIANTS, percent, score_text,
 from demo import shipped
 from demo.dashboard import widgets
 from demo.markup import literal
-from demo.service import own_results, private
+from demo.service import catalogue, own_results, private
 from demo.service.catalogue import detector_names
 from demo.service.comparison import MAX_IMAGES
 from demo.service.rate import on_slider
@@ -324,6 +324,17 @@ def test_the_ablations_show_mean_spread_and_every_seed(visit, repeated):
         p_value = delong_test_of_means(group.first.labels, own, others).p_value
         assert group.difference_text.endswith(p_text(p_value, "p"))
         assert p_text(p_value) in overview_text(group.runs, "markdown")
+
+
+@pytest.mark.parametrize("page", ["compare", "attention", "figures"])
+def test_a_category_of_which_only_some_detectors_can_be_used_says_why(visit, monkeypatch, page):
+    monkeypatch.delenv("ATTENTDIFFERNET_DOWNLOAD", raising=False)
+    monkeypatch.setattr(catalogue, "imagenet_at_hand", lambda: False)
+    at = visit(page, category="mvtec_ad/bottle")
+    said = " ".join(element.value for element in [*at.caption, *at.info])
+    assert "AlexNet's ImageNet weights" in said.replace("\\", "")
+    assert ("No variant of DifferNet" if page == "attention" else "Not available on this machine: DifferNet") in said
+    assert not [one for one in at.get("button_group") if one.label.startswith("Map of DifferNet")]
 
 
 @pytest.mark.parametrize("page", ["roc", "failures"])

@@ -69,8 +69,7 @@ class Measured:
 
     @property
     def setting_title(self) -> str:
-        backbone = f"{self.setting_backbone} backbone, " if self.setting_backbone else ""
-        return f"{backbone}seed {self.run.seed}"
+        return ", ".join(filter(None, (self.setting_backbone, f"seed {self.run.seed}")))
 
     @property
     def detail(self) -> str:

@@ -239,8 +239,11 @@ usable = widgets.usable_categories()
 one, two = st.columns(2)
 with one:
     key = address.category(list(usable))
+titles = {variant: variant_title(variant) for variant in catalogue.differnets(key)}
+if not titles:
+    widgets.empty("No variant of DifferNet can be used here.", f"They need {catalogue.WHY_NOT}.")
+    st.stop()
 with two:
-    titles = {variant: variant_title(variant) for variant in catalogue.differnets(key)}
     variant = address.choice("Variant", titles, "variant", "cbam" if "cbam" in titles else None, segments=True)
 image = widgets.image_of(key)
 if image is None:

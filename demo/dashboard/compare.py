@@ -17,7 +17,6 @@ from attentdiffernet.words import (
     OUTLINED,
     OWN_SCALE,
     OWN_SCALE_HELP,
-    VARIANT_TITLES,
     short_title,
     verdict_word,
 )
@@ -25,7 +24,7 @@ from demo import markup
 from demo.dashboard import address, widgets
 from demo.markup import literal
 from demo.service.catalogue import CategoryInfo, detector_names
-from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, compare, counts, maps_offered
+from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, compare, counts
 from demo.service.downloads import numbers_csv
 from demo.service.stranger import Stranger, a
 from demo.service.verdict import Comparison
@@ -97,21 +96,12 @@ def choose_how(key: str, images: list[Image]) -> How:
     left, right = st.columns(2, gap="large")
     with left:
         rate = widgets.rate("rate", help="Judges all photographs again at once.") / 100
-        method = choose_map(key, images)
+        method = widgets.choose_map(key, images[0].detectors if images else detector_names(key))
     with right:
         opacity = address.number("Opacity of the heat, %", "opacity", 0.0, 100.0, 100 * OPACITY, 5.0, format="%.0f")
         outlined = address.switch(OUTLINED, "outline", True)
         own_scale = address.switch(OWN_SCALE, "own", False, help=OWN_SCALE_HELP)
     return How(method, own_scale, outlined, opacity / 100, rate)
-
-
-def choose_map(key: str, images: list[Image]) -> str:
-    """Of DifferNet and its variants, if one of them is asked: other detectors have a map of their own."""
-    offered = maps_offered(key)
-    asked = images[0].detectors if images else detector_names(key)
-    if not any(name in VARIANT_TITLES for name in asked):
-        return next(iter(offered))
-    return address.choice(widgets.MAP, offered, "method", segments=True)
 
 
 # -- inspecting
@@ -299,6 +289,7 @@ with st.container(key="beside"):
 with one:
     info = usable[address.category(list(usable))]
     st.caption(f"{info.description} Licence of the data: {info.licence}.")
+    widgets.left_out(info.key)
 with three:
     detectors = choose_detectors(info.key)
 with two:
@@ -312,7 +303,7 @@ with answer:
         inspect(images, how)
     else:
         widgets.empty(
-            f"Drop photographs of a {info.part} in, or take an example.",
+            f"Drop photographs of {a(info.part)} in{', or take an example' * bool(info.examples)}.",
             "JPEG, PNG, TIFF, BMP, WebP or GIF. A score is meaningful only for parts like those the models were "
             "trained on.",
         )

@@ -255,15 +255,14 @@ def card(m: Measured, failure: Failure, threshold: float | None) -> str:
 
 def pictures(key: str, failure: Failure, runs: Runs) -> None:
     """The image and the maps of all variants on one scale, or why there are no maps."""
-    from demo.service.catalogue import categories
-    from demo.service.comparison import maps_offered
+    from demo.service.catalogue import categories, detector_names
 
     if key not in {info.key for info in categories()}:
         widgets.empty("No maps: there is no model of this category.", widgets.HOW_TO_TRAIN)
         image_alone(key, failure)
         return
-    method = address.choice(widgets.MAP, maps_offered(key), "method", segments=True)
     try:
+        method = widgets.choose_map(key, detector_names(key))
         with st.spinner("Drawing the maps …"):
             found = maps(key, failure.image, method)
     except AttentDifferNetError as error:
@@ -274,13 +273,14 @@ def pictures(key: str, failure: Failure, runs: Runs) -> None:
         return
     image, heat = found
     with st.container(key="pairs-maps"):
-        columns = st.columns(1 + len(heat.heat))
+        columns = st.columns(max(4, 1 + len(heat.heat)))
     columns[0].image(image, caption="Image", width="stretch", alt=f"Test image {failure.image}")
-    for column, detector in zip(columns[1:], heat.heat, strict=True):
+    for column, detector in zip(columns[1:], heat.heat, strict=False):
         title, picture = variant_title(detector), overlay(image, *heat.scaled(detector, False))
         alt = f"{heat.title(detector)} by {title} on {failure.image}"
         column.image(picture, caption=title, width="stretch", alt=alt)
     widgets.heat_scales(heat.kinds)
+    widgets.left_out(key)
     widgets.notes({detector: f"{heat.shows[detector]} {heat.visibility(detector)}" for detector in heat.heat})
     if not any(shipped.shipped_threshold(m) for m in runs.values()):
         st.caption("These maps are those of the shipped models. The models of the runs chosen above are not shipped.")

@@ -13,7 +13,7 @@ from attentdiffernet.words import short_title, variant_title
 from demo.dashboard import address, widgets
 from demo.markup import literal
 from demo.service.catalogue import detectors, images_to_choose
-from demo.service.comparison import IMAGE_TYPES, maps_offered
+from demo.service.comparison import IMAGE_TYPES
 from demo.service.downloads import paper_grid
 from demo.service.verdict import MAPS, Comparison
 
@@ -116,7 +116,8 @@ titles = {variant: short_title(variant) for variant in detectors(key)}
 with two:
     variants = address.several("Detectors", titles, "columns", list(titles), pills=True)
 with three:
-    method = address.choice(widgets.MAP, maps_offered(key), "method", segments=True)
+    method = widgets.choose_map(key, titles)
+widgets.left_out(key)
 images, own = choose_images(key)
 if not images or not variants:
     widgets.empty("Nothing to draw yet.", "Choose an image and a variant, or drop in images of your own.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import streamlit as st
 
 from attentdiffernet.figures.palette import ANOMALOUS_COLOUR, INK, NORMAL_COLOUR, VARIANT_COLOURS
-from attentdiffernet.words import METHOD_TITLES, OWN_SCALE_HELP, short_title, variant_title
+from attentdiffernet.words import METHOD_TITLES, OWN_SCALE_HELP, VARIANT_TITLES, short_title, variant_title
 from demo import shipped
 from demo.dashboard import address
 from demo.markup import literal, scrolling, text
@@ -85,6 +85,15 @@ def usable_categories() -> "dict[str, CategoryInfo]":
         empty("No model can be used here.", HOW_TO_TRAIN + waiting)
         st.stop()
     return usable
+
+
+def left_out(key: str) -> None:
+    """Which detectors of a category cannot be used on this machine, and why."""
+    from demo.service import catalogue
+
+    if names := catalogue.detectors_left_out(key):
+        titles = ", ".join(map(variant_title, names))
+        st.caption(f"Not available on this machine: {titles}. They need {literal(catalogue.WHY_NOT)}.")
 
 
 # -- text and tables
@@ -225,7 +234,14 @@ def comparing(
         yield comparison
 
 
-MAP = "Map of DifferNet and its variants"  # other detectors have one of their own
+def choose_map(key: str, detectors: Collection[str]) -> str:
+    """Of DifferNet and its variants, if one of them is asked: other detectors have a map of their own."""
+    from demo.service.comparison import maps_offered
+
+    offered = maps_offered(key)
+    if not any(name in VARIANT_TITLES for name in detectors):
+        return next(iter(offered))
+    return address.choice("Map of DifferNet and its variants", offered, "method", segments=True)
 
 
 def heat_scales(kinds: Mapping[str, tuple[float, float]], own_scale: bool = False) -> None:
