@@ -200,7 +200,8 @@ def test_pages_of_tables_do_not_wait_for_torch():
 
 
 def test_the_overview_shows_the_usual_methods_and_published_numbers_apart(visit):
-    at = visit("overview")
+    assert "class='forest'" not in html(visit("overview")), "the answer first"
+    at = opened(visit("overview"), "AUROC of every method")
     groups = usual_groups(shipped.measured())
     assert all(group.auroc_text in html(at) for group in groups)
     lines = sum(1 + len(group.runs) * (len(group.runs) > 1) for group in groups)

@@ -36,15 +36,27 @@ def summary(everything: list[Measured]) -> None:
         st.markdown("Other trainings and places of the blocks are on the page Ablations.")
 
 
-# -- published numbers
+# -- every method
 
 
-def published_numbers(dataset: str) -> None:
+def every_method(everything: list[Measured]) -> None:
+    """AUROC of the usual methods, of all data sets or of the one chosen."""
+    datasets = {"all": "All"} | {m.run.dataset: dataset_title(m.run.dataset) for m in everything}
+    left, right = st.columns([2, 5], vertical_alignment="bottom")
+    with left:
+        dataset = address.choice("Data set", datasets, "dataset")
+    with right:
+        beside = address.switch("Published numbers beside them", "published", False)
+    groups = [group for group in usual_groups(everything) if dataset in ("all", group.first.run.dataset)]
+    st.html(forest(groups, shipped.published_of if beside else None, recipes=False))
+    if any(len(group.runs) > 1 for group in groups):
+        st.caption(SEVERAL_SEEDS)
+
+
+def published_numbers() -> None:
     published = shipped.published()
-    if dataset != "all":
-        published = published[published["dataset"] == dataset]
     if published.empty:
-        st.markdown("We know of no published number for this data set.")
+        st.markdown("These results name no published numbers.")
         return
     st.dataframe(
         published.assign(auroc=100 * published["auroc"], dataset=published["dataset"].map(dataset_title)),
@@ -78,17 +90,9 @@ if not everything:
     widgets.empty("No results yet.", widgets.HOW_TO_MEASURE)
     st.stop()
 summary(everything)
-st.header("AUROC", anchor=False)
-datasets = {"all": "All"} | {m.run.dataset: dataset_title(m.run.dataset) for m in everything}
-left, right = st.columns([2, 5], vertical_alignment="bottom")
-with left:
-    dataset = address.choice("Data set", datasets, "dataset")
-with right:
-    beside = address.switch("Published numbers beside them", "published", False)
-groups = [group for group in usual_groups(everything) if dataset in ("all", group.first.run.dataset)]
-st.html(forest(groups, shipped.published_of if beside else None, recipes=False))
-if any(len(group.runs) > 1 for group in groups):
-    st.caption(SEVERAL_SEEDS)
+with widgets.on_demand("AUROC of every method", address.asked_for("dataset", "published")) as is_open:
+    if is_open:
+        every_method(everything)
 with widgets.on_demand("Published elsewhere") as is_open:
     if is_open:
-        published_numbers(dataset)
+        published_numbers()
