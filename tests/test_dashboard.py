@@ -311,7 +311,7 @@ def test_seeds_are_gathered_and_recipes_are_told_apart(repeated):
 
 
 def test_the_ablations_show_mean_spread_and_every_seed(visit, repeated):
-    at = visit("ablations")
+    at = opened(visit("ablations"), "Every run")
     groups = grouped(repeated)
     assert html(at).count("<details>") == sum(len(group.runs) > 1 for group in groups) == 4
     assert all(group.auroc_text in html(at) for group in groups)

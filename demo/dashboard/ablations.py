@@ -53,10 +53,10 @@ def arranged(groups: list[Group], order: str) -> list[Group]:
     return groups
 
 
-def recipes(everything: list[Measured]) -> None:
-    """What each training and placement of the blocks changes, on average over the categories."""
+def recipes(everything: list[Measured]) -> bool:
+    """What each training and placement of the blocks changes, on average over the categories; whether there are any."""
     if not (found := all_contrasts(everything)):
-        return
+        return False
     st.header("Trainings and places of attention", anchor=False)
     widgets.small("Mean difference to DifferNet over all categories, in points of AUROC.")
     as_table(by_recipe(found), "Trainings and places")
@@ -64,6 +64,7 @@ def recipes(everything: list[Measured]) -> None:
         st.header("Other blocks", anchor=False)
         widgets.small("Difference to DifferNet in points of AUROC, by block and by what its gates were trained on.")
         as_table(blocks, "Other blocks")
+    return True
 
 
 def as_table(made: Table, name: str) -> None:
@@ -71,7 +72,19 @@ def as_table(made: Table, name: str) -> None:
     widgets.table([text(column.title) for column in made.columns], cells, name=name)
 
 
-# -- the table of measured runs
+# -- every run
+
+
+def every_run(everything: list[Measured]) -> list[Measured]:
+    """Intervals of the runs chosen, which are returned."""
+    groups = choose_groups(everything)
+    found = [m for group in groups for m in group.runs]
+    st.html(forest(groups))
+    if any(m.best_on_test for m in found):
+        st.caption(f"Best epoch chosen on test images: {BEST_ON_TEST}")
+    if any(len(group.runs) > 1 for group in groups):
+        st.caption(SEVERAL_SEEDS)
+    return found
 
 
 def table(found: list[Measured]) -> None:
@@ -130,24 +143,19 @@ def copies(found: list[Measured]) -> None:
 
 widgets.head(
     "What do other trainings and placements change?",
-    "Area under the ROC curve (AUROC) of every run, with 95 % intervals. All runs are measured here, from the score "
-    "files in <code>results/</code>.",
+    "How the area under the ROC curve (AUROC) changes with the training, the place and the kind of attention. All runs "
+    "are measured here, from the score files in <code>results/</code>.",
 )
 everything = list(shipped.measured())
 if not everything:
     widgets.empty("No results yet.", widgets.HOW_TO_MEASURE)
     st.stop()
-recipes(everything)
-st.header("Every run", anchor=False)
-groups = choose_groups(everything)
-found = [m for group in groups for m in group.runs]
-st.html(forest(groups))
-if any(m.best_on_test for m in found):
-    st.caption(f"Best epoch chosen on test images: {BEST_ON_TEST}")
-if any(len(group.runs) > 1 for group in groups):
-    st.caption(SEVERAL_SEEDS)
-with widgets.on_demand("As a table, to sort and to copy") as is_open:
-    if is_open:
-        widgets.small("Click a column's head to sort. Hover over it to see what it means.")
-        table(found)
-        copies(found)
+opened = not recipes(everything) or address.asked_for("category", "order", "best_on_test")
+with widgets.on_demand("Every run", opened) as runs_open:
+    found = every_run(everything) if runs_open else []
+if runs_open:
+    with widgets.on_demand("As a table, to sort and to copy") as is_open:
+        if is_open:
+            widgets.small("Click a column's head to sort. Hover over it to see what it means.")
+            table(found)
+            copies(found)
