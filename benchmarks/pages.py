@@ -27,7 +27,7 @@ DEMO = {
 DASHBOARD = {
     "Overview": ".differences .line",
     "ROC": ".still img[alt^='ROC curves']",
-    "Ablations": ".forest .row",
+    "Ablations": "[aria-label='Trainings and places'] tbody tr",
     "Failures": ".st-key-gallery img",
     "Compare": ".st-key-uploads [data-testid=stFileUploaderDropzone]",
     "Attention": "img[alt^='Mean activation after']",

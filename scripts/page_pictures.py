@@ -29,7 +29,6 @@ def dashboard(page: Page, url: str) -> None:
     """The first page: does attention help?"""
     page.goto(url)
     page.locator(".differences .line").first.wait_for()
-    page.locator(".forest .row").first.wait_for()
 
 
 def written(picture: bytes, file: Path) -> None:
