@@ -17,7 +17,7 @@ from .findings import Calibration
 from .model import AttentDifferNet
 from .options import Options
 from .scoring import group_ends
-from .sources import ImageSource, pixels_of
+from .sources import ImageSource
 from .study.statistics import conformal_threshold
 
 MIN_IMAGES = 5  # fewer leave nothing to hold out for a threshold
@@ -82,7 +82,7 @@ def map_references(model: AttentDifferNet, held_out: Sequence[ImageSource], prog
     maps: dict[str, list[np.ndarray]] = {method: [] for method in methods_of(model.config)}
     shown = held_out[:REFERENCE_IMAGES]
     for done, source in enumerate(shown, 1):
-        tensor = model.prepare(pixels_of(source))
+        tensor = model.prepare_to_train(source)
         for method, values in maps.items():
             values.append(explain(model, tensor, method).ravel())
         progress("maps of held-out normals", done, len(shown))

@@ -131,7 +131,7 @@ class FeatureExtractor:
         stage, total = "features of training images", len(sources)
         progress(stage, 0, total)
         rows = []
-        for row in readable(self._of_sources(sources, views)):
+        for row in readable(self._of_sources(sources, views, self.model.prepare_to_train)):
             rows.append(row)
             progress(stage, len(rows), total)
         return torch.stack(rows)
@@ -139,7 +139,9 @@ class FeatureExtractor:
     def even_views(self, sources: Iterable[ImageSource], n_views: int) -> Iterator[Tensor | ImageError]:
         """One (V, 768) per image of the views that it is scored on, or why it cannot be read; in order, as they are
         ready. Reads only a few images ahead, so the sources may be any number."""
-        return self._of_sources(sources, self.model.views(n_views))
+        return self._of_sources(
+            sources, self.model.views(n_views), lambda source: self.model.prepare(pixels_of(source))
+        )
 
     def of_image(self, image: Tensor, views: Tensor) -> Tensor:
         """Features of one image (3, S, S) in [0, 1] under the given views of `make_views`: (V, 768), on the model's
@@ -204,7 +206,10 @@ class FeatureExtractor:
             return self.model.features(make_views(torch.cat(copies), torch.cat(views)))
 
     def _of_sources(
-        self, sources: Iterable[ImageSource], views: Tensor | Callable[[bytes], Tensor]
+        self,
+        sources: Iterable[ImageSource],
+        views: Tensor | Callable[[bytes], Tensor],
+        prepared: Callable[[ImageSource], Tensor],
     ) -> Iterator[Tensor | ImageError]:
         """views: the same for all images, or made from the digest of each."""
 
@@ -212,7 +217,7 @@ class FeatureExtractor:
             try:
                 content = b"" if self.cache is None and isinstance(views, Tensor) else digest_of(source)
                 its_views = views if isinstance(views, Tensor) else views(content)
-                return self._looked_up(content, its_views, lambda: self.model.prepare(pixels_of(source)))
+                return self._looked_up(content, its_views, lambda: prepared(source))
             except (ImageError, OSError) as error:
                 return None, torch.empty(0, 2, 2), _as_image_error(error, source)
 

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from .calibration import split_normals
+from .copies import copy_of
 from .devices import find_device, to_device
 from .features import FeatureExtractor, Progress, no_progress
 from .findings import Findings
@@ -56,7 +57,7 @@ from .scoring import running_score
 from .sources import ImageSource, pixels_of
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
 from .synthetic_defects import DefectTest
-from .views import FEW_VIEWS, even_angles, possible_views, rotations, to_tensor
+from .views import FEW_VIEWS, even_angles, possible_views, rotations
 from .words import input_title
 
 FITTED_IMAGES, HELD_OUT_IMAGES = 64, 32  # at most: the rule must cost little beside the training
@@ -382,7 +383,7 @@ def _turn_auroc(trial: _Trial) -> float:
     as_they_lie = quarters + AS_THEY_LIE_DEG * (2 * torch.rand(4, generator=rng) - 1)
     extractor = FeatureExtractor(trial.model.with_options(views="rotations", resize="squeeze"), trial.cache)
     normals = trial.test.squares[: trial.test.n_normals]
-    fitted = (to_tensor(pixels_of(image), trial.options.image_size) for image in trial.fit)
+    fitted = (copy_of(image, trial.options.image_size).tensor() for image in trial.fit)
 
     def features(images: Iterable[Tensor], angles: Tensor) -> Tensor:
         discs = (_disc(extractor.model.exposed(image)) for image in images)

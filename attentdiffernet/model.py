@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from .backbone import AlexNetFeatures, load_weights
 from .checked import Checked
+from .copies import copy_of
 from .devices import in_float32
 from .findings import Findings
 from .flow import Whitening, build_flow, negative_log_likelihood
@@ -38,6 +39,7 @@ from .options import (
     check_network,
     least_side,
 )
+from .sources import ImageSource
 from .views import even_views, standardise_exposure, to_tensor
 
 Precision = Literal["float32", "bfloat16"]
@@ -144,15 +146,21 @@ class AttentDifferNet(nn.Module):
 
     def prepare(self, image: np.ndarray) -> Tensor:
         """(H, W, 3) uint8 -> the image that views are made of: (3, S, S), or (3, h, w) with `resize="keep_aspect"`."""
-        keep = self.config.resize == "keep_aspect"
-        return self.exposed(to_tensor(image, self.config.image_size, self.config.least_side if keep else None))
+        return self.exposed(to_tensor(image, self.config.image_size, self._aspect_side))
+
+    def prepare_to_train(self, source: ImageSource) -> Tensor:
+        """As `prepare`, of a training image: its copy is kept for the stages that follow."""
+        return self.exposed(copy_of(source, self.config.image_size, self._aspect_side).tensor())
+
+    @property
+    def _aspect_side(self) -> int | None:
+        return self.config.least_side if self.config.resize == "keep_aspect" else None
 
     @property
     def input_key(self) -> tuple[int, str, str, int]:
         """Models of equal key `prepare` an image in the same way."""
         config = self.config
-        side = config.least_side if config.resize == "keep_aspect" else 0
-        return config.image_size, config.resize, config.exposure, side
+        return config.image_size, config.resize, config.exposure, self._aspect_side or 0
 
     def exposed(self, images: Tensor) -> Tensor:
         """Images (..., 3, H, W) in [0, 1] in the configured exposure: the last step of `prepare`."""

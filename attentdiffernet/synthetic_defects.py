@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .copies import copy_of
 from .model import AttentDifferNet
-from .sources import ImageSource, pixels_of
-from .views import input_shape, to_tensor
+from .sources import ImageSource
+from .views import input_shape
 
 
 class Normals(Protocol):
@@ -46,9 +47,9 @@ class DefectTest:
         self.n_normals = len(sources)
         self.shapes, squares = [], []
         for source in sources:
-            pixels = pixels_of(source)
-            self.shapes.append(input_shape(pixels.shape[0], pixels.shape[1], image_size, least_side))
-            squares.append(to_tensor(pixels, image_size))
+            copy = copy_of(source, image_size)
+            self.shapes.append(input_shape(*copy.shape, image_size, least_side))
+            squares.append(copy.tensor())
         normals = torch.stack(squares)
         defective = [add_defect(image, normals, rng) for _ in range(n_defects) for image in normals]
         self.squares = torch.stack([*squares, *defective])

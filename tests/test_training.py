@@ -159,6 +159,7 @@ def trained(parts, tmp_path_factory):
 
 @pytest.mark.process
 def test_what_is_trained_judges_and_survives_the_way_through_a_zip(trained, tmp_path):
+    assert list(trained.folder.parent.iterdir()) == [trained.folder], "features that stages shared are gone"
     file = tmp_path / "model.zip"
     file.write_bytes(own.packed(load(trained.folder)))
     detector = own.unpacked(file, tmp_path / "back")

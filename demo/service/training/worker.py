@@ -7,6 +7,7 @@ progress and for the end.
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,15 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     options = Options(method=job["method"], variant=job["variant"], weights=weights)
     images = [Path(path) for path in job["images"]]
     data = DataCard("own", job["name"], len(images), "A visitor's own photographs")
-    detector = fit(images, options, data=data, progress=_tell)
-    detector.save(job["out"])
-    scores = detector.left_out
-    if not scores:
-        _, held_out = split_normals(list(enumerate(images)), options)
-        verdicts = detector.inspect_all([path for _, path in held_out])
-        scores = {k: verdict.score for (k, _), verdict in zip(held_out, verdicts, strict=True)}
+    # In the visitor's folder, so that what a killed training leaves goes with it.
+    with tempfile.TemporaryDirectory(prefix="features-", dir=Path(job["out"]).parent) as cache:
+        detector = fit(images, options, data=data, cache=Path(cache), progress=_tell)
+        detector.save(job["out"])
+        scores = detector.left_out
+        if not scores:
+            _, held_out = split_normals(list(enumerate(images)), options)
+            verdicts = detector.inspect_all([path for _, path in held_out], cache=Path(cache))
+            scores = {k: verdict.score for (k, _), verdict in zip(held_out, verdicts, strict=True)}
     return {"scores": sorted(scores.items())}
 
 
