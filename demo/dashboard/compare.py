@@ -22,14 +22,15 @@ from attentdiffernet.words import (
 )
 from demo import markup
 from demo.dashboard import address, widgets
-from demo.markup import literal
+from demo.markup import literal, text
 from demo.service.catalogue import CategoryInfo, detector_names
 from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, compare, counts
-from demo.service.downloads import numbers_csv
-from demo.service.stranger import Stranger, a
-from demo.service.verdict import Comparison
+from demo.service.downloads import numbers_csv, numbers_json
+from demo.service.stranger import a
+from demo.service.verdict import Comparison, Likeness
 
 KEPT = 2 * MAX_IMAGES  # results of a session, without their pictures
+CROP = 144  # px
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def choose_detectors(key: str) -> tuple[str, ...]:
 
 
 def uploaded(info: CategoryInfo, detectors: tuple[str, ...]) -> list[Image]:
-    label = f"Photographs, up to {MAX_IMAGES} at once"
+    label = f"Your photographs (up to {MAX_IMAGES})"
     files = st.file_uploader(label, type=IMAGE_TYPES, accept_multiple_files=True, key="uploads")
     if len(files) > MAX_IMAGES:
         st.warning(f"Only the first {MAX_IMAGES} of {len(files)} images are inspected.", icon=":material/filter:")
@@ -96,7 +97,7 @@ def choose_how(key: str, images: list[Image]) -> How:
     left, right = st.columns(2, gap="large")
     with left:
         rate = widgets.rate("rate", help="Judges all photographs again at once.") / 100
-        method = widgets.choose_map(key, images[0].detectors if images else detector_names(key))
+        method = widgets.choose_map(key, images[0].detectors)
     with right:
         opacity = address.number("Opacity of the heat, %", "opacity", 0.0, 100.0, 100 * OPACITY, 5.0, format="%.0f")
         outlined = address.switch(OUTLINED, "outline", True)
@@ -116,6 +117,7 @@ def inspect(images: list[Image], how: How) -> None:
             results[image.id] = score(image, how, k, len(images), status, place)
     forget(results, images)
     status.empty()
+    images = worst_first(images, results)
     results = {key: one if isinstance(one, str) else one.at_rate(how.rate) for key, one in results.items()}
     chosen = images[0]
     if len(images) > 1:
@@ -130,10 +132,23 @@ def inspect(images: list[Image], how: How) -> None:
     with place.container():
         if len(images) > 1:
             st.header(literal(chosen.name), anchor=False)
-        if whole.stranger:
-            offer(whole.stranger)
-        draw(whole.at_rate(how.rate), how)
+        judged = whole.at_rate(how.rate)
+        if judged.stranger:
+            offer(judged)
+        else:
+            st.markdown(f"**{literal(judged.conclusion)}**")
+        draw(judged, how)
         download([r for image in images if isinstance(r := results.get(image.id), Comparison)])
+
+
+def worst_first(images: list[Image], results: Results) -> list[Image]:
+    """As the usual rate judges them, so that the order stays while the threshold is moved; those not read come last."""
+
+    def place(image: Image) -> tuple[bool, float]:
+        found = results[image.id]
+        return isinstance(found, str), 0.0 if isinstance(found, str) else -found.rank
+
+    return sorted(images, key=place)
 
 
 def score(image: Image, how: How, k: int, n: int, status: Any, place: Any) -> Comparison | str:
@@ -184,16 +199,30 @@ def draw(comparison: Comparison, how: How) -> None:
     for column, key in zip(columns[1:], comparison.verdicts, strict=True):
         with column:
             card(comparison, key, how)
+    for found in comparison.likenesses.values():
+        likeness(found)
     if comparison.heat is not None:
         widgets.heat_scales(comparison.heat.kinds, how.own_scale)
         widgets.notes({key: comparison.note(key, how.own_scale) for key in comparison.heat.heat})
 
 
-def offer(found: Stranger) -> None:
+def likeness(found: Likeness) -> None:
+    """`Looks like this, expected that`: both crops at the same scale."""
+    widgets.small(text(found.sentence))
+    with st.container(horizontal=True):
+        alt = "The place that is farthest from all normal places"
+        st.image(found.found, caption="looks like this", width=CROP, alt=alt)
+        if found.normal is not None:
+            alt = "The normal place that is nearest to it"
+            st.image(found.normal, caption="expected that", width=CROP, alt=alt)
+
+
+def offer(comparison: Comparison) -> None:
     """That it is a picture of another thing; a button for the category that it fits."""
-    st.warning(found.sentence, icon=":material/help:")
-    if found.fits and st.button(f"Inspect it as {found.fits.title}"):
-        st.query_params["category"] = found.fits.key
+    st.warning(comparison.warning, icon=":material/help:")
+    fits = comparison.stranger.fits if comparison.stranger else None
+    if fits and st.button(f"Inspect it as {fits.title}"):
+        st.query_params["category"] = fits.key
         st.rerun()
 
 
@@ -228,11 +257,11 @@ def table(images: list[Image], results: Results) -> int:
         column_config=columns(),
         on_select="rerun",
         selection_mode="single-row",
-        key="table",
+        key=f"table-{hashlib.sha256(str(sorted(i.id for i in images)).encode()).hexdigest()}",  # of these images
         placeholder="",
         alt="Verdict of every image, and its score as a multiple of the threshold",
     )
-    st.caption("Choose a row to see its maps.")
+    st.caption("Worst first. Choose a row to see its maps; at first those of the top one are shown.")
     picked = state["selection"]["rows"]
     read_at = (k for k, image in enumerate(images) if isinstance(results.get(image.id), Comparison))
     chosen = picked[0] if picked else next(read_at, 0)
@@ -263,7 +292,7 @@ def _said(found: Comparison) -> str:
 
 def columns() -> dict[str, Any]:
     words = st.column_config.TextColumn
-    found: dict[str, Any] = {"Image": words(width=120), "Verdict": words(width=180)}
+    found: dict[str, Any] = {"Image": words(width=220), "Verdict": words(width=180)}
     for key, title in DETECTOR_TITLES.items():
         score = f"Anomaly score by {title}, as a multiple of its threshold"
         found[title] = words(short_title(key), help=score, width=100)
@@ -271,8 +300,11 @@ def columns() -> dict[str, Any]:
 
 
 def download(comparisons: list[Comparison]) -> None:
-    numbers = numbers_csv(comparisons)
-    st.download_button("Numbers (CSV)", numbers, "numbers.csv", icon=":material/download:", on_click="ignore")
+    files = {"CSV": numbers_csv(comparisons), "JSON": numbers_json(comparisons)}
+    with st.container(horizontal=True):
+        for kind, numbers in files.items():
+            name = f"numbers.{kind.lower()}"
+            st.download_button(f"Numbers ({kind})", numbers, name, icon=":material/download:", on_click="ignore")
 
 
 # -- the page
@@ -297,13 +329,12 @@ with two:
 with three:
     images = images or example(info, detectors)
 answer = st.container()
-how = choose_how(info.key, images)
-with answer:
-    if images:
+if images:
+    how = choose_how(info.key, images)
+    with answer:
         inspect(images, how)
-    else:
-        widgets.empty(
-            f"Drop photographs of {a(info.part)} in{', or take an example' * bool(info.examples)}.",
-            "JPEG, PNG, TIFF, BMP, WebP or GIF. A score is meaningful only for parts like those the models were "
-            "trained on.",
-        )
+else:
+    widgets.empty(
+        f"Drop photographs of {a(info.part)} in{', or take an example' * bool(info.examples)}.",
+        "JPEG, PNG, TIFF, BMP, WebP or GIF. A score is meaningful only for parts like those that were trained on.",
+    )

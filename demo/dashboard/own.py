@@ -60,7 +60,7 @@ def ask(here: Visit) -> None:
         label = f"Good parts: {limits.LEAST} to {limits.MOST} photographs, or a zip"
         parts = st.file_uploader(label, accept_multiple_files=True, key="own-parts")
     with two:
-        label = f"Defective parts to check with, if you have any (up to {limits.MOST_JUDGED})"
+        label = f"Defective parts, if you have any (up to {limits.MOST_JUDGED})"
         bad_parts = st.file_uploader(label, accept_multiple_files=True, key="own-defects")
     with three:
         name = st.text_input("Name of the part", UNNAMED, max_chars=60, key="own-name")
@@ -150,7 +150,7 @@ def judge(here: Visit, mine: "Own") -> None:
     from demo.service.training.report import counts_text, trained_on_html, verdicts_html
 
     st.header("Judge parts", anchor=False)
-    label = f"Parts to judge, up to {limits.MOST_JUDGED}"
+    label = f"Parts to judge (up to {limits.MOST_JUDGED})"
     files = st.file_uploader(label, accept_multiple_files=True, key=f"own-tests-{mine.folder.name}")
     asked = tuple(file.file_id for file in files)
     if here.asked != (mine.folder, asked):
@@ -183,8 +183,9 @@ def judged(mine: "Own", files: Sequence[Upload]) -> "tuple[Photograph, ...]":
 
 widgets.head(
     "Your own parts",
-    "Teach a detector what <i>your</i> good parts look like, test it, and take it away. Photographs stay in a private "
-    "folder on this server, which is deleted when you leave, or after an hour.",
+    "Teach a detector what <i>your</i> good parts look like, test it, and take it away. Photographs and detector stay "
+    "in a private folder on this server, which is deleted when you leave or load the page anew, or after an hour: "
+    "download what you want to keep.",
 )
 here = visit()
 try:

@@ -11,7 +11,7 @@ from attentdiffernet.figures.still import histogram_still, roc_still
 from attentdiffernet.study.comparison import DEFINITIONS, Measured, training_once
 from attentdiffernet.study.formats import difference_text, percent_range
 from attentdiffernet.study.statistics import OperatingPoint
-from attentdiffernet.study.usual import usual
+from attentdiffernet.study.usual import usual, usual_groups
 from attentdiffernet.words import percent, score_text
 from demo import shipped
 from demo.dashboard import address, widgets
@@ -156,6 +156,11 @@ def by_defect(runs: Runs) -> None:
     widgets.table(heads, rows, f"AUROC of each kind of defect against all {first.interval.n_normal} normal images")
 
 
+def several_seeds(runs: Runs) -> bool:
+    """Whether one of the runs was repeated with another seed."""
+    return any(len(group.runs) > 1 for group in usual_groups(shipped.of_category(next(iter(runs.values())).key)))
+
+
 # -- the page
 
 
@@ -188,6 +193,7 @@ widgets.head(
 )
 runs, training, band, log, explore = choose_runs()
 operating_point(runs, band, log, explore)
-if training:
-    st.caption(training)
+said = "One seed is shown; the page Overview has the mean of all." if several_seeds(runs) else ""
+if said or training:
+    st.caption(f"{said} {training}")
 numbers(runs)

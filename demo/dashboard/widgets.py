@@ -93,7 +93,10 @@ def left_out(key: str) -> None:
 
     if names := catalogue.detectors_left_out(key):
         titles = ", ".join(map(variant_title, names))
-        st.caption(f"Not available on this machine: {titles}. They need {literal(catalogue.WHY_NOT)}.")
+        st.html(
+            f"<details class='small'><summary>Not available on this machine: {titles}</summary>"
+            f"<p>They need {text(catalogue.WHY_NOT)}.</p></details>"
+        )
 
 
 # -- text and tables

@@ -40,6 +40,13 @@ class RocPage:
     rows: tuple[RocRow, ...]
     published: pd.DataFrame = field(compare=False)
 
+    @property
+    def seeds(self) -> str:
+        """What curves and table differ in, where runs were repeated with several seeds; else empty."""
+        if all(len(group.runs) == 1 for group in self.groups):
+            return ""
+        return "Each curve is of one training, the first seed; the table has the mean of all seeds."
+
     def figure(self, band: bool = True) -> object:
         """The Plotly figure of the curves."""
         return roc_figure(self.curves, band=band)

@@ -1,5 +1,6 @@
 """The answer to one image: verdict and map of each detector of a category, as every face shows it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -9,10 +10,10 @@ from attentdiffernet.figures.overlay import OPACITY, colour_bar, outline, overla
 from attentdiffernet.figures.palette import INK
 from attentdiffernet.figures.screen import percentile_svg
 from attentdiffernet.study.statistics import conformal_threshold
-from attentdiffernet.words import METHOD_TITLES, score_text, times_text, verdict_word
+from attentdiffernet.words import METHOD_TITLES, ON_WHITE, score_text, times_text, verdict_word
 
 from .catalogue import CategoryInfo
-from .stranger import Stranger
+from .stranger import Stranger, a
 
 MAPS = {name: METHOD_TITLES[name] for name in ("grad-cam", "attention", "gradient")}
 FAINT = 0.15  # share of the colour scale below which an overlay is hardly visible
@@ -61,6 +62,11 @@ class Verdict:
     def times(self) -> str:
         """The score as a multiple of the threshold, for readers: `3.2 ×`."""
         return times_text(self.score, self.threshold)
+
+    @property
+    def multiple(self) -> float:
+        """The score as a multiple of the threshold, where that has a meaning; else the score."""
+        return self.score / self.threshold if self.threshold > 0 else self.score
 
     @property
     def views_text(self) -> str:
@@ -157,14 +163,21 @@ class Likeness:
     normal: np.ndarray | None
     times: float
 
+    @property
+    def sentence(self) -> str:
+        return (
+            f"PatchCore: the farthest place, {self.times:.1f} × what places of normal images reach, and the nearest "
+            "place of all normal images:"
+        )
+
 
 @dataclass(frozen=True)
 class Comparison:
     """One image as the detectors of a category see it. heat is None until the scores are final.
 
     image: (H, W, 3) uint8 at its own aspect, at most `comparison.SHOWN_SIDE` px. on_white: whether parts of the file
-    were transparent. likenesses: of the detectors that
-    compare places, the last that is known. stranger: where it is a picture of another thing, the very last.
+    were transparent. likenesses: of the detectors that compare places, the last that is known. stranger: where it is a
+    picture of another thing, the very last.
     """
 
     name: str
@@ -175,6 +188,33 @@ class Comparison:
     likenesses: dict[str, Likeness] = field(default_factory=dict)
     stranger: Stranger | None = None
     on_white: bool = False
+
+    @property
+    def conclusion(self) -> str:
+        """The verdicts in a sentence, or that it is a picture of another thing."""
+        if self.stranger:
+            return f"{self.name}: probably not {a(self.category.part)}."
+        anomalous = [key for key, verdict in self.verdicts.items() if verdict.anomalous]
+        return f"{self.name}: {verdict_word(bool(anomalous))} by {self.who(anomalous or list(self.verdicts))}."
+
+    def who(self, keys: Sequence[str]) -> str:
+        """These detectors by their titles; `all detectors` where they are all of several."""
+        if len(keys) == len(self.verdicts) > 1:
+            return "all detectors"
+        return listed([self.verdicts[key].title for key in keys])
+
+    @property
+    def rank(self) -> float:
+        """Orders photographs by how many detectors flag them; where these are equally many, by the highest score."""
+        highest = max(0.0, *(verdict.multiple for verdict in self.verdicts.values()))
+        return sum(verdict.anomalous for verdict in self.verdicts.values()) + highest / (1 + highest)
+
+    @property
+    def warning(self) -> str:
+        """That it is a picture of another thing, or may look like one; empty if it is none."""
+        if self.stranger is None:
+            return ""
+        return " ".join(filter(None, (self.stranger.sentence, ON_WHITE if self.on_white else "")))
 
     @property
     def slowest(self) -> Verdict:
@@ -219,6 +259,11 @@ class Comparison:
     def without_pictures(self) -> "Comparison":
         """What a session keeps of many images."""
         return replace(self, image=self.image[:0, :0], heat=None, likenesses={})
+
+
+def listed(titles: Sequence[str]) -> str:
+    """`DifferNet, AttentDifferNet (SE) and PatchCore`"""
+    return " and ".join(filter(None, (", ".join(titles[:-1]), *titles[-1:])))
 
 
 def heat_bar(scale: tuple[float, float], label: str = "", ink: str = INK) -> np.ndarray:

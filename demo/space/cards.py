@@ -60,20 +60,8 @@ def expectation(comparison: Comparison, example: Example) -> str:
         return expected
     wrong = [key for key, v in comparison.verdicts.items() if v.anomalous != bool(example.defect)]
     if not wrong:
-        return f"{expected} {'Found' if example.defect else 'Passed'} by {who(comparison, list(comparison.verdicts))}."
-    return f"{expected} {'Missed' if example.defect else 'Called anomalous'} by {who(comparison, wrong)}."
-
-
-def who(comparison: Comparison, keys: Sequence[str]) -> str:
-    """These detectors by their titles; `all detectors` where they are all of several."""
-    if len(keys) == len(comparison.verdicts) > 1:
-        return "all detectors"
-    return names([comparison.verdicts[key].title for key in keys])
-
-
-def names(titles: Sequence[str]) -> str:
-    """`DifferNet, AttentDifferNet (SE) and PatchCore`"""
-    return " and ".join(filter(None, (", ".join(titles[:-1]), *titles[-1:])))
+        return f"{expected} {'Found' if example.defect else 'Passed'} by {comparison.who(list(comparison.verdicts))}."
+    return f"{expected} {'Missed' if example.defect else 'Called anomalous'} by {comparison.who(wrong)}."
 
 
 def _card(comparison: Comparison, key: str, pictures: "_Pictures") -> str:
@@ -95,10 +83,7 @@ def _likeness(found: Likeness, pictures: "_Pictures") -> str:
         there = "<figcaption>The nearest normal image is not on this machine.</figcaption>"
     else:
         there = pictures.crop(found.normal, "expected that", "The normal place that is nearest to it")
-    return (
-        f"<div class='likeness'><p>PatchCore: the farthest place, {found.times:.1f} × what places of normal images "
-        f"reach, and the nearest place of all normal images:</p>{here}{there}</div>"
-    )
+    return f"<div class='likeness'><p>{text(found.sentence)}</p>{here}{there}</div>"
 
 
 class _Pictures:

@@ -17,8 +17,7 @@ from ..service.comparison import MAX_IMAGES, check_number, compare, counts, maps
 from ..service.downloads import MapsZip, numbers_csv, numbers_json, safe_stem
 from ..service.rate import USUAL, on_slider
 from ..service.rate import asked as asked_rate
-from ..service.verdict import MAPS, Comparison
-from .cards import names, who
+from ..service.verdict import MAPS, Comparison, listed
 from .choice import CLICKED, THUMBNAIL, category_html, clicked, example_of, examples_html, examples_of, is_example
 from .files import being_written, kept, on_page
 from .inspected_table import inspected_html, on_top
@@ -147,7 +146,7 @@ class Inspect:
         example = next((one for one in examples_of(key) if one.name == asked.get("example")), None)
         if asked.get("example") and example is None:
             unknown.append(f"example {asked['example']!r}")
-        said = alert(f"The address asks for what is not here: {names(unknown)}. The usual choice is shown.")
+        said = alert(f"The address asks for what is not here: {listed(unknown)}. The usual choice is shown.")
         return {
             self.category: key,
             self.before: key,
@@ -300,7 +299,7 @@ class Inspect:
         if top is not None and top != now.shown and not now.picked:
             now = yield from self._look_at(now, top, method, own_scale)
         n, bad = len(now.uploads), len(now.errors)
-        done = f"Done. {conclusion(now.comparisons[0])}" if n == 1 else counts(n - bad, n)
+        done = f"Done. {now.comparisons[0].conclusion}" if n == 1 else counts(n - bad, n)
         downloads = gr.Row(elem_classes=seen(now.shown is not None))
         yield {**self._overview(now), self.downloads: downloads, self.status: finished(done)}
 
@@ -347,7 +346,9 @@ class Inspect:
             now = now.showing(k, picked=True)
         try:
             now = yield from self._look_at(now, k, method, own_scale)
-            yield {**self._overview(now), self.status: finished(f"{MAPS[method]} of {now.uploads[k].name}.")}
+            found = now.uploads[k].comparison
+            map_of = f"{MAPS[method]} of " if any(name in VARIANT_TITLES for name in now.detectors) else ""
+            yield {**self._overview(now), self.status: finished(f"{map_of}{found.conclusion}" if found else "")}
         except AttentDifferNetError as error:
             yield {self.status: alert(str(error))}
 
@@ -398,12 +399,3 @@ def _offered_maps(offered: Mapping[str, str], detectors: Sequence[str], wanted: 
 
 def _progress_of(comparison: Comparison, which: str, k: int, n: int) -> str:
     return progress((k + 0.9 * comparison.progress) / n, f"{which}: {comparison.progress_text}")
-
-
-def conclusion(comparison: Comparison) -> str:
-    """The verdicts in a sentence, or that it is a picture of another thing."""
-    if comparison.stranger:
-        return f"{comparison.name}: {comparison.stranger.sentence}"
-    anomalous = [key for key, verdict in comparison.verdicts.items() if verdict.anomalous]
-    word = "anomalous" if anomalous else "normal"
-    return f"{comparison.name}: {word} by {who(comparison, anomalous or list(comparison.verdicts))}."

@@ -2,9 +2,9 @@
 
 from attentdiffernet.words import short_title
 
-from ..markup import badge
+from ..markup import badge, text
 from ..service.stranger import a
-from ..service.verdict import Comparison, Verdict
+from ..service.verdict import Verdict
 from .session import Session, Upload
 from .verdict_table import Cell, Head, Row, table_html
 
@@ -26,7 +26,7 @@ def inspected_html(session: Session) -> str:
 def on_top(session: Session) -> int | None:
     """The photograph that stands first in the table; None where none could be read."""
     found = {k: upload.comparison for k, upload in enumerate(session.uploads) if upload.comparison}
-    return max(found, key=lambda k: _rank(found[k]), default=None)
+    return max(found, key=lambda k: found[k].rank, default=None)
 
 
 def _row(k: int, upload: Upload, shown: bool) -> Row:
@@ -35,23 +35,11 @@ def _row(k: int, upload: Upload, shown: bool) -> Row:
         return Row(k, upload.name, "", "", {})
     flagged, n = sum(verdict.anomalous for verdict in found.verdicts.values()), len(found.verdicts)
     kinds = ["anomalous" if flagged else "normal", *["disputed"] * (0 < flagged < n)]
-    note = f"not {a(found.category.part)}?" if found.stranger else ""
-    cells = {"score": Cell(f"<span class='nowrap'>{flagged} of {n}</span>", _rank(found))}
-    cells |= {key: _cell(verdict) for key, verdict in found.verdicts.items()}
-    kinds += ["stranger"] * bool(note)
-    return Row(k, upload.name, upload.picture, f"Photograph {upload.name}", cells, kinds, True, shown, note)
+    by = f"? not {text(a(found.category.part))}" if found.stranger else f"<span class='nowrap'>{flagged} of {n}</span>"
+    cells = {"score": Cell(by, found.rank)} | {key: _cell(verdict) for key, verdict in found.verdicts.items()}
+    kinds += ["stranger"] * (found.stranger is not None)
+    return Row(k, upload.name, upload.picture, f"Photograph {upload.name}", cells, kinds, True, shown)
 
 
 def _cell(verdict: Verdict) -> Cell:
-    return Cell(badge(verdict.anomalous, verdict.provisional, verdict.times), _times(verdict))
-
-
-def _times(verdict: Verdict) -> float:
-    """The score as a multiple of the threshold, where that has a meaning."""
-    return verdict.score / verdict.threshold if verdict.threshold > 0 else verdict.score
-
-
-def _rank(found: Comparison) -> float:
-    """By how many detectors flag a photograph; where these are equally many, by the highest score."""
-    highest = max(0.0, *map(_times, found.verdicts.values()))
-    return sum(verdict.anomalous for verdict in found.verdicts.values()) + highest / (1 + highest)
+    return Cell(badge(verdict.anomalous, verdict.provisional, verdict.times), verdict.multiple)

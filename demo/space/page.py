@@ -33,8 +33,9 @@ def build() -> gr.Blocks:
     forgotten = int(KEPT_S / 6), int(KEPT_S)  # what Gradio knows of; `private` removes what it does not
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=forgotten, fill_width=True) as page:
         gr.HTML(
-            f"<header><h1>{TITLE}</h1><p>Finds defects after seeing only good parts. DifferNet, its two attention "
-            "variants and PatchCore look at the same photograph, side by side.</p></header>"
+            f"<header><h1>{TITLE}</h1><p>Choose the kind of part and drop a photograph: DifferNet, its two attention "
+            "variants and PatchCore, which have seen only good parts, say whether it is defective, and where.</p>"
+            "</header>"
         )
         with gr.Tabs():
             with gr.Tab("Inspect", id="inspect"):
@@ -42,7 +43,7 @@ def build() -> gr.Blocks:
             with gr.Tab("Train", id="train"):
                 training = Train()
             with gr.Tab("ROC curves", id="roc") as roc_tab:
-                Roc(roc_tab)
+                Roc(roc_tab, inspect.category)
             with gr.Tab("About", id="about"):
                 about = (HERE / "about.md").read_text(encoding="utf-8")
                 gr.Markdown(about, elem_classes="about")

@@ -45,7 +45,7 @@ class Results:
                     self.method = gr.Radio(
                         [(title, name) for name, title in MAPS.items()],
                         value="grad-cam",
-                        label="Map of DifferNet and its variants (PatchCore shows its distances)",
+                        label="Map of DifferNet and its variants",
                         elem_id="map",
                     )
                     self.own_scale = gr.Checkbox(label=OWN_SCALE, elem_id="own-scale", container=False)
@@ -76,7 +76,7 @@ def stranger_html(comparison: Comparison) -> str:
     offer = ""
     if found.fits:
         offer = f"<button type='button' data-index='0'>Inspect it as {text(found.fits.title)}</button>"
-    return f"{alert(found.sentence)}{offer}"
+    return f"{alert(comparison.warning)}{offer}"
 
 
 def _colour_bars(heat: Heat, own_scale: bool) -> str:

@@ -23,9 +23,10 @@ PUBLISHED = ("Method", "Category", "AUROC", "Source")
 
 
 class Roc:
-    """The components of the tab. It is filled when it is opened, because Plotly's code is large."""
+    """The components of the tab. It is filled when it is opened, because Plotly's code is large; with the category that
+    is inspected, if it was measured."""
 
-    def __init__(self, tab: gr.Tab) -> None:
+    def __init__(self, tab: gr.Tab, inspected: gr.Dropdown) -> None:
         gr.Markdown(
             "How many defects are found for how many false alarms, at every threshold. All curves are computed from "
             "the score files in `results/`; bands and intervals are 95 %."
@@ -37,17 +38,19 @@ class Roc:
                 self.plot = gr.Plot(show_label=False, container=False, elem_id="roc-plot")
             with gr.Column(min_width=440, scale=7):
                 self.tables = gr.HTML(elem_id="roc-tables")
-        tab.select(self.enter, self.category, [self.answer, self.category, self.plot, self.tables], **QUIET)
+        tab.select(
+            self.enter, [self.category, inspected], [self.answer, self.category, self.plot, self.tables], **QUIET
+        )
         self.category.input(self.draw, self.category, [self.plot, self.tables], **QUIET)
 
-    def enter(self, key: str | None) -> Update:
+    def enter(self, key: str | None, inspected: str | None) -> Update:
         keys = shipped.measured_categories()
         if not keys:
             none = "<p>No results yet: <code>make results</code> builds them from score files.</p>"
             return {self.category: gr.Dropdown(elem_classes=seen(False)), self.plot: None, self.tables: none}
         if key in keys:  # drawn when the tab was first opened; a page that is loaded again draws anew
             return {self.category: gr.skip()}
-        key = keys[0]
+        key = inspected if inspected in keys else keys[0]
         titled = [(category_title(key), key) for key in keys]
         fair = without_best_on_test(shipped.measured())
         found = f"<b>{text(answer(all_contrasts(fair)))}</b> {text(attentive_text(grouped(fair)))}"
@@ -73,8 +76,9 @@ def tables_html(page: RocPage) -> str:
         [method, category, f"{100 * auroc:.2f} %", source]
         for method, category, auroc, source in page.published[["method", "category", "auroc", "source"]].to_numpy()
     ]
+    remarks = f"{page.seeds} {page.training}"
     return (
-        f"<h2>Measured here</h2>{_table('Measured here', MEASURED, methods)}<p class='small'>{text(page.training)}</p>"
+        f"<h2>Measured here</h2>{_table('Measured here', MEASURED, methods)}<p class='small'>{text(remarks)}</p>"
         f"<details><summary>{summary}</summary>{_table('All runs', RUNS, _cells(page.rows))}</details>"
         "<h2>Published elsewhere</h2><p>Numbers as reported in the sources named. They are never mixed with the "
         "measured ones: backbones, splits, views and the choice of epochs may differ.</p>"

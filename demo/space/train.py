@@ -45,13 +45,14 @@ class Train:
         self.fresh: gr.State = gr.State(None, time_to_live=KEPT_S, delete_callback=forget)  # made, not yet in use
         gr.Markdown(
             "Teach a detector what *your* good parts look like, test it, and take it away. Defective parts "
-            f"(up to {MOST_JUDGED}) are never trained on: they show how many of them it finds. Photographs stay in a "
-            "private folder on this server, which is deleted when you leave, or after an hour."
+            "are never trained on: they show how many of them it finds. Photographs and detector stay in a private "
+            "folder on this server, which is deleted when you leave or load the page anew, or after an hour: download "
+            "what you want to keep."
         )
         with gr.Row(elem_classes="controls"):
             with gr.Column(min_width=280):
                 self.parts = _files("Good parts: photographs or a zip", "own-parts", 150)
-                self.bad_parts = _files("Defective parts, if you have any", "own-defects", 150)
+                self.bad_parts = _files(f"Defective parts, if you have any (up to {MOST_JUDGED})", "own-defects", 150)
             with gr.Column(min_width=280):
                 self.name = gr.Textbox(UNNAMED, label="Name of the part", max_length=60, elem_id="own-name")
                 choices = [(DETECTOR_TITLES[choice], choice) for choice in CHOICES]

@@ -36,7 +36,7 @@ class Cell:
 class Row:
     """One photograph. number: by which the browser names it. picture: address of a small copy. cells: by `Head.key`.
     kinds: the choices of the filter that it belongs to. opens: whether a click asks the server for its details.
-    open: whether these are what is shown. note: below its name."""
+    open: whether these are what is shown."""
 
     number: int
     name: str
@@ -46,7 +46,6 @@ class Row:
     kinds: Sequence[str] = ()
     opens: bool = False
     open: bool = False
-    note: str = ""
 
 
 def table_html(
@@ -88,12 +87,11 @@ def _row(row: Row, heads: Sequence[Head]) -> str:
     values = "".join(f" data-{key}='{_value(cell.value)}'" for key, cell in row.cells.items())
     picture = f"<img src='{row.picture}' alt='{text(row.alt)}'>" if row.picture else ""
     index = f" data-index='{row.number}'" if row.opens else ""
-    note = f"<span class='small'>{text(row.note)}</span>" if row.note else ""
     cells = "".join(f"<td>{row.cells[head.key].html if head.key in row.cells else '…'}</td>" for head in heads)
     return (
         f"<tr data-k='{row.number}' data-name='{text(row.name)}' data-kinds='{' '.join(row.kinds)}'{values}"
         f"{' data-open' if row.open else ''}><td>{picture}</td>"
-        f"<th scope='row'><button type='button' data-look{index}>{text(row.name)}</button>{note}</th>{cells}</tr>"
+        f"<th scope='row'><button type='button' data-look{index}>{text(row.name)}</button></th>{cells}</tr>"
     )
 
 

@@ -52,7 +52,7 @@ def _checked(mine: Own, bad: Sequence[Path]) -> Iterator[Progress | Own]:
 def trained_text(mine: Own) -> str:
     n = len(mine.added)
     added = f", with {counted(n, 'part')} that you said {'was' if n == 1 else 'were'} fine" if n else ""
-    return f"Trained{added}. Drop parts below to judge them."
+    return f"Trained{added}. Drop parts below to judge them; pictures of other things are called anomalous, too."
 
 
 def _step_text(step: Step) -> str:
