@@ -6,8 +6,9 @@ from functools import cached_property
 from pathlib import Path
 
 from .errors import DatasetError
-from .images import IMAGE_SUFFIXES, images_below
+from .images import IMAGE_SUFFIXES, has_image_name, images_below
 
+LAYOUT = {"train", "test", "ground_truth"}  # names of its folders
 MASK_ENDINGS = ("_mask", "_GT", "_gt", "")  # of a file name without suffix (MVTec AD; KolektorSDD2; BTAD)
 MASK_SUFFIXES = sorted(IMAGE_SUFFIXES, key=lambda suffix: (suffix != ".png", suffix))  # PNG first
 
@@ -26,8 +27,9 @@ class InspectionDataset:
     """One category in the MVTec AD layout: CATEGORY/train/good, CATEGORY/test/good, CATEGORY/test/DEFECT.
 
     Images may lie in subfolders of these (test/crack/camera-1/001.png); masks then lie in the same subfolders. Hidden
-    files and folders are left out, and linked subfolders are not entered. Raises DatasetError where the folder,
-    `train/good` or (when asked for) `test` is missing or holds no images.
+    files and folders are left out, and linked subfolders are not entered. A folder of photographs, with no such folders
+    in it, is one of good parts to train on. Raises DatasetError where the folder, `train/good` or (when asked for)
+    `test` is missing or holds no images.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -45,13 +47,25 @@ class InspectionDataset:
 
     @cached_property
     def train(self) -> list[InspectionImage]:
-        """The normal images in train/good and its subfolders, sorted by name."""
+        """The normal images in train/good and its subfolders, sorted by name; else the photographs of the folder."""
         folder = self.root / "train" / "good"
         if not folder.is_dir():
+            if photographs := self._photographs():
+                return photographs
             raise DatasetError(f"{self.root} has no folder train/good with normal images to train on")
         if not (images := list(_images_in(folder))):
             raise DatasetError(f"{folder} and its subfolders hold no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         return images
+
+    def _photographs(self) -> list[InspectionImage]:
+        """Those of a folder that holds photographs itself and nowhere a layout, in which some may be of defects."""
+        if not any(has_image_name(path.name) and path.is_file() for path in self.root.iterdir()):
+            return []
+        paths = [Path(file) for file in images_below(str(self.root))]
+        names = [path.relative_to(self.root).as_posix() for path in paths]
+        if any(LAYOUT & set(name.split("/")[:-1]) for name in names):
+            return []
+        return [InspectionImage(path, f"good/{name}", "good", 0) for path, name in zip(paths, names, strict=True)]
 
     @cached_property
     def test(self) -> list[InspectionImage]:

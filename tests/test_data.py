@@ -505,7 +505,10 @@ def test_a_mask_that_cannot_be_meant_is_refused(tmp_path):
     ("files", "part", "complaint"),
     [
         ([], "train", "^There is no folder .*part$"),
-        (["x.png"], "train", "has no folder train/good with normal images to train on$"),
+        (["x.txt"], "train", "has no folder train/good with normal images to train on$"),
+        (["x.png", "test/crack/x.png"], "train", "has no folder train/good"),
+        (["x.png", "bottle/test/crack/x.png"], "train", "has no folder train/good"),
+        (["bottle/x.png"], "train", "has no folder train/good"),
         (["train/x.png"], "train", "has no folder train/good"),
         (["train/good/x.txt"], "train", r"train/good and its subfolders hold no images \(.bmp, "),
         (["train/good/x.png"], "test", "has no folder test with test/good and test/DEFECT$"),
@@ -516,6 +519,17 @@ def test_a_folder_in_another_layout_is_refused(files, part, complaint, tmp_path)
     touch(tmp_path / "part", *files)
     with pytest.raises(DatasetError, match=complaint):
         getattr(InspectionDataset(tmp_path / "part"), part)
+
+
+def test_a_folder_of_photographs_is_one_of_good_parts(tmp_path):
+    dataset = InspectionDataset(touch(tmp_path / "part", "b.JPG", "camera 2/a.png", ".hidden.png", "notes.txt"))
+    assert [(i.name, i.defect, i.label) for i in dataset.train] == [
+        ("good/b.JPG", "good", 0),
+        ("good/camera 2/a.png", "good", 0),
+    ]
+    assert [i.path for i in dataset.train] == [tmp_path / "part" / "b.JPG", tmp_path / "part" / "camera 2" / "a.png"]
+    with pytest.raises(DatasetError, match="has no folder test"):
+        _ = dataset.test
 
 
 @pytest.mark.parametrize(

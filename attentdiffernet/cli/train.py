@@ -186,7 +186,7 @@ def train(
     ] = "",
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help=CACHE_HELP, rich_help_panel=ADVANCED)] = True,
 ) -> None:
-    """Train on CATEGORY/train/good and set the threshold on normal images held out from it.
+    """Train on CATEGORY/train/good, or on a folder of photographs of good parts, and set the threshold on them.
 
     Example: attentdiffernet train data/mvtec_ad/bottle --variant se --out models/bottle-se
     """

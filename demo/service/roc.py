@@ -66,7 +66,7 @@ def _curve(group: Group) -> Curve:
     m = group.first
     seed = f", seed {m.run.seed}" if len(group.runs) > 1 else ""
     title = f"{m.title}, {m.run.backbone}{seed}"
-    return Curve(title, m.run.variant, m.labels, m.values, style=f"{m.run.backbone} {m.recipe}")
+    return Curve(title, m.run.variant, m.labels, m.values)
 
 
 def _row(m: Measured) -> RocRow:
