@@ -22,13 +22,13 @@ from .card import DataCard, model_card
 from .errors import AttentDifferNetError, CheckpointError
 from .findings import Calibration, Findings
 from .hub import download
+from .model_zip import FILES, unpacked
 from .options import Options, check_network, check_scoring_views
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 3  # 2: options and findings in one (format2.py); 3: apart
-FILES = ("config.json", "model.safetensors", "README.md")
 CHECKSUM = "tensors_sha256"  # of model.safetensors, in config.json; older checkpoints have none
 MAX_CONFIG_BYTES = 5_000_000
 PROBE_BYTES = 8_000_000  # that a folder must take before a training starts
@@ -112,9 +112,11 @@ def _sha256(path: Path) -> str:
 
 
 def find(name: str | Path) -> Path:
-    """The folder of a model: a local one, or from the Hugging Face Hub (`owner/name`) where no such folder exists.
-    Raises CheckpointError where there is none."""
+    """The folder of a model: a local one, that of a zip, or one from the Hugging Face Hub (`owner/name`) where neither
+    exists. Raises CheckpointError where there is none."""
     path = Path(name)
+    if path.suffix.lower() == ".zip" and path.is_file():
+        return unpacked(path)
     files.finish_replacement(path)
     return path if path.is_dir() else download(str(name), FILES)
 

@@ -68,7 +68,7 @@ def load(
     device: str | torch.device = "cpu",
     trusted: bool = False,
 ) -> Detector:
-    """A detector from a local folder, or from the Hugging Face Hub (`owner/name`) where no such folder exists.
+    """A detector from a local folder, a zip of one, or from the Hugging Face Hub (`owner/name`) where neither exists.
 
     weights: tensors of the backbone to use instead of those the checkpoint names; load_weights: gives them by name.
     device: where the detector is to run, as of `devices.find_device`. trusted: whether the checkpoint may name a file

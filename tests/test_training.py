@@ -25,6 +25,7 @@ from gradio.state_holder import StateHolder
 from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError, ImageError
 from attentdiffernet.findings import Calibration
 from attentdiffernet.methods import load
+from attentdiffernet.model_zip import FILES
 from attentdiffernet.study.formats import interval_text
 from attentdiffernet.study.statistics import auroc, auroc_interval, conformal_threshold, false_alarm_interval
 from demo import shipped
@@ -163,6 +164,7 @@ def test_what_is_trained_judges_and_survives_the_way_through_a_zip(trained, tmp_
     file = tmp_path / "model.zip"
     file.write_bytes(own.packed(load(trained.folder)))
     detector = own.unpacked(file, tmp_path / "back")
+    assert load(file).calibration == detector.calibration, "the library and the command line read it, too"
     assert detector.key == "patchcore" and detector.data.category == "my part"
     assert sorted(trained.left_out) == list(range(8)), "every photograph is used, and scored by a bank without it"
     assert sorted(trained.left_out.values()) == pytest.approx(list(detector.calibration.scores))
@@ -208,10 +210,10 @@ def test_an_unreadable_photograph_is_named(parts, tmp_path):
 def test_a_model_that_names_files_of_this_machine_is_refused(trained, tmp_path):
     config = json.loads((trained.folder / "config.json").read_text())
     config["options"]["weights"] = "/etc/passwd.pth"
-    files = {name: (trained.folder / name).read_bytes() for name in own.FILES} | {"config.json": json.dumps(config)}
+    files = {name: (trained.folder / name).read_bytes() for name in FILES} | {"config.json": json.dumps(config)}
     with pytest.raises(CheckpointError, match="this page has"):
         own.unpacked(zipped(tmp_path / "evil.zip", files), tmp_path)
-    with pytest.raises(CheckpointError, match="no model of this page"):
+    with pytest.raises(CheckpointError, match=r"other\.zip is no model: a model is a zip with config\.json"):
         own.unpacked(zipped(tmp_path / "other.zip", {"x.txt": "x"}), tmp_path)
 
 

@@ -7,7 +7,10 @@ import typer
 
 Category = Annotated[Path, typer.Argument(help="Folder of one category, ROOT/CATEGORY.", show_default=False)]
 ModelDir = Annotated[
-    str, typer.Argument(help="Folder of a trained model, or owner/name on the Hugging Face Hub.", show_default=False)
+    str,
+    typer.Argument(
+        help="Folder of a trained model, its zip, or owner/name on the Hugging Face Hub.", show_default=False
+    ),
 ]
 DEVICE_HELP = "cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."
 CACHE_HELP = "Keep features on disk and reuse them."

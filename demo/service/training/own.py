@@ -1,12 +1,10 @@
 """A detector of one's own: what it promises, how it judges photographs, and how it is taken away and brought back."""
 
-import io
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from attentdiffernet import checkpoint
+from attentdiffernet import checkpoint, model_zip
 from attentdiffernet.detector import Detector
 from attentdiffernet.errors import CheckpointError
 from attentdiffernet.findings import Calibration
@@ -18,7 +16,6 @@ from .. import catalogue
 from ..downloads import safe_stem
 from ..private import check_room
 
-FILES = ("config.json", "model.safetensors", "README.md")  # of a checkpoint
 MAX_MODEL_BYTES = 100_000_000
 WEIGHTS = ("imagenet", "bundled")  # that a stranger's model may name: no file of this machine
 
@@ -52,36 +49,19 @@ def file_stem(detector: Detector) -> str:
 
 def packed(detector: Detector) -> bytes:
     """Its checkpoint as one zip."""
-    stream = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        written = detector.save(Path(folder) / "model")
-        for name in FILES:
-            archive.write(written / name, name)
-    return stream.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.zip"
+        model_zip.pack(detector.save(Path(folder) / "model"), file)
+        return file.read_bytes()
 
 
 def unpacked(file: Path, folder: Path) -> Detector:
-    """The detector in a zip of `packed`. Only its three files are read, wherever they lie in the archive.
+    """The detector in a zip of `packed`.
 
     Raises CheckpointError for anything else, and for a model that names files or networks that a stranger must not
     choose.
     """
-    target = folder / "model"
-    target.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = {}
-            for name in FILES:
-                (entries[name],) = [one for one in archive.infolist() if Path(one.filename).name == name]
-            check_room(sum(entry.file_size for entry in entries.values()))
-            for name, entry in entries.items():
-                if entry.file_size > MAX_MODEL_BYTES:
-                    raise CheckpointError(f"{name} has {entry.file_size / 1e6:.0f} MB; the limit is 100 MB")
-                with archive.open(entry) as stream:
-                    (target / name).write_bytes(stream.read(MAX_MODEL_BYTES))
-    except (ValueError, zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        wanted = ", ".join(FILES)
-        raise CheckpointError(f"{file.name} is no model of this page: a model is a zip with {wanted}") from error
+    target = model_zip.unpack(file, folder / "model", MAX_MODEL_BYTES, check_room)
     options = checkpoint.read(target).options
     if options.weights not in WEIGHTS or options.backbone not in BACKBONES.values():
         raise CheckpointError(
