@@ -6,9 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from .errors import DatasetError
-from .images import IMAGE_SUFFIXES, has_image_name, images_below
+from .images import IMAGE_SUFFIXES, images_below
 
-LAYOUT = {"train", "test", "ground_truth"}  # names of its folders
 MASK_ENDINGS = ("_mask", "_GT", "_gt", "")  # of a file name without suffix (MVTec AD; KolektorSDD2; BTAD)
 MASK_SUFFIXES = sorted(IMAGE_SUFFIXES, key=lambda suffix: (suffix != ".png", suffix))  # PNG first
 
@@ -27,8 +26,8 @@ class InspectionDataset:
     """One category in the MVTec AD layout: CATEGORY/train/good, CATEGORY/test/good, CATEGORY/test/DEFECT.
 
     Images may lie in subfolders of these (test/crack/camera-1/001.png); masks then lie in the same subfolders. Hidden
-    files and folders are left out, and linked subfolders are not entered. A folder of photographs, with no such folders
-    in it, is one of good parts to train on. Raises DatasetError where the folder, `train/good` or (when asked for)
+    files and folders are left out, and linked subfolders are not entered. A folder of photographs without subfolders of
+    images is one of good parts to train on. Raises DatasetError where the folder, `train/good` or (when asked for)
     `test` is missing or holds no images.
     """
 
@@ -43,7 +42,9 @@ class InspectionDataset:
 
     @property
     def dataset(self) -> str:
-        return self.root.resolve().parent.name
+        """The folder above; of photographs, which lie anywhere, nothing that a model card would make public."""
+        root = self.root.resolve()
+        return root.parent.name if (root / "train").is_dir() or (root / "test").is_dir() else "own"
 
     @cached_property
     def train(self) -> list[InspectionImage]:
@@ -58,14 +59,16 @@ class InspectionDataset:
         return images
 
     def _photographs(self) -> list[InspectionImage]:
-        """Those of a folder that holds photographs itself and nowhere a layout, in which some may be of defects."""
-        if not any(has_image_name(path.name) and path.is_file() for path in self.root.iterdir()):
-            return []
+        """Those that lie in the folder itself. Images in a subfolder may be of defects: they raise DatasetError."""
         paths = [Path(file) for file in images_below(str(self.root))]
-        names = [path.relative_to(self.root).as_posix() for path in paths]
-        if any(LAYOUT & set(name.split("/")[:-1]) for name in names):
-            return []
-        return [InspectionImage(path, f"good/{name}", "good", 0) for path, name in zip(paths, names, strict=True)]
+        own = [path for path in paths if path.parent == self.root]
+        if own and len(own) < len(paths):
+            below = next(path for path in paths if path.parent != self.root).relative_to(self.root).parts[0]
+            raise DatasetError(
+                f"{self.root} has no folder train/good, but photographs, and a folder {below} with images: to train on "
+                "photographs of good parts, put them into a folder of their own"
+            )
+        return [InspectionImage(path, f"good/{path.name}", "good", 0) for path in own]
 
     @cached_property
     def test(self) -> list[InspectionImage]:

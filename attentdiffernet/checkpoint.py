@@ -22,7 +22,7 @@ from .card import DataCard, model_card
 from .errors import AttentDifferNetError, CheckpointError
 from .findings import Calibration, Findings
 from .hub import download
-from .model_zip import FILES, unpacked
+from .model_zip import FILES, MOST_TEXT_BYTES, unpack
 from .options import Options, check_network, check_scoring_views
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 FORMAT = 3  # 2: options and findings in one (format2.py); 3: apart
 CHECKSUM = "tensors_sha256"  # of model.safetensors, in config.json; older checkpoints have none
-MAX_CONFIG_BYTES = 5_000_000
 PROBE_BYTES = 8_000_000  # that a folder must take before a training starts
 MAX_PARAMETERS = 400_000_000  # an untrusted config.json must not make a model that fills the memory
 MAX_IMAGE_SIZE, MAX_SCALES = 1024, 4
@@ -111,14 +110,17 @@ def _sha256(path: Path) -> str:
 # -- reading
 
 
-def find(name: str | Path) -> Path:
-    """The folder of a model: a local one, that of a zip, or one from the Hugging Face Hub (`owner/name`) where neither
-    exists. Raises CheckpointError where there is none."""
+@contextmanager
+def found(name: str | Path) -> Iterator[Path]:
+    """The folder of a model: a local one, that of a zip as long as it is read, or one from the Hugging Face Hub
+    (`owner/name`) where neither exists. Raises CheckpointError where there is none."""
     path = Path(name)
     if path.suffix.lower() == ".zip" and path.is_file():
-        return unpacked(path)
+        with tempfile.TemporaryDirectory(prefix="attentdiffernet-") as folder:
+            yield unpack(path, Path(folder))
+        return
     files.finish_replacement(path)
-    return path if path.is_dir() else download(str(name), FILES)
+    yield path if path.is_dir() else download(str(name), FILES)
 
 
 def read(folder: Path) -> Checkpoint:
@@ -173,7 +175,7 @@ def read_tensors(folder: Path) -> "dict[str, Tensor]":
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path.parent} is not a model folder: it has no config.json")
-    if path.stat().st_size > MAX_CONFIG_BYTES:
+    if path.stat().st_size > MOST_TEXT_BYTES:
         raise CheckpointError(f"{path} has {path.stat().st_size / 1e6:.0f} MB, too large for a configuration")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

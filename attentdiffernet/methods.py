@@ -78,8 +78,8 @@ def load(
     that is not the one it was made with, AttentDifferNetError for a device that is not here.
     """
     device = find_device(device)
-    folder = checkpoint.find(folder)
-    stored = checkpoint.read(folder)
-    if not trusted and weights is None:
-        checkpoint.check_weights(folder, stored.options)
-    return METHODS[stored.options.method].from_checkpoint(folder, stored, weights, load_weights, device)
+    with checkpoint.found(folder) as found:
+        stored = checkpoint.read(found)
+        if not trusted and weights is None:
+            checkpoint.check_weights(found, stored.options)
+        return METHODS[stored.options.method].from_checkpoint(found, stored, weights, load_weights, device)

@@ -215,6 +215,14 @@ def test_the_overview_shows_the_usual_methods_and_published_numbers_apart(visit)
     assert "row published" not in html(at) and "row published" in html(visit("overview", published="True"))
 
 
+def test_what_a_visitor_closes_stays_closed(visit):
+    at = visit("ablations")
+    for is_open in (True, False, True, False):  # what it holds writes its own choice into the address
+        at.session_state["on demand: Every run"] = is_open
+        at = whole(at.run())
+        assert ("class='forest'" in html(at)) == is_open
+
+
 EVERYTHING = {"category": "all", "best_on_test": "True"}
 
 

@@ -506,8 +506,8 @@ def test_a_mask_that_cannot_be_meant_is_refused(tmp_path):
     [
         ([], "train", "^There is no folder .*part$"),
         (["x.txt"], "train", "has no folder train/good with normal images to train on$"),
-        (["x.png", "test/crack/x.png"], "train", "has no folder train/good"),
-        (["x.png", "bottle/test/crack/x.png"], "train", "has no folder train/good"),
+        (["x.png", "test/crack/x.png"], "train", "photographs, and a folder test with images"),
+        (["x.png", "crack/x.png"], "train", "photographs, and a folder crack with images"),
         (["bottle/x.png"], "train", "has no folder train/good"),
         (["train/x.png"], "train", "has no folder train/good"),
         (["train/good/x.txt"], "train", r"train/good and its subfolders hold no images \(.bmp, "),
@@ -522,12 +522,10 @@ def test_a_folder_in_another_layout_is_refused(files, part, complaint, tmp_path)
 
 
 def test_a_folder_of_photographs_is_one_of_good_parts(tmp_path):
-    dataset = InspectionDataset(touch(tmp_path / "part", "b.JPG", "camera 2/a.png", ".hidden.png", "notes.txt"))
-    assert [(i.name, i.defect, i.label) for i in dataset.train] == [
-        ("good/b.JPG", "good", 0),
-        ("good/camera 2/a.png", "good", 0),
-    ]
-    assert [i.path for i in dataset.train] == [tmp_path / "part" / "b.JPG", tmp_path / "part" / "camera 2" / "a.png"]
+    dataset = InspectionDataset(touch(tmp_path / "part", "b.JPG", "a.png", ".hidden.png", "notes/of the day.txt"))
+    assert [(i.name, i.label) for i in dataset.train] == [("good/a.png", 0), ("good/b.JPG", 0)]
+    assert [i.path for i in dataset.train] == [tmp_path / "part" / "a.png", tmp_path / "part" / "b.JPG"]
+    assert (dataset.dataset, dataset.category) == ("own", "part"), "the name of the folder above is nobody's business"
     with pytest.raises(DatasetError, match="has no folder test"):
         _ = dataset.test
 

@@ -137,7 +137,7 @@ def test_a_photograph_in_verdicts_and_maps_out(visit, files):
 
     before = page.locator("#card-se img.heat").get_attribute("src")
     page.get_by_label("Gradient map").check()
-    settled(page, "^Gradient map of donut.png")
+    settled(page, "^donut.png: .*Shown: Gradient map")
     expect(page.locator("#card-se").get_by_alt_text(re.compile("^Gradient map of "))).to_be_visible()
     assert page.locator("#card-se img.heat").get_attribute("src") != before
     expect(heat).to_have_css("opacity", "0.2")
@@ -148,7 +148,7 @@ def test_a_photograph_in_verdicts_and_maps_out(visit, files):
     card.locator("summary").click()
     expect(card).to_contain_text("39.4 of 100 on average")  # 13 of 32 + 1
     expect(page).to_have_url(re.compile("rate=40"))
-    settled(page, "^Gradient map of donut.png")
+    settled(page, "^donut.png: .*Shown: Gradient map")
 
     files_come_as_shown(page)
 
@@ -215,7 +215,7 @@ def test_an_example_by_keyboard_on_a_phone_and_a_reload_brings_it_back(visit, fi
     expect(page.locator("#verdicts li")).to_have_count(3)
     settled(page, "^Done. ")
     page.get_by_label("One scale per map").check()
-    settled(page, "^Grad-CAM of ")
+    settled(page, "Shown: Grad-CAM")
     asked = parse_qs(urlsplit(page.url).query)
     name = asked.pop("example")
     assert asked == {
@@ -309,7 +309,7 @@ def test_what_cannot_be_read_is_said_the_rest_goes_on_and_another_visitor_waits_
     expect(page.locator("#results")).to_contain_text("1024 × 1024 px")
     worst.locator("[data-look]").press("ArrowDown")
     page.keyboard.press("Enter")
-    settled(page, "^Grad-CAM of good.png: normal by all detectors")
+    settled(page, "^good.png: normal by all detectors. Shown: Grad-CAM")
     expect(good).to_have_attribute("aria-current", "true")
     expect(good.locator("[data-look]")).to_be_focused()
     expect(page.locator("#results")).not_to_contain_text("1024 × 1024 px")

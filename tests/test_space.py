@@ -185,12 +185,12 @@ def test_the_computer_is_free_for_others_after_each_image_and_a_run_that_is_over
 def test_another_image_and_another_map_are_shown(tab):
     session = run(tab, "bad.png", "one.png", "two.png")[-1][tab.session]
     updates = list(tab.show(session, "gradient", False, pick=2))
-    assert said(tab, updates)[-1] == "<p>Gradient map of two.png: anomalous by AttentDifferNet (SE).</p>"
+    assert said(tab, updates)[-1] == "<p>two.png: anomalous by AttentDifferNet (SE). Shown: Gradient map.</p>"
     assert updates[-1][tab.session].shown == 2
     assert "Gradient map of AttentDifferNet (SE) over two.png" in updates[-2][tab.results.view]
     assert "Colour scale of Gradient map" in updates[-2][tab.results.bar]
     updates = list(tab.show(updates[-1][tab.session], "grad-cam", True))
-    assert said(tab, updates)[-1] == "<p>Grad-CAM of two.png: anomalous by AttentDifferNet (SE).</p>"
+    assert said(tab, updates)[-1] == "<p>two.png: anomalous by AttentDifferNet (SE). Shown: Grad-CAM.</p>"
     assert "Each map from its own lowest" in updates[-2][tab.results.bar]
     for pick in (-1, 0, 3):  # no button, a file that cannot be read, no image
         assert said(tab, tab.show(session, "grad-cam", False, pick)) == [gr.skip()]
@@ -343,7 +343,8 @@ def test_an_offer_takes_the_same_images_to_the_category_they_look_like(monkeypat
     html = stranger_html(comparison)
     assert found.sentence in html and "Inspect it as Gear wheel (synthetic)" in html
     assert stranger_html(dataclasses.replace(comparison, stranger=None)) == ""
-    assert ON_WHITE not in html and ON_WHITE in stranger_html(dataclasses.replace(comparison, on_white=True))
+    white = "put on white, which may be why"
+    assert white not in html and white in stranger_html(dataclasses.replace(comparison, on_white=True))
     assert comparison.conclusion == "a.png: probably not a wafer map."
     now = Session(KEY, ("se",), (Upload("a.png"),)).with_result(0, comparison).showing(0)
     update = tab.take_offer(now, KEY, KEY, ["a.png"], ["se"], SimpleNamespace(session_hash="visitor"))

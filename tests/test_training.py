@@ -213,6 +213,11 @@ def test_a_model_that_names_files_of_this_machine_is_refused(trained, tmp_path):
     files = {name: (trained.folder / name).read_bytes() for name in FILES} | {"config.json": json.dumps(config)}
     with pytest.raises(CheckpointError, match="this page has"):
         own.unpacked(zipped(tmp_path / "evil.zip", files), tmp_path)
+    damaged = bytearray(own.packed(load(trained.folder)))
+    damaged[200:260] = b"\xff" * 60  # within the first file, which is compressed
+    (tmp_path / "damaged.zip").write_bytes(damaged)
+    with pytest.raises(CheckpointError, match=r"damaged\.zip is no model"):
+        own.unpacked(tmp_path / "damaged.zip", tmp_path)
     with pytest.raises(CheckpointError, match=r"other\.zip is no model: a model is a zip with config\.json"):
         own.unpacked(zipped(tmp_path / "other.zip", {"x.txt": "x"}), tmp_path)
 

@@ -27,7 +27,7 @@ from ..options import (
 from ..words import input_title, percent, score_text
 from .console import overall, say
 from .help import one_of
-from .options import CACHE_HELP, DEVICE_HELP, Category
+from .options import CACHE_HELP, DEVICE_HELP
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -42,7 +42,10 @@ OF_ONE_METHOD = ("views", "readout", "training_views", "scoring_views", "epochs"
 
 
 def train(
-    category: Category,
+    category: Annotated[
+        Path,
+        typer.Argument(help="Folder of one category, ROOT/CATEGORY, or of photographs.", show_default=False),
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write the model to.", show_default=False)],
     method: Annotated[
         Literal[MethodName, "auto"],

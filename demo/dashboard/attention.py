@@ -241,7 +241,8 @@ with one:
     key = address.category(list(usable))
 titles = {variant: variant_title(variant) for variant in catalogue.differnets(key)}
 if not titles:
-    widgets.empty("No variant of DifferNet can be used here.", f"They need {catalogue.WHY_NOT}.")
+    why = f"They need {catalogue.WHY_NOT}." if catalogue.detectors_left_out(key) else widgets.HOW_TO_TRAIN
+    widgets.empty("No variant of DifferNet can be used here.", why)
     st.stop()
 with two:
     variant = address.choice("Variant", titles, "variant", "cbam" if "cbam" in titles else None, segments=True)

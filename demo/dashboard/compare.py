@@ -27,7 +27,7 @@ from demo.service.catalogue import CategoryInfo, detector_names
 from demo.service.comparison import IMAGE_TYPES, MAX_IMAGES, compare, counts
 from demo.service.downloads import numbers_csv, numbers_json
 from demo.service.stranger import a
-from demo.service.verdict import Comparison, Likeness
+from demo.service.verdict import NO_NORMAL, Comparison, Likeness
 
 KEPT = 2 * MAX_IMAGES  # results of a session, without their pictures
 CROP = 144  # px
@@ -212,7 +212,9 @@ def likeness(found: Likeness) -> None:
     with st.container(horizontal=True):
         alt = "The place that is farthest from all normal places"
         st.image(found.found, caption="looks like this", width=CROP, alt=alt)
-        if found.normal is not None:
+        if found.normal is None:
+            st.caption(NO_NORMAL)
+        else:
             alt = "The normal place that is nearest to it"
             st.image(found.normal, caption="expected that", width=CROP, alt=alt)
 
@@ -261,7 +263,7 @@ def table(images: list[Image], results: Results) -> int:
         placeholder="",
         alt="Verdict of every image, and its score as a multiple of the threshold",
     )
-    st.caption("Worst first. Choose a row to see its maps; at first those of the top one are shown.")
+    st.caption("Worst first, by the usual threshold. Choose a row to see its maps; at first the top one is shown.")
     picked = state["selection"]["rows"]
     read_at = (k for k, image in enumerate(images) if isinstance(results.get(image.id), Comparison))
     chosen = picked[0] if picked else next(read_at, 0)

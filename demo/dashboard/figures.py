@@ -116,7 +116,7 @@ titles = {variant: short_title(variant) for variant in detectors(key)}
 with two:
     variants = address.several("Detectors", titles, "columns", list(titles), pills=True)
 with three:
-    method = widgets.choose_map(key, titles)
+    method = widgets.choose_map(key, variants or titles)
 widgets.left_out(key)
 images, own = choose_images(key)
 if not images or not variants:

@@ -157,8 +157,10 @@ def by_defect(runs: Runs) -> None:
 
 
 def several_seeds(runs: Runs) -> bool:
-    """Whether one of the runs was repeated with another seed."""
-    return any(len(group.runs) > 1 for group in usual_groups(shipped.of_category(next(iter(runs.values())).key)))
+    """Whether one of the runs was repeated with another seed, so that Overview has the mean."""
+    shown, key = {m.run.run for m in runs.values()}, next(iter(runs.values())).key
+    groups = usual_groups(shipped.of_category(key))
+    return any(len(group.runs) > 1 and shown & {m.run.run for m in group.runs} for group in groups)
 
 
 # -- the page

@@ -51,12 +51,12 @@ def small(sentence: str) -> None:
 def on_demand(label: str, opened: bool = False) -> "Iterator[bool]":
     """A part of the page that a click opens; gives whether it is open. What it holds need not be made before: the code
     that draws tables takes the browser a second. opened: opens it, when the page is entered or this becomes true; what
-    the visitor does with it then stays."""
+    the visitor does with it then stays, also where what it holds makes this true."""
     key = f"on demand: {label}"
     if opened and not (key in st.session_state and st.session_state.get(f"opened: {label}")):
         st.session_state[key] = True
-    st.session_state[f"opened: {label}"] = opened
     expander = st.expander(label, on_change="rerun", key=key)
+    st.session_state[f"opened: {label}"] = opened or bool(expander.open)
     with expander:
         yield bool(expander.open)
 

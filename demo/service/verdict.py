@@ -10,12 +10,13 @@ from attentdiffernet.figures.overlay import OPACITY, colour_bar, outline, overla
 from attentdiffernet.figures.palette import INK
 from attentdiffernet.figures.screen import percentile_svg
 from attentdiffernet.study.statistics import conformal_threshold
-from attentdiffernet.words import METHOD_TITLES, ON_WHITE, score_text, times_text, verdict_word
+from attentdiffernet.words import METHOD_TITLES, score_text, times_text, verdict_word
 
 from .catalogue import CategoryInfo
 from .stranger import Stranger, a
 
 MAPS = {name: METHOD_TITLES[name] for name in ("grad-cam", "attention", "gradient")}
+NO_NORMAL = "The nearest normal image is not on this machine."
 FAINT = 0.15  # share of the colour scale below which an overlay is hardly visible
 FLOODED = 0.25  # share of the picture at the end of the scale, from which its differences are not seen
 GLOWING = 0.5  # from which it looks like a finding
@@ -211,10 +212,11 @@ class Comparison:
 
     @property
     def warning(self) -> str:
-        """That it is a picture of another thing, or may look like one; empty if it is none."""
+        """That it is a picture of another thing, and what else may be why it looks like one; else empty."""
         if self.stranger is None:
             return ""
-        return " ".join(filter(None, (self.stranger.sentence, ON_WHITE if self.on_white else "")))
+        why = " The transparent parts of the picture were put on white, which may be why." if self.on_white else ""
+        return f"{self.stranger.sentence}{why}"
 
     @property
     def slowest(self) -> Verdict:

@@ -15,7 +15,7 @@ from .. import markup
 from ..markup import text
 from ..service.catalogue import Example
 from ..service.downloads import png, safe_stem
-from ..service.verdict import Comparison, Likeness
+from ..service.verdict import NO_NORMAL, Comparison, Likeness
 
 LAYER_SIDE = 512  # px of a heat layer at most: it is smooth
 IMAGE_HEIGHT = 300  # px at most
@@ -80,7 +80,7 @@ def _likeness(found: Likeness, pictures: "_Pictures") -> str:
     """`Looks like this, expected that`: both crops at the same scale."""
     here = pictures.crop(found.found, "looks like this", "The place that is farthest from all normal places")
     if found.normal is None:
-        there = "<figcaption>The nearest normal image is not on this machine.</figcaption>"
+        there = f"<figcaption>{NO_NORMAL}</figcaption>"
     else:
         there = pictures.crop(found.normal, "expected that", "The normal place that is nearest to it")
     return f"<div class='likeness'><p>{text(found.sentence)}</p>{here}{there}</div>"

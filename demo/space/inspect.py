@@ -1,6 +1,7 @@
 """The tab that inspects a visitor's images."""
 
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -297,7 +298,8 @@ class Inspect:
             return
         top = on_top(now)
         if top is not None and top != now.shown and not now.picked:
-            now = yield from self._look_at(now, top, method, own_scale)
+            with suppress(AttentDifferNetError):  # its file may be gone by now; its verdicts are known all the same
+                now = yield from self._look_at(now, top, method, own_scale)
         n, bad = len(now.uploads), len(now.errors)
         done = f"Done. {now.comparisons[0].conclusion}" if n == 1 else counts(n - bad, n)
         downloads = gr.Row(elem_classes=seen(now.shown is not None))
@@ -347,8 +349,8 @@ class Inspect:
         try:
             now = yield from self._look_at(now, k, method, own_scale)
             found = now.uploads[k].comparison
-            map_of = f"{MAPS[method]} of " if any(name in VARIANT_TITLES for name in now.detectors) else ""
-            yield {**self._overview(now), self.status: finished(f"{map_of}{found.conclusion}" if found else "")}
+            shown = f" Shown: {MAPS[method]}." if any(name in VARIANT_TITLES for name in now.detectors) else ""
+            yield {**self._overview(now), self.status: finished(f"{found.conclusion}{shown}" if found else "")}
         except AttentDifferNetError as error:
             yield {self.status: alert(str(error))}
 
