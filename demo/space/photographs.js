@@ -8,6 +8,16 @@ document.addEventListener('click', ({target}) => {
     if (target.closest('#own-parts, #own-defects, #own-tests')) target.accept = 'image/*,.zip';
 }, true);
 
+// Gradio puts the button that adds files into another one: two stops of the tab key, of which the outer one did nothing.
+// Now it is the only one.
+const adding = 'button[aria-label="Add files"]';
+new MutationObserver(() => {
+    for (const inner of document.querySelectorAll(`${adding} button:not([inert])`)) inner.inert = true;
+}).observe(document.body, {childList: true, subtree: true});
+document.addEventListener('click', ({target}) => {
+    if (!target.matches?.('input[type=file]')) target.closest?.(adding)?.querySelector('input[type=file]')?.click();
+});
+
 // Those of the clipboard go where the tab that is open takes photographs.
 document.addEventListener('paste', event => {
     const files = [...event.clipboardData?.files ?? []].filter(file => file.type.startsWith('image/'));
