@@ -214,10 +214,6 @@ def runs():
 # -- all pages
 
 
-# Streamlit's own: a formula that scrolls where it is too wide; browsers let the keyboard reach it, axe does not know.
-FORMULAS = ".katex-display"
-
-
 def looks_right(page, name, dark, serious):
     """Fits, draws its charts, has words for every picture and the visitor's colours, and axe-core finds nothing."""
     assert fits(page), name
@@ -227,7 +223,7 @@ def looks_right(page, name, dark, serious):
     expect(silent).to_have_count(0)
     ground = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) == dark
-    assert not serious(page, FORMULAS), name
+    assert not serious(page), name
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the system does not say who listens")
