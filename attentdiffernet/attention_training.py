@@ -21,14 +21,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .copies import Copy, copy_of
 from .devices import to_device
 from .features import Progress, no_progress
 from .flow import Whitening, build_flow, negative_log_likelihood
 from .model import AttentDifferNet
 from .options import FlowConfig
-from .sources import ImageSource, pixels_of
+from .sources import ImageSource
 from .synthetic_defects import add_defect, alter_structure, paste_patch
-from .views import make_views, random_views, to_tensor
+from .views import make_views, random_views
 
 STEPS = {"joint": 80, "proxy": 120, "separation": 160, "structure": 160}
 LEARNING_RATE = {"joint": 3e-3, "proxy": 3e-3, "separation": 1e-3, "structure": 1e-3}
@@ -196,12 +197,12 @@ class LazyImages:
 
     def __init__(self, sources: Sequence[ImageSource], size: int) -> None:
         self.sources, self.size = sources, size
-        self._read: dict[int, Tensor] = {}
+        self._read: dict[int, Copy] = {}
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def __getitem__(self, i: int) -> Tensor:
         if i not in self._read:
-            self._read[i] = to_tensor(pixels_of(self.sources[i]), self.size).mul_(255).round_().byte()
-        return self._read[i].float().div_(255)
+            self._read[i] = copy_of(self.sources[i], self.size)
+        return self._read[i].tensor()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from attentdiffernet import attention_training
+from attentdiffernet import attention_training, copies
 from attentdiffernet.attention_training import COLLAPSE, LazyImages, fit_attention
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.images import read_image
@@ -109,7 +109,8 @@ def test_likelihood_alone_collapses_the_features_and_the_guard_sees_it(paths, mo
 
 def test_images_are_read_when_first_asked_for(paths, monkeypatch):
     asked = []
-    monkeypatch.setattr(attention_training, "pixels_of", lambda path: asked.append(path) or read_image(path))
+    monkeypatch.setattr(copies, "pixels_of", lambda path: asked.append(path) or read_image(path))
+    copies._kept.cache_clear()
     normals = LazyImages(paths, 64)
     assert len(normals) == len(paths) and asked == []
     for i in (3, 1, 3):

@@ -76,7 +76,7 @@ def tables_html(page: RocPage) -> str:
         [method, category, f"{100 * auroc:.2f} %", source]
         for method, category, auroc, source in page.published[["method", "category", "auroc", "source"]].to_numpy()
     ]
-    remarks = f"{page.seeds} {page.training}"
+    remarks = " ".join(filter(None, (page.seeds, page.training)))
     return (
         f"<h2>Measured here</h2>{_table('Measured here', MEASURED, methods)}<p class='small'>{text(remarks)}</p>"
         f"<details><summary>{summary}</summary>{_table('All runs', RUNS, _cells(page.rows))}</details>"
