@@ -248,8 +248,9 @@ def fit(
         read = ahead(images.__getitem__, range(len(images)), ON_CPU if device.type == "cpu" else ON_GPU)
         for done, image in enumerate(read):
             progress("features of training images", done, len(images))
-            with torch.inference_mode():
-                yield places_of(network(image[None].to(device)))[0]
+            with torch.inference_mode():  # not over the yield: it would hold in the caller's loop, too
+                places = places_of(network(image[None].to(device)))[0]
+            yield places
 
     return fit_places(places(), len(images), config, readout, seed, progress)
 

@@ -46,8 +46,9 @@ def score_images(
     def launched() -> Iterator[tuple[Tensor, list[Tensor | ImageError]]]:
         while group := list(islice(found, size)):
             seen = [features for features in group if isinstance(features, Tensor)]
-            with torch.inference_mode():
-                yield (_with_errors(model, torch.stack(seen)) if seen else torch.empty(0, 2)), group
+            with torch.inference_mode():  # left before the yield: else it would hold in the caller's loop, too
+                scores = _with_errors(model, torch.stack(seen)) if seen else torch.empty(0, 2)
+            yield scores, group
 
     for scores, group in read_behind(launched(), pace.shared):
         rows = iter(scores.tolist())
