@@ -9,6 +9,7 @@ from types import GeneratorType
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import attentdiffernet as adn
@@ -151,6 +152,15 @@ def test_images_come_in_order_one_by_one_and_a_bad_one_stops_nothing(fitted, pat
     for verdict, path in ((first, paths[0]), (array, paths[1]), (last, paths[2])):
         assert verdict.score == pytest.approx(fitted.inspect(path).score, rel=1e-6)
     assert told == [("scoring", done, 4) for done in (1, 2, 3, 4)]
+
+
+def test_a_map_may_be_asked_for_within_the_loop_and_loops_may_run_side_by_side(fitted, paths):
+    for verdict in fitted.inspect_all(paths[:2]):
+        assert not torch.is_inference_mode_enabled()
+        same_pixels(verdict.name, verdict.map("grad-cam"), fitted.inspect(verdict.name).map("grad-cam"))
+    for one, other in zip(fitted.inspect_all(paths), fitted.inspect_all(paths), strict=True):
+        assert one.score == other.score
+    assert not torch.is_inference_mode_enabled()
 
 
 def test_folders_and_globs_are_searched(fitted, category, paths):

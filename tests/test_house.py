@@ -60,6 +60,20 @@ def test_imports_form_no_circle():
     tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError with the circle
 
 
+TORCH_MODES = re.compile(r"\btorch\.|\bin_float32\(|\bas_published\(")
+
+
+def test_no_torch_mode_outlives_a_yield():
+    """Until the generator goes on, it would hold in the caller's loop: no gradients, and so no Grad-CAM."""
+    held = []
+    for path in LIBRARY:
+        for block in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modes = [ast.unparse(item) for item in block.items] if isinstance(block, ast.With) else []
+            if any(map(TORCH_MODES.search, modes)) and any(isinstance(node, ast.Yield) for node in ast.walk(block)):
+                held.append((path.name, block.lineno))
+    assert held == []
+
+
 def test_nothing_changes_where_python_looks_for_modules():
     sources = [path for path in committed() if path.suffix == ".py" and path != Path(__file__).resolve()]
     assert sources and not [path for path in sources if re.search(r"\bsys\.path\b", path.read_text(encoding="utf-8"))]
