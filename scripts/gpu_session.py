@@ -27,6 +27,7 @@ DEVICE = os.environ.get("DEVICE", "cuda")
 CATEGORIES = os.environ.get("CATEGORIES", "").split()
 LIMIT = 64 * 2**20  # bytes that travel
 WHEELS = ("freia", "grad-cam", "ttach")  # of this project's needs, what torch's own companions do not bring
+NOT_NEEDED = "models", "models/sample/wafer"  # of what is committed: all below the first but the second
 FLOP_PER_VIEW = 2 * (3.58e9 + 0.172e9)  # backbone at three scales, and the flow of 172 M parameters
 SAME, SAME_AUROC = 1e-4, 0.002  # relative difference of scores, and of AUROC after another training
 
@@ -41,6 +42,8 @@ def left() -> float:
 
 def pack() -> None:
     """Wheels, weights, images to train on and to test, and the commit, into PACK; refused above LIMIT."""
+    below, but = NOT_NEEDED
+    _git("sparse-checkout", "set", "--no-cone", "/*", f"!/{below}/*", f"/{but}/")
     shutil.rmtree(PACK, ignore_errors=True)
     wheels = [f"{name}=={importlib.metadata.version(name)}" for name in WHEELS]
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(PACK / "wheels"), *wheels]
@@ -64,7 +67,7 @@ def pack() -> None:
     for name, size in (sizes | {"together": sum(sizes.values())}).items():
         print(f"{name:24} {size / 1e6:6.1f} MB")
     if sum(sizes.values()) > LIMIT:
-        sys.exit(f"More than {LIMIT / 1e6:.1f} MB: name fewer CATEGORIES, or move tracked files aside (models/)")
+        sys.exit(f"More than {LIMIT / 1e6:.1f} MB: name fewer CATEGORIES")
 
 
 def _git(*arguments: str) -> str:
@@ -281,20 +284,24 @@ def _fast_speed(device: Any) -> dict[str, float]:
     return found
 
 
-def runs() -> None:
-    """The grids' DifferNet runs, first seed first, categories and grids in the order given; results.tar.gz is made anew
-    after each."""
+def runs(number: str, jobs: str, files: str) -> None:
+    """The DifferNet runs of grids (files, by commas) that the results lack, so many at once: first seed first, then
+    categories and grids in the order given. results-NUMBER.tar.gz is made anew after each."""
     from attentdiffernet.grid import Engine, Outcome, Task, read_grid, run_grid, split_done
     from attentdiffernet.study.statistics import auroc
 
-    folder, jobs = Path(tempfile.mkdtemp()) / "results", int(os.environ.get("JOBS", "3"))
-    grids = [ROOT / name for name in os.environ.get("GRID", "grids/paper.toml").split()]
-    tasks = [task for grid in grids for task in read_grid(grid, categories=CATEGORIES)]
+    folder, at_once = Path(tempfile.mkdtemp()) / "results", int(jobs)
+    best_on_test = os.environ["BEST_ON_TEST"] == "yes"
+    tasks = [task for name in files.split(",") for task in read_grid(ROOT / name, categories=CATEGORIES)]
     tasks = [task for task in tasks if task.options.method == "differnet"]
+    tasks = [
+        dataclasses.replace(task, best_on_test=task.best_on_test and best_on_test, model_dir=None) for task in tasks
+    ]
     order = {name: k for k, name in enumerate(CATEGORIES)}
     tasks.sort(key=lambda t: (t.options.seed, order[f"{t.dataset}/{t.category}"], t.options.variant != "none"))
     to_do = split_done(tasks)[2]  # not what the tree's results hold
-    tasks = [dataclasses.replace(task, results=folder, device=DEVICE, model_dir=None) for task in to_do]
+    tasks = [dataclasses.replace(task, results=folder, device=DEVICE) for task in to_do]
+    print(len(tasks), "runs to do", flush=True)
 
     def report(task: Task, outcome: Outcome) -> None:
         areas = [
@@ -306,10 +313,10 @@ def runs() -> None:
         told += [] if outcome.spread is None else [f"spread {outcome.spread:.3g}"]
         print(*told, outcome.details, flush=True)
         if outcome.scores is not None:
-            _tar(folder, OUT / "results.tar.gz")
+            _tar(folder, OUT / f"results-{number}.tar.gz")
 
     commit = (PACK / "commit").read_text().strip()
-    with _lanes(jobs) as submit_to_free_lane:
+    with _lanes(at_once) as submit_to_free_lane:
 
         def submit(task: Task) -> Future[Outcome]:
             if left() < _least_seconds(task):
@@ -318,7 +325,7 @@ def runs() -> None:
                 return skipped
             return submit_to_free_lane(task)
 
-        run_grid(tasks, Engine(submit, jobs), commit, report)
+        run_grid(tasks, Engine(submit, at_once), commit, report)
 
 
 @contextlib.contextmanager
@@ -362,29 +369,31 @@ def _least_seconds(task: Any) -> float:
 def _tar(folder: Path, target: Path) -> None:
     """In one step: whoever is killed leaves the one before."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name("results.tar.gz")
+    temporary = target.with_name(f".{target.name}.tmp")
     with tarfile.open(temporary, "w:gz") as tar:
         tar.add(folder, "results")
-    shutil.copyfile(temporary, target.with_name(".results.tmp"))
-    os.replace(target.with_name(".results.tmp"), target)
+    os.replace(temporary, target)
 
 
 # -- here, after
 
 
-def merge(archive: str, results_dir: str = str(ROOT / "results")) -> None:
-    """Adds the runs of a results.tar.gz to a results folder; a run that is there is replaced."""
+def merge(*archives: str) -> None:
+    """Brings back what `pack` took out of the working tree, and adds the runs of results-N.tar.gz to results/; a run
+    that is there is replaced."""
     from attentdiffernet.study import records as results
 
-    with tempfile.TemporaryDirectory() as place:
-        with tarfile.open(archive) as tar:
-            tar.extractall(place, filter="data")
-        folder = Path(place) / "results"
-        for run in results.runs_of(folder).values():
-            scores = results.read_scores(results.score_path(folder, run.dataset, run.category, run.run))
-            results.write_run(results_dir, run, scores, results.read_options(folder, run) or {})
-            print(run.run)
-    results.summarise(results_dir)
+    _git("sparse-checkout", "disable")
+    for archive in archives:
+        with tempfile.TemporaryDirectory() as place:
+            with tarfile.open(archive) as tar:
+                tar.extractall(place, filter="data")
+            folder = Path(place) / "results"
+            for run in results.runs_of(folder).values():
+                scores = results.read_scores(results.score_path(folder, run.dataset, run.category, run.run))
+                results.write_run(ROOT / "results", run, scores, results.read_options(folder, run) or {})
+                print(run.run)
+    results.summarise(ROOT / "results")
 
 
 if __name__ == "__main__":
