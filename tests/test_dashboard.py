@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from streamlit.components.v2 import manifest_scanner
+from streamlit.config import get_option, set_option
 from streamlit.testing.v1 import AppTest
 
 from attentdiffernet.datasets import category_title
@@ -33,7 +34,6 @@ from demo import shipped
 from demo.dashboard import widgets
 from demo.markup import literal
 from demo.service import catalogue, own_results, private
-from demo.service.catalogue import detector_names
 from demo.service.comparison import MAX_IMAGES
 from demo.service.rate import on_slider
 from demo.service.roc import roc_page
@@ -49,11 +49,14 @@ COMPARED = f"Your photographs (up to {MAX_IMAGES})"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_search_for_components():
-    """Streamlit looks through all packages of the environment for each AppTest."""
+def _as_served():
+    """AppTest does not read the config.toml of the dashboard, and looks through all packages of the environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest_scanner, "scan_component_manifests", lambda *_, **__: [])
+        magic = get_option("runner.magicEnabled")
+        set_option("runner.magicEnabled", False)
         yield
+        set_option("runner.magicEnabled", magic)
 
 
 @pytest.fixture
@@ -152,7 +155,7 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
         ("failures", {"category": KEY, "image": "no.png"}),
         ("roc", {"category": KEY, "setting": "zzz"}),
         ("attention", {"category": KEY, "variant": "zz"}),
-        ("figures", {"category": KEY, "columns": "zz"}),
+        ("figures", {"category": KEY, "image": IMAGE, "columns": "none", "method": "zz"}),
         ("overview", {"dataset": "zz"}),
     ],
 )
@@ -674,7 +677,7 @@ def test_a_detector_of_own_parts_is_trained_judged_with_taken_away_and_brought_b
 
 
 def test_two_visitors_do_not_see_each_others_images(visit):
-    at = visit("compare", category=KEY)
+    at = visit("compare", category=KEY, detectors=["none", "patchcore"])
     widget(at, "file_uploader", COMPARED).set_value(
         [
             ("no.png", b"hello", "image/png"),
@@ -688,7 +691,7 @@ def test_two_visitors_do_not_see_each_others_images(visit):
     assert "mine.png" in [header.value.replace("\\", "") for header in at.header], "and it is shown"
     assert table["Verdict"][0].startswith(("▲ anomalous by ", "✓ normal by all "))
     assert "could not be read" in table["Verdict"][2]
-    assert html(at).count("Higher than") == len(detector_names(KEY))
+    assert html(at).count("Higher than") == 2
     other = visit("compare", category=KEY)
     assert not other.dataframe and "Drop photographs" in other.info[0].value
     assert "mine.png" not in str(other.session_state)
@@ -708,6 +711,18 @@ def test_a_link_brings_the_choice_of_detectors_and_the_opacity_and_what_was_put_
     assert html(at).count("Higher than") == 1
     _, _, found = at.session_state["whole"]
     assert list(found.verdicts) == ["none"]
+
+
+def test_a_figure_asks_only_the_detectors_that_it_shows_and_each_once(visit):
+    at = visit("figures", category=KEY, image=IMAGE, columns=["none", "se"])
+    (first,) = at.session_state["grid"].values()
+    assert list(first.verdicts) == ["none", "se"]
+    columns = widget(at, "button_group", "Detectors")
+    whole(columns.set_value(["se"]).run())
+    assert list(at.session_state["grid"].values()) == [first], "fewer are at hand"
+    whole(columns.set_value(["none", "se", "cbam"]).run())
+    (more,) = at.session_state["grid"].values()
+    assert list(more.verdicts) == ["none", "se", "cbam"]
 
 
 def test_a_broken_file_spoils_no_figure(visit):

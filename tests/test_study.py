@@ -609,3 +609,13 @@ def test_small_sets_by_hand():
     assert "not finished" in written and "not finished" not in small_sets_table(
         pd.DataFrame(rows[:2], columns=[*columns, "chosen"])
     )
+
+
+def test_a_change_is_seen_and_a_file_on_its_way_disturbs_nothing(root, tmp_path):
+    folder = Path(shutil.copytree(root / "results", tmp_path / "results"))
+    first = measured(folder)
+    scores = next((folder / "scores").rglob("*.csv"))
+    scores.with_name(f".{scores.name}.0a1b2c3d.new").symlink_to("gone before it was looked at")
+    assert measured(folder) is first
+    scores.write_text(scores.read_text().replace("\n", "\r\n"))
+    assert measured(folder) is not first

@@ -12,7 +12,7 @@ from attentdiffernet.figures.print import FORMATS, figure_file
 from attentdiffernet.words import short_title, variant_title
 from demo.dashboard import address, widgets
 from demo.markup import literal
-from demo.service.catalogue import detectors, images_to_choose
+from demo.service.catalogue import detector_names, images_to_choose
 from demo.service.comparison import IMAGE_TYPES
 from demo.service.downloads import paper_grid
 from demo.service.verdict import MAPS, Comparison
@@ -43,15 +43,15 @@ def choose_images(key: str) -> tuple[Images, bool]:
     return images[:MOST], bool(own)
 
 
-def compared(images: Images, key: str, method: str) -> dict[str, Comparison]:
-    """Scores and maps, by a digest of what they are of; the session keeps the last ones."""
+def compared(images: Images, key: str, method: str, variants: list[str]) -> dict[str, Comparison]:
+    """Scores and maps by these detectors at least, by a digest of what they are of; the session keeps the last ones."""
     kept: dict[str, Comparison] = st.session_state.setdefault("grid", {})
     found, place = {}, st.empty()
     for k, (name, file) in enumerate(images):
         digest = hashlib.sha256(f"{key} {method} {name} ".encode() + file).hexdigest()
-        if digest not in kept:
+        if digest not in kept or not set(variants) <= set(kept[digest].verdicts):
             try:
-                steps = widgets.comparing(file, key, method, name, k, len(images), place)
+                steps = widgets.comparing(file, key, method, name, k, len(images), place, variants)
                 last = next(step for step in steps if step.heat)
             except AttentDifferNetError as error:  # the others are drawn all the same
                 st.error(literal(error), icon=":material/error:")
@@ -112,7 +112,7 @@ usable = widgets.usable_categories()
 one, two, three = st.columns([3, 4, 3])
 with one:
     key = address.category(list(usable))
-titles = {variant: short_title(variant) for variant in detectors(key)}
+titles = {variant: short_title(variant) for variant in detector_names(key)}
 with two:
     variants = address.several("Detectors", titles, "columns", list(titles), pills=True)
 with three:
@@ -122,7 +122,7 @@ images, own = choose_images(key)
 if not images or not variants:
     widgets.empty("Nothing to draw yet.", "Choose an image and a variant, or drop in images of your own.")
     st.stop()
-found = compared(images, key, method)
+found = compared(images, key, method, variants)
 if not found:
     st.stop()
 comparisons = list(found.values())
