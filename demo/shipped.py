@@ -159,11 +159,12 @@ def training_image(key: str, number: int, n_images: int) -> bytes | None:
     return train[number].path.read_bytes() if len(train) == n_images else None
 
 
-def drawn_normals_of_others(key: str, n: int) -> list[bytes]:
+@lru_cache(maxsize=8)  # drawing some takes seconds, and every detector of a category asks for the same
+def drawn_normals_of_others(key: str, n: int) -> tuple[bytes, ...]:
     """The files of the first n normal training images of each category of the sample set, but for parts of the same
     name."""
     others = [name for name in SAMPLE_CATEGORIES if name != key.split("/")[-1]]
-    return [file_of(name, f"good/{k:03d}{SUFFIX[name]}", split="train") for name in others for k in range(n)]
+    return tuple(file_of(name, f"good/{k:03d}{SUFFIX[name]}", split="train") for name in others for k in range(n))
 
 
 def _is_drawn(key: str) -> bool:

@@ -24,6 +24,7 @@ from attentdiffernet.methods import fit
 from attentdiffernet.model import AttentDifferNet, ModelConfig
 from attentdiffernet.options import AttentionConfig, FlowConfig, Options, PatchCoreConfig
 from attentdiffernet.packing import round_as_stored
+from attentdiffernet.words import PAPER_VARIANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 256  # px: 252 are the least for three scales of AlexNet
@@ -201,14 +202,12 @@ def serious():
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory, category):
-    """The shipped models, in a folder of their own; with a small PatchCore of wafer maps, whether one is shipped or
-    not."""
+    """The shipped models of wafer maps, with a small PatchCore, and PatchCore's of two other categories."""
     folder = tmp_path_factory.mktemp("models")
-    for path in (ROOT / "models").glob("*/*/*/config.json"):
-        if path.parts[-4:-1] != ("sample", "wafer", "patchcore"):
-            link = folder.joinpath(*path.parts[-4:-1])
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path.parent)
+    used = [f"sample/wafer/{variant}" for variant in PAPER_VARIANTS]
+    for name in (*used, "sample/gear/patchcore", "mvtec_ad/bottle/none", "mvtec_ad/bottle/patchcore"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(ROOT / "models" / name)
     options = Options(method="patchcore", image_size=256, patchcore=PatchCoreConfig(bank_size=200))
     fit(category / "train" / "good", options).save(folder / "sample" / "wafer" / "patchcore")
     return folder

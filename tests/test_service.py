@@ -22,7 +22,7 @@ from demo.service import catalogue
 from demo.service import comparison as service
 from demo.service.comparison import compare, heat_of, maps_offered
 from demo.service.downloads import MapsZip, numbers_csv, paper_grid
-from demo.service.stranger import nearly
+from demo.service.stranger import least_place, nearly
 
 KEY = "sample/wafer"
 
@@ -226,6 +226,15 @@ def test_a_strong_defect_is_no_other_thing(measured_places):
     way = 4 * nearly("sample/gear")  # other things lie at 10⁴ times the threshold
     assert measured_places(5, 2 * 10 ** (way - 0.1)) is None
     assert measured_places(5, 2 * 10 ** (way + 0.1)) is not None
+
+
+def test_one_detector_that_finds_it_near_is_enough_and_no_other_is_asked(measured_places):
+    (near,) = catalogue.detectors("sample/gear").values()
+    detectors = {"near": near, "unasked": type("Unasked", (), {"calibration": near.calibration})()}
+    scores = {"near": 3.0, "unasked": 9.0}
+    assert 0 < least_place("sample/gear", detectors, scores, enough=0.5) < 0.5
+    with pytest.raises(AttributeError, match="scores"):
+        least_place("sample/gear", detectors, scores)
 
 
 def test_drawn_normals_of_others_leave_out_parts_of_the_same_name():

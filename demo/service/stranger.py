@@ -69,17 +69,28 @@ def stranger(
 ) -> Stranger | None:
     """image: (H, W, 3) uint8. detectors, scores: of its own category, by `Detector.key`. None for a picture of such a
     part, and where it cannot be told. Asks other categories only about what is one."""
-    if not detectors or least_place(info.key, detectors, scores) < nearly(info.key):
+    enough = nearly(info.key)
+    if not detectors or least_place(info.key, detectors, scores, enough) < enough:
         return None
     return Stranger(info, _fitting(image, info.key))
 
 
-def least_place(key: str, detectors: Mapping[str, Detector], scores: Mapping[str, float]) -> float:
+def least_place(
+    key: str, detectors: Mapping[str, Detector], scores: Mapping[str, float], enough: float = -math.inf
+) -> float:
     """The place of an image by the detector that finds it nearest to normal: 0 at the threshold, 1 where the nearest
-    other thing lies; -inf for one that is normal to a detector, and where it is not known."""
+    other thing lies; -inf for one that is normal to a detector, and where it is not known.
+
+    enough: below it, the detectors that follow are not asked. Where other things lie takes one a second to find out.
+    """
     if not all(_beyond(detector, scores[name]) > 0 for name, detector in detectors.items()):
         return -math.inf  # normal to one of them: no other image needs to be scored
-    return min(_place(key, detector, scores[name]) for name, detector in detectors.items())
+    least = math.inf
+    for name, detector in detectors.items():
+        least = min(least, _place(key, detector, scores[name]))
+        if least < enough:
+            break
+    return least
 
 
 def _beyond(detector: Detector, score: float) -> float:
