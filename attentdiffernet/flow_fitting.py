@@ -11,7 +11,7 @@ from .errors import DatasetError
 from .features import Progress, no_progress
 from .flow import negative_log_likelihood
 from .model import AttentDifferNet
-from .options import Options
+from .options import GAUSSIAN_READOUTS, Options
 
 FEATURE_DEVIATION = 0.225  # of ImageNet AlexNet's features, which DifferNet takes as they are
 
@@ -36,7 +36,7 @@ def fit_gaussian(model: AttentDifferNet, features: Tensor) -> Tensor:
 def fit_readout(model: AttentDifferNet, features: Tensor, options: Options, progress: Progress = no_progress) -> None:
     """Fits what the model's read-out needs, in place, to features (N, V, 768): a Gaussian one leaves couplings out."""
     gaussian = fit_gaussian(model, features.flatten(0, 1))
-    if not model.config.readout.startswith("gaussian"):
+    if model.config.readout not in GAUSSIAN_READOUTS:
         fit_flow(model.flow, gaussian, options, progress)
 
 

@@ -43,6 +43,7 @@ from .findings import Findings
 from .flow_fitting import fit_flow, fit_gaussian
 from .model import AttentDifferNet, ModelConfig
 from .options import (
+    GAUSSIAN_READOUTS,
     SCORING_VIEWS,
     TRAINING_VIEWS,
     UNSTEADY_LIGHT,
@@ -336,7 +337,7 @@ def choose_readout(trial: _Trial, best: Input) -> tuple[Readout, dict[str, float
     fit_flow(trial.model.flow, trial.fit_gaussian(best), trial.options)
     if trial.options.readout:
         return trial.options.readout, {}
-    allowed = [name for name in COMPARED if trial.options.flow.whitening or not name.startswith("gaussian")]
+    allowed = [name for name in COMPARED if trial.options.flow.whitening or name not in GAUSSIAN_READOUTS]
     scores = {name: trial.scores(trial.scored[best], name) for name in allowed}
     labels = trial.test.labels
     aurocs = {name: auroc(labels, values) for name, values in scores.items()}

@@ -28,6 +28,7 @@ from .network_backbone import NetworkBackbone
 from .options import (
     ALEXNET,
     FLOW_SIZES,
+    GAUSSIAN_READOUTS,
     AttentionConfig,
     Exposure,
     FlowConfig,
@@ -216,7 +217,7 @@ class AttentDifferNet(nn.Module):
         readout = self.config.readout
         if readout == "likelihood":
             return negative_log_likelihood(*self.latent(features))
-        z, _ = self.gaussian_latent(features) if readout.startswith("gaussian") else self.latent(features)
+        z, _ = self.gaussian_latent(features) if readout in GAUSSIAN_READOUTS else self.latent(features)
         return (z[:, : self.backbone.channels] if readout == "gaussian_full_scale" else z).square().mean(1)
 
     def score(self, features: Tensor) -> Tensor:

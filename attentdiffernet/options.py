@@ -30,6 +30,7 @@ Readout = Literal[
 
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
 PATCHCORE_VARIANTS: tuple[Variant, ...] = ("none", "se", "cbam")
+GAUSSIAN_READOUTS: tuple[Readout, ...] = ("gaussian", "gaussian_of_mean", "gaussian_full_scale")  # need no couplings
 PATCHCORE_READOUTS: tuple[Readout, ...] = ("maximum", "reweighted", "mean_of_highest")  # all others are DifferNet's
 ALEXNET = "alexnet"
 BACKBONES: dict[MethodName, str] = {"differnet": ALEXNET, "patchcore": "tf_efficientnet_lite0"}  # by default
@@ -358,7 +359,7 @@ def check_network(
     """Raises AttentDifferNetError for values that exclude each other; None goes with everything."""
     if not 1 <= n_scales <= 8:
         raise AttentDifferNetError(f"n_scales must lie in 1..8, got {n_scales}")
-    if readout and readout.startswith("gaussian") and not flow.whitening:
+    if readout in GAUSSIAN_READOUTS and not flow.whitening:
         raise AttentDifferNetError(f"The readout {readout} needs a flow with whitening")
     if resize == "keep_aspect" and views not in (None, *UPRIGHT):
         raise AttentDifferNetError(
