@@ -1,6 +1,6 @@
 """Trains attention blocks on normal images, convolutions frozen, before the flow is fitted to their features.
 
-Three objectives (`AttentionConfig.training`):
+Four objectives (`AttentionConfig.training`):
 
 - `joint`: likelihood, together with a flow. It ignores the backbone's own Jacobian, so gates that shrink all features
   towards one point win without learning anything; a guard detects that and stops.
