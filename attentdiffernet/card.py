@@ -47,32 +47,34 @@ def model_card(
     options: Options, findings: Findings, calibration: Calibration, data: DataCard, backbone_fingerprint: str
 ) -> str:
     """Markdown with the Hub's front matter: what the model is, what it was trained on, how it decides, its limits."""
+    from .study.tables import Column, Table, markdown_text  # which load pandas
+
     of_patchcore = options.method == "patchcore"
     seen = input_title(findings.views, findings.resize, findings.exposure)
     tag = "memory-bank" if of_patchcore else "normalizing-flow"
     front = ["---", "library_name: attentdiffernet", "pipeline_tag: image-classification", "tags:"]
     front += [f"- {tag}" for tag in ("anomaly-detection", "industrial-inspection", tag)] + ["---"]
+    rows = {
+        "Data": data.description or data.dataset,
+        "Source": data.source or "not stated",
+        "Licence of the data": data.licence or "not stated",
+        "Normal images": _images(calibration, data),
+        **(_patchcore_rows if of_patchcore else _differnet_rows)(options, findings, backbone_fingerprint),
+        "Score": f"{(READOUTS | PATCHCORE_READOUTS)[findings.readout]}; {calibration.n_views} views ({seen}); "
+        "higher = more anomalous, not a probability",
+        **({"Grey values": f"0 to {findings.value_range:g}"} if findings.value_range else {}),
+        "Threshold": f"{calibration.threshold:.6g}, flags at most {percent(calibration.false_positive_rate)} % of "
+        "normal images on average",
+    }
+    dataset, category = markdown_text(data.dataset), markdown_text(data.category)
     lines = [
         *front,
         "",
-        f"# {variant_title(options.key)}: {data.category}",
+        f"# {variant_title(options.key)}: {category}",
         "",
-        f"Gives one anomaly score per image; trained on normal images of *{data.category}* ({data.dataset}) only.",
+        f"Gives one anomaly score per image; trained on normal images of *{category}* ({dataset}) only.",
         "",
-        "| | |",
-        "| --- | --- |",
-        f"| Data | {data.description or data.dataset} |",
-        f"| Source | {data.source or 'not stated'} |",
-        f"| Licence of the data | {data.licence or 'not stated'} |",
-        *(_patchcore_rows if of_patchcore else _differnet_rows)(
-            options, findings, calibration, data, backbone_fingerprint
-        ),
-        f"| Score | {(READOUTS | PATCHCORE_READOUTS)[findings.readout]}; {calibration.n_views} views ({seen}); "
-        "higher = more anomalous, not a probability |",
-        *([f"| Grey values | 0 to {findings.value_range:g} |"] if findings.value_range else []),
-        f"| Threshold | {calibration.threshold:.6g}, flags at most "
-        f"{percent(calibration.false_positive_rate)} % of normal images on average |",
-        "",
+        Table([Column(""), Column("")], list(rows.items())).markdown(),
         *([] if options.key == "patchcore" else _attention_notes(options, findings)),
         "The score says nothing about parts of another kind, another camera or other light than in the training",
         "images.",
@@ -80,29 +82,29 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
-def _differnet_rows(
-    options: Options, findings: Findings, calibration: Calibration, data: DataCard, backbone_fingerprint: str
-) -> list[str]:
+def _differnet_rows(options: Options, findings: Findings, backbone_fingerprint: str) -> dict[str, str]:
     flow = options.flow
     views = "cached" if options.recipe == "fast" else "ever new"
     whitened = "features whitened, " if flow.whitening else ""
-    return [
-        _images_row(calibration, data),
-        f"| Backbone | {_network(options)}, weights `{options.weights}`, frozen, "
-        f"fingerprint `{backbone_fingerprint}` |",
-        _attention_row(options, findings),
-        f"| Flow | {whitened}{flow.n_blocks} coupling blocks, {flow.hidden_layers} hidden layers of "
-        f"{flow.hidden_width}, stored in half precision |",
-        f"| Training | {options.epochs} epochs, fixed in advance, on {findings.training_views} {views} views per "
-        f"image, seed {options.seed} |",
-    ]
+    return {
+        "Backbone": f"{_network(options)}, {_frozen(options, backbone_fingerprint)}",
+        "Attention": attention_choices(options, findings.gates_kept, findings.gates_judged),
+        "Flow": f"{whitened}{flow.n_blocks} coupling blocks, {flow.hidden_layers} hidden layers of "
+        f"{flow.hidden_width}, stored in half precision",
+        "Training": f"{options.epochs} epochs, fixed in advance, on {findings.training_views} {views} views per "
+        f"image, seed {options.seed}",
+    }
 
 
-def _images_row(calibration: Calibration, data: DataCard) -> str:
+def _images(calibration: Calibration, data: DataCard) -> str:
     n_scored = len(calibration.scores)
     if calibration.cross_validated:
-        return f"| Normal images | {data.n_fitted}; {n_scored} of them set the threshold (cross-validation) |"
-    return f"| Normal images | {data.n_fitted} fitted, {n_scored} held out for the threshold |"
+        return f"{data.n_fitted}; {n_scored} of them set the threshold (cross-validation)"
+    return f"{data.n_fitted} fitted, {n_scored} held out for the threshold"
+
+
+def _frozen(options: Options, backbone_fingerprint: str) -> str:
+    return f"weights `{options.weights}`, frozen, fingerprint `{backbone_fingerprint}`"
 
 
 def _network(options: Options) -> str:
@@ -111,23 +113,17 @@ def _network(options: Options) -> str:
     return f"`{options.backbone}`, feature map of stride 32 px"
 
 
-def _patchcore_rows(
-    options: Options, findings: Findings, calibration: Calibration, data: DataCard, backbone_fingerprint: str
-) -> list[str]:
+def _patchcore_rows(options: Options, findings: Findings, backbone_fingerprint: str) -> dict[str, str]:
     sizes = options.patchcore
     strides = " and ".join(map(str, sizes.strides))
-    return [
-        _images_row(calibration, data),
-        f"| Backbone | `{options.backbone}`, feature maps of stride {strides} px, weights `{options.weights}`, frozen, "
-        f"fingerprint `{backbone_fingerprint}` |",
-        *([] if options.variant == "none" else [_attention_row(options, findings)]),
-        f"| Bank | at most {sizes.bank_size} normal places, greedy coreset{', whitened' * sizes.whitening}, stored in "
-        f"half precision, seed {options.seed} |",
-    ]
-
-
-def _attention_row(options: Options, findings: Findings) -> str:
-    return f"| Attention | {attention_choices(options, findings.gates_kept, findings.gates_judged)} |"
+    attention = attention_choices(options, findings.gates_kept, findings.gates_judged)
+    return {
+        "Backbone": f"`{options.backbone}`, feature maps of stride {strides} px, "
+        f"{_frozen(options, backbone_fingerprint)}",
+        **({} if options.variant == "none" else {"Attention": attention}),
+        "Bank": f"at most {sizes.bank_size} normal places, greedy coreset{', whitened' * sizes.whitening}, stored in "
+        f"half precision, seed {options.seed}",
+    }
 
 
 def _attention_notes(options: Options, findings: Findings) -> list[str]:

@@ -131,6 +131,15 @@ def test_the_card_says_what_must_be_known(folder, detector):
     assert "| Licence of the data | not stated |" in plain and "no attention blocks" in plain
 
 
+def test_a_card_stays_one_table_whatever_is_said_of_the_data(detector):
+    card = detector(data=DataCard("mine", "bolt\n# <b>", 12, "a|b\nc", "own\n\nuse", "<img src=x>")).card()
+    assert "| Data | a\\|b c |\n| Source | &lt;img src=x> |\n| Licence of the data | own  use |\n" in card
+    heading, table = card.split("\n---\n")[1].strip().split("\n\n")[:3:2]
+    assert heading.endswith(": bolt # &lt;b>") and "<" not in heading
+    assert all(line.startswith("| ") and line.endswith(" |") for line in table.splitlines())
+    assert table.startswith("|  |  |\n| --- | --- |\n| Data |") and "| Threshold | 1.25" in table
+
+
 def test_verdicts(detector):
     judge = detector().is_anomalous
     assert [judge(score) for score in (1.2, 1.25, 1.26)] == [False, False, True]

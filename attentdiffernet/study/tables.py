@@ -53,7 +53,7 @@ class Table:
     def markdown(self) -> str:
         head = [column.title for column in self.columns]
         lines = [head, ["---"] * len(head), *self.cells]
-        return "".join("| " + " | ".join(map(_markdown, line)) + " |\n" for line in lines)
+        return "".join("| " + " | ".join(map(markdown_text, line)) + " |\n" for line in lines)
 
     def latex(self) -> str:
         """A booktabs table."""
@@ -67,8 +67,8 @@ class Table:
         )
 
 
-def _markdown(text: str) -> str:
-    """Names of runs come from elsewhere: no HTML of theirs is shown as such."""
+def markdown_text(text: str) -> str:
+    """One line, also as the cell of a table. Names come from elsewhere: no HTML of theirs is shown as such."""
     plain = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.splitlines())).replace("|", "\\|")
     return f"**{plain}**" if isinstance(text, Strong) else plain
 
