@@ -23,6 +23,15 @@ class Checked:
             if expected := _mismatch(hint, getattr(self, name)):
                 raise AttentDifferNetError(f"{name} must be {expected}, got {getattr(self, name)!r}")
 
+    def check_range(self, least: float, most: float, *names: str, above: bool = False) -> None:
+        """Raises AttentDifferNetError for a field outside least..most: nan and infinity lie nowhere. None is left out.
+        above: whether `least` itself is refused, too."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not (least <= value <= most and not (above and value == least)):
+                where = f"above {least} and at most at {most}" if above else f"in {least}..{most}"
+                raise AttentDifferNetError(f"{name} must lie {where}, got {value}")
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

@@ -23,7 +23,7 @@ from .errors import AttentDifferNetError, CheckpointError
 from .findings import Calibration, Findings
 from .hub import download
 from .model_zip import FILES, MOST_TEXT_BYTES, unpack
-from .options import Options, check_network, check_scoring_views
+from .options import Options, check_input, check_scoring_views
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 FORMAT = 3  # 2: options and findings in one (format2.py); 3: apart
 CHECKSUM = "tensors_sha256"  # of model.safetensors, in config.json; older checkpoints have none
 PROBE_BYTES = 8_000_000  # that a folder must take before a training starts
-MAX_PARAMETERS = 400_000_000  # an untrusted config.json must not make a model that fills the memory
-MAX_IMAGE_SIZE, MAX_SCALES = 1024, 4
 MOST = 1e12  # of any score, threshold or unit
 WEIGHTS = ("imagenet", "bundled", "random")  # that any checkpoint may name
 
@@ -77,11 +75,12 @@ def _check_content(folder: Path) -> None:
 
 def write(folder: str | Path, checkpoint: Checkpoint, tensors: "dict[str, Tensor]") -> Path:
     """Writes the checkpoint; an older one there is replaced as a whole, or stays as it was if this fails, which raises
-    CheckpointError."""
+    CheckpointError. Raises AttentDifferNetError for a checkpoint that could not be read back."""
     from safetensors.torch import save_file  # the rest of this module does without torch
 
     folder = Path(folder)
     _check_content(folder)
+    _check(checkpoint, "The model")
     with _writing(folder), files.replace_folder(folder) as new:
         stored = new / "model.safetensors"
         save_file(tensors, stored)
@@ -140,10 +139,7 @@ def read(folder: Path) -> Checkpoint:
         found = Checkpoint(
             options, findings, calibration, DataCard.from_dict(config["data"]), config["backbone_fingerprint"]
         )
-        seen = findings.views, findings.resize, findings.readout
-        check_network(options.image_size, options.n_scales, options.flow, *seen, options.backbone)
-        _check_size(path, options)
-        _check_calibration(path, calibration)
+        _check(found, path)
     return found
 
 
@@ -199,28 +195,26 @@ def _errors_of(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _check_size(path: Path, options: Options) -> None:
-    flow, n_features = options.flow, 256 * options.n_scales
-    per_subnet = flow.hidden_width * (1.5 * n_features + (flow.hidden_layers - 1) * flow.hidden_width)
-    if 2 * flow.n_blocks * per_subnet > MAX_PARAMETERS:
-        raise CheckpointError(f"{path} describes a flow out of bounds: {flow}")
-    if options.image_size > MAX_IMAGE_SIZE or options.n_scales > MAX_SCALES:
-        raise CheckpointError(f"{path} asks for {options.image_size} px at {options.n_scales} scales")
+# -- both
 
 
-def _check_calibration(path: Path, calibration: Calibration) -> None:
+def _check(stored: Checkpoint, where: object) -> None:
+    """Raises AttentDifferNetError, which names `where`, for parts that do not fit together and for a calibration out of
+    bounds. What is out of bounds in one part alone was refused when that was made."""
+    findings, calibration = stored.findings, stored.calibration
+    check_input(stored.options.flow, findings.views, findings.resize, findings.readout)
     check_scoring_views(calibration.n_views)
     numbers = [calibration.threshold, calibration.false_positive_rate, *calibration.scores]
     numbers += [*calibration.map_references.values(), *calibration.settling.values(), calibration.confidence]
     numbers += calibration.early_ratio.values()
     if not calibration.scores or not all(math.isfinite(x) and abs(x) <= MOST for x in numbers):
-        raise CheckpointError(f"{path} has a calibration without finite numbers")
+        raise CheckpointError(f"{where} has a calibration without finite numbers")
     if not 0 < calibration.false_positive_rate <= 1 or not 0 <= calibration.confidence <= 1:
-        raise CheckpointError(f"{path} has a calibration with a rate outside 0..1")
+        raise CheckpointError(f"{where} has a calibration with a rate outside 0..1")
     if min([1.0, *calibration.map_references.values()]) <= 0:
-        raise CheckpointError(f"{path} has a calibration with a unit of maps that is not above 0")
+        raise CheckpointError(f"{where} has a calibration with a unit of maps that is not above 0")
     possible = {str(n) for n in range(1, calibration.n_views)}
     early, settling = calibration.early_ratio, calibration.settling
     sound = set(early) <= possible and set(settling) <= possible and min([1.0, *settling.values()]) >= 1
     if not sound or min([1.0, *early.values()]) <= 0:
-        raise CheckpointError(f"{path} has a calibration with impossible values for early scores")
+        raise CheckpointError(f"{where} has a calibration with impossible values for early scores")

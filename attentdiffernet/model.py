@@ -37,6 +37,7 @@ from .options import (
     Resize,
     Variant,
     ViewKind,
+    check_input,
     check_network,
     least_side,
 )
@@ -68,7 +69,8 @@ class ModelConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_network(self.image_size, self.n_scales, self.flow, self.views, self.resize, self.readout, self.backbone)
+        check_network(self.image_size, self.n_scales, self.flow, self.backbone)
+        check_input(self.flow, self.views, self.resize, self.readout)
 
     @classmethod
     def of(cls, options: Options, findings: Findings) -> Self:

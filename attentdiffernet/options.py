@@ -36,6 +36,9 @@ ALEXNET = "alexnet"
 BACKBONES: dict[MethodName, str] = {"differnet": ALEXNET, "patchcore": "tf_efficientnet_lite0"}  # by default
 CHOSEN = ("views", "resize", "exposure", "readout")  # options that None leaves to the rule (input_choice.py)
 MOST_VIEWS = 256  # of one image
+MOST_STEPS = 1_000_000  # epochs, rows in a batch, views to train on: more would never end
+MOST_PX, MOST_SCALES = 1024, 4  # of the network input
+MOST_PARAMETERS = 400_000_000  # of a flow: a model of a stranger must not fill the memory
 TRAINING_VIEWS, SCORING_VIEWS = 8, 16  # of rotations, where all else was given and the rule is not asked
 # Spread of exposure over training normals above which the rule standardises it; ±15 %, evenly distributed, is 0.087.
 UNSTEADY_LIGHT = 0.1
@@ -107,11 +110,10 @@ class FlowConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, most in (("n_blocks", 64), ("hidden_width", 8192), ("hidden_layers", 16)):
-            if not 1 <= getattr(self, name) <= most:
-                raise AttentDifferNetError(f"{name} must lie in 1..{most}, got {getattr(self, name)}")
-        if not 0 < self.clamp <= 100:
-            raise AttentDifferNetError(f"clamp must lie above 0 and at most at 100, got {self.clamp}")
+        self.check_range(1, 64, "n_blocks")
+        self.check_range(1, 8192, "hidden_width")
+        self.check_range(1, 16, "hidden_layers")
+        self.check_range(0, 100, "clamp", above=True)
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,10 @@ class PatchCoreConfig(Checked):
         super().__post_init__()
         if not self.strides or min(self.strides) < 1 or list(self.strides) != sorted(set(self.strides)):
             raise AttentDifferNetError(f"strides must be different numbers in ascending order, got {self.strides}")
-        for name, least in (("bank_size", 1), ("n_calibrated", 0)):
-            if not least <= getattr(self, name) <= 100_000:
-                raise AttentDifferNetError(f"{name} must lie in {least}..100000, got {getattr(self, name)}")
-        if not 0 < self.highest <= 1e6 or (self.highest > 1 and self.highest != int(self.highest)):
+        self.check_range(1, 100_000, "bank_size")
+        self.check_range(0, 100_000, "n_calibrated")
+        self.check_range(0, 1_000_000, "highest", above=True)
+        if self.highest > 1 and self.highest != int(self.highest):
             raise AttentDifferNetError(f"highest must be a whole number or a share below 1, got {self.highest}")
 
 
@@ -248,8 +250,8 @@ class Options(Checked):
             object.__setattr__(self, "backbone", BACKBONES.get(self.method))
         super().__post_init__()
         self._check_method()
-        n_scales = self.n_scales if self.method == "differnet" else 1
-        check_network(self.image_size, n_scales, self.flow, self.views, self.resize, self.readout, self.backbone)
+        check_network(self.image_size, self.n_scales, self.flow, self.backbone, self.method)
+        check_input(self.flow, self.views, self.resize, self.readout)
         self._check_numbers()
         if self.recipe == "paper" and (self.views, self.exposure, self.flow.whitening) != ("rotations", "as_is", False):
             raise AttentDifferNetError(
@@ -257,17 +259,16 @@ class Options(Checked):
             )
 
     def _check_numbers(self) -> None:
-        for name in ("epochs", "batch_size", "training_views"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise AttentDifferNetError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        self.check_range(1, MOST_STEPS, "epochs", "batch_size", "training_views")
+        self.check_range(0, 2**31 - 1, "seed", "data_seed")
+        self.check_range(0, 1, "learning_rate", "eps", above=True)
+        self.check_range(0, 1, "weight_decay")
+        self.check_range(0, 10, "feature_noise")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise AttentDifferNetError(f"betas must lie in 0..1, below 1, got {self.betas}")
         if self.scoring_views is not None:
             check_scoring_views(self.scoring_views)
-        for name in ("seed", "data_seed"):
-            if not 0 <= getattr(self, name) < 2**31:
-                raise AttentDifferNetError(f"{name} must lie in 0..2147483647, got {getattr(self, name)}")
         check_value_range(self.value_range)
-        if not 0 <= self.feature_noise < 10:
-            raise AttentDifferNetError(f"feature_noise must lie in 0..10, got {self.feature_noise}")
         for name in ("calibration_fraction", "false_positive_rate"):
             if not 0 < getattr(self, name) < 1:
                 raise AttentDifferNetError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
@@ -291,6 +292,8 @@ class Options(Checked):
             raise AttentDifferNetError(
                 f"PatchCore has no recipe or views, got recipe {self.recipe}, views {self.views}"
             )
+        if self.patchcore.n_calibrated < 1:
+            raise AttentDifferNetError("n_calibrated must be 1 or more: without scores there is no threshold, got 0")
         if self.variant not in PATCHCORE_VARIANTS:
             raise AttentDifferNetError(
                 f"PatchCore has the variants {', '.join(PATCHCORE_VARIANTS)}, got {self.variant}"
@@ -348,25 +351,33 @@ def check_scoring_views(n_views: int) -> int:
 
 
 def check_network(
-    image_size: int,
-    n_scales: int,
-    flow: FlowConfig,
-    views: ViewKind | None,
-    resize: Resize | None,
-    readout: Readout | None,
-    backbone: str = ALEXNET,
+    image_size: int, n_scales: int, flow: FlowConfig, backbone: str = ALEXNET, method: MethodName = "differnet"
 ) -> None:
+    """Raises AttentDifferNetError for sizes that no network has, or that fill the memory of whoever loads a model. All
+    bounds of sizes are here: what passes can be trained, saved and loaded."""
+    if not 1 <= n_scales <= MOST_SCALES:
+        raise AttentDifferNetError(f"n_scales must lie in 1..{MOST_SCALES}, got {n_scales}")
+    if image_size > MOST_PX:
+        raise AttentDifferNetError(f"image_size must be {MOST_PX} px or less, got {image_size}")
+    n_scales = n_scales if method == "differnet" else 1  # PatchCore has no scales
+    if image_size < least_side(n_scales, backbone):
+        raise AttentDifferNetError(
+            f"{'AlexNet' if backbone == ALEXNET else backbone} needs {least_side(1, backbone)} px at its last scale: "
+            f"{image_size} px at {n_scales} scales leave {image_size >> (n_scales - 1)} px"
+        )
+    per_subnet = flow.hidden_width * (1.5 * 256 * n_scales + (flow.hidden_layers - 1) * flow.hidden_width)
+    if (n_parameters := 2 * flow.n_blocks * per_subnet) > MOST_PARAMETERS:
+        raise AttentDifferNetError(
+            f"A flow has {MOST_PARAMETERS / 1e6:.0f} million parameters at most, got {n_parameters / 1e6:.0f} million: "
+            f"n_blocks {flow.n_blocks}, hidden_width {flow.hidden_width}, hidden_layers {flow.hidden_layers}"
+        )
+
+
+def check_input(flow: FlowConfig, views: ViewKind | None, resize: Resize | None, readout: Readout | None) -> None:
     """Raises AttentDifferNetError for values that exclude each other; None goes with everything."""
-    if not 1 <= n_scales <= 8:
-        raise AttentDifferNetError(f"n_scales must lie in 1..8, got {n_scales}")
     if readout in GAUSSIAN_READOUTS and not flow.whitening:
         raise AttentDifferNetError(f"The readout {readout} needs a flow with whitening")
     if resize == "keep_aspect" and views not in (None, *UPRIGHT):
         raise AttentDifferNetError(
             f"keep_aspect needs views that leave a rectangle upright ({', '.join(UPRIGHT)}), got {views}"
-        )
-    if image_size < least_side(n_scales, backbone):
-        raise AttentDifferNetError(
-            f"{'AlexNet' if backbone == ALEXNET else backbone} needs {least_side(1, backbone)} px at its last scale: "
-            f"{image_size} px at {n_scales} scales leave {image_size >> (n_scales - 1)} px"
         )
