@@ -270,18 +270,23 @@ class Detector(ABC):
         be read gives a verdict with an `error`.
 
         n_views: other than the threshold was set for, which then fits less well. until_settled: take only as many views
-        as each verdict needs, n_views at most (default 64); after fewer than usual, `score` is the final score to be
-        expected. cache: folder of features to reuse and to add to.
+        as each verdict needs, n_views at most (default: `usual_views`); after fewer than usual, `score` is the final
+        score to be expected. cache: folder of features to reuse and to add to.
         """
         total = len(images) if isinstance(images, Sized) and not isinstance(images, str) else 0
         sources, again = tee(ranged(source, self.findings.value_range) for source in each_source(images))
-        usual = MAX_VIEWS if until_settled else self.calibration.n_views
-        wanted = usual if n_views is None else check_scoring_views(n_views)
+        wanted = self.usual_views(until_settled) if n_views is None else check_scoring_views(n_views)
         scores = self.scores(again, wanted, until_settled, cache)
         with logged(f"inspect by {self.key}", progress, "scoring") as told:
             for done, (source, score) in enumerate(zip(sources, scores, strict=True), 1):
                 yield self._verdict(source, done, score)
                 told("scoring", done, total or done)
+
+    def usual_views(self, until_settled: bool = False) -> int:
+        """Views of an image where no number is asked for: as many as the threshold was set for. until_settled: the most
+        that a verdict may take, which are 64, or more if the threshold was set for more."""
+        calibrated = self.calibration.n_views
+        return max(MAX_VIEWS, calibrated) if until_settled else calibrated
 
     def _verdict(self, source: ImageSource, number: int, score: RunningScore | ImageError) -> Verdict:
         name, threshold = name_of(source, number), self.calibration.threshold

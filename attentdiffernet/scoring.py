@@ -185,9 +185,9 @@ def score_until_settled(
     model: AttentDifferNet, calibration: Calibration, image: Tensor, max_views: int = MAX_VIEWS
 ) -> RunningScore:
     """The score of one image (3, S, S) from as few views as its verdict needs: stops as soon as more views would not
-    change the verdict (`Calibration.settled`), and otherwise goes on to max_views. After fewer views than the threshold
-    was set for, it is the final score to be expected."""
-    extractor, views = FeatureExtractor(model), model.views(max(max_views, calibration.n_views))
+    change the verdict (`Calibration.settled`), and at max_views at the latest. After fewer views than the threshold was
+    set for, it is the final score to be expected."""
+    extractor, views = FeatureExtractor(model), model.views(max_views)
     features = torch.empty(0, model.n_features, device=model.device)
     for end in group_ends(len(views)):
         features = torch.cat([features, extractor.of_image(image, views[len(features) : end])])

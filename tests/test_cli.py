@@ -239,6 +239,16 @@ def test_score_until_settled_says_how_many_views_made_each_score(run, model_dir,
     assert code == 2 and "holds scores of up to 5 views, not 2 views" in errors
 
 
+def test_until_settled_takes_no_more_views_than_were_asked_for(run, model_dir, photographs):
+    """The threshold was set for two views."""
+    asked = ["score", model_dir, photographs / "a.png", "--until-settled", "--format", "json", "--views"]
+    code, output, errors = run(*asked, "1")
+    assert code == 0 and json.loads(output)["n_views"] == 1
+    assert errors == "The threshold was set for scores of 2 views, not 1: verdicts may be wrong\n"
+    code, output, errors = run(*asked, "4")
+    assert code == 0 and json.loads(output)["n_views"] <= 4 and errors == ""
+
+
 def test_a_threshold_and_a_rate_that_are_asked_for(run, model_dir, photographs, category, tmp_path):
     """Of eight normals the highest score promises 1 of 9, the lowest one 8 of 9."""
     low, *_, high = load(model_dir).calibration.scores
@@ -537,6 +547,8 @@ def bad(category, tmp_path, monkeypatch):
         ("score MODEL gone.png", "There is no file or folder gone.png"),
         ("score MODEL x[/red].png", "x[/red].png finds no images (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp)"),
         ("score MODEL text.png --views 0", "An image is scored on 1 to 256 views, got 0"),
+        ("score MODEL text.png --views 0 --until-settled", "An image is scored on 1 to 256 views, got 0"),
+        ("score MODEL text.png --views 257 --until-settled", "An image is scored on 1 to 256 views, got 257"),
         ("explain MODEL text.png --out m.jpg", "The map is written as PNG; --out must end in .png, got m.jpg"),
         (
             "explain MODEL text.png --out m.png",

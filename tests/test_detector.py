@@ -107,6 +107,13 @@ def test_an_early_verdict_has_the_percentile_of_the_score_that_it_shows(fitted, 
     assert verdict.score == score_until_settled(detector.model, calibration, prepared).value
 
 
+def test_until_settled_takes_as_many_views_as_were_asked_for_at_most(fitted, paths):
+    never = dataclasses.replace(fitted.calibration, n_views=100, early_ratio={}, settling={}, confidence=0.0)
+    detector = fitted.with_calibration(never)
+    assert detector.inspect(paths[0], n_views=2, until_settled=True).n_views == 2
+    assert (fitted.usual_views(until_settled=True), detector.usual_views(until_settled=True)) == (64, 100)
+
+
 # -- maps
 
 

@@ -21,7 +21,7 @@ def score(
         bool,
         typer.Option(
             "--until-settled",
-            help="Stop at each image once more views would not change its verdict, at --views (64) at the latest.",
+            help="Stop when more views would not change the verdict; use at most --views (default 64).",
         ),
     ] = False,
     overwrite: Annotated[
@@ -47,12 +47,11 @@ def score(
     from ..images import find_images
     from ..methods import load
     from ..score_log import Made, open_log
-    from ..scoring import MAX_VIEWS
 
     files = find_images(paths)
     say_skipped(paths, len(files))
     detector = with_threshold(load(model_dir, device=device, trusted=trusted), threshold, false_alarm_rate)
-    n_views = (views or MAX_VIEWS) if until_settled else checked_views(detector, views)
+    n_views = checked_views(detector, views, until_settled)
     arithmetic = detector.compute_in(precision)
     model = detector.fingerprint + ("" if arithmetic == "float32" else f"-{arithmetic}")
     made = Made(detector.calibration.threshold, n_views, model, until_settled)
@@ -76,18 +75,19 @@ def score(
         raise typer.Exit(1)
 
 
-def checked_views(detector: "Detector", asked: int | None) -> int:
-    """As many views as were asked for, with a warning if the threshold was set for another number."""
+def checked_views(detector: "Detector", asked: int | None, until_settled: bool = False) -> int:
+    """As many views as were asked for, with a warning if the threshold was set for another number. until_settled: at
+    most so many, with a warning if the threshold was set for more."""
     from ..options import check_scoring_views
     from ..views import possible_views
 
-    calibrated = detector.calibration.n_views
     if asked is None:
-        return calibrated
-    n_views = possible_views(detector.findings.views, check_scoring_views(asked))
-    if n_views != calibrated:
-        say(f"The threshold was set for scores of {calibrated} views, not {n_views}: verdicts may be wrong")
-    return n_views
+        return detector.usual_views(until_settled)
+    calibrated, n_views = detector.calibration.n_views, check_scoring_views(asked)
+    possible = possible_views(detector.findings.views, n_views)
+    if possible < calibrated or (possible > calibrated and not until_settled):
+        say(f"The threshold was set for scores of {calibrated} views, not {possible}: verdicts may be wrong")
+    return n_views if until_settled else possible
 
 
 def with_threshold(detector: "Detector", threshold: float | None, false_alarm_rate: float | None) -> "Detector":
