@@ -83,10 +83,12 @@ class InspectionDataset:
         return images
 
     def test_of_both_kinds(self) -> list[InspectionImage]:
-        """As `test`. Raises DatasetError where all images are normal or all are anomalous: an AUROC needs both."""
+        """As `test`. Raises DatasetError where all images are normal or all are anomalous: no AUROC or ROC curve."""
         for label, what in enumerate(("normal images in test/good", "anomalous images in test/DEFECT")):
             if not any(image.label == label for image in self.test):
-                raise DatasetError(f"{self.root / 'test'} holds no {what}; an AUROC needs normal and anomalous images")
+                raise DatasetError(
+                    f"{self.root / 'test'} holds no {what}; an AUROC or a ROC curve needs normal and anomalous images"
+                )
         return self.test
 
     def mask_path(self, image: InspectionImage) -> Path | None:

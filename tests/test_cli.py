@@ -119,9 +119,14 @@ def test_evaluate_images_of_one_kind(kind, n, run, model_dir, category, tmp_path
     assert len(rows) == n and all(
         row["image"] == f"{row['defect']}/camera 1/moderate_000.png" or kind == "normal" for row in rows
     )
-    code, _, errors = run("evaluate", model_dir, data, "--results", tmp_path / "results")
-    assert code == 2 and "an AUROC needs normal and anomalous images" in errors
-    assert not (tmp_path / "results").exists()
+    for asked, target in (("--results", tmp_path / "results"), ("--picture", tmp_path / "roc.svg")):
+        page = tmp_path / "early.html"
+        code, output, errors = run("evaluate", model_dir, data, asked, target, *["--report", page] * (kind == "normal"))
+        assert code == 2 and "ROC curve needs normal and anomalous images" in errors
+        assert output == "" and not target.exists() and not page.exists(), "before anything is scored"
+    page = tmp_path / "report.html"
+    assert run("evaluate", model_dir, data, "--report", page)[0] == 0
+    assert first in page.read_text(encoding="utf-8") and "class='roc'" not in page.read_text(encoding="utf-8")
 
 
 def test_evaluate_into_a_results_folder_and_summarise(run, model_dir, category, tmp_path):

@@ -54,8 +54,9 @@ def evaluate(
 ) -> None:
     """Score CATEGORY/test and print the AUROC with its 95 % interval.
 
-    Without normal images in test/good, or without anomalous ones, it writes the scores to --out and prints how many
-    images the threshold flags. --report is one file that can be sent to anyone: it loads nothing.
+    Without normal images in test/good, or without anomalous ones, there is no AUROC: it prints how many images the
+    threshold flags, writes --out and --report, and refuses --results and --picture. --report is one file that can be
+    sent to anyone: it loads nothing.
 
     Example: attentdiffernet evaluate models/bottle-se data/mvtec_ad/bottle --out bottle-se.csv
     """
@@ -66,7 +67,7 @@ def evaluate(
 
     _check_files(out, results, report, picture, readout)
     dataset = InspectionDataset(category)
-    images = dataset.test if results is None else dataset.test_of_both_kinds()
+    images = dataset.test if results is None and picture is None else dataset.test_of_both_kinds()
     if readout is not None and (threshold, false_alarm_rate) != (None, None):
         raise AttentDifferNetError("A threshold applies to scores of the model's own read-out: leave out --readout")
     detector = with_threshold(load(model_dir, device=device, trusted=trusted), threshold, false_alarm_rate)
