@@ -391,6 +391,15 @@ def test_the_help_of_train_is_in_groups_and_breaks_no_word(run, monkeypatch):
     assert {name for kind in kinds for name in get_args(kind)} <= words
 
 
+def test_the_help_of_train_names_what_decides_the_method(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    _, output, _ = run("train", "--help")
+    (said,) = (line for line in output.splitlines() if "--method" in line and "patchcore its places" in line)
+    renamed = {"views": "view_kind", "training_views": "train_views", "scoring_views": "views"}
+    asked = {renamed.get(name, name) for name in cli.train.OF_ONE_METHOD} | {"variant", "recipe", "weights"}
+    assert set(re.findall(r"--([a-z-]+)", said)) == {name.replace("_", "-") for name in asked} | {"method"}
+
+
 def test_every_way_leads_to_the_same_score(run, model_dir, category, tmp_path):
     """Commands, Python, the pages and their endpoint /compare; with a cache or none, alone or among others, on one
     thread or two, saved and loaded again."""

@@ -17,7 +17,7 @@ CACHE_HELP = "Keep features on disk and reuse them."
 Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
 Trusted = Annotated[
     bool,
-    typer.Option("--trusted", help="The model is yours: it may name a weights file anywhere on this machine."),
+    typer.Option("--trusted", help="Trust this model: allow it to load a weights file from this machine."),
 ]
 Cache = Annotated[bool, typer.Option("--cache/--no-cache", help=CACHE_HELP)]
 Views = Annotated[

@@ -37,7 +37,7 @@ CHOSEN = "Default: chosen on synthetic defects."
 
 
 N_STAGES_OF_CHOICE = 4  # views, PatchCore's features and places, and the method
-# Whoever gives one of these means a certain method.
+# Whoever gives one of these means a certain method. The help of --method names their options.
 OF_ONE_METHOD = ("views", "readout", "training_views", "scoring_views", "epochs", "backbone", "flow")
 
 
@@ -51,8 +51,9 @@ def train(
         Literal[MethodName, "auto"],
         typer.Option(
             metavar="METHOD",
-            help="differnet scores an image as a whole, patchcore its places. Default: chosen on synthetic defects, "
-            "unless another option belongs to one of them.",
+            help="differnet scores an image as a whole, patchcore its places. Default: chosen on synthetic defects. If "
+            "you set --variant, --recipe, --weights, --backbone, --view-kind, --train-views, --views, --epochs or "
+            "--flow, it is differnet; if you set --readout, the method that has it.",
             show_default=False,
         ),
     ] = "auto",
