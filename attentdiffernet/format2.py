@@ -60,6 +60,13 @@ def options_and_findings(config: dict[str, Any]) -> tuple[Options, Findings]:
     return Options.from_dict(config["options"]), Findings.from_dict(config["findings"])
 
 
+def options_of_run(record: dict[str, Any]) -> Options:
+    """The options in a RUN.json, of this version or an older one. Raises KeyError or AttentDifferNetError."""
+    if "options" in record:
+        return Options.from_dict(record["options"])
+    return options_of(record, record.get("fixed", CHOSEN))
+
+
 def options_of(stored: dict[str, Any], fixed: Collection[str] = CHOSEN) -> Options:
     """The options of a mapping with `model`, `training` and `scoring`. fixed: which of CHOSEN were asked for; the
     others were left to the rule. A checkpoint of format 2 does not say, so all count as asked for.
