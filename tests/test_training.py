@@ -148,10 +148,23 @@ def test_the_false_alarm_rate_of_one_draw_lies_where_it_is_said_to():
 # -- a training
 
 
+# What the worker trains on, smaller: it takes no options. As it is, it is started and ended further below.
+SMALL_WORKER = """
+import functools
+from attentdiffernet.options import PatchCoreConfig
+from demo.service.training import worker
+worker.Options = functools.partial(worker.Options, image_size=128, patchcore=PatchCoreConfig(bank_size=200))
+worker.main()
+"""
+
+
 @pytest.fixture(scope="module")
 def trained(parts, tmp_path_factory):
-    with worker() as process:
-        *told, last = train(process, parts, tmp_path_factory.mktemp("private"), "my part", "patchcore")
+    popen = subprocess.Popen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", lambda asked, **how: popen([asked[0], "-c", SMALL_WORKER], **how))
+        with worker() as process:
+            *told, last = train(process, parts, tmp_path_factory.mktemp("private"), "my part", "patchcore")
     assert process.poll() is not None
     assert isinstance(last, Trained) and all(isinstance(step, Step) for step in told)
     assert {"features of training images", "calibrating"} <= {step.stage for step in told}
