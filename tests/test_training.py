@@ -373,7 +373,7 @@ def test_what_was_said_judges_again_and_can_be_taken_back_and_taken_away(judged_
     assert len(flagged(defect.tests, defect.calibration.threshold)) == 3
     assert "does not hold any more" in summary_html(defect)
     assert fine.without_last_answer() == now and now.without_last_answer() == now
-    assert "No threshold does all you said: hidden.png scores" in summary_html(fine.with_answer(2, False))
+    assert "No threshold fits all your answers: hidden.png scores" in summary_html(fine.with_answer(2, False))
 
     rows = list(csv.DictReader(io.StringIO(answers_csv(fine.with_answer(2, False)))))
     assert [(row["image"], row["said"]) for row in rows] == [

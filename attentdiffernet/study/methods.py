@@ -73,9 +73,9 @@ def _base_text(run: Run) -> str:
 def compared_text() -> str:
     names = " and ".join(variant_title(name) for name in OTHER_METHODS)
     return (
-        f"{names}: another method with a backbone of its own, against DifferNet with the same seeds on the same images "
-        "(DeLong, paired, of the mean over the seeds both have; Holm's correction for the rows of this table). It is "
-        "not counted among the comparisons of attention."
+        f"{names} has a backbone of its own. It is compared with DifferNet on the same images, with the same seeds "
+        "(DeLong, paired, of the mean over the seeds both have; Holm's correction for the rows of this table). These "
+        "comparisons are not counted among those of attention."
     )
 
 

@@ -236,7 +236,7 @@ def check_files() -> None:
     named = os.environ.get(shipped.MODELS_ENVIRONMENT)
 
     def refuse(error: OSError) -> None:
-        way_out = f"Set {shipped.MODELS_ENVIRONMENT} to a folder of models" if named else "Its rights are to be changed"
+        way_out = f"Set {shipped.MODELS_ENVIRONMENT} to a folder of models" if named else "Change its permissions"
         raise AttentDifferNetError(f"{error.filename} cannot be read: {error.strerror}. {way_out}") from error
 
     for root in (shipped.MODELS, EXAMPLES):
