@@ -258,8 +258,8 @@ def test_another_method_stands_beside_differnet_and_is_no_comparison_of_attentio
         *[("bottle", True, False)] * 2,
         *[("wafer", False, True)] * 2,
     ]
-    assert "better than DifferNet on Bottle (MVTec AD) (+" in methods_text(compared)
-    assert "; worse on Wafer map (synthetic) (-" in methods_text(compared)
+    assert "Better on Bottle (MVTec AD) (+" in methods_text(compared)
+    assert "Worse on Wafer map (synthetic) (-" in methods_text(compared)
 
 
 def test_pages_show_another_method_in_its_own_table_and_column(root, tmp_path):
