@@ -74,14 +74,17 @@ def attention_title(variant: Variant, attention: AttentionConfig) -> str:
     return attention.training + f", {ALWAYS_KEPT}" * always
 
 
+# As a run may have it: the default training, whether gates are kept in any case or only if they help.
+DEFAULT_TRAININGS = [attention_title("se", AttentionConfig(keep=keep)) for keep in ("always", "if_better")]
+_TRAINING_TITLES = {
+    **{name: title + ", kept if they help" * (name in JUDGED) for name, title in TRAININGS.items()},
+    **{f"{name}, {ALWAYS_KEPT}": f"{TRAININGS[name]}, kept even if they do not help" for name in JUDGED},
+}
+
+
 def training_title(training: str) -> str:
     """An `attention_title` in plain words; one that is not known here as it is."""
-    name, _, kept = training.partition(", ")
-    if name not in TRAININGS:
-        return training
-    if kept:
-        return f"{TRAININGS[name]}, {'kept even if they do not help' if kept == ALWAYS_KEPT else kept}"
-    return TRAININGS[name] + ", kept if they help" * (name in JUDGED)
+    return _TRAINING_TITLES.get(training, training)
 
 
 def differs_from_default(variant: Variant, attention: AttentionConfig) -> str:

@@ -8,7 +8,16 @@ import pandas as pd
 
 from ..datasets import category_title, dataset_title
 from ..options import AttentionConfig
-from ..words import PAPER_VARIANTS, TRAININGS, VARIANT_TITLES, percent, short_title, training_title, variant_title
+from ..words import (
+    DEFAULT_TRAININGS,
+    PAPER_VARIANTS,
+    TRAININGS,
+    VARIANT_TITLES,
+    percent,
+    short_title,
+    training_title,
+    variant_title,
+)
 from .comparison import SIGNIFICANT, Contrast, Measured, contrasts, grouped, without_best_on_test
 from .formats import counted, p_text, points, points_range
 from .runs import RECIPES
@@ -30,7 +39,7 @@ def kind_of(c: Contrast) -> str:
         return "published"
     if run.variant not in PAPER_VARIANTS:
         return "other"
-    default = run.recipe == "fast" and run.attention_training.startswith(AttentionConfig().training) and not run.blocks
+    default = run.recipe == "fast" and run.attention_training in DEFAULT_TRAININGS and not run.blocks
     return "default" if default else "ablation"
 
 
