@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import AttentDifferNetError
 from .findings import Findings
-from .options import ALEXNET, JUDGED, AttentionConfig, Options
+from .options import ALEXNET, JUDGED_TRAININGS, AttentionConfig, Options
 
 MODEL: dict[str, Any] = {
     "attention": {},
@@ -140,5 +140,5 @@ def model_of(options: Options, findings: Findings) -> dict[str, Any]:
 
 
 def _training_of(attention: AttentionConfig) -> str:
-    kept = attention.training in JUDGED and attention.keep == "always"
+    kept = attention.training in JUDGED_TRAININGS and attention.keep == "always"
     return attention.training + UNJUDGED * kept

@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-from .options import JUDGED, AttentionConfig, Options, Variant
+from .options import JUDGED_TRAININGS, AttentionConfig, Options, Variant
 
 VARIANT_TITLES: dict[str, str] = {
     "none": "DifferNet",
@@ -70,15 +70,15 @@ def attention_title(variant: Variant, attention: AttentionConfig) -> str:
         return ""
     if variant == "simam":
         return "nothing to train"
-    always = attention.training in JUDGED and attention.keep == "always"
+    always = attention.training in JUDGED_TRAININGS and attention.keep == "always"
     return attention.training + f", {ALWAYS_KEPT}" * always
 
 
 # As a run may have it: the default training, whether gates are kept in any case or only if they help.
 DEFAULT_TRAININGS = [attention_title("se", AttentionConfig(keep=keep)) for keep in ("always", "if_better")]
 _TRAINING_TITLES = {
-    **{name: title + ", kept if they help" * (name in JUDGED) for name, title in TRAININGS.items()},
-    **{f"{name}, {ALWAYS_KEPT}": f"{TRAININGS[name]}, kept even if they do not help" for name in JUDGED},
+    **{name: title + ", kept if they help" * (name in JUDGED_TRAININGS) for name, title in TRAININGS.items()},
+    **{f"{name}, {ALWAYS_KEPT}": f"{TRAININGS[name]}, kept even if they do not help" for name in JUDGED_TRAININGS},
 }
 
 
@@ -110,7 +110,7 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     if options.method == "patchcore":
         place = "behind each feature map"
     training = TRAININGS[attention.training]
-    if attention.training in JUDGED and attention.keep == "always":
+    if attention.training in JUDGED_TRAININGS and attention.keep == "always":
         training += " and kept even if they do not help"
     if not gates_kept:
         training += ", left at 1 as that did not help"

@@ -175,13 +175,6 @@ def left_at_one_text(found: Iterable[Measured]) -> str:
     )
 
 
-def summary_text(found: Iterable[Measured]) -> str:
-    """The answer, what it counts, and the means by recipe; empty where nothing was compared."""
-    found = without_best_on_test(found)
-    tested = all_contrasts(found)
-    return f"**{answer(tested)}** {counting_text(found)}" if tested else ""
-
-
 def counting_text(found: Iterable[Measured]) -> str:
     """The means by recipe, when a difference counts, and how many runs have no attention after all."""
     found = without_best_on_test(found)
