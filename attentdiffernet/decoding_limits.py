@@ -28,7 +28,7 @@ def check_structure(data: bytes, name: str) -> None:
     """Raises ImageError for a file that would take its decoder far longer than its pixels need."""
     asks = next((check(data) for start, check in CHECKS.items() if data.startswith(start)), None)
     if asks:
-        raise ImageError(f"{name} has {asks}, which no photograph needs. Saving it again with an image program helps")
+        raise ImageError(f"{name} has {asks}, which no photograph needs. Open it in an image program and save it again")
 
 
 def _jpeg(data: bytes) -> str | None:

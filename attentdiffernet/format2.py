@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import AttentDifferNetError
 from .findings import Findings
-from .options import ALEXNET, JUDGED, AttentionConfig, Options
+from .options import ALEXNET, JUDGED_TRAININGS, AttentionConfig, Options
 
 MODEL: dict[str, Any] = {
     "attention": {},
@@ -58,6 +58,13 @@ def options_and_findings(config: dict[str, Any]) -> tuple[Options, Findings]:
     if config["format"] == 2:
         return options_of(config), findings_of(config)
     return Options.from_dict(config["options"]), Findings.from_dict(config["findings"])
+
+
+def options_of_run(record: dict[str, Any]) -> Options:
+    """The options in a RUN.json, of this version or an older one. Raises KeyError or AttentDifferNetError."""
+    if "options" in record:
+        return Options.from_dict(record["options"])
+    return options_of(record, record.get("fixed", CHOSEN))
 
 
 def options_of(stored: dict[str, Any], fixed: Collection[str] = CHOSEN) -> Options:
@@ -133,5 +140,5 @@ def model_of(options: Options, findings: Findings) -> dict[str, Any]:
 
 
 def _training_of(attention: AttentionConfig) -> str:
-    kept = attention.training in JUDGED and attention.keep == "always"
+    kept = attention.training in JUDGED_TRAININGS and attention.keep == "always"
     return attention.training + UNJUDGED * kept

@@ -255,7 +255,7 @@ def _scaled(image: Image.Image, name: str, white: float) -> Image.Image:
         rows = np.asarray(image.crop((0, top, image.width, min(top + GREY_ROWS, image.height))), np.float64)
         low, high = rows.min(), rows.max()
         if not (low >= 0 and high <= white):  # also where a value is not a number
-            raise ImageError(f"{name} has grey values from {low:.6g} to {high:.6g}; 0 to {white:.6g} is the range here")
+            raise ImageError(f"{name} has grey values from {low:.6g} to {high:.6g}; here they may be 0 to {white:.6g}")
         grey[top : top + GREY_ROWS] = np.round(rows * (255 / white))
     return Image.fromarray(grey)
 

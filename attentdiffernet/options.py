@@ -12,7 +12,10 @@ Recipe = Literal["fast", "paper"]
 Placement = Literal["after_pool", "before_pool"]
 AttentionTraining = Literal["untrained", "joint", "proxy", "separation", "structure"]
 Keep = Literal["if_better", "always"]
-JUDGED: tuple[AttentionTraining, ...] = ("separation", "structure")  # trainings whose gates are kept only if they help
+JUDGED_TRAININGS: tuple[AttentionTraining, ...] = (
+    "separation",
+    "structure",
+)  # trainings whose gates are kept only if they help
 ViewKind = Literal["rotations", "quarter_turns", "flips", "dihedral", "none"]
 Resize = Literal["squeeze", "keep_aspect"]
 Exposure = Literal["as_is", "standardised"]
@@ -83,7 +86,7 @@ class AttentionConfig(Checked):
     @property
     def is_judged(self) -> bool:
         """Whether gates are kept only if they help."""
-        return self.training in JUDGED and self.keep == "if_better"
+        return self.training in JUDGED_TRAININGS and self.keep == "if_better"
 
     @property
     def highest_gate(self) -> float:
@@ -298,9 +301,9 @@ class Options(Checked):
             raise AttentDifferNetError(
                 f"PatchCore has the variants {', '.join(PATCHCORE_VARIANTS)}, got {self.variant}"
             )
-        if self.trains_attention and self.attention.training not in JUDGED:
+        if self.trains_attention and self.attention.training not in JUDGED_TRAININGS:
             raise AttentDifferNetError(
-                f"Gates of PatchCore are trained by {' or '.join(JUDGED)}, got {self.attention.training}"
+                f"Gates of PatchCore are trained by {' or '.join(JUDGED_TRAININGS)}, got {self.attention.training}"
             )
 
     @property

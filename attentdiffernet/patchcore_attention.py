@@ -23,7 +23,7 @@ from .patchcore import Images, compare, fit_places, image_scores, places_of, whi
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
 from .synthetic_defects import Normals, add_defect, alter_structure
 
-LEARNED, JUDGED = 64, 32  # normal images, at most, that gates are trained with, and judged on
+MOST_LEARNED, MOST_JUDGED = 64, 32  # normal images that gates are trained with, and judged on
 DEFECTS = 2  # synthetic ones of each image
 BANK = 1000  # places that distances are measured to in training
 SUBGRID = 2  # of an image, every second place in both directions is measured in training
@@ -73,12 +73,12 @@ def attend(
     )
     if not options.trains_attention:
         return Gates(made)
-    n_judged = min(JUDGED, len(images) // 4) if options.judges_gates else 0
+    n_judged = min(MOST_JUDGED, len(images) // 4) if options.judges_gates else 0
     if options.judges_gates and n_judged < 2:
         return Gates(left_at_one, kept=False)
     rng = torch.Generator().manual_seed(options.data_seed)
     order = torch.randperm(len(images), generator=rng).tolist()
-    judged, learned = order[:n_judged], order[n_judged:][:LEARNED]
+    judged, learned = order[:n_judged], order[n_judged:][:MOST_LEARNED]
     defective = alter_structure if options.attention.training == "structure" else add_defect
     seen = _seen(network, [images[i] for i in learned], expose, defective, rng, progress)
     _train(made, seen, options, progress)

@@ -1,4 +1,4 @@
-"""How long the stages of a run take, in the log (INFO): never a name of a file, nor anything of an image."""
+"""Logs the time of each stage of a run (INFO), never a file name or anything of an image."""
 
 import logging
 import sys

@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-from .options import JUDGED, AttentionConfig, Options, Variant
+from .options import JUDGED_TRAININGS, AttentionConfig, Options, Variant
 
 VARIANT_TITLES: dict[str, str] = {
     "none": "DifferNet",
@@ -70,18 +70,21 @@ def attention_title(variant: Variant, attention: AttentionConfig) -> str:
         return ""
     if variant == "simam":
         return "nothing to train"
-    always = attention.training in JUDGED and attention.keep == "always"
+    always = attention.training in JUDGED_TRAININGS and attention.keep == "always"
     return attention.training + f", {ALWAYS_KEPT}" * always
+
+
+# As a run may have it: the default training, whether gates are kept in any case or only if they help.
+DEFAULT_TRAININGS = [attention_title("se", AttentionConfig(keep=keep)) for keep in ("always", "if_better")]
+_TRAINING_TITLES = {
+    **{name: title + ", kept if they help" * (name in JUDGED_TRAININGS) for name, title in TRAININGS.items()},
+    **{f"{name}, {ALWAYS_KEPT}": f"{TRAININGS[name]}, kept even if they do not help" for name in JUDGED_TRAININGS},
+}
 
 
 def training_title(training: str) -> str:
     """An `attention_title` in plain words; one that is not known here as it is."""
-    name, _, kept = training.partition(", ")
-    if name not in TRAININGS:
-        return training
-    if kept:
-        return f"{TRAININGS[name]}, {'kept even if they do not help' if kept == ALWAYS_KEPT else kept}"
-    return TRAININGS[name] + ", kept if they help" * (name in JUDGED)
+    return _TRAINING_TITLES.get(training, training)
 
 
 def differs_from_default(variant: Variant, attention: AttentionConfig) -> str:
@@ -107,7 +110,7 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     if options.method == "patchcore":
         place = "behind each feature map"
     training = TRAININGS[attention.training]
-    if attention.training in JUDGED and attention.keep == "always":
+    if attention.training in JUDGED_TRAININGS and attention.keep == "always":
         training += " and kept even if they do not help"
     if not gates_kept:
         training += ", left at 1 as that did not help"

@@ -21,12 +21,12 @@ def port_asked_for(usual: int, environment: str, arguments: Sequence[str] | None
     return int(text)
 
 
-def is_free(port: int, host: str = "127.0.0.1") -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as asked:
         # As servers do: a port whose last connections are still closing is free.
         asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            asked.bind((host, port))
+            asked.bind(("127.0.0.1", port))
         except OSError:
             return False
     return True

@@ -5,16 +5,18 @@ Each place can be named by an environment variable.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
+from attentdiffernet import checkpoint
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.datasets.sample import CATEGORIES as SAMPLE_CATEGORIES
 from attentdiffernet.datasets.sample import file_of
 from attentdiffernet.datasets.sample.writing import N_TRAIN, SUFFIX
-from attentdiffernet.errors import DatasetError, ResultsError
+from attentdiffernet.errors import AttentDifferNetError, DatasetError, ResultsError
 from attentdiffernet.study import comparison, maps, records, thresholds
 from attentdiffernet.study.comparison import Measured, Stamp, stamp
 from attentdiffernet.study.runs import BEST_ON_TEST
@@ -118,6 +120,14 @@ def _maps_of(results_dir: Path, key: str, _stamp: Stamp) -> pd.DataFrame:
 def shipped_threshold(found: Measured) -> ShippedThreshold | None:
     """Of the model that gave these scores; None where no model with the whole recipe of the run is shipped."""
     return thresholds.shipped_threshold(MODELS, found)
+
+
+def value_range(key: str) -> float | None:
+    """The grey value that the shipped models of a category see as white (`Findings.value_range`); None for 8 bits."""
+    for config in sorted((MODELS / key).glob("*/config.json")):
+        with suppress(AttentDifferNetError):
+            return checkpoint.read(config.parent).findings.value_range
+    return None
 
 
 # -- images

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from attentdiffernet.card import DataCard
 from attentdiffernet.datasets.sample import write
@@ -32,7 +33,8 @@ FLOW = FlowConfig(n_blocks=2, hidden_width=16, hidden_layers=1)
 
 # Tensors are tiny here: on cores that others use too, threads that wait for each other take ten times as long.
 torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
+threadpool_limits(1)  # of the libraries that are loaded
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # of others, and of processes of tests
 
 
 def pytest_ignore_collect(collection_path, config):

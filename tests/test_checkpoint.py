@@ -268,19 +268,20 @@ def killed(small, detector, tmp_path_factory):
 
 @pytest.mark.process
 @pytest.mark.parametrize(("step", "variant"), [(1, "cbam"), (2, "none")])
-def test_a_kill_while_saving_leaves_one_whole_model(step, variant, killed, detector, monkeypatch):
+def test_a_kill_while_saving_leaves_one_whole_model(step, variant, killed, detector, small, monkeypatch):
     monkeypatch.setattr(files, "GAP_SECONDS", 0.01)
     folder, tmp_path = killed[step], killed[step].parent
     left = {path for path in tmp_path.iterdir() if path.name.startswith(".model.")}
     assert len(left) == step and folder.exists() == (step == 1), "before the first rename; between the two"
     assert load(folder).variant == variant
-    save(detector("se"), folder)
+    new = detector(model=small("se"))
+    save(new, folder)
     assert load(folder).variant == "se"
     left = {path for path in left if path.exists()}
     assert len(left) == (step == 1), "of a process that may be alive"
     for path in left:
         os.utime(path, (0, 0))
-    save(detector("se"), folder)
+    save(new, folder)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

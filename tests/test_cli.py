@@ -191,7 +191,7 @@ def test_score_killed_and_started_again_scores_each_image_once(run, detector, sm
     arguments = ["score", model, folder, "--views", "1", "--out"]
     command = [sys.executable, "-m", "attentdiffernet.cli", *arguments, tmp_path / "killed.csv"]
     rows = 0
-    for wanted in (20, 50):  # killed twice, the second time while it continues
+    for wanted in (10, 20):  # killed twice, the second time while it continues
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         while process.poll() is None and rows < wanted:
             with contextlib.suppress(FileNotFoundError):
@@ -208,8 +208,8 @@ def test_score_killed_and_started_again_scores_each_image_once(run, detector, sm
     assert len(set((tmp_path / "whole.csv").read_text().splitlines())) == 1 + N_FILES
 
 
-def test_score_continues_with_the_same_settings_only(run, model_dir, detector, photographs, tmp_path):
-    out, other = tmp_path / "scores.csv", detector("none").save(tmp_path / "other")
+def test_score_continues_with_the_same_settings_only(run, model_dir, detector, small, photographs, tmp_path):
+    out, other = tmp_path / "scores.csv", detector(model=small()).save(tmp_path / "other")
     assert run("score", model_dir, "photographs", "--out", out)[0] == 1
     before = out.read_bytes()
     code, _, errors = run("score", model_dir, "photographs", "--out", out, "--views", "3")
@@ -443,9 +443,9 @@ def test_explain(method, run, model_dir, category, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def small_dir(detector, tmp_path_factory):
+def small_dir(detector, small, tmp_path_factory):
     """A model whose maps are not one pixel."""
-    return detector("cbam").save(tmp_path_factory.mktemp("models") / "small")
+    return detector(model=small("cbam", image_size=126)).save(tmp_path_factory.mktemp("models") / "small")
 
 
 def test_localise(run, small_dir, category, tmp_path):
@@ -604,8 +604,8 @@ def test_wrong_options_are_named(arguments, word, run, bad):
     assert word in " ".join(re.sub(r"[│╭╮╰╯─]", " ", errors).split()) and "Traceback" not in errors
 
 
-def test_a_map_that_a_variant_lacks_is_refused(run, detector, category, tmp_path):
-    folder = detector("se").save(tmp_path / "se")
+def test_a_map_that_a_variant_lacks_is_refused(run, detector, small, category, tmp_path):
+    folder = detector(model=small("se")).save(tmp_path / "se")
     picture = category / "test" / "donut" / "moderate_000.png"
     code, _, errors = run("explain", folder, picture, "--method", "spatial-gate", "--out", tmp_path / "m.png")
     assert code == 2

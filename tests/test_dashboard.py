@@ -162,9 +162,9 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
 def test_what_an_address_asks_for_in_vain_is_told_once(visit, page, asked):
     name, value = list(asked.items())[-1]
     at = visit(page, **asked)
-    (said,) = [warning.value for warning in at.warning if "The address asks for" in warning.value]
+    (said,) = [warning.value for warning in at.warning if "The link names" in warning.value]
     assert f"{name} '{value}'" in said.replace("\\", "")
-    assert not any("The address asks for" in warning.value for warning in whole(at.run()).warning)
+    assert not any("The link names" in warning.value for warning in whole(at.run()).warning)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "method"])
@@ -801,7 +801,7 @@ def test_a_map_that_cannot_be_seen_is_told_of():
         == "Hardly visible on this scale: the highest place reaches 2 × what normal images reach."
     )
     assert found.visibility("cbam") == "No place of this map exceeds what normal images reach."
-    assert "beyond the end of the scale" in found.visibility("none")
+    assert "above the scale" in found.visibility("none")
     assert found.peak("cbam") is None and found.peak("none") and found.peak("cbam", own_scale=True)
     assert "does not show why" in found.contradiction("cbam", anomalous=True)
     assert "Normal all the same" in found.contradiction("none", anomalous=False)

@@ -43,6 +43,15 @@ def test_a_run_that_differs_in_one_column_has_no_shipped_threshold(column):
     assert shipped.shipped_threshold(replace(m, run=replace(m.run, **{column: other}))) is None
 
 
+def test_a_run_that_differs_in_an_option_without_a_column_has_no_shipped_threshold():
+    m = next(m for m in with_threshold() if "options" in m.record and m.run.variant == "se")
+    for changed in ({"feature_noise": 0.125}, {"data_seed": 7}, {"image_size": 384}):
+        record = m.record | {"options": m.record["options"] | changed}
+        assert shipped.shipped_threshold(replace(m, record=record)) is None
+    assert shipped.shipped_threshold(replace(m, record=m.record | {"options": {"epochs": "many"}})) is None
+    assert shipped.shipped_threshold(replace(m, record={})) is not None
+
+
 def test_a_damaged_or_missing_model_has_no_threshold(monkeypatch, tmp_path):
     m = with_threshold()[0]
     monkeypatch.setattr(shipped, "MODELS", tmp_path)

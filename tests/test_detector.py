@@ -13,14 +13,13 @@ import torch
 from PIL import Image
 
 import attentdiffernet as adn
-from attentdiffernet import attention_training
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.detector import Detector
 from attentdiffernet.errors import AttentDifferNetError, DatasetError, ImageError
 from attentdiffernet.explain import relative_heat
 from attentdiffernet.figures.overlay import overlay
 from attentdiffernet.images import read_image
-from attentdiffernet.options import FlowConfig, Options
+from attentdiffernet.options import AttentionConfig, FlowConfig, Options
 from attentdiffernet.scoring import score_image, score_until_settled
 from attentdiffernet.study.statistics import percentile_among
 
@@ -210,10 +209,9 @@ def test_the_example_of_the_package_runs(category, tmp_path, monkeypatch):
     """With quicker options than the default ones."""
     shutil.copytree(category, tmp_path / "wafer")
     monkeypatch.chdir(tmp_path)
-    quick = {"image_size": 256, "n_scales": 1, "epochs": 2}
+    quick = {"image_size": 126, "n_scales": 1, "epochs": 2, "attention": AttentionConfig(training="untrained")}
     quick |= {"views": "flips", "resize": "squeeze", "readout": "z2_of_mean"}
     monkeypatch.setattr(adn, "Options", functools.partial(Options, **quick), raising=False)
-    monkeypatch.setattr(attention_training, "STEPS", {"separation": 2})
     done = doctest.testmod(adn)
     assert done.attempted >= 8 and done.failed == 0
     assert (tmp_path / "donut-map.png").is_file()

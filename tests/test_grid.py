@@ -445,8 +445,8 @@ def test_the_name_of_the_best_run_is_taken(file):
 
 @contextmanager
 def in_this_process(jobs, threads):
-    """In place of `local_processes`: no process that imports torch for each run."""
-    yield Engine(lambda task: answered(execute(task)), jobs)
+    """In place of `local_processes`: no process that imports torch for each run. Outcomes are sent as from there."""
+    yield Engine(lambda task: answered(Outcome.from_json(json.dumps(asdict(execute(task))))), jobs)
 
 
 def test_a_pair_killed_between_its_rows_is_made_whole(run, file, tmp_path, monkeypatch):
@@ -525,7 +525,7 @@ def test_a_killed_run_costs_only_itself(tasks):
 
 
 @pytest.mark.process
-def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(run, file, tmp_path, category):
+def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(run, file, tmp_path, category, monkeypatch):
     pytest.importorskip("fcntl")
     bad = tmp_path / "data" / "bad" / "few"
     for part in ("train/good", "test/good", "test/donut"):
@@ -550,6 +550,7 @@ def test_a_grid_killed_and_started_again_ends_as_one_that_was_not(run, file, tmp
     done = results.runs_of(tmp_path / "results")
     assert len(done) == 1, "killed in the middle"
     kept = {file: file.stat().st_mtime_ns for file in results.score_files(tmp_path / "results")}
+    monkeypatch.setattr(grid, "local_processes", in_this_process)
     path = file(head)
     path.write_text(path.read_text() + "[[grid]]\n[[grid]]\ncategories = ['bad/few']\nseeds = [0]\n")
     code, output, errors = run("grid", path, "--jobs", "2")

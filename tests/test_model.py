@@ -3,6 +3,7 @@ seed."""
 
 import copy
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -185,9 +186,9 @@ def fitted():
     rng = torch.Generator().manual_seed(0)
     rows = 0.1 * torch.randn(90, 512, generator=rng) @ torch.randn(512, 512, generator=rng) / 23 + 0.5
 
-    def build(readout, stirred=True):
-        config = ModelConfig(flow=SMALL, weights="random", image_size=126, n_scales=2, readout=readout)
-        model = AttentDifferNet(config).eval()
+    @functools.cache
+    def of(stirred):
+        model = AttentDifferNet(ModelConfig(flow=SMALL, weights="random", image_size=126, n_scales=2)).eval()
         fit_gaussian(model, rows)
         assert model.feature_scale != 1
         if stirred:
@@ -195,10 +196,10 @@ def fitted():
                 for parameter in model.flow.parameters():
                     if parameter.requires_grad:
                         parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
-        gaussian = LedoitWolf().fit((rows * model.feature_scale).double().numpy())
-        return model.requires_grad_(False), gaussian
+        return model.requires_grad_(False)
 
-    return build
+    gaussian = LedoitWolf().fit((rows * of(True).feature_scale).double().numpy())
+    return lambda readout, stirred=True: (of(stirred).with_options(readout=readout), gaussian)
 
 
 @pytest.fixture

@@ -86,3 +86,12 @@ def test_global_random_state_stays():
     before = torch.get_rng_state()
     load_network("resnet18", weights="random")
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_default_network_is_built_once_and_each_caller_has_its_own():
+    """So that moving one to a device leaves the others where they are."""
+    one, other = load_network(LITE0), load_network(LITE0)
+    assert one.fingerprint == other.fingerprint != load_network(LITE0, weights="random").fingerprint
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) and a.stride() == b.stride() and a.data_ptr() != b.data_ptr() for a, b in pairs)
+    assert load_network(LITE0, (8,)).strides == (8,) and one.strides == (8, 16)

@@ -18,8 +18,9 @@ from attentdiffernet.findings import Calibration
 from attentdiffernet.scoring import RunningScore, score_image
 from attentdiffernet.study.statistics import percentile_among
 from demo import shipped
-from demo.service import catalogue
+from demo.service import catalogue, likeness
 from demo.service import comparison as service
+from demo.service.attention import attention_view, grad_cam_view
 from demo.service.comparison import compare, heat_of, maps_offered
 from demo.service.downloads import MapsZip, numbers_csv, paper_grid
 from demo.service.stranger import least_place, nearly
@@ -171,6 +172,53 @@ def test_examples_say_what_they_show(tmp_path):
     (line,) = found[1].outline
     np.testing.assert_allclose(line.mean(axis=0), [0.5, 0.375], atol=0.02)
     assert found[2].mask is None and found[2].outline == []
+
+
+# -- grey values of more than 8 bits
+
+
+def of_12_bits(ship, *variants):
+    """Models as of `ship`; these see 4095 as white."""
+    for variant, detector in ship(none={}, se={}).items():
+        if variant in variants:
+            detector.findings = dataclasses.replace(detector.findings, value_range=4095.0)
+            detector.save(shipped.MODELS / KEY / variant)
+
+
+@pytest.fixture
+def deep(tmp_path):
+    """A file of 12 bits, of middle grey."""
+    Image.fromarray(np.full((90, 150), 2048, np.uint16)).save(tmp_path / "deep.tif")
+    return tmp_path / "deep.tif"
+
+
+def test_every_view_of_an_image_is_on_the_range_of_grey_that_its_detector_was_trained_on(ship, deep, monkeypatch):
+    of_12_bits(ship, "none", "se")
+    assert shipped.value_range(KEY) == 4095
+    *_, compared = compare(deep, KEY)
+    shown = [compared.image, heat_of(deep, KEY, "gradient")[0], attention_view(deep, KEY, "se").image]
+    shown.append(grad_cam_view(deep, KEY, "se", "features", 0)[0])
+    monkeypatch.setattr(shipped, "training_image", lambda *_: deep.read_bytes())
+    shown.append(likeness._training_image(KEY, 0, catalogue.detectors(KEY)["none"]))
+    assert [int(image.mean()) for image in shown] == [128] * 5
+
+
+def test_detectors_of_different_ranges_of_grey_are_not_shown_one_picture(ship, deep):
+    of_12_bits(ship, "se")
+    with pytest.raises(
+        DatasetError, match=r"different ranges of grey values \(none 8 bits, se 0 to 4095\); choose one"
+    ):
+        list(compare(deep, KEY))
+    *_, alone = compare(deep, KEY, chosen=["se"])
+    assert int(alone.image.mean()) == 128
+
+
+def test_models_of_visitors_take_no_place_of_shipped_ones(ship, tmp_path, monkeypatch):
+    one = ship(none={})["none"]
+    for k in range(catalogue.MAX_MODELS + 1):
+        one.save(tmp_path / f"visitor {k}")
+        catalogue.loaded(tmp_path / f"visitor {k}")
+    assert catalogue.detectors(KEY)["none"] is one
 
 
 # -- pictures of another thing

@@ -17,9 +17,9 @@ from attentdiffernet.study.answer import (
     answer,
     by_category,
     by_recipe,
+    counting_text,
     kind_of,
     means_text,
-    summary_text,
 )
 from attentdiffernet.study.choices import choices_table
 from attentdiffernet.study.comparison import Group, contrasts, grouped, measured, training_once
@@ -130,7 +130,7 @@ def test_blocks_at_another_place_are_another_recipe_and_leave_the_seeds_of_the_u
 
 def test_gates_left_at_one_are_told_wherever_a_conclusion_is(root, tmp_path):
     shutil.copytree(root / "results", tmp_path / "results")
-    assert "left at 1" not in page_of(root, tmp_path / "results") + summary_text(fair(tmp_path))
+    assert "left at 1" not in page_of(root, tmp_path / "results") + counting_text(fair(tmp_path))
     run = next(m.run for m in fair(root) if m.run.run == "mvtec_ad-bottle-se-imagenet-s1-proxy")
     options = results.read_options(root / "results", run) | {
         "findings": {"gates_kept": False, "gates_judged": [0.5, 0.625]},
@@ -139,7 +139,7 @@ def test_gates_left_at_one_are_told_wherever_a_conclusion_is(root, tmp_path):
     results.write_run(tmp_path / "results", run, frame, options)
     text = page_of(root, tmp_path / "results")
     assert "In 1 of 18 runs the gates were left at 1" in text
-    assert "In 1 of 18 runs the gates were left at 1" in summary_text(fair(tmp_path))
+    assert "In 1 of 18 runs the gates were left at 1" in counting_text(fair(tmp_path))
     (line,) = re.findall(rf"^\| `{run.run}` \|.*$", text, re.M)
     assert "gates left at 1 (AUROC on synthetic defects 50.0 % with, 62.5 % without)" in line
     assert [m.run.run for m in fair(tmp_path) if "gates left at 1" in m.detail] == [run.run]
@@ -258,8 +258,8 @@ def test_another_method_stands_beside_differnet_and_is_no_comparison_of_attentio
         *[("bottle", True, False)] * 2,
         *[("wafer", False, True)] * 2,
     ]
-    assert "better than DifferNet on Bottle (MVTec AD) (+" in methods_text(compared)
-    assert "; worse on Wafer map (synthetic) (-" in methods_text(compared)
+    assert "Better on Bottle (MVTec AD) (+" in methods_text(compared)
+    assert "Worse on Wafer map (synthetic) (-" in methods_text(compared)
 
 
 def test_pages_show_another_method_in_its_own_table_and_column(root, tmp_path):
@@ -355,10 +355,9 @@ def test_best_on_test_is_compared_with_its_own_kind_and_has_no_say(root):
         assert (m.base is None) == (m.run.variant == "none")
         assert m.base is None or m.base.equals(base.scores)
         assert shipped.shipped_threshold(m) is None or not m.best_on_test
-    assert summary_text(everything) == summary_text(fair(root))
-    assert "In 6 comparisons on 2 categories attention helped DifferNet in 1 and harmed it in none." in summary_text(
-        everything
-    )
+    assert counting_text(everything) == counting_text(fair(root))
+    said = "In 6 comparisons on 2 categories attention helped DifferNet in 1 and harmed it in none."
+    assert str(answer(all_contrasts(fair(root)))) == said
     told = [c.p_holm for c in contrasts(grouped(everything))]
     assert told == [c.p_holm for c in contrasts(grouped(fair(root)))] and len(told) == 6
 

@@ -148,10 +148,23 @@ def test_the_false_alarm_rate_of_one_draw_lies_where_it_is_said_to():
 # -- a training
 
 
+# What the worker trains on, smaller: it takes no options. As it is, it is started and ended further below.
+SMALL_WORKER = """
+import functools
+from attentdiffernet.options import PatchCoreConfig
+from demo.service.training import worker
+worker.Options = functools.partial(worker.Options, image_size=128, patchcore=PatchCoreConfig(bank_size=200))
+worker.main()
+"""
+
+
 @pytest.fixture(scope="module")
 def trained(parts, tmp_path_factory):
-    with worker() as process:
-        *told, last = train(process, parts, tmp_path_factory.mktemp("private"), "my part", "patchcore")
+    popen = subprocess.Popen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", lambda asked, **how: popen([asked[0], "-c", SMALL_WORKER], **how))
+        with worker() as process:
+            *told, last = train(process, parts, tmp_path_factory.mktemp("private"), "my part", "patchcore")
     assert process.poll() is not None
     assert isinstance(last, Trained) and all(isinstance(step, Step) for step in told)
     assert {"features of training images", "calibrating"} <= {step.stage for step in told}
@@ -360,7 +373,7 @@ def test_what_was_said_judges_again_and_can_be_taken_back_and_taken_away(judged_
     assert len(flagged(defect.tests, defect.calibration.threshold)) == 3
     assert "does not hold any more" in summary_html(defect)
     assert fine.without_last_answer() == now and now.without_last_answer() == now
-    assert "No threshold does all you said: hidden.png scores" in summary_html(fine.with_answer(2, False))
+    assert "No threshold fits all your answers: hidden.png scores" in summary_html(fine.with_answer(2, False))
 
     rows = list(csv.DictReader(io.StringIO(answers_csv(fine.with_answer(2, False)))))
     assert [(row["image"], row["said"]) for row in rows] == [

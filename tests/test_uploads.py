@@ -138,7 +138,7 @@ def test_other_requests_have_a_bound(page, monkeypatch):
     monkeypatch.setattr(uploads, "MOST_OTHER_BYTES", 1000)
     for parts, length in (([b"x" * 2000], None), ([b"x" * 600, b"x" * 600], 10)):
         status, said = asyncio.run(sent(page, parts, length=length, path="/gradio_api/queue/join"))
-        assert status == 413 and said.startswith("More was sent than 0 MB")
+        assert status == 413 and said.startswith("The request is larger than 0 MB")
 
 
 def test_what_nobody_used_for_an_hour_goes_and_the_rest_stays(root):

@@ -7,7 +7,6 @@ from typing import Any
 
 from .. import format2
 from ..errors import AttentDifferNetError
-from ..options import Options
 from ..study.records import read_options, runs_of, score_path
 from ..study.runs import BEST_ON_TEST, Run
 from .file import read_grid
@@ -57,16 +56,9 @@ def _made_with(row: Run, task: Task) -> bool:
         expected = row_of(task, (row.n_views, row.views, row.readout), row.commit, best_epoch)
         return dataclasses.replace(expected, source=row.source) == row
     try:
-        return _options_of(stored) == task.options
+        return format2.options_of_run(stored) == task.options
     except (KeyError, AttentDifferNetError):
         return False
-
-
-def _options_of(stored: dict[str, Any]) -> Options:
-    """The options in RUN.json, of this version or an older one."""
-    if "options" in stored:
-        return Options.from_dict(stored["options"])
-    return format2.options_of(stored, stored.get("fixed", format2.CHOSEN))
 
 
 def row_of(task: Task, seen: Seen, commit: str, best_epoch: int | None = None) -> Run:

@@ -8,7 +8,16 @@ import pandas as pd
 
 from ..datasets import category_title, dataset_title
 from ..options import AttentionConfig
-from ..words import PAPER_VARIANTS, TRAININGS, VARIANT_TITLES, percent, short_title, training_title, variant_title
+from ..words import (
+    DEFAULT_TRAININGS,
+    PAPER_VARIANTS,
+    TRAININGS,
+    VARIANT_TITLES,
+    percent,
+    short_title,
+    training_title,
+    variant_title,
+)
 from .comparison import SIGNIFICANT, Contrast, Measured, contrasts, grouped, without_best_on_test
 from .formats import counted, p_text, points, points_range
 from .runs import RECIPES
@@ -30,7 +39,7 @@ def kind_of(c: Contrast) -> str:
         return "published"
     if run.variant not in PAPER_VARIANTS:
         return "other"
-    default = run.recipe == "fast" and run.attention_training.startswith(AttentionConfig().training) and not run.blocks
+    default = run.recipe == "fast" and run.attention_training in DEFAULT_TRAININGS and not run.blocks
     return "default" if default else "ablation"
 
 
@@ -164,13 +173,6 @@ def left_at_one_text(found: Iterable[Measured]) -> str:
         "defects in held-out normal images. Such a run is DifferNet; where this holds for all its seeds, it is not "
         "compared."
     )
-
-
-def summary_text(found: Iterable[Measured]) -> str:
-    """The answer, what it counts, and the means by recipe; empty where nothing was compared."""
-    found = without_best_on_test(found)
-    tested = all_contrasts(found)
-    return f"**{answer(tested)}** {counting_text(found)}" if tested else ""
 
 
 def counting_text(found: Iterable[Measured]) -> str:

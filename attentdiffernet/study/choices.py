@@ -31,8 +31,8 @@ def choices_table(inputs: pd.DataFrame, methods: pd.DataFrame, better: Mapping[s
     ]
     return (
         f"{Table(columns, rows).markdown()}\n"
-        "Chosen for DifferNet, whether its run in the results has the same choice, and the copies of images that were "
-        "put through the backbone for it (`python -m benchmarks.input_choice`). Then AUROC in percent on synthetic "
+        "The input chosen for DifferNet, whether its run in the results has it, too, and how many copies of images the "
+        "choice computed (`python -m benchmarks.input_choice`). Then AUROC in percent on synthetic "
         "defects in held-out normals (`python -m benchmarks.method_choice`). "
         f"{_fusion(found)} {_mistakes(found, better)}"
     )

@@ -33,7 +33,7 @@ class Measured:
     its variant (`distinguishing_recipe`). network: of another method, where it is not the first one.
     base_run: the DifferNet that the run is compared with (`base_of`). delong: AUROC minus DifferNet's, on the same
     images; base: the scores of that DifferNet. All three are None for DifferNet itself and where it was not measured.
-    cost: seconds, views and machine; empty where it was not kept.
+    record: RUN.json, with the options; empty where it was not kept.
     """
 
     run: Run
@@ -44,7 +44,7 @@ class Measured:
     delong: Difference | None
     base: pd.DataFrame | None = field(compare=False, repr=False)
     gates: Gates
-    cost: dict[str, Any] = field(compare=False, repr=False)
+    record: dict[str, Any] = field(compare=False, repr=False)
     base_run: Run | None = None
     network: str = ""
     setting_backbone: str = ""
@@ -52,6 +52,11 @@ class Measured:
     @property
     def key(self) -> str:
         return self.run.key
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """Seconds, views and machine; empty where they were not kept."""
+        return self.record.get("cost", {})
 
     @property
     def title(self) -> str:
@@ -179,11 +184,11 @@ def _measured(results_dir: Path, _stamp: Stamp) -> tuple[Measured, ...]:
         name = ", ".join(filter(None, parts))
         other = scores[base.run] if base else None
         delong = _delong(run, own, base, other) if base is not None and other is not None else None
-        options = read_options(results_dir, run) or {}
-        interval, gates = statistics.auroc_interval(own["label"], own["score"]), gates_of(options)
+        record = read_options(results_dir, run) or {}
+        interval, gates = statistics.auroc_interval(own["label"], own["score"]), gates_of(record)
         differnet = base_of(base, runs) if base and run.variant in ATTENTIVE_METHODS else base
         setting = (differnet or base or run).backbone
-        rest = options.get("cost", {}), base, run.backbone if other_network else "", setting
+        rest = record, base, run.backbone if other_network else "", setting
         found.append(Measured(run, name, recipe, own, interval, delong, other, gates, *rest))
     return tuple(found)
 

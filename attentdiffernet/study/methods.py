@@ -16,21 +16,21 @@ def method_contrasts(groups: Sequence[Group]) -> list[Contrast]:
 
 
 def methods_text(found: Sequence[Contrast]) -> str:
-    """Where each method is better than DifferNet and where worse, in one sentence each; empty without any."""
+    """Where each method is better than DifferNet and where worse; empty without any."""
     by_title: dict[str, list[Contrast]] = {}
     for c in found:
         by_title.setdefault(c.group.first.title, []).append(c)
-    return " ".join(_sentence(title, some) for title, some in by_title.items())
+    return " ".join(_sentences(title, some) for title, some in by_title.items())
 
 
-def _sentence(title: str, found: Sequence[Contrast]) -> str:
+def _sentences(title: str, found: Sequence[Contrast]) -> str:
     kinds = {
-        "better than DifferNet on {}": [c for c in found if c.helps],
-        "worse on {}": [c for c in found if c.harms],
-        "not distinguishable from DifferNet on {}": [c for c in found if not c.real],
+        "Better": [c for c in found if c.helps],
+        "Worse": [c for c in found if c.harms],
+        "No clear difference": [c for c in found if not c.real],
     }
-    parts = [text.format(", ".join(map(_place, some))) for text, some in kinds.items() if some]
-    return f"{title} is {'; '.join(parts)} (points of AUROC on the same images, mean over seeds)."
+    parts = [f"{kind} on {', '.join(map(_place, some))}." for kind, some in kinds.items() if some]
+    return f"{title} against DifferNet, in points of AUROC, mean over seeds. {' '.join(parts)}"
 
 
 def _place(c: Contrast) -> str:
@@ -73,9 +73,9 @@ def _base_text(run: Run) -> str:
 def compared_text() -> str:
     names = " and ".join(variant_title(name) for name in OTHER_METHODS)
     return (
-        f"{names}: another method with a backbone of its own, against DifferNet with the same seeds on the same images "
-        "(DeLong, paired, of the mean over the seeds both have; Holm's correction for the rows of this table). It is "
-        "not counted among the comparisons of attention."
+        f"{names} has a backbone of its own. It is compared with DifferNet on the same images, with the same seeds "
+        "(DeLong, paired, of the mean over the seeds both have; Holm's correction for the rows of this table). These "
+        "comparisons are not counted among those of attention."
     )
 
 

@@ -190,7 +190,7 @@ def other_methods(groups: Sequence[Group], found: Sequence[Contrast]) -> Lines:
         return []
     title = " and ".join(dict.fromkeys(variant_title(c.group.first.run.variant) for c in found))
     table = lines_of(methods_table(groups, found))
-    return [f"## {title} beside DifferNet", "", f"**{methods_text(found)}**", "", compared_text(), "", *table]
+    return [f"## {title} beside DifferNet", "", methods_text(found), "", compared_text(), "", *table]
 
 
 def attentive_methods(groups: Sequence[Group]) -> Lines:

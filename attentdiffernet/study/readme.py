@@ -58,7 +58,7 @@ def generated(root: Path, commands: Mapping[str, str]) -> dict[Path, str]:
     audit = root / "docs" / "dependencies.csv"
     parts: dict[str, tuple[Path, Callable[[Path], str]]] = {  # source, and the text for a page in this folder
         "answer": (results / "runs.csv", lambda _: attention_sentences(results)),
-        "methods": (results / "runs.csv", lambda _: f"**{methods_sentence(results)}**"),
+        "methods": (results / "runs.csv", lambda _: methods_sentence(results)),
         "levels": (results / "runs.csv", lambda _: levels_table(measured(results)).markdown().strip()),
         "results": (results / "runs.csv", lambda folder: results_table(root, folder)),
         "evidence": (results / "runs.csv", lambda _: page(results, commands, benchmarks)),
@@ -197,8 +197,7 @@ def methods_sentence(results: Path) -> str:
 def attention_sentences(results: Path) -> str:
     """The answer about DifferNet, and about other methods with attention, where they were measured."""
     fair = [m for m in measured(results) if not m.best_on_test]
-    found = [str(answer(all_contrasts(fair))), attentive_text(grouped(fair))]
-    return "\n\n".join(f"**{sentence}**" for sentence in found if sentence)
+    return "\n\n".join(filter(None, (f"**{answer(all_contrasts(fair))}**", attentive_text(grouped(fair)))))
 
 
 def better_methods(results: Path) -> dict[str, str]:

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from ..options import AttentionConfig
-from ..words import OTHER_METHODS, PAPER_VARIANTS, attention_title
+from ..words import DEFAULT_TRAININGS, OTHER_METHODS, PAPER_VARIANTS
 from .comparison import Group, Measured, grouped, without_best_on_test
 
 
@@ -25,9 +24,8 @@ def usual(found: Iterable[Measured]) -> list[Measured]:
 def _distance(m: Measured) -> tuple[bool, bool, int]:
     """How far a recipe is from the default one; the first difference counts most."""
     run = m.run
-    trainings = [attention_title("se", AttentionConfig(keep=keep)) for keep in ("always", "if_better")]
-    training = run.attention_training
-    place = trainings.index(training) if training in trainings else len(trainings) if training else 0
+    training, first = run.attention_training, DEFAULT_TRAININGS
+    place = first.index(training) if training in first else len(first) if training else 0
     return run.recipe != "fast", bool(run.blocks), place
 
 

@@ -182,7 +182,8 @@ def thumbnail(key: str, image: str) -> str:
     if file is None:
         return ""
     side = 2 * THUMBNAIL  # for screens of double density
-    picture = inlined(Image.fromarray(read_image(io.BytesIO(file), image)), side)
+    pixels = read_image(io.BytesIO(file), image, shipped.value_range(key))
+    picture = inlined(Image.fromarray(pixels), side)
     return f"<img class='thumbnail' src='{picture}' alt='{text(f'Test image {image}')}'>"
 
 
@@ -282,8 +283,12 @@ def pictures(key: str, failure: Failure, runs: Runs) -> None:
     widgets.heat_scales(heat.kinds)
     widgets.left_out(key)
     widgets.notes({detector: f"{heat.shows[detector]} {heat.visibility(detector)}" for detector in heat.heat})
-    if not any(shipped.shipped_threshold(m) for m in runs.values()):
-        st.caption("These maps are those of the shipped models. The models of the runs chosen above are not shipped.")
+    if others := [m.title for m in runs.values() if not shipped.shipped_threshold(m)]:
+        st.caption(
+            literal(
+                f"These maps are those of the shipped models, which did not give the scores of {', '.join(others)}."
+            )
+        )
 
 
 def image_alone(key: str, failure: Failure) -> None:

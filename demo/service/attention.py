@@ -47,7 +47,7 @@ def attention_view(source: Source, key: str, variant: str, name: str | None = No
     """
     detector = catalogue.differnet(key, variant)
     model, config = detector.model, detector.model.config
-    image = read_image(source, name)
+    image = read_image(source, name, detector.findings.value_range)
     view = make_views(model.prepare(image), even_angles(1))[0]
     with catalogue.computing:
         readings = {
@@ -73,10 +73,11 @@ def grad_cam_view(
 
     Raises ImageError and DatasetError.
     """
-    model = catalogue.differnet(key, variant).model
+    detector = catalogue.differnet(key, variant)
+    model = detector.model
     if layer not in layers(key, variant) or not 0 <= scale < model.config.n_scales:
         raise DatasetError(f"There is no layer {layer!r} at scale {scale} of {variant}")
-    image = read_image(source, name)
+    image = read_image(source, name, detector.findings.value_range)
     view = make_views(model.prepare(image), even_angles(1))[0]
     with catalogue.computing:
         return shown(image), grad_cam(model, view, scale, layer)

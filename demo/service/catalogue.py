@@ -26,7 +26,7 @@ from .. import shipped
 
 EXAMPLES = shipped.ROOT / "demo" / "examples"
 DOWNLOAD_ENVIRONMENT = "ATTENTDIFFERNET_DOWNLOAD"  # 1: the ImageNet weights may be downloaded when first needed
-MAX_MODELS = 24  # kept in memory, about 15 MB each
+MAX_MODELS, MAX_VISITORS_MODELS = 24, 8  # kept in memory, about 15 MB each
 LEVELS = ("obvious", "moderate", "hard")
 WHY_NOT = (
     "AlexNet's ImageNet weights, which are not on this machine: set ATTENTDIFFERNET_IMAGENET_WEIGHTS to a "
@@ -175,14 +175,17 @@ def category(key: str) -> CategoryInfo:
 _load_weights = lru_cache(maxsize=2)(load_weights)  # all variants share them
 
 
-@lru_cache(maxsize=MAX_MODELS)
-def _detector(folder: Path, _written_ns: int) -> Detector:
+def _load(folder: Path, _written_ns: int) -> Detector:
     return load(folder, load_weights=_load_weights)
 
 
+_detector, _visitors_detector = lru_cache(MAX_MODELS)(_load), lru_cache(MAX_VISITORS_MODELS)(_load)
+
+
 def loaded(folder: Path) -> Detector:
-    """Of a checkpoint anywhere, kept in memory as the shipped ones are. Raises CheckpointError."""
-    return _detector(folder, (folder / "config.json").stat().st_mtime_ns)
+    """Of a visitor's checkpoint, kept in memory for a while; no shipped one makes room for it. Raises
+    CheckpointError."""
+    return _visitors_detector(folder, (folder / "config.json").stat().st_mtime_ns)
 
 
 def detector_names(key: str) -> list[str]:
@@ -233,7 +236,7 @@ def check_files() -> None:
     named = os.environ.get(shipped.MODELS_ENVIRONMENT)
 
     def refuse(error: OSError) -> None:
-        way_out = f"Set {shipped.MODELS_ENVIRONMENT} to a folder of models" if named else "Its rights are to be changed"
+        way_out = f"Set {shipped.MODELS_ENVIRONMENT} to a folder of models" if named else "Change its permissions"
         raise AttentDifferNetError(f"{error.filename} cannot be read: {error.strerror}. {way_out}") from error
 
     for root in (shipped.MODELS, EXAMPLES):

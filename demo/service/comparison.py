@@ -155,8 +155,18 @@ def heat_of(source: Source, key: str, method: str, name: str | None = None) -> t
 
 
 def _white(detectors: Detectors) -> float | None:
-    """Detectors of a category were trained on the same images, and so on one range of grey values."""
-    return next((detector.findings.value_range for detector in detectors.values()), None)
+    """The grey value that all detectors of a category see as white: they were trained on the same images. Raises
+    DatasetError where they see different ones as white, since one picture is shown for all of them."""
+    whites = {detector.findings.value_range for detector in detectors.values()}
+    if len(whites) > 1:
+        ranges = ", ".join(
+            f"{key} {'8 bits' if d.findings.value_range is None else f'0 to {d.findings.value_range:g}'}"
+            for key, d in detectors.items()
+        )
+        raise DatasetError(
+            f"These detectors were trained on different ranges of grey values ({ranges}); choose one of them"
+        )
+    return whites.pop() if whites else None
 
 
 def warm_up() -> None:

@@ -18,7 +18,7 @@ def likeness(detector: Detector, image: np.ndarray, key: str) -> Likeness | None
     """Of an image (H, W, 3) uint8; None for a detector that does not compare places."""
     if (near := detector.nearest_normal(image)) is None:
         return None
-    normal = _training_image(key, near.image, detector.data.n_fitted)
+    normal = _training_image(key, near.image, detector)
     return Likeness(
         found=_crop(image, near.position),
         normal=None if normal is None else _crop(normal, near.normal_position),
@@ -26,10 +26,11 @@ def likeness(detector: Detector, image: np.ndarray, key: str) -> Likeness | None
     )
 
 
-def _training_image(key: str, number: int, n_images: int) -> np.ndarray | None:
+def _training_image(key: str, number: int, detector: Detector) -> np.ndarray | None:
     try:
-        file = shipped.training_image(key, number, n_images)
-        return None if file is None else read_image(io.BytesIO(file), "the training image")
+        file = shipped.training_image(key, number, detector.data.n_fitted)
+        white = detector.findings.value_range
+        return None if file is None else read_image(io.BytesIO(file), "the training image", white)
     except (AttentDifferNetError, OSError):  # moved or damaged meanwhile
         return None
 

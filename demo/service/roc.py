@@ -47,9 +47,9 @@ class RocPage:
             return ""
         return "Each curve is of one training, the first seed; the table has the mean of all seeds."
 
-    def figure(self, band: bool = True) -> object:
+    def figure(self) -> object:
         """The Plotly figure of the curves."""
-        return roc_figure(self.curves, band=band)
+        return roc_figure(self.curves, band=True)
 
 
 def roc_page(key: str) -> RocPage:

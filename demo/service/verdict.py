@@ -135,7 +135,7 @@ class Heat:
         """Where a map is empty, faint or one bright surface, which would look like an error; else empty."""
         share = self.share(key)
         if float(np.mean(self.heat[key] >= self.scales[key][1])) > FLOODED:
-            return "Much of this map is beyond the end of the scale: see where it is highest with one scale per map."
+            return "Much of this map is above the scale. Turn on one scale per map to see where it is highest."
         if share == 0:
             return "No place of this map exceeds what normal images reach."
         if share < FAINT:
@@ -167,8 +167,8 @@ class Likeness:
     @property
     def sentence(self) -> str:
         return (
-            f"PatchCore: the farthest place, {self.times:.1f} × what places of normal images reach, and the nearest "
-            "place of all normal images:"
+            f"PatchCore: the most unusual place, at {self.times:.1f} × what places of normal images reach, and the "
+            "most similar place of all normal images:"
         )
 
 

@@ -18,7 +18,6 @@ from ..service.downloads import png, safe_stem
 from ..service.verdict import NO_NORMAL, Comparison, Likeness
 
 LAYER_SIDE = 512  # px of a heat layer at most: it is smooth
-IMAGE_HEIGHT = 300  # px at most
 
 SAVE, FULL = (
     f"<svg viewBox='0 0 16 16' width='16' height='16' aria-hidden='true'><path d='{path}'/></svg>"

@@ -147,7 +147,7 @@ class Inspect:
         example = next((one for one in examples_of(key) if one.name == asked.get("example")), None)
         if asked.get("example") and example is None:
             unknown.append(f"example {asked['example']!r}")
-        said = alert(f"The address asks for what is not here: {listed(unknown)}. The usual choice is shown.")
+        said = alert(f"The link names what is not here: {listed(unknown)}. The usual choice is shown.")
         return {
             self.category: key,
             self.before: key,

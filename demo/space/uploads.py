@@ -48,7 +48,7 @@ NO_LENGTH = Refusal(411, "An upload must state its length")
 
 
 def too_large(most_bytes: int) -> Refusal:
-    return Refusal(413, f"More was sent than {most_bytes / 1e6:.0f} MB, the most here")
+    return Refusal(413, f"The request is larger than {most_bytes / 1e6:.0f} MB, the limit")
 
 
 class Body:

@@ -125,7 +125,7 @@ def look_over(photographs: Sequence[Path]) -> Looked:
     means, typical = grey.mean(1), float(np.median(sharpness))
     aspects = np.array([one.aspect for one in seen])
     found = [
-        _remark("{} almost the same as another one; each counts as new evidence all the same", same),
+        _remark("{} almost the same as another one; each is counted", same),
         _remark("{} of another shape than most (width to height)", np.abs(aspects / np.median(aspects) - 1) > 0.05),
         _remark("{} much less sharp than most", sharpness < BLURRED * typical),
         _remark("{} very dark", means < DARK),

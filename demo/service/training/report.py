@@ -84,7 +84,7 @@ def _consequence(mine: Own) -> str:
         return (
             "The threshold is <b>higher</b> than your training photographs alone would set it: no part that you said "
             "was fine is flagged. The promise above still holds, as an upper limit, because a higher threshold "
-            "flags no more. By how much it flags less cannot be said: the parts you looked at are no random sample. "
+            "flags no more. How many fewer is unknown: the parts you looked at are no random sample. "
             "Defects that score in between are missed now."
         )
     if now.threshold < before.threshold:
@@ -106,7 +106,7 @@ def _contradictions_html(mine: Own) -> str:
     if not lost:
         return ""
     score = "scores" if len(lost) == 1 else "score"
-    return alert(f"No threshold does all you said: {', '.join(lost)} {score} lower than a part that was fine")
+    return alert(f"No threshold fits all your answers: {', '.join(lost)} {score} lower than a part that was fine")
 
 
 def check_html(mine: Own) -> str:
@@ -127,7 +127,7 @@ def check_html(mine: Own) -> str:
     return (
         f"{heading}<p>It flags <b>{len(found)} of {counted(len(bad), 'defective part')}</b>. Of all parts with such "
         f"defects it would flag {percent_range(low, high)} of 100, in 95 of 100 cases.</p>"
-        f"<p>AUROC {interval_text(area)}: so often does a defective part score higher than a good one, whatever the "
+        f"<p>AUROC {interval_text(area)}: how often a defective part scores higher than a good one, whatever the "
         f"threshold. Measured on {counted(area.n_anomalous, 'defective part')}, none of which it was trained on, and "
         f"{counted(area.n_normal, 'good part')}, each scored by a detector that had not seen it.</p>"
         f"<p><img class='roc' src='{drawing}' alt='ROC curve with its 95 % band; AUROC "

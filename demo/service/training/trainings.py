@@ -10,7 +10,7 @@ from attentdiffernet.study.formats import counted
 MOST_WAITING = 6  # trainings, the one that runs among them
 STALE_S = 120  # a training of which nothing was heard for so long is over: its page is gone
 POLL_S = 0.5  # how often one that waits asks for its place
-FULL = f"{MOST_WAITING} trainings run or wait already, which is the most here. Try again in a few minutes."
+FULL = f"{MOST_WAITING} trainings are running or waiting already, which is the limit. Try again in a few minutes."
 ELSEWHERE = "You started another training in another tab, which ended this one."
 
 
