@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import DatasetError
 from .features import ON_CPU, ON_GPU, Progress, ahead, no_progress
 from .options import PATCHCORE_READOUTS, PatchCoreConfig, Readout
 
@@ -265,7 +266,7 @@ def fit_places(
 ) -> Fitted:
     """As `fit`, from the places (h, w, C) of each image, read once and in order."""
     if n_images < 2:
-        raise ValueError(f"PatchCore needs 2 or more normal images, got {n_images}")
+        raise DatasetError(f"PatchCore needs 2 or more normal images, got {n_images}")
     rng = torch.Generator().manual_seed(seed)
     calibrated = torch.randperm(n_images, generator=rng)[: config.n_calibrated].sort().values
     candidates, kept = _draw(places, n_images, set(calibrated.tolist()), rng)

@@ -698,3 +698,9 @@ def test_drawing_the_sample_set(run, tmp_path, monkeypatch):
     code, output, _ = run("datasets", "sample", "--out", tmp_path / "s", "--seed", "4")
     assert code == 0 and (asked["out"], asked["seed"]) == (tmp_path / "s", 4)
     assert f"attentdiffernet train {tmp_path / 's'}/wafer" in output
+
+
+def test_a_fault_of_the_program_is_no_fault_of_the_user_and_keeps_its_traceback(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "summarise", lambda _: np.zeros(2).reshape(3))
+    with pytest.raises(ValueError, match="cannot reshape"):
+        run("summarise", tmp_path)

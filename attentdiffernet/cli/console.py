@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from ..errors import AttentDifferNetError
+
 if TYPE_CHECKING:
     from ..features import Progress
 
@@ -28,10 +30,11 @@ def say(text: str) -> None:
 
 
 def run(app: Callable[[], object]) -> None:
-    """Runs the app. Errors that a user can correct become one sentence and exit code 2."""
+    """Runs the app. Errors that a user can correct become one sentence and exit code 2; a fault of the program keeps its
+    traceback."""
     try:
         app()
-    except (OSError, ValueError) as error:  # AttentDifferNetError is a ValueError
+    except (AttentDifferNetError, OSError) as error:
         err.print("[bold red]Error:[/]", escape(str(error)), highlight=False, soft_wrap=True)
         sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
