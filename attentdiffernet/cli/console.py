@@ -30,8 +30,8 @@ def say(text: str) -> None:
 
 
 def run(app: Callable[[], object]) -> None:
-    """Runs the app. Errors that a user can correct become one sentence and exit code 2; a fault of the program keeps its
-    traceback."""
+    """Runs the app. Errors that a user can correct become one sentence and exit code 2; a fault of the program keeps
+    its traceback."""
     try:
         app()
     except (AttentDifferNetError, OSError) as error:
