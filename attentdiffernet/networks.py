@@ -62,7 +62,7 @@ def load_network(name: str, strides: Sequence[int] = (8, 16), weights: str = "im
     keeps), `random` (seed 0), or a .safetensors or .pth file with timm's names. Raises WeightsError for a network that
     timm does not have or that has no feature map of a stride, and for weights that cannot be had or do not fit.
 
-    EfficientNet-Lite0, which PatchCore has by default, is built once: a copy takes 0.01 s instead of 0.3 s.
+    EfficientNet-Lite0, which PatchCore has by default, is built once and copied, which is far faster.
     """
     if name == LITE0 and weights in {"imagenet", "random"}:
         return copy.deepcopy(_lite0(tuple(strides), weights))

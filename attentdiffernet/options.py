@@ -12,10 +12,7 @@ Recipe = Literal["fast", "paper"]
 Placement = Literal["after_pool", "before_pool"]
 AttentionTraining = Literal["untrained", "joint", "proxy", "separation", "structure"]
 Keep = Literal["if_better", "always"]
-JUDGED_TRAININGS: tuple[AttentionTraining, ...] = (
-    "separation",
-    "structure",
-)  # trainings whose gates are kept only if they help
+JUDGED_TRAININGS: tuple[AttentionTraining, ...] = ("separation", "structure")  # their gates are kept only if they help
 ViewKind = Literal["rotations", "quarter_turns", "flips", "dihedral", "none"]
 Resize = Literal["squeeze", "keep_aspect"]
 Exposure = Literal["as_is", "standardised"]

@@ -153,7 +153,7 @@ def measured(results_dir: Path) -> tuple[Measured, ...]:
     """
     if not (results_dir / "runs.csv").is_file():
         return ()
-    below = os.walk(results_dir / "scores")  # hundreds of files, several times for a page: pathlib takes twice as long
+    below = os.walk(results_dir / "scores")  # hundreds of files, several times for a page; pathlib is slower
     files = [os.path.join(folder, name) for folder, _, names in below for name in names if name[0] != "."]
     return _measured(results_dir, stamp([results_dir / "runs.csv", *files]))
 

@@ -81,7 +81,7 @@ def least_place(
     """The place of an image by the detector that finds it nearest to normal: 0 at the threshold, 1 where the nearest
     other thing lies; -inf for one that is normal to a detector, and where it is not known.
 
-    enough: below it, the detectors that follow are not asked. Where other things lie takes one a second to find out.
+    enough: below it, the detectors that follow are not asked; each has to score other things first.
     """
     if not all(_beyond(detector, scores[name]) > 0 for name, detector in detectors.items()):
         return -math.inf  # normal to one of them: no other image needs to be scored
