@@ -33,10 +33,11 @@ from attentdiffernet.words import ON_WHITE, PAPER_VARIANTS, percent, score_text,
 from demo import shipped
 from demo.dashboard import widgets
 from demo.markup import literal
-from demo.service import catalogue, own_results, private
+from demo.service import catalogue, comparison, own_results, private
 from demo.service.comparison import MAX_IMAGES
 from demo.service.rate import on_slider
 from demo.service.roc import roc_page
+from demo.service.stranger import Stranger
 from demo.service.training import making, own
 from demo.service.training.run import Step, Trained
 
@@ -695,6 +696,20 @@ def test_two_visitors_do_not_see_each_others_images(visit):
     other = visit("compare", category=KEY)
     assert not other.dataframe and "Drop photographs" in other.info[0].value
     assert "mine.png" not in str(other.session_state)
+
+
+def test_a_picture_of_another_thing_is_offered_to_the_category_that_it_fits(visit, monkeypatch):
+    """That it is told from a defect: tests/test_service.py."""
+    known = catalogue.usable_categories()
+    lost = {"sample/gear": Stranger(known["sample/gear"], known[KEY])}
+    monkeypatch.setattr(comparison, "_stranger", lambda found, _: lost.get(found.category.key))
+    at = visit("compare", category="sample/gear", detectors="patchcore")
+    widget(at, "file_uploader", COMPARED).set_value(("a wafer.png", file_of("wafer", IMAGE), "image/png"))
+    whole(at.run())
+    assert lost["sample/gear"].sentence in " ".join(warning.value for warning in at.warning).replace("\\", "")
+    whole(widget(at, "button", f"Inspect it as {category_title(KEY)}").click().run())
+    assert at.query_params["category"] == KEY and not at.warning
+    assert html(at).count("Higher than") == 1
 
 
 def test_a_link_brings_the_choice_of_detectors_and_the_opacity_and_what_was_put_on_white_is_said(visit):

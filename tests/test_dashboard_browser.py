@@ -423,14 +423,6 @@ def test_images_are_compared_and_another_visitor_sees_none_of_them(visit):
     expect(other.get_by_text("Done: 1 of 2 images inspected, 1 could not be read.")).to_be_visible()
     assert "theirs.png" not in page.content()
 
-    lost = visit(f"compare?category=mvtec_ad/bottle{TWO}")
-    upload(lost, ("a wafer.png", file_of("wafer", "good/001.png")))
-    fits = lost.get_by_role("button", name=f"Inspect it as {category_title(KEY)}")
-    fits.wait_for()
-    settled(lost)
-    change(lost, fits.click)
-    expect(lost.get_by_role("combobox", name="Category")).to_have_value(category_title(KEY))
-
     change(page, page.get_by_text("Gradient map", exact=True).click)
     expect(page.get_by_alt_text(re.compile("^Gradient map: .*mine.png")).first).to_be_visible()
     name, table = downloaded(page, "Numbers (CSV)")
