@@ -22,7 +22,7 @@ from .answer import (
     method_text,
     published_text,
 )
-from .comparison import GATES_LEFT_AT_1, Contrast, Group, Measured, grouped, measured
+from .comparison import GATES_LEFT_AT_1, SIGNIFICANT, Contrast, Group, Measured, grouped, measured
 from .formats import (
     auroc_text,
     counted,
@@ -154,7 +154,7 @@ def in_short(found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[
 def how_it_is_counted(found: Sequence[Contrast]) -> str:
     return (
         "A comparison is one variant, training of attention and backbone against DifferNet in one category, over all "
-        "seeds. It counts as helped or harmed if p < 0.05 after correction for the number of tests (Holm) and, with "
+        f"seeds. It counts as helped or harmed if p < {SIGNIFICANT} after correction for the number of tests (Holm) and, with "
         f"several seeds, the interval over seeds excludes 0. The other {answer(found).inconclusive} are inconclusive."
     )
 
@@ -377,7 +377,7 @@ def beside_differnet(maps: pd.DataFrame, target: str) -> pd.DataFrame:
 
 def more_and_less(rows: pd.DataFrame) -> list[list[Any]]:
     """Those of the rows with more energy on the target than DifferNet's map, and those with less, after Holm."""
-    real = holm(rows["energy_difference_p"]) < 0.05
+    real = holm(rows["energy_difference_p"]) < SIGNIFICANT
     return [[*rows[real & (sign * rows["energy_difference"] > 0)].itertuples()] for sign in (1, -1)]
 
 

@@ -27,7 +27,7 @@ from ..datasets.sample import LEVELS
 from ..words import DETECTOR_TITLES, OTHER_METHODS, PAPER_VARIANTS, VARIANT_TITLES, input_title, percent, variant_title
 from .answer import all_contrasts, answer, training_text
 from .choices import choices_table
-from .comparison import GATES_LEFT_AT_1, Contrast, Group, Measured, contrasts, grouped, measured
+from .comparison import GATES_LEFT_AT_1, SIGNIFICANT, Contrast, Group, Measured, contrasts, grouped, measured
 from .formats import percent_range, points
 from .methods import attentive_text, method_contrasts, methods_text
 from .page import page
@@ -264,7 +264,7 @@ def results_table(root: Path, folder: Path) -> str:
     return (
         f"{table.markdown()}\n"
         "AUROC in percent: mean ± standard deviation over seeds, or one seed with its 95 % interval. Then points above "
-        "DifferNet of the same seeds, bold where p < 0.05 after Holm's correction and the interval over seeds excludes "
+        f"DifferNet of the same seeds, bold where p < {SIGNIFICANT} after Holm's correction and the interval over seeds excludes "
         "0. PatchCore has a backbone of its own and does not count as attention. Gates left at 1 are DifferNet: they "
         "did not help on training normals. Epochs were fixed in advance. "
         f"Intervals, tests, cost, and what choosing epochs on the test images adds: [results]({link})."
