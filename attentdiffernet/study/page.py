@@ -154,8 +154,9 @@ def in_short(found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[
 def how_it_is_counted(found: Sequence[Contrast]) -> str:
     return (
         "A comparison is one variant, training of attention and backbone against DifferNet in one category, over all "
-        f"seeds. It counts as helped or harmed if p < {SIGNIFICANT} after correction for the number of tests (Holm) and, "
-        f"with several seeds, the interval over seeds excludes 0. The other {answer(found).inconclusive} are inconclusive."
+        f"seeds. It counts as helped or harmed if p < {SIGNIFICANT} after correction for the number of tests (Holm) "
+        "and, with several seeds, the interval over seeds excludes 0. The other "
+        f"{answer(found).inconclusive} are inconclusive."
     )
 
 

@@ -264,9 +264,9 @@ def results_table(root: Path, folder: Path) -> str:
     return (
         f"{table.markdown()}\n"
         "AUROC in percent: mean ± standard deviation over seeds, or one seed with its 95 % interval. Then points above "
-        f"DifferNet of the same seeds, bold where p < {SIGNIFICANT} after Holm's correction and the interval over seeds "
-        "excludes 0. PatchCore has a backbone of its own and does not count as attention. Gates left at 1 are DifferNet: they "
-        "did not help on training normals. Epochs were fixed in advance. "
+        f"DifferNet of the same seeds, bold where p < {SIGNIFICANT} after Holm's correction and the interval over "
+        "seeds excludes 0. PatchCore has a backbone of its own and does not count as attention. Gates left at 1 are "
+        "DifferNet: they did not help on training normals. Epochs were fixed in advance. "
         f"Intervals, tests, cost, and what choosing epochs on the test images adds: [results]({link})."
     )
 
