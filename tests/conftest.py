@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import importlib.resources
 import os
 import socket
@@ -35,6 +36,15 @@ FLOW = FlowConfig(n_blocks=2, hidden_width=16, hidden_layers=1)
 torch.set_num_threads(1)
 threadpool_limits(1)  # of the libraries that are loaded
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # of others, and of processes of tests
+
+
+gc.disable()  # until all is imported, which stays
+
+
+def pytest_collection_finish():
+    """The collector need not look through what was imported, again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_ignore_collect(collection_path, config):

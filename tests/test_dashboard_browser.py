@@ -44,7 +44,7 @@ PATIENCE_MS = 240_000  # for a loaded machine
 PAGES = list(CONTENT)
 KEY, IMAGE = "sample/wafer", "donut/obvious_003.png"
 TWO = "&detectors=none&detectors=patchcore"  # each takes a second or more of an image
-SETTING = next(iter(shipped.settings(KEY)))
+
 SIZES = {"desk": (1440, 900), "phone": (390, 844)}
 # Streamlit looks for its server below a page's address first, which fails; this is harmless.
 PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
@@ -206,9 +206,14 @@ def downloaded(page, button):
     return download.value.suggested_filename, download.value.path().read_bytes()
 
 
+def setting():
+    """The one that is shown first."""
+    return next(iter(shipped.settings(KEY)))
+
+
 def runs():
     """The runs whose curves are drawn unless more are asked for."""
-    return {m.name: m for m in usual(shipped.of_setting(KEY, SETTING).values())}
+    return {m.name: m for m in usual(shipped.of_setting(KEY, setting()).values())}
 
 
 # -- all pages
@@ -281,7 +286,7 @@ def test_a_page_keeps_what_was_chosen_on_another(visit):
     follow(page, "Failures")
     expect(page.get_by_role("combobox", name="Category")).to_have_value(category_title(KEY))
     assert address(page)["category"] == KEY
-    choose(page, "Method", shipped.of_setting(KEY, SETTING)["se"].title)
+    choose(page, "Method", shipped.of_setting(KEY, setting())["se"].title)
     follow(page, "Attention")
     assert address(page) == {"category": KEY, "variant": "se"}
 
@@ -366,7 +371,7 @@ def test_the_operating_point_moves_everything_and_a_link_brings_it_back(visit):
     change(page, lambda: slider.press("ArrowLeft"))
     follows(0.995)
     change(page, page.get_by_text("Logarithmic axis").click)
-    assert address(page) == {"category": KEY, "setting": SETTING, "fpr": "99.5", "log": "True", "explore": "True"}
+    assert address(page) == {"category": KEY, "setting": setting(), "fpr": "99.5", "log": "True", "explore": "True"}
 
     again = visit(page.url.split("/", 3)[3], size="phone")
     legend_is_not_cut(again)
