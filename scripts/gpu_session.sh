@@ -17,7 +17,7 @@
 #   QUEUES="3:grids/paper.toml 12:grids/attention.toml,grids/blocks.toml"    each so many runs at once, of these grids:
 #                             `paper` keeps the GPU busy, and short kernels of one run fill the gaps of another; the
 #                             others wait for a core each. Runs that results/ holds are left out
-#   BEST_ON_TEST=no           yes: also the best epoch on test, where a grid asks for it; a run takes up to twice as long
+#   BEST_ON_TEST=no           yes: also the best epoch on test, where a grid asks for it, which takes longer
 #   CATEGORIES="cplid/insulator wm811k/wafer mvtec_ad/bottle"        in this order; `pack` takes their images
 #   ATTENTDIFFERNET_DATA, ATTENTDIFFERNET_IMAGENET_WEIGHTS           where `pack` finds images and weights
 set -u

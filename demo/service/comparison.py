@@ -19,6 +19,7 @@ from attentdiffernet.scoring import RunningScore, expected_score, prepared, scor
 from attentdiffernet.sources import digest_of
 from attentdiffernet.stages import Stages
 from attentdiffernet.study.statistics import percentile_among
+from attentdiffernet.words import variant_title
 
 from .. import shipped
 from . import catalogue
@@ -157,16 +158,13 @@ def heat_of(source: Source, key: str, method: str, name: str | None = None) -> t
 def _white(detectors: Detectors) -> float | None:
     """The grey value that all detectors of a category see as white: they were trained on the same images. Raises
     DatasetError where they see different ones as white, since one picture is shown for all of them."""
-    whites = {detector.findings.value_range for detector in detectors.values()}
-    if len(whites) > 1:
-        ranges = ", ".join(
-            f"{key} {'8 bits' if d.findings.value_range is None else f'0 to {d.findings.value_range:g}'}"
-            for key, d in detectors.items()
-        )
+    whites = {variant_title(key): detector.findings.value_range for key, detector in detectors.items()}
+    if len(set(whites.values())) > 1:
+        ranges = ", ".join(f"{title} 0 to {white or 255:g}" for title, white in whites.items())
         raise DatasetError(
             f"These detectors were trained on different ranges of grey values ({ranges}); choose one of them"
         )
-    return whites.pop() if whites else None
+    return next(iter(whites.values()), None)
 
 
 def warm_up() -> None:
