@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .options import AttentionConfig, Variant
+from .flow import Whitening
+from .options import POOLING_VARIANTS, AttentionConfig, Variant
 
 
 def _gate(logits: Tensor, identity_start: bool) -> Tensor:
@@ -222,7 +223,38 @@ class AttentionPooling(nn.Module):
         return logits.flatten(1).softmax(1).view(-1, *x.shape[2:]) * (x.shape[2] * x.shape[3])
 
 
-AttentionBlock = NoAttention | SqueezeExcitation | CBAM | ECA | SimAM | CoordinateAttention | AttentionPooling
+class RarityPooling(nn.Module):
+    """Weights over places that sum to one, in place of the average: each as high as the place is rare.
+
+    w_p = d_p / sum of d over the places of the image, where d_p is the squared Mahalanobis distance of a place to the
+    places of normal images. Nothing is trained: mean and covariance of normal places are measured
+    (attention_training.py). Until then all places weigh the same. As in `AttentionPooling`, weights have a mean of 1.
+    """
+
+    EPS = 1e-6
+
+    def __init__(self, channels: int, config: AttentionConfig) -> None:
+        super().__init__()
+        self.normal_places = Whitening(channels)
+        self.normal_places.factor.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.spatial_gate(x)[:, None]
+
+    def channel_gates(self, x: Tensor) -> None:
+        return None
+
+    def spatial_gate(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, H, W), of mean 1."""
+        z, _ = self.normal_places(x.flatten(2).transpose(1, 2))
+        rarity = z.square().mean(2)
+        mean = rarity.mean(1, keepdim=True)
+        return (1 + (rarity - mean) / (mean + self.EPS)).view(-1, *x.shape[2:])  # rarity / mean, exactly 1 for zeros
+
+
+AttentionBlock = (
+    NoAttention | SqueezeExcitation | CBAM | ECA | SimAM | CoordinateAttention | AttentionPooling | RarityPooling
+)
 ATTENTION: dict[Variant, type[AttentionBlock]] = {
     "none": NoAttention,
     "se": SqueezeExcitation,
@@ -231,10 +263,12 @@ ATTENTION: dict[Variant, type[AttentionBlock]] = {
     "simam": SimAM,
     "coordinate": CoordinateAttention,
     "pooling": AttentionPooling,
+    "rarity": RarityPooling,
+    "places": NoAttention,  # PatchCore weighs distances, not features
 }
 
 
 def blocks_of(variant: Variant) -> tuple[type[AttentionBlock], ...]:
-    """The three blocks of a backbone, in order. Pooling weighs the last map alone."""
+    """The three blocks of a backbone, in order. Weights over places stand behind the last map alone."""
     block = ATTENTION[variant]
-    return (NoAttention, NoAttention, block) if variant == "pooling" else (block,) * 3
+    return (NoAttention, NoAttention, block) if variant in POOLING_VARIANTS else (block,) * 3

@@ -1,6 +1,7 @@
 """Trains attention blocks on normal images, convolutions frozen, before the flow is fitted to their features.
 
-Four objectives (`AttentionConfig.training`):
+Weights by rarity (`RarityPooling`) are not trained: what is normal is measured. All other blocks are trained by one of
+four objectives (`AttentionConfig.training`):
 
 - `joint`: likelihood, together with a flow. It ignores the backbone's own Jacobian, so gates that shrink all features
   towards one point win without learning anything; a guard detects that and stops.
@@ -21,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import RarityPooling
 from .copies import Copy, copy_of
-from .devices import to_device
+from .devices import in_float32, to_device
 from .features import Progress, no_progress
 from .flow import Whitening, build_flow, negative_log_likelihood
 from .model import AttentDifferNet
@@ -61,6 +63,8 @@ def fit_attention(
     objectives = {"joint": _joint, "proxy": _proxy, "separation": _separation, "structure": _separation}
     objective = objectives[model.config.attention.training]
     rng = torch.Generator().manual_seed(seed)
+    if model.config.variant == "rarity":
+        return _measure_places(model, sources, rng, progress)
     blocks = nn.ModuleList(model.backbone.attention_blocks().values()).requires_grad_(True)
     try:
         with torch.random.fork_rng(devices=[]):
@@ -68,6 +72,24 @@ def fit_attention(
             return objective(model, blocks, sources, rng, progress, watch, guard)
     finally:
         blocks.requires_grad_(False)
+
+
+def _measure_places(
+    model: AttentDifferNet, sources: Sequence[ImageSource], rng: torch.Generator, progress: Progress
+) -> int:
+    """One view each of BANK_IMAGES normal images at most, at the full scale: 169 places of each at 448 px."""
+    order = torch.randperm(len(sources), generator=rng)[:BANK_IMAGES].tolist()
+    images = LazyImages([sources[i] for i in order], model.config.image_size)
+    before = nn.Sequential(model.backbone.stem, *list(model.backbone.trunk.children())[:-1])
+    places = []
+    with torch.no_grad(), in_float32(model.device):
+        for k in range(len(images)):
+            places.append(before(_viewed(model, images[k][None], rng)).flatten(2)[0].T)
+            progress("measuring normal places", k + 1, len(images))
+    block = model.backbone.attention_blocks()["attention3"]
+    assert isinstance(block, RarityPooling)
+    block.normal_places.fit(torch.cat(places))
+    return len(images)
 
 
 def n_steps(objective: str, n_images: int) -> int:

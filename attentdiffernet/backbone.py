@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .attention import AttentionBlock, blocks_of
 from .errors import WeightsError
-from .options import AttentionConfig, Variant
+from .options import POOLING_VARIANTS, AttentionConfig, Variant
 
 IMAGENET_ENVIRONMENT = "ATTENTDIFFERNET_IMAGENET_WEIGHTS"
 CHANNELS = 256  # of the last feature map, at every scale
@@ -53,7 +53,7 @@ class AlexNetFeatures(nn.Module):
             ("attention3", blocks[2](CHANNELS, attention)),
         ]
         # Weights over places, which the average follows, stand behind the last pooling; all other blocks before it.
-        trunk.insert(len(trunk) - (variant == "pooling"), pool[5])
+        trunk.insert(len(trunk) - (variant in POOLING_VARIANTS), pool[5])
         if after_pool:
             stem, trunk = [*stem, pool[1]], [attend[1], *trunk]
         else:

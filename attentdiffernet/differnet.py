@@ -64,7 +64,7 @@ class DifferNetDetector(Detector):
         model = AttentDifferNet(ModelConfig.of(options, findings), options.seed).eval().to(run.device)
         together = options.recipe == "paper" and paper_recipe.trains_attention(model.config)  # with the flow
         if options.trains_attention and not together:
-            fit_attention(model, fitted, options.seed, run.progress)
+            fit_attention(model, fitted, options.attention_seed, run.progress)
         calibration, left_out = Calibration.none(), {}
         if options.recipe == "paper":
             paper_recipe.fit(model, fitted, options, run.progress, after_epoch=partial(run.after_epoch, model))

@@ -7,7 +7,7 @@ from .checked import Checked
 from .errors import AttentDifferNetError
 
 MethodName = Literal["differnet", "patchcore"]
-Variant = Literal["none", "se", "cbam", "eca", "simam", "coordinate", "pooling"]
+Variant = Literal["none", "se", "cbam", "eca", "simam", "coordinate", "pooling", "rarity", "places"]
 Recipe = Literal["fast", "paper"]
 Placement = Literal["after_pool", "before_pool"]
 AttentionTraining = Literal["untrained", "joint", "proxy", "separation", "structure"]
@@ -29,7 +29,9 @@ Readout = Literal[
 ]
 
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
-PATCHCORE_VARIANTS: tuple[Variant, ...] = ("none", "se", "cbam")
+POOLING_VARIANTS: tuple[Variant, ...] = ("pooling", "rarity")  # weigh the places that are averaged
+MEASURED_VARIANTS: tuple[Variant, ...] = ("rarity", "places")  # weights are measured on normals, nothing is trained
+PATCHCORE_VARIANTS: tuple[Variant, ...] = ("none", "se", "cbam", "places")
 GAUSSIAN_READOUTS: tuple[Readout, ...] = ("gaussian", "gaussian_of_mean", "gaussian_full_scale")  # need no couplings
 PATCHCORE_READOUTS: tuple[Readout, ...] = ("maximum", "reweighted", "mean_of_highest")  # all others are DifferNet's
 ALEXNET = "alexnet"
@@ -178,8 +180,9 @@ class Options(Checked):
     """What is asked of a detector. None where the choice is left to the rule, which looks at training normals only.
 
     variant: `none` is DifferNet, `se` and `cbam` add the paper's attention blocks, the others those of attention.py.
+        `places` is of PatchCore alone: a place weighs less where normal images differ more.
     method: `differnet` scores the image as a whole, `patchcore` its places. PatchCore has no flow, recipe, views
-        or epochs: what is said of those does not apply to it. It takes the variants `none`, `se` and `cbam`.
+        or epochs: what is said of those does not apply to it. Its variants are `none`, `se`, `cbam` and `places`.
     backbone: any convolutional network of timm, by name; `alexnet` is DifferNet's own, and is not for PatchCore.
     patchcore: sizes of PatchCore.
     recipe: `fast` fits to features computed once; `paper` is DifferNet's own procedure (paper_recipe.py). It sets what
@@ -282,6 +285,13 @@ class Options(Checked):
                 f"Only AlexNet has attention blocks {self.attention.placement}; in {self.backbone} they stand after "
                 "the levels of stride 8, 16 and 32"
             )
+        if self.variant in MEASURED_VARIANTS and self.attention.training != AttentionConfig().training:
+            raise AttentDifferNetError(
+                f"The weights of {self.variant} are measured, not trained: leave the training out, "
+                f"got {self.attention.training}"
+            )
+        if self.variant == "places" and self.method != "patchcore":
+            raise AttentDifferNetError("Only PatchCore weighs places where they are: DifferNet turns its images")
         if self.method == "patchcore":
             self._check_patchcore()
 
@@ -294,6 +304,11 @@ class Options(Checked):
             )
         if self.patchcore.n_calibrated < 1:
             raise AttentDifferNetError("n_calibrated must be 1 or more: without scores there is no threshold, got 0")
+        if self.variant == "places" and (self.readout == "reweighted" or self.patchcore.n_calibrated < 2):
+            raise AttentDifferNetError(
+                "Weights of places come from 2 or more calibrated images, and do not go with the readout reweighted: "
+                f"got n_calibrated {self.patchcore.n_calibrated}, readout {self.readout}"
+            )
         if self.variant not in PATCHCORE_VARIANTS:
             raise AttentDifferNetError(
                 f"PatchCore has the variants {', '.join(PATCHCORE_VARIANTS)}, got {self.variant}"
@@ -319,7 +334,15 @@ class Options(Checked):
 
     @property
     def trains_attention(self) -> bool:
+        """Whether anything about the gates comes from training normals, trained or measured."""
+        if self.variant in MEASURED_VARIANTS:
+            return True
         return self.variant not in ("none", "simam") and self.attention.training != "untrained"
+
+    @property
+    def attention_seed(self) -> int:
+        """What attention is made from. What is measured does not vary with the seed, so that seeds share features."""
+        return self.data_seed if self.variant in MEASURED_VARIANTS else self.seed
 
     @property
     def judges_gates(self) -> bool:

@@ -12,7 +12,7 @@ scored by cross-validation (`Fitted`), so that none has to be held out to calibr
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -31,6 +31,7 @@ ROWS = 1024  # of a matrix of distances at a time
 ROUNDING = 1e-6  # of the largest squared norm: what squared distances by matrix products are uncertain by
 SHRINKAGE = 0.01  # of the mean variance of a channel: added to all variances before whitening
 NEIGHBOURS = 9  # entries around the nearest one, in the paper's reweighting
+LEAST_USUAL = 0.1  # of the mean distance of normal images: what counts as the distance where they differ less
 BLUR_PX = 4.0  # standard deviation, as in the paper
 
 
@@ -56,7 +57,8 @@ class PatchBank(nn.Module):
 
     vector: (M, C) float16. image: (M,) number of the training image each is from. position: (M, 2) its centre (y, x) as
     shares of that image's height and width. mean (C,) and whitening (C, C), or (0, 0) for none: places are compared as
-    (place - mean) @ whitening.
+    (place - mean) @ whitening. place_weight: (h, w) factors on distances, of mean 1, by where a place lies; brought to
+    other grids. None: all are 1.
     """
 
     vector: Tensor
@@ -64,18 +66,31 @@ class PatchBank(nn.Module):
     position: Tensor
     mean: Tensor
     whitening: Tensor
+    place_weight: Tensor | None
 
-    def __init__(self, vector: Tensor, image: Tensor, position: Tensor, mean: Tensor, whitening: Tensor) -> None:
+    def __init__(
+        self,
+        vector: Tensor,
+        image: Tensor,
+        position: Tensor,
+        mean: Tensor,
+        whitening: Tensor,
+        place_weight: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.register_buffer("vector", vector.half())
         self.register_buffer("image", image.int())
         self.register_buffer("position", position.float())
         self.register_buffer("mean", mean.float())
         self.register_buffer("whitening", whitening.float())
+        self.register_buffer("place_weight", place_weight)
 
     def forward(self, places: Tensor) -> Places:
         """places: (B, h, w, C), as `places_of` gives them."""
-        return compare(_standardised(places, self.mean, self.whitening), self.vector.float())
+        compared = compare(_standardised(places, self.mean, self.whitening), self.vector.float())
+        if self.place_weight is None:
+            return compared
+        return replace(compared, distance=compared.distance * on_grid(self.place_weight, *places.shape[1:3]))
 
 
 class PatchCore(nn.Module):
@@ -207,6 +222,20 @@ def _nearest_squared(points: Tensor, others: Tensor) -> Tensor:
     return (points.square().sum(1) - 2 * closeness).clamp_(min=0)
 
 
+def on_grid(map: Tensor, height: int, width: int) -> Tensor:
+    """(h, w) -> (height, width)"""
+    if map.shape == (height, width):
+        return map
+    return F.interpolate(map[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
+
+
+def weights_of_places(usual: Tensor) -> Tensor:
+    """(h, w) of mean 1, from how far normal images lie from each other at each place (h, w): the farther, the less a
+    distance there says. Where images differ nowhere, a tenth of the mean over all places is the least."""
+    inverse = 1 / usual.clamp(min=LEAST_USUAL * float(usual.mean()) or 1)
+    return inverse / inverse.mean()
+
+
 # -- training
 
 
@@ -237,8 +266,11 @@ def fit(
     readout: Readout,
     seed: int,
     progress: Progress = no_progress,
+    weigh_places: bool = False,
 ) -> Fitted:
     """PatchCore's bank from 2 or more normal images, computed where the network is.
+
+    weigh_places: whether distances are weighed by place (`weights_of_places`), which takes 2 or more calibrated images.
 
     Deterministic in the seed. Time is linear in the number of images and memory bounded: a few random places of each
     image are candidates, and all places of n_calibrated images at most are kept, in half precision.
@@ -253,7 +285,7 @@ def fit(
                 places = places_of(network(image[None].to(device)))[0]
             yield places
 
-    return fit_places(places(), len(images), config, readout, seed, progress)
+    return fit_places(places(), len(images), config, readout, seed, progress, weigh_places)
 
 
 def fit_places(
@@ -263,6 +295,7 @@ def fit_places(
     readout: Readout,
     seed: int,
     progress: Progress = no_progress,
+    weigh_places: bool = False,
 ) -> Fitted:
     """As `fit`, from the places (h, w, C) of each image, read once and in order."""
     if n_images < 2:
@@ -286,7 +319,25 @@ def fit_places(
             score = image_scores(places_of_one, without.vector.float(), readout, config.highest)
             found[number] = float(score), places_of_one.distance[0].cpu()
     scores = torch.tensor([found[number][0] for number in kept])
-    return Fitted(bank, calibrated, scores, [found[number][1] for number in kept], radius)
+    distances = [found[number][1] for number in kept]
+    if weigh_places:
+        weight, scores, distances = _weighed(distances, readout, config.highest)
+        bank.place_weight = weight.to(bank.vector.device)
+    return Fitted(bank, calibrated, scores, distances, radius)
+
+
+def _weighed(distances: Sequence[Tensor], readout: Readout, highest: float) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Weights of places by the distances (h, w) of 2 or more normal images, on the grid of the first; scores and
+    distances of each by weights of the others, because its own distances would make it look more usual."""
+    usual = torch.stack([on_grid(of_one, *distances[0].shape) for of_one in distances])
+    total, n_others = usual.sum(0), len(usual) - 1
+    weighed, scores = [], []
+    for of_one, own in zip(distances, usual, strict=True):
+        distance = of_one * on_grid(weights_of_places((total - own) / n_others), *of_one.shape)
+        places = Places(distance[None, ..., None], distance[None], distance[None].long())
+        scores.append(image_scores(places, distance.new_empty(0), readout, highest))
+        weighed.append(distance)
+    return weights_of_places(total / len(usual)), torch.cat(scores), weighed
 
 
 @dataclass(frozen=True)

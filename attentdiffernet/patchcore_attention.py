@@ -3,6 +3,7 @@
 The network stays as it is, so that its feature maps are computed once. The gates are trained as DifferNet's are
 (attention_training.py): the distances of images with a synthetic defect are raised over those of the same images
 without. They are kept only if the whole detector then tells defects in other normal images better than without gates.
+Weights of places (`patchcore.weights_of_places`) are kept by the same rule, and nothing of them is trained.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from .attention import ATTENTION
 from .attention_training import IMAGES_PER_STEP, LEARNING_RATE, REFIT_STEPS, n_steps
 from .features import Progress
 from .networks import FeatureMaps
-from .options import AttentionConfig, Options, PatchCoreConfig, Readout, Variant
+from .options import MEASURED_VARIANTS, AttentionConfig, Options, Readout, Variant
 from .patchcore import Images, compare, fit_places, image_scores, places_of, whitening_of
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
 from .synthetic_defects import Normals, add_defect, alter_structure
@@ -68,10 +69,11 @@ def attend(
     expose: what the network sees of one. Gates that cannot be judged, because there are under 8 images, are left at 1.
     Deterministic in the options' seeds."""
     made, left_at_one = (
-        AttendedMaps(network, options.variant, options.attention, options.seed).to(network.mean.device)
+        AttendedMaps(network, options.variant, options.attention, options.attention_seed).to(network.mean.device)
         for _ in range(2)
     )
-    if not options.trains_attention:
+    measured = options.variant in MEASURED_VARIANTS  # from the distances of the bank, when that is there
+    if not options.trains_attention or (measured and not options.judges_gates):
         return Gates(made)
     n_judged = min(MOST_JUDGED, len(images) // 4) if options.judges_gates else 0
     if options.judges_gates and n_judged < 2:
@@ -81,12 +83,15 @@ def attend(
     judged, learned = order[:n_judged], order[n_judged:][:MOST_LEARNED]
     defective = alter_structure if options.attention.training == "structure" else add_defect
     seen = _seen(network, [images[i] for i in learned], expose, defective, rng, progress)
-    _train(made, seen, options, progress)
+    if not measured:
+        _train(made, seen, options, progress)
     if not judged:
         return Gates(made)
     others = _seen(network, [images[i] for i in judged], expose, add_defect, rng, progress)
     candidates = made, left_at_one
-    with_gates, without = (_scores(maps, seen, others, options.patchcore, readout, options.seed) for maps in candidates)
+    with_gates, without = (
+        _scores(maps, seen, others, options, readout, weigh_places=measured and maps is made) for maps in candidates
+    )
     labels = np.repeat([0, 1], [len(others.normal), len(others.defective)])
     helps = beats(labels, with_gates, without, BEYOND_STANDARD_ERROR)
     return Gates(candidates[0 if helps else 1], helps, (auroc(labels, with_gates), auroc(labels, without)))
@@ -190,13 +195,15 @@ class _Bank:
 
 
 def _scores(
-    maps: AttendedMaps, seen: _Seen, others: _Seen, sizes: PatchCoreConfig, readout: Readout, seed: int
+    maps: AttendedMaps, seen: _Seen, others: _Seen, options: Options, readout: Readout, weigh_places: bool
 ) -> np.ndarray:
     """Of the others, normal ones first, by a bank of what was seen in training."""
     with torch.inference_mode():
         places = (places_of(maps.attended(one))[0] for one in seen.normal)
-        uncalibrated = dataclasses.replace(sizes, n_calibrated=0)
-        bank = fit_places(places, len(seen.normal), uncalibrated, readout, seed).bank
+        sizes = options.patchcore
+        if not weigh_places:
+            sizes = dataclasses.replace(sizes, n_calibrated=0)
+        bank = fit_places(places, len(seen.normal), sizes, readout, options.seed, weigh_places=weigh_places).bank
         scores = [
             image_scores(bank(places_of(maps.attended(one))), bank.vector.float(), readout, sizes.highest)
             for one in (*others.normal, *others.defective)

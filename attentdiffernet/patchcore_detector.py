@@ -92,14 +92,15 @@ class PatchCoreDetector(Detector):
             raise DatasetError(f"PatchCore needs 2 normal images or more, got {len(images)}")
         findings = run.findings or cls.choose(images, options)
         network, sizes = _network(options).to(run.device), options.patchcore
-        if not run.calibrated:
+        if not run.calibrated and options.variant != "places":
             sizes = dataclasses.replace(sizes, n_calibrated=0)
         inputs = _Inputs(images, options, findings)
         as_photographed = _Inputs(images, options, dataclasses.replace(findings, exposure="as_is"))
         expose = standardise_exposure if findings.exposure == "standardised" else _as_it_is
         gates = attend(network, as_photographed, expose, options, findings.readout, run.progress)
         findings = dataclasses.replace(findings, gates_kept=gates.kept, gates_judged=gates.aurocs)
-        fitted = patchcore.fit(gates.maps, inputs, sizes, findings.readout, options.seed, run.progress)
+        weigh_places = options.variant == "places" and gates.kept
+        fitted = patchcore.fit(gates.maps, inputs, sizes, findings.readout, options.seed, run.progress, weigh_places)
         model = PatchCore(gates.maps, fitted.bank, findings.readout, sizes.highest)
         calibration = _calibration(fitted, network, options) if run.calibrated else Calibration.none()
         detector = cls(model, options, findings, calibration, dataclasses.replace(run.data, n_fitted=len(images)))
@@ -235,7 +236,9 @@ class PatchCoreDetector(Detector):
             )
         tensors, origin = read_tensors(folder), str(folder / "model.safetensors")
         maps = AttendedMaps(network, options.variant, options.attention)
-        bank = _bank({k: v for k, v in tensors.items() if not k.startswith(ATTENTION_PREFIX)}, network, options, origin)
+        of_bank = {k: v for k, v in tensors.items() if not k.startswith(ATTENTION_PREFIX)}
+        weighs_places = options.variant == "places" and findings.gates_kept
+        bank = _bank(of_bank, network, options, origin, weighs_places)
         _load_blocks(maps.blocks, tensors, origin)
         model = PatchCore(maps, bank, findings.readout, options.patchcore.highest).to(device)
         return cls(model, options, findings, stored.calibration, stored.data)
@@ -300,7 +303,9 @@ def _load_blocks(blocks: nn.Module, tensors: dict[str, Tensor], origin: str) -> 
     blocks.load_state_dict(stored)
 
 
-def _bank(tensors: dict[str, Tensor], network: FeatureMaps, options: Options, origin: str) -> PatchBank:
+def _bank(
+    tensors: dict[str, Tensor], network: FeatureMaps, options: Options, origin: str, weighs_places: bool
+) -> PatchBank:
     """The stored bank. Raises CheckpointError for tensors that are missing, of other shapes or not finite."""
     n, channels = len(tensors.get("vector", ())), sum(network.channels)
     side = channels if options.patchcore.whitening else 0
@@ -311,6 +316,10 @@ def _bank(tensors: dict[str, Tensor], network: FeatureMaps, options: Options, or
         "mean": (channels,),
         "whitening": (side, side),
     }
+    if weighs_places:
+        weight = tensors.get("place_weight", torch.empty(0))
+        grid = weight.ndim == 2 and 1 <= weight.numel() <= options.image_size**2 and bool((weight > 0).all())
+        shapes["place_weight"] = tuple(weight.shape) if grid else ()
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if found != shapes or not 1 <= n <= options.patchcore.bank_size:
         raise CheckpointError(f"{origin} holds no bank of {options.backbone}: it has {found}")

@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-from .options import JUDGED_TRAININGS, AttentionConfig, Options, Variant
+from .options import JUDGED_TRAININGS, MEASURED_VARIANTS, POOLING_VARIANTS, AttentionConfig, Options, Variant
 
 VARIANT_TITLES: dict[str, str] = {
     "none": "DifferNet",
@@ -13,16 +13,20 @@ VARIANT_TITLES: dict[str, str] = {
     "simam": "AttentDifferNet (SimAM)",
     "coordinate": "AttentDifferNet (coordinate attention)",
     "pooling": "AttentDifferNet (attention pooling)",
+    "rarity": "AttentDifferNet (rarity pooling)",
 }
 PAPER_VARIANTS = ("none", "se", "cbam")  # those of the AttentDifferNet paper
 METHOD_NAMES: dict[str, str] = {"differnet": "DifferNet", "patchcore": "PatchCore"}
 # By `Detector.key`, in the order of every table and page: the variants of DifferNet, then the other methods.
 OTHER_METHODS: tuple[str, ...] = ("patchcore",)
-ATTENTIVE_METHODS: dict[str, str] = {"patchcore-se": "patchcore", "patchcore-cbam": "patchcore"}  # without attention
+ATTENTIVE_METHODS: dict[str, str] = dict.fromkeys(  # without attention
+    ("patchcore-se", "patchcore-cbam", "patchcore-places"), "patchcore"
+)
 DETECTOR_TITLES: dict[str, str] = VARIANT_TITLES | {
     "patchcore": METHOD_NAMES["patchcore"],
     "patchcore-se": "PatchCore (SE)",
     "patchcore-cbam": "PatchCore (CBAM)",
+    "patchcore-places": "PatchCore (weights of places)",
 }
 MapName = Literal["grad-cam", "attention", "gradient", "spatial-gate", "distance"]
 METHOD_TITLES: dict[str, str] = {
@@ -40,6 +44,7 @@ TRAININGS: dict[str, str] = {  # of gates
     "structure": "gates trained on synthetic defects of structure",
 }
 ALWAYS_KEPT = "always kept"  # of gates, as runs.csv has it
+MEASURED = "normal places"  # what weights are measured on, as runs.csv has it
 READOUTS: dict[str, str] = {
     "z2": "mean z² over the views, as in DifferNet",
     "likelihood": "negative log-likelihood by the flow, averaged over the views (an extension)",
@@ -71,7 +76,8 @@ def attention_title(variant: Variant, attention: AttentionConfig) -> str:
     if variant == "simam":
         return "nothing to train"
     always = attention.training in JUDGED_TRAININGS and attention.keep == "always"
-    return attention.training + f", {ALWAYS_KEPT}" * always
+    training = MEASURED if variant in MEASURED_VARIANTS else attention.training
+    return training + f", {ALWAYS_KEPT}" * always
 
 
 # As a run may have it: the default training, whether gates are kept in any case or only if they help.
@@ -79,6 +85,8 @@ DEFAULT_TRAININGS = [attention_title("se", AttentionConfig(keep=keep)) for keep 
 _TRAINING_TITLES = {
     **{name: title + ", kept if they help" * (name in JUDGED_TRAININGS) for name, title in TRAININGS.items()},
     **{f"{name}, {ALWAYS_KEPT}": f"{TRAININGS[name]}, kept even if they do not help" for name in JUDGED_TRAININGS},
+    MEASURED: "weights measured on normal places, kept if they help",
+    f"{MEASURED}, {ALWAYS_KEPT}": "weights measured on normal places, kept even if they do not help",
 }
 
 
@@ -104,18 +112,21 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     if options.variant == "simam":
         return "SimAM, which has nothing to train"
     kernel = f", spatial kernel {attention.kernel_size}" if options.variant == "cbam" else ""
-    # ECA has no bottleneck, and weights over places stand behind the last map alone.
-    width = "" if options.variant == "eca" else f", reduction {attention.reduction}"
-    place = "behind the last map" if options.variant == "pooling" else attention.placement.replace("_", " ")
+    # ECA and rarity have no bottleneck, and weights over places stand behind the last map alone.
+    width = "" if options.variant in ("eca", "rarity") else f", reduction {attention.reduction}"
+    place = "behind the last map" if options.variant in POOLING_VARIANTS else attention.placement.replace("_", " ")
     if options.method == "patchcore":
         place = "behind each feature map"
-    training = TRAININGS[attention.training]
+    measured = options.variant in MEASURED_VARIANTS
+    training = "measured on normal places" if measured else TRAININGS[attention.training]
     if attention.training in JUDGED_TRAININGS and attention.keep == "always":
         training += " and kept even if they do not help"
     if not gates_kept:
         training += ", left at 1 as that did not help"
     if gates_judged:
         training += " (AUROC on synthetic defects {} % with, {} % without)".format(*map(percent, gates_judged))
+    if options.variant == "places":
+        return f"weights of places, {training}"
     return f"{short_title(options.variant)} {place}{width}{kernel}, {training}"
 
 
@@ -132,6 +143,12 @@ def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool
         return "DifferNet has no attention blocks: nothing is gated."
     if variant == "simam":
         return "The gates have no parameters: nothing is trained."
+    if variant in MEASURED_VARIANTS and not gates_kept:
+        return "Measured weights detected synthetic defects no better, so all places weigh the same."
+    if variant == "rarity":
+        return "A place weighs the more, the rarer it is among places of normal images; nothing is trained."
+    if variant == "places":
+        return "A place weighs the less, the farther normal images lie from each other there; nothing is trained."
     if attention.training == "untrained":
         return "The gates are untrained (random): their maps show nothing learned."
     if not gates_kept:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attentdiffernet.attention import ATTENTION, CBAM, SqueezeExcitation
+from attentdiffernet.attention import ATTENTION, CBAM, RarityPooling, SqueezeExcitation
 from attentdiffernet.backbone import AlexNetFeatures
 from attentdiffernet.errors import AttentDifferNetError
 from attentdiffernet.options import AttentionConfig, Options
@@ -100,7 +100,7 @@ def test_gates_stay_in_range(kind, identity_start, x):
     assert gated.channel_gates(x).shape == (2, CHANNELS)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ATTENTION if kind not in ("none", "simam")])
+@pytest.mark.parametrize("kind", [kind for kind in ATTENTION if kind not in ("none", "simam", "rarity")])
 def test_identity_start_changes_nothing_at_first(kind, x):
     gated = block(kind, training="proxy")
     torch.testing.assert_close(gated(x), x, rtol=1e-6, atol=0)
@@ -203,15 +203,41 @@ def test_attention_pooling_is_a_weighted_average(x):
     torch.testing.assert_close(pooling.spatial_gate(x).mean((1, 2)), torch.ones(2))
 
 
-def test_pooling_weighs_the_last_map_only_behind_its_pooling():
-    backbone = AlexNetFeatures("pooling", AttentionConfig())
+def test_rarity_by_hand():
+    # Two channels of mean (1, 0) and deviations 2 and 0.5. Places: the mean, one and three deviations away.
+    rarity = RarityPooling(2, AttentionConfig())
+    rarity.normal_places.mean.copy_(torch.tensor([1.0, 0.0]))
+    rarity.normal_places.factor.copy_(torch.tensor([[0.5, 0.0], [0.0, 2.0]]))
+    x = torch.tensor([[1.0, 3.0, 1.0], [0.0, 0.0, 1.5]]).view(1, 2, 1, 3)
+    weights = torch.tensor([0.0, 1, 9]) / 10  # squared distances 0, 1 and 9
+    torch.testing.assert_close(rarity.spatial_gate(x).flatten(), 3 * weights, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(rarity(x).mean((2, 3))[0], (x[0, :, 0] * weights).sum(1), rtol=1e-5, atol=1e-6)
+
+
+def test_all_places_weigh_the_same_until_normal_ones_are_measured(x):
+    assert torch.equal(RarityPooling(CHANNELS, AttentionConfig())(x), x)
+
+
+def test_rarity_leaves_nothing_to_train():
+    with pytest.raises(AttentDifferNetError, match=r"are measured, not trained: .* got joint$"):
+        Options(variant="rarity", attention=AttentionConfig(training="joint"))
+    said = {keep: attention_title("rarity", AttentionConfig(keep=keep)) for keep in ("if_better", "always")}
+    assert said == {"if_better": "normal places", "always": "normal places, always kept"}
+    assert training_title(said["always"]) == "weights measured on normal places, kept even if they do not help"
+
+
+@pytest.mark.parametrize(("kind", "name"), [("pooling", "AttentionPooling"), ("rarity", "RarityPooling")])
+def test_places_are_weighed_behind_the_last_pooling_only(kind, name):
+    backbone = AlexNetFeatures(kind, AttentionConfig())
     kinds = [type(layer).__name__ for layer in backbone.attention_blocks().values()]
-    assert kinds == ["NoAttention", "NoAttention", "AttentionPooling"]
+    assert kinds == ["NoAttention", "NoAttention", name]
     assert [name for name, _ in backbone.trunk.named_children()][-2:] == ["pool5", "attention3"]
 
 
 def test_what_is_said_of_a_block_is_what_it_has():
     said = {kind: attention_choices(Options(variant=kind)) for kind in ATTENTION}
+    measured = "measured on normal places"
+    assert said["rarity"] == f"rarity pooling behind the last map, {measured}"
     assert said["none"] == "no attention blocks" and said["simam"] == "SimAM, which has nothing to train"
     assert said["eca"] == "ECA after pool, gates trained on synthetic defects"
     assert said["cbam"] == "CBAM after pool, reduction 16, spatial kernel 7, gates trained on synthetic defects"

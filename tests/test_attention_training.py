@@ -9,10 +9,11 @@ import torch
 from attentdiffernet import attention_training, copies
 from attentdiffernet.attention_training import COLLAPSE, LazyImages, fit_attention
 from attentdiffernet.category import InspectionDataset
+from attentdiffernet.flow import Whitening
 from attentdiffernet.images import read_image
 from attentdiffernet.model import AttentDifferNet, ModelConfig
-from attentdiffernet.options import AttentionConfig, FlowConfig
-from attentdiffernet.views import to_tensor
+from attentdiffernet.options import AttentionConfig, FlowConfig, Options
+from attentdiffernet.views import make_views, to_tensor
 
 FLOW = FlowConfig(n_blocks=1, hidden_width=8, hidden_layers=1)
 FEW_STEPS = 2
@@ -52,6 +53,25 @@ def test_training_changes_the_blocks_and_nothing_else(kind, objective, paths):
     assert not any(parameter.requires_grad for parameter in models[0].backbone.parameters())
     assert models[0].backbone.fingerprint() == models[0].weights_fingerprint
     assert all(torch.equal(tensor, after[key]) for key, tensor in models[1].state_dict().items())
+
+
+def test_rarity_is_measured_at_the_places_of_the_full_scale(paths):
+    model = to_train("rarity", "separation", image_size=126, n_scales=2, views="none")
+    assert fit_attention(model, paths, seed=0) == len(paths)
+    images = make_views(torch.stack([to_tensor(read_image(path), 126) for path in paths]), torch.zeros(len(paths)))
+    plain = to_train("none", "separation", image_size=126, n_scales=2, views="none").backbone
+    with torch.no_grad():
+        places = plain(images).flatten(2).transpose(1, 2).flatten(0, 1)
+    measured = model.backbone.attention_blocks()["attention3"].normal_places
+    expected = Whitening(256)
+    expected.fit(places)
+    torch.testing.assert_close(measured.mean, places.mean(0))
+    torch.testing.assert_close(measured(places)[0], expected(places)[0], rtol=1e-3, atol=1e-3)
+
+
+def test_what_is_measured_does_not_vary_with_the_seed():
+    options = [Options(variant=variant, weights="random", seed=seed) for variant in ("rarity", "se") for seed in (1, 2)]
+    assert [one.attention_seed for one in options] == [0, 0, 1, 2]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

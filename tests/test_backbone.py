@@ -12,7 +12,7 @@ from attentdiffernet._torchvision import torchvision
 from attentdiffernet.attention import ATTENTION
 from attentdiffernet.backbone import AlexNetFeatures, load_weights
 from attentdiffernet.errors import WeightsError
-from attentdiffernet.options import AttentionConfig
+from attentdiffernet.options import POOLING_VARIANTS, AttentionConfig
 
 pytestmark = pytest.mark.quick
 
@@ -42,7 +42,7 @@ def test_without_attention_it_is_torchvisions(placement, x):
         assert torch.equal(alexnet(placement=placement)(x), theirs(x))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ATTENTION if kind != "pooling"])
+@pytest.mark.parametrize("kind", [kind for kind in ATTENTION if kind not in POOLING_VARIANTS])
 @pytest.mark.parametrize(
     ("placement", "stem", "trunk"),
     [

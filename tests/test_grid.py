@@ -208,7 +208,11 @@ def test_categories_may_be_given_instead_of_those_of_the_file(file):
         ("[0]", "[true]", "seeds must be a list of whole numbers"),
         ("[0]", "[-1]", "seed must lie in 0"),
         ("[0]", "[0, 0]", "two runs have the same run, sample-wafer-none-random-s0; a tag keeps them apart"),
-        ('["none"]', '["gct"]', "variant must be one of none, se, cbam, eca, simam, coordinate, pooling, got 'gct'"),
+        (
+            '["none"]',
+            '["gct"]',
+            "variant must be one of none, se, cbam, eca, simam, coordinate, pooling, rarity, got 'gct'",
+        ),
         ('["none"]', "[]", r"variants must be a list of texts, got \[\]"),
         ("sample/wafer", "sample/gone*", r"there is no category sample/gone\* with a folder train/good in "),
         ("sample/wafer", "wafer", "categories are DATASET/CATEGORY, got 'wafer'"),

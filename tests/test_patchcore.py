@@ -37,8 +37,9 @@ def grids(n, height=5, width=6, channels=7, seed=0):
     return shift + torch.randn(n, height, width, channels, generator=generator(seed + 1))
 
 
-def fitted_to(places, readout="mean_of_highest", seed=0, whitening=False, **sizes):
-    return fit_places(places, len(places), PatchCoreConfig(whitening=whitening, **sizes), readout, seed)
+def fitted_to(places, readout="mean_of_highest", seed=0, whitening=False, weigh_places=False, **sizes):
+    sizes = PatchCoreConfig(whitening=whitening, **sizes)
+    return fit_places(places, len(places), sizes, readout, seed, weigh_places=weigh_places)
 
 
 # -- places
@@ -162,6 +163,30 @@ def test_a_bank_covers_within_its_radius():
     least = torch.cdist(others.flatten(0, 2), places.flatten(0, 2)).amin(1)
     distance = fitted.bank(others).distance.flatten()
     assert (distance >= least - 1e-2).all() and (distance <= least + fitted.radius + 1e-2).all()
+
+
+def test_a_place_weighs_less_where_normal_images_differ_more():
+    usual = torch.tensor([[1.0, 4.0], [2.0, 0.0]])  # of mean 1.75, of which a tenth stands for 0
+    inverse = torch.tensor([[1.0, 0.25], [0.5, 1 / 0.175]])
+    torch.testing.assert_close(patchcore.weights_of_places(usual), inverse / inverse.mean())
+    assert torch.equal(patchcore.weights_of_places(torch.zeros(2, 3)), torch.ones(2, 3)), "normals do not differ"
+
+
+def test_images_are_weighed_by_what_the_others_reach():
+    """An image's own distances would make it look more usual than a new one."""
+    places = grids(6)
+    plain = fitted_to(places, readout="maximum")
+    weighed = fitted_to(places, readout="maximum", weigh_places=True)
+    for number in range(6):
+        others = torch.stack([plain.distance[k] for k in range(6) if k != number]).mean(0)
+        expected = plain.distance[number] * patchcore.weights_of_places(others)
+        torch.testing.assert_close(weighed.distance[number], expected)
+        assert float(weighed.score[number]) == pytest.approx(float(expected.max()))
+    weight = patchcore.weights_of_places(torch.stack(plain.distance).mean(0))
+    new = grids(1, seed=5)
+    torch.testing.assert_close(weighed.bank(new).distance, plain.bank(new).distance * weight)
+    finer = new.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert weighed.bank(finer).distance.shape == (1, 10, 12), "on another grid, where images keep their aspect"
 
 
 def test_the_bank_remembers_image_and_position():

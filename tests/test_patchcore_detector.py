@@ -57,6 +57,9 @@ def test_the_default_backbone_is_a_choice_of_the_method():
     [
         {"method": "patchcore", "variant": "pooling"},
         {"method": "patchcore", "variant": "se", "attention": AttentionConfig(training="joint")},
+        {"variant": "places"},
+        {"method": "patchcore", "variant": "places", "readout": "reweighted"},
+        {"method": "patchcore", "variant": "places", "patchcore": PatchCoreConfig(n_calibrated=1)},
         {"method": "patchcore", "recipe": "paper"},
         {"method": "patchcore", "views": "flips"},
         {"method": "patchcore", "readout": "z2"},
@@ -274,6 +277,32 @@ def test_trained_gates_change_the_maps_and_come_back_from_the_checkpoint(detecto
     assert f"# PatchCore ({variant.upper()}): stripes" in card and "behind each feature map" in card
 
 
+def test_weights_of_places_come_back_from_the_checkpoint(detector, tmp_path):
+    found = attended("places")
+    assert found.title == "PatchCore (weights of places)" and "weights of places, measured on normal" in found.choices
+    image = with_defect(stripes(51))
+    assert found.inspect(image).anomalous and found.inspect(image).score != detector.inspect(image).score
+    again = adn.load(found.save(tmp_path / "model"))
+    assert again.fingerprint == found.fingerprint != detector.fingerprint
+    assert again.inspect(image).score == found.inspect(image).score
+    assert "farther normal images lie from each other" in (tmp_path / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("damage", ["missing", "negative", "nan", "flat", "empty"])
+def test_damaged_weights_of_places_are_refused(damage, tmp_path):
+    folder = attended("places", n=4).save(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    weight = tensors.pop("place_weight")
+    damaged = {"negative": -weight, "nan": weight * math.nan, "flat": weight.flatten(), "empty": weight[:0]}
+    if damage in damaged:
+        tensors["place_weight"] = damaged[damage].contiguous()
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {checkpoint.CHECKSUM: None}))  # look at the tensors
+    with pytest.raises(CheckpointError, match=r"no bank|not finite"):
+        adn.load(folder)
+
+
 def test_training_moves_defects_away_from_normal_images(monkeypatch):
     """As its objective says, on the images that it is measured on: the same draws, with gates that move and without."""
     softplus, losses = patchcore_attention.F.softplus, {}
@@ -289,12 +318,13 @@ def test_training_moves_defects_away_from_normal_images(monkeypatch):
     assert moving[0] == still[0] and np.mean(moving[-7:]) < np.mean(still[-7:]) - 0.02
 
 
-def test_gates_are_kept_only_where_they_help(detector, monkeypatch):
+@pytest.mark.parametrize("variant", ["se", "places"])
+def test_gates_are_kept_only_where_they_help(detector, variant, monkeypatch):
     monkeypatch.setitem(attention_training.STEPS, "separation", 2)
-    assert not attended(keep="if_better", n=7).findings.gates_kept, "two images are too few to judge"
+    assert not attended(variant, keep="if_better", n=7).findings.gates_kept, "two images are too few to judge"
     for helps in (True, False):
         monkeypatch.setattr(patchcore_attention, "beats", lambda *_, helps=helps: helps)
-        found = attended(keep="if_better")
+        found = attended(variant, keep="if_better")
         assert found.findings.gates_kept == helps and len(found.findings.gates_judged) == 2
         same = found.inspect(stripes(50)).score == detector.inspect(stripes(50)).score
         assert same != helps, "left at 1 it is PatchCore without attention"

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from attentdiffernet.grid import Engine, Outcome, read_grid, run_grid
 from attentdiffernet.study import records as results
+from attentdiffernet.study.across import averages, averages_table
 from attentdiffernet.study.answer import (
     all_contrasts,
     answer,
@@ -317,6 +319,33 @@ def test_other_blocks_are_compared_by_category_apart_from_the_papers_trainings(r
     assert by_recipe([*kept, *found]).rows == by_recipe([kept[0], *found]).rows, "averages are of the paper's blocks"
 
 
+def test_a_mean_over_categories_by_hand(root):
+    """Of two categories with room: images are other ones in each, seeds the same ones in both."""
+    se = next(c for c in contrasts(grouped(fair(root))) if c.group.first.run.variant == "se")
+
+    def on(dataset, changes, half_width, auroc_b=0.9):
+        runs = [
+            replace(m, run=replace(m.run, dataset=dataset), delong=replace(m.delong, difference=change))
+            for m, change in zip(se.group.runs, changes, strict=True)
+        ]
+        mean = float(np.mean(changes))
+        test = replace(se.test, difference=mean, auroc_b=auroc_b, low=mean - half_width, high=mean + half_width)
+        return replace(se, group=Group(tuple(runs)), test=test)
+
+    one, other = on("cplid", [0.02, 0.04, 0.03], 0.03), on("mtd", [-0.02, 0.02, 0.0], 0.04)
+    (found,) = averages([one, other])
+    assert found.difference == pytest.approx(0.015), "of 0.03 and 0"
+    assert (found.high - found.low) / 2 == pytest.approx(0.025), "half of the root of 0.03² + 0.04²"
+    assert found.p_value == pytest.approx(2 * norm.sf(0.015 / (0.025 / 1.959964)), abs=1e-6)
+    assert found.over_seeds == pytest.approx(mean_interval([0.0, 0.03, 0.015])) and found.n_seeds == 3
+    (cells,) = averages_table([found]).cells
+    assert cells[:1] + cells[2:4] == ["SE", "3", "+1.5 (-1.0 to +4.0)"]
+    assert averages([one]) == averages([one, on("sample", [0.0] * 3, 0.01)]) == [], "one real category has no mean"
+    assert averages([one, on("mtd", [0.0] * 3, 0.01, auroc_b=0.99)]) == [], "and one without room does not count"
+    fewer = replace(other, group=Group(other.group.runs[1:]))
+    assert averages([one, fewer])[0].over_seeds == pytest.approx(mean_interval([0.03, 0.015])), "seeds that both have"
+
+
 def test_levels_of_defects_have_their_own_aurocs(root, tmp_path):
     assert levels_table(fair(root)).rows == [], "no levels, no table"
     (none,) = (m for m in fair(root) if (m.run.category, m.run.variant, m.run.seed) == ("wafer", "none", 0))
@@ -498,7 +527,15 @@ def test_the_page_shows_what_was_found_on_training_normals(root, tmp_path):
     (tmp_path / "project" / "benchmarks" / "collapse.csv").write_text(
         "category,variant,step,loss,spread\nmvtec_ad/bottle,cbam,1,0.5,1.0\nmvtec_ad/bottle,cbam,2,-3.25,0.25\n"
     )
+    (tmp_path / "project" / "benchmarks" / "attention_trials.csv").write_text(
+        "category,trial,defects,auroc,low,high,difference,p\n"
+        "mvtec_ad/bottle,average (DifferNet),foreign,0.8,0.7,0.9,0,1\n"
+        "mtd/magnetic_tile,average (DifferNet),foreign,0.6,0.5,0.7,0,1\n"
+        "mvtec_ad/bottle,rarity 1,foreign,0.9,0.8,1,0.1,0.01\n"
+        "mtd/magnetic_tile,rarity 1,foreign,0.6,0.5,0.7,0,1\n"
+    )
     text = page_of(tmp_path / "project")
+    assert "| average (DifferNet) | 70.0 |  |" in text and "| rarity 1 | 75.0 | +5.0 |" in text
     assert "| mvtec_ad/bottle | whole | DifferNet |  | 90.0 |" in text
     assert "| mvtec_ad/bottle | whole | AttentDifferNet (SE) | proxy | 93.0 ± 1.4 |" in text
     assert "25 % after 2 steps (least 25 %), loss from 0.50 to -3.25." in text

@@ -42,12 +42,12 @@ class Task:
 
     @property
     def features(self) -> tuple[str, str]:
-        """Equal for runs that share cached features. Only attention blocks depend on the seed, convolutions do not.
+        """Equal for runs that share cached features. Convolutions do not depend on the seed, most attention blocks do.
         The recipe `paper` and PatchCore cache nothing."""
         options = self.options
         if options.recipe == "paper" or options.method != "differnet":
             return self.folder, self.run
-        seed = "" if options.variant == "none" else f"{options.variant} {options.seed}"
+        seed = "" if options.variant == "none" else f"{options.variant} {options.attention_seed}"
         return self.folder, " ".join([*(str(getattr(options, name)) for name in FEATURES), seed])
 
     def to_json(self) -> str:

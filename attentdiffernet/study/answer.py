@@ -9,7 +9,9 @@ import pandas as pd
 from ..datasets import category_title, dataset_title
 from ..options import AttentionConfig
 from ..words import (
+    ALWAYS_KEPT,
     DEFAULT_TRAININGS,
+    MEASURED,
     PAPER_VARIANTS,
     TRAININGS,
     VARIANT_TITLES,
@@ -23,7 +25,10 @@ from .formats import counted, p_text, points, points_range
 from .runs import RECIPES
 from .tables import Column, Table
 
-GATES_AS_TRAINED = ("separation, always kept", "structure, always kept", "nothing to train")
+GATES_AS_TRAINED = (
+    *(f"{training}, {ALWAYS_KEPT}" for training in ("separation", "structure", MEASURED)),
+    "nothing to train",
+)
 KINDS = {
     "default": f"With the default training ({TRAININGS[AttentionConfig().training]}), places and width of the blocks",
     "published": "With the published procedure, in which attention is trained together with the flow",
@@ -144,7 +149,7 @@ def by_category(found: Sequence[Contrast]) -> Table:
 
 
 def _shows_the_block(c: Contrast) -> bool:
-    """Whether gates are as trained on synthetic defects, or have nothing to train; default places and width."""
+    """Whether gates are as trained on synthetic defects or measured, whatever they do; default places and width."""
     run = c.group.first.run
     return run.backbone == "imagenet" and not run.blocks and run.attention_training in GATES_AS_TRAINED
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..datasets import category_title, dataset_title
 from ..words import METHOD_TITLES, percent, training_title, variant_title
+from .across import averages, averages_table, averages_text
 from .answer import (
     all_contrasts,
     answer,
@@ -33,6 +34,7 @@ from .formats import (
     mean_points_text,
     mean_text,
     p_text,
+    points,
     points_range,
     points_text,
 )
@@ -146,6 +148,8 @@ def in_short(found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[
     if blocks.rows:
         lines += ["Change of AUROC in points, by block and by what its gates were trained on:", "", *lines_of(blocks)]
     listed = [f"- {title}: {contrast_text(c)}" for title, some in kinds.items() for c in some]
+    if mean := averages(found):
+        lines += [averages_text(mean), "", *lines_of(averages_table(mean))]
     lines += [*listed, ""] if listed else []
     lines += filter(None, (caveats(found), left_at_one_text(fair), best_on_test_text(fair, best)))
     return [*lines, ""]
@@ -200,7 +204,9 @@ def attentive_methods(groups: Sequence[Group]) -> Lines:
     how = (
         "One block behind each feature map that makes a place. The gates are trained on synthetic defects in training "
         "normals, as DifferNet's, and kept if the whole detector then finds such defects in other normals better "
-        "(DeLong and Holm as above, for the rows of this table)."
+        "(DeLong and Holm as above, for the rows of this table). Weights of places are measured, not trained: a "
+        "distance counts the less, the farther normal images lie from each other there, by cross-validation. They are "
+        "kept by the same rule."
     )
     return ["## Does attention help PatchCore?", "", f"**{answer}**", "", how, "", *lines_of(attentive_table(groups))]
 
@@ -413,11 +419,13 @@ def maps_against_differnet(rows: pd.DataFrame, target: str) -> str:
 
 
 def on_training_normals(benchmarks: Path) -> Lines:
-    """How ways to train attention compare on synthetic defects, and what likelihood alone does to the features; nothing
-    where neither was measured."""
+    """How ways to train attention compare on synthetic defects, what likelihood alone does to the features, and what
+    was tried without training; nothing where none was measured."""
     chosen, collapse = benchmarks / "attention.csv", benchmarks / "collapse.csv"
     lines = attention_trainings(pd.read_csv(chosen, keep_default_na=False)) if chosen.is_file() else []
     lines += collapse_of_features(pd.read_csv(collapse)) if collapse.is_file() else []
+    trials = benchmarks / "attention_trials.csv"
+    lines += attention_trials(pd.read_csv(trials)) if trials.is_file() else []
     return ["## What training normals say about attention", "", *lines] if lines else []
 
 
@@ -450,6 +458,28 @@ def collapse_of_features(frame: pd.DataFrame) -> Lines:
             f"loss from {first['loss']:.2f} to {last['loss']:.2f}."
         )
     return [*lines, "", "![Spread and loss by step](../benchmarks/collapse.png)", ""]
+
+
+def attention_trials(frame: pd.DataFrame) -> Lines:
+    """Mean AUROC over the categories, by kind of defect, with the change from what each trial is compared with."""
+    means = frame.groupby(["trial", "defects"], sort=False)[["auroc", "difference"]].mean().unstack()
+    kinds = list(dict.fromkeys(frame["defects"]))
+    columns = [Column("Tried")]
+    for kind in kinds:
+        columns += [Column(f"{kind}: AUROC, %", percent, number=True), Column("change", points, number=True)]
+    rows = [
+        [trial, *(value for kind in kinds for value in (row["auroc", kind], row["difference", kind] or None))]
+        for trial, row in means.iterrows()
+    ]
+    categories = ", ".join(map(category_title, dict.fromkeys(frame["category"])))
+    return [
+        f"What was tried without training, mean over {categories}: synthetic defects of two kinds, something *foreign* "
+        "or *structure* that is altered, in held-out normal images. DifferNet's trials are read off by the Gaussian, "
+        "changes are from the average, PatchCore's from PatchCore, and the flow's from the flow "
+        "(`python -m benchmarks.attention_trials --summary` tells the categories apart):",
+        "",
+        *lines_of(Table(columns, rows)),
+    ]
 
 
 # -- what was not measured, what it cost, how to repeat it

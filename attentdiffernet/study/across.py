@@ -1,0 +1,97 @@
+"""Attention averaged over categories: is a gain in one paid for by a loss in another?"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+from ..datasets import category_title
+from ..words import VARIANT_TITLES, short_title
+from .answer import mean_difference, training_text
+from .comparison import Contrast
+from .formats import p_text, points, points_range
+from .statistics import mean_interval
+from .tables import Column, Table
+
+ROOM = 0.0177  # what the authors state that attention gains: where DifferNet leaves less, nobody can gain it
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Average:
+    """One variant and training against DifferNet, the mean over categories.
+
+    contrasts: one of each category. difference: of AUROC, with its interval over test images, which are other ones in
+    each category, and the p value for 0. over_seeds: mean and interval of the seeds' means over the categories, of the
+    seeds that all have; None for one seed.
+    """
+
+    contrasts: tuple[Contrast, ...]
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    over_seeds: tuple[float, float, float] | None
+
+    @property
+    def n_seeds(self) -> int:
+        """That all categories have."""
+        return len(_common_seeds(self.contrasts))
+
+
+def averages(found: Sequence[Contrast]) -> list[Average]:
+    """Of each variant and training that was measured in every real category with room, the most of which any has."""
+    groups: dict[tuple[str, str], list[Contrast]] = {}
+    for c in found:
+        real = not c.group.first.key.startswith("sample/")
+        if real and c.group.first.run.backbone == "imagenet" and 1 - c.test.auroc_b > ROOM:
+            groups.setdefault((c.group.first.run.variant, training_text(c.group.first)), []).append(c)
+    most = max((len(some) for some in groups.values()), default=0)
+    order = sorted(groups, key=lambda of: list(VARIANT_TITLES).index(of[0]))
+    return [_average(groups[of]) for of in order if len(groups[of]) == most > 1]
+
+
+def _average(found: Sequence[Contrast]) -> Average:
+    width = float(norm.ppf((1 + LEVEL) / 2))
+    errors = [(c.test.high - c.test.low) / 2 / width for c in found]
+    mean, error = mean_difference(found), math.hypot(*errors) / len(found)
+    by_seed = [_by_seed(c) for c in found]
+    seeds = [float(np.mean([of[seed] for of in by_seed])) for seed in _common_seeds(found)]
+    return Average(
+        tuple(found),
+        mean,
+        mean - width * error,
+        mean + width * error,
+        float(2 * norm.sf(abs(mean) / error)) if error else float(mean == 0),
+        mean_interval(seeds, LEVEL) if len(seeds) > 1 else None,
+    )
+
+
+def _by_seed(c: Contrast) -> dict[int, float]:
+    return {m.run.seed: m.delong.difference for m in c.group.runs if m.delong}
+
+
+def _common_seeds(found: Sequence[Contrast]) -> list[int]:
+    return sorted(set.intersection(*(set(_by_seed(c)) for c in found)))
+
+
+def averages_table(found: Sequence[Average]) -> Table:
+    columns = [Column("Attention", short_title), Column("Training"), Column("Seeds", number=True)]
+    columns += [Column("Mean Δ, points (over test images)"), Column("over seeds"), Column("p", p_text, number=True)]
+    body = []
+    for one in found:
+        first = one.contrasts[0].group.first
+        mean = f"{points(one.difference)} ({points_range(one.low, one.high)})"
+        seeds = points_range(*one.over_seeds[1:]) if one.over_seeds else "one seed"
+        body.append([first.run.variant, training_text(first), one.n_seeds, mean, seeds, one.p_value])
+    return Table(columns, body)
+
+
+def averages_text(found: Sequence[Average]) -> str:
+    """What the table is of, in a sentence; empty where there is none."""
+    if not found:
+        return ""
+    keys = " and ".join(category_title(c.group.first.key) for c in found[0].contrasts)
+    return f"Mean over the real categories in which DifferNet leaves room ({keys}):"
