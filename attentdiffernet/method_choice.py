@@ -27,7 +27,7 @@ from .devices import find_device
 from .features import Progress, no_progress
 from .findings import Findings
 from .input_choice import Examined, examine
-from .options import BACKBONES, MethodName, Options
+from .options import BACKBONES, DEFAULT_VARIANTS, MethodName, Options
 from .patchcore_detector import PatchCoreDetector
 from .sources import Images, ImageSource, all_ranged, each_source, value_range_of
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
@@ -54,16 +54,19 @@ def choose_method(
     device: str | torch.device = "cpu",
 ) -> tuple[Options, Findings]:
     """(options with the method, its findings) from training normals. options: what else is asked, of either method.
+    Without attention in them, the method's own default is added (`DEFAULT_VARIANTS`); methods are judged without it.
     Deterministic in the seeds. Raises DatasetError for too few images and ImageError for one that cannot be read."""
     sources = list(each_source(images))
     options = options or Options()
     sources = all_ranged(sources, value_range_of(sources, options.value_range))
     judged = judge(sources, options, cache, progress, device)
     method, aurocs = by_rule(judged)
-    found = judged.examined.findings
+    found, chosen = judged.examined.findings, judged.options[method]
+    if chosen.variant == "none":
+        chosen = dataclasses.replace(chosen, variant=DEFAULT_VARIANTS[method])
     if method == "patchcore":
-        found = PatchCoreDetector.choose(sources, judged.options[method], cache, progress, device)
-    return judged.options[method], dataclasses.replace(found, by_method=aurocs)
+        found = PatchCoreDetector.choose(sources, chosen, cache, progress, device)
+    return chosen, dataclasses.replace(found, by_method=aurocs)
 
 
 def by_rule(judged: Judged) -> tuple[MethodName, dict[str, float]]:

@@ -36,6 +36,8 @@ GAUSSIAN_READOUTS: tuple[Readout, ...] = ("gaussian", "gaussian_of_mean", "gauss
 PATCHCORE_READOUTS: tuple[Readout, ...] = ("maximum", "reweighted", "mean_of_highest")  # all others are DifferNet's
 ALEXNET = "alexnet"
 BACKBONES: dict[MethodName, str] = {"differnet": ALEXNET, "patchcore": "tf_efficientnet_lite0"}  # by default
+# What is trained where no attention was asked for or refused: PatchCore's costs little and is kept only if it helps.
+DEFAULT_VARIANTS: dict[MethodName, Variant] = {"differnet": "none", "patchcore": "places"}
 CHOSEN = ("views", "resize", "exposure", "readout")  # options that None leaves to the rule (input_choice.py)
 MOST_VIEWS = 256  # of one image
 MOST_STEPS = 1_000_000  # epochs, rows in a batch, views to train on: more would never end

@@ -150,7 +150,9 @@ class PatchCoreDetector(Detector):
         return NearestNormal((y, x), int(bank.image[entry]), (normal_y, normal_x), distance)
 
     def what_it_shows(self, method: str) -> str:
-        return "Distance: how far each place is from all places of normal images; the score is read from the highest."
+        weighed = ", weighed by how usual such distances are there" * (self.model.bank.place_weight is not None)
+        far = f"how far each place is from all places of normal images{weighed}"
+        return f"Distance: {far}; the score is read from the highest."
 
     def compute_in(self, precision: Arithmetic) -> Precision:
         return "float32"

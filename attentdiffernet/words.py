@@ -26,7 +26,7 @@ DETECTOR_TITLES: dict[str, str] = VARIANT_TITLES | {
     "patchcore": METHOD_NAMES["patchcore"],
     "patchcore-se": "PatchCore (SE)",
     "patchcore-cbam": "PatchCore (CBAM)",
-    "patchcore-places": "PatchCore (weights of places)",
+    "patchcore-places": "PatchCore (weighted places)",
 }
 MapName = Literal["grad-cam", "attention", "gradient", "spatial-gate", "distance"]
 METHOD_TITLES: dict[str, str] = {

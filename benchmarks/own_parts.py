@@ -23,11 +23,12 @@ from attentdiffernet.grid.run import cpu_name
 from demo.service.training.asked import Asked, Progress
 from demo.service.training.judging import judged, judging
 from demo.service.training.making import trained
+from demo.service.training.run import CHOICES
 from demo.service.training.state import Own
 
 OUT = Path(__file__).resolve().parent / "own_parts.json"
 SIDE = 3464  # px: 12 megapixels
-ASKED = [(20, "patchcore"), (20, "none"), (20, "se"), (200, "patchcore")]
+ASKED = [(20, "patchcore-places"), (20, "none"), (20, "se"), (200, "patchcore-places")]
 
 
 def photograph(folder: Path, seed: int) -> Path:
@@ -70,7 +71,7 @@ def measure(n: int, choice: str, folder: Path) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("n", nargs="?", type=int)
-    parser.add_argument("detector", nargs="?", choices=["patchcore", "none", "se", "cbam"], default="patchcore")
+    parser.add_argument("detector", nargs="?", choices=list(CHOICES), default=next(iter(CHOICES)))
     asked = parser.parse_args()
     known = json.loads(OUT.read_text())["measured"] if OUT.is_file() else []
     measured = {(row["n_photographs"], row["detector"]): row for row in known}

@@ -26,12 +26,16 @@ from attentdiffernet.differnet import DifferNetDetector
 from attentdiffernet.features import default_cache
 from attentdiffernet.findings import Findings
 from attentdiffernet.method_choice import choose_method
-from attentdiffernet.methods import METHODS, fit
+from attentdiffernet.methods import fit
 from attentdiffernet.options import MethodName, Options
 from attentdiffernet.study.statistics import auroc
 
 OUT = Path(__file__).resolve().parent / "small_sets.csv"
 CATEGORIES = ["mvtec_ad/bottle", "mtd/magnetic_tile"]
+OPTIONS = {
+    one.key if one.method == "patchcore" else one.method: one
+    for one in (Options(), Options(method="patchcore"), Options(method="patchcore", variant="places"))
+}
 SIZES, DRAWS = (5, 10, 20, 50), 5
 TESTED = 60  # images of each kind, at most
 KEY = ["category", "method", "n_images", "draw"]
@@ -57,13 +61,13 @@ def by_rule(images: Sequence[Path]) -> tuple[MethodName, Findings]:
     return options.method, findings
 
 
-def measure(category: str, method: MethodName, n_images: int, draw: int) -> dict[str, object]:
+def measure(category: str, method: str, n_images: int, draw: int) -> dict[str, object]:
     dataset = InspectionDataset(Path(os.environ["ATTENTDIFFERNET_DATA"]) / category)
     tested = to_test(dataset)
     images = drawn([image.path for image in dataset.train], n_images, draw)
     chosen, findings = by_rule(images) if method == "differnet" else ("", None)
     start = time.process_time()
-    detector = fit(images, Options(method=method), cache=default_cache(), findings=findings)
+    detector = fit(images, OPTIONS[method], cache=default_cache(), findings=findings)
     trained_s = time.process_time() - start
     verdicts = detector.inspect_all([image.path for image in tested], cache=default_cache())
     scores, labels = [verdict.score for verdict in verdicts], [image.label for image in tested]
@@ -84,7 +88,7 @@ def measure(category: str, method: MethodName, n_images: int, draw: int) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--categories", nargs="+", default=CATEGORIES)
-    parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=["patchcore", "differnet"])
+    parser.add_argument("--methods", nargs="+", choices=list(OPTIONS), default=list(OPTIONS))
     asked = parser.parse_args()
     for method, draw, n_images, category in itertools.product(asked.methods, range(DRAWS), SIZES, asked.categories):
         known = pd.read_csv(OUT) if OUT.is_file() else pd.DataFrame(columns=KEY)

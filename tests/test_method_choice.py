@@ -51,7 +51,7 @@ def test_the_three_cases(differnet, patchcore, better, method, parts, examined, 
     monkeypatch.setattr(method_choice, "examine", lambda *_: examined)
     monkeypatch.setattr(method_choice, "_patchcore_scores", lambda *_: None)
     options, findings = choose_method(parts, ASKED)
-    assert options.method == method
+    assert (options.method, options.variant) == (method, {"patchcore": "places", "differnet": "none"}[method])
     assert findings.by_method == {"differnet": differnet, "patchcore": patchcore}
     assert (findings.readout == "mean_of_highest") == (method == "patchcore")
 

@@ -279,7 +279,7 @@ def test_trained_gates_change_the_maps_and_come_back_from_the_checkpoint(detecto
 
 def test_weights_of_places_come_back_from_the_checkpoint(detector, tmp_path):
     found = attended("places")
-    assert found.title == "PatchCore (weights of places)" and "weights of places, measured on normal" in found.choices
+    assert found.title == "PatchCore (weighted places)" and "weights of places, measured on normal" in found.choices
     image = with_defect(stripes(51))
     assert found.inspect(image).anomalous and found.inspect(image).score != detector.inspect(image).score
     again = adn.load(found.save(tmp_path / "model"))

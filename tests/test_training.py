@@ -164,7 +164,7 @@ def trained(parts, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocess, "Popen", lambda asked, **how: popen([asked[0], "-c", SMALL_WORKER], **how))
         with worker() as process:
-            *told, last = train(process, parts, tmp_path_factory.mktemp("private"), "my part", "patchcore")
+            *told, last = train(process, parts, tmp_path_factory.mktemp("private"), "my part", "patchcore-places")
     assert process.poll() is not None
     assert isinstance(last, Trained) and all(isinstance(step, Step) for step in told)
     assert {"features of training images", "calibrating"} <= {step.stage for step in told}
@@ -178,15 +178,15 @@ def test_what_is_trained_judges_and_survives_the_way_through_a_zip(trained, tmp_
     file.write_bytes(own.packed(load(trained.folder)))
     detector = own.unpacked(file, tmp_path / "back")
     assert load(file).calibration == detector.calibration, "the library and the command line read it, too"
-    assert detector.key == "patchcore" and detector.data.category == "my part"
+    assert detector.key == "patchcore-places" and detector.data.category == "my part"
     assert sorted(trained.left_out) == list(range(8)), "every photograph is used, and scored by a bank without it"
     assert sorted(trained.left_out.values()) == pytest.approx(list(detector.calibration.scores))
     promise = own.promise(detector.calibration)
     assert (promise.n_images, promise.expected) == (8, pytest.approx(1 / 9)) and promise.low < 1 / 9 < promise.high
     photograph(99, defect=True).save(tmp_path / "bad.png")
-    *_, found = compare_by(tmp_path / "bad.png", own.info(detector), {"patchcore": detector})
-    assert found.verdicts["patchcore"].anomalous
-    x, y = found.heat.peak("patchcore")
+    *_, found = compare_by(tmp_path / "bad.png", own.info(detector), {detector.key: detector})
+    assert found.verdicts[detector.key].anomalous
+    x, y = found.heat.peak(detector.key)
     assert 30 <= 80 * x <= 60 and 20 <= 80 * y <= 50, "where the defect is"
 
 
@@ -196,7 +196,7 @@ def test_whoever_stops_to_follow_ends_the_training(parts, tmp_path, monkeypatch)
     started, popen = [], subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
     for n_steps in (1, 2):
-        steps = making.trained(Own.new("visitor"), Asked(parts, [], "my part", "patchcore"))
+        steps = making.trained(Own.new("visitor"), Asked(parts, [], "my part", "patchcore-places"))
         told = [next(steps) for _ in range(n_steps)]
         assert isinstance(told[-1], Progress)
         steps.close()
@@ -210,7 +210,7 @@ def test_a_process_that_has_died_is_told_of(parts, tmp_path):
         process.kill()
         process.wait()
         with pytest.raises(AttentDifferNetError, match="ended unexpectedly"):
-            list(train(process, parts, tmp_path, "my part", "patchcore"))
+            list(train(process, parts, tmp_path, "my part", "patchcore-places"))
 
 
 def test_an_unreadable_photograph_is_named(parts, tmp_path):
@@ -476,7 +476,7 @@ def test_who_waits_is_told_the_place_and_trains_when_the_one_before_is_done(tab,
     one, other = SimpleNamespace(session_hash="one"), SimpleNamespace(session_hash="two")
     before = tab.enter("first visitor", one)[tab.turn]
     number = tab.enter("second visitor", other)[tab.turn]
-    waiting = tab.run(number, [str(path) for path in parts], None, "my part", "patchcore", False, None, other)
+    waiting = tab.run(number, [str(path) for path in parts], None, "my part", "patchcore-places", False, None, other)
     assert "1 training ahead of you" in next(waiting)[tab.status]
     tab.trainings.leave(before)
     assert "Looking at the photographs" in next(waiting)[tab.status]
@@ -524,7 +524,7 @@ def test_a_visitor_has_one_training_at_a_time(tab, parts, tmp_path, monkeypatch)
     monkeypatch.setattr(making, "train", endless)
     monkeypatch.setattr(private, "root", lambda: tmp_path)
     visitor = SimpleNamespace(session_hash="one")
-    asked = ([str(path) for path in parts], None, "my part", "patchcore", False, None, visitor)
+    asked = ([str(path) for path in parts], None, "my part", "patchcore-places", False, None, visitor)
     first = tab.run(tab.enter("", visitor)[tab.turn], *asked)
     assert "Training: 1 of 2" in [next(first) for _ in range(2)][1][tab.status]
     second = tab.run(tab.enter("", visitor)[tab.turn], *asked)

@@ -9,8 +9,10 @@ import typer
 
 from ..findings import Findings
 from ..options import (
+    DEFAULT_VARIANTS,
     FLOW_SIZES,
     PATCHCORE_READOUTS,
+    PATCHCORE_VARIANTS,
     AttentionConfig,
     AttentionTraining,
     Exposure,
@@ -53,14 +55,19 @@ def train(
             metavar="METHOD",
             help="differnet scores an image as a whole, patchcore its places. Default: chosen on synthetic defects. If "
             "you set --variant, --recipe, --weights, --backbone, --view-kind, --train-views, --views, --epochs or "
-            "--flow, it is differnet; if you set --readout, the method that has it.",
+            "--flow, it is differnet; if you set --readout or --variant places, the method that has it.",
             show_default=False,
         ),
     ] = "auto",
     variant: Annotated[
-        Variant,
-        typer.Option(metavar="BLOCK", help=f"Attention block: {one_of(Variant)}. PatchCore has the first three."),
-    ] = "none",
+        Literal[Variant, "auto"],
+        typer.Option(
+            metavar="BLOCK",
+            help=f"Attention: {one_of(Variant)}. PatchCore has {', '.join(PATCHCORE_VARIANTS)}; its default is places, "
+            "DifferNet's none.",
+            show_default=False,
+        ),
+    ] = "auto",
     recipe: Annotated[
         Recipe,
         typer.Option(
@@ -211,10 +218,9 @@ def train(
         given["false_positive_rate"] = false_positive_rate
     if flow is not None:  # sets the size only; whether features are whitened first is part of the recipe
         given["flow"] = dataclasses.replace(FLOW_SIZES[flow], whitening=recipe == "fast")
-    usual = (variant, recipe, weights) == ("none", "fast", "imagenet")
+    usual = (variant, recipe, weights) == ("auto", "fast", "imagenet")
     by_rule = method == "auto" and usual and not any(given.get(name) for name in OF_ONE_METHOD)
-    if method == "auto":
-        method = "patchcore" if given.get("readout") in PATCHCORE_READOUTS else "differnet"
+    method, variant = _method_and_variant(method, variant, readout)
     options = Options(variant, recipe, method, attention=attention, weights=weights, seed=seed, **given)
     data = DataCard.of(dataset, description, licence, source)
     check_folder(out)
@@ -251,6 +257,17 @@ def _saved(detector: "Detector", out: Path) -> Path:
         other = Path(tempfile.mkdtemp(prefix="attentdiffernet-")) / out.name
         say(f"{error}. The model is kept in {other} instead: move it")
         return detector.save(other)
+
+
+def _method_and_variant(
+    method: Literal[MethodName, "auto"], variant: Literal[Variant, "auto"], readout: Literal[Readout, "auto"]
+) -> tuple[MethodName, Variant]:
+    """What is trained where the rule is not asked: the method that has what is asked for, with its own default."""
+    if method == "auto":
+        method = "patchcore" if readout in PATCHCORE_READOUTS or variant == "places" else "differnet"
+    if variant == "auto":  # weights of places do not go with the reweighting
+        variant = "none" if readout == "reweighted" else DEFAULT_VARIANTS[method]
+    return method, variant
 
 
 def n_stages(options: Options, n_images: int, chosen: bool) -> int:

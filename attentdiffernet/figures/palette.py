@@ -4,8 +4,9 @@ from typing import Any
 
 # Okabe & Ito's palette, told apart with any colour vision. A detector (`Detector.key`) has its colour in every chart,
 # and a dash, so that a black-and-white print works too. What is none of them (a baseline) is grey.
-VARIANT_COLOURS = {"none": "#0072B2", "se": "#D55E00", "cbam": "#009E73", "patchcore": "#E69F00"}
-VARIANT_DASHES = {"none": "solid", "se": "dash", "cbam": "dot", "patchcore": "dashdot"}
+VARIANT_COLOURS = {"none": "#0072B2", "se": "#D55E00", "cbam": "#009E73"}
+VARIANT_COLOURS |= dict.fromkeys(("patchcore", "patchcore-places"), "#E69F00")
+VARIANT_DASHES = {"none": "solid", "se": "dash", "cbam": "dot", "patchcore": "dashdot", "patchcore-places": "longdash"}
 # Names as in Plotly, patterns as in Matplotlib.
 DASHES: dict[str, Any] = {
     "solid": "-",

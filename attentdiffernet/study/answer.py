@@ -23,6 +23,7 @@ from ..words import (
 from .comparison import SIGNIFICANT, Contrast, Measured, contrasts, grouped, without_best_on_test
 from .formats import counted, p_text, points, points_range
 from .runs import RECIPES
+from .statistics import auroc
 from .tables import Column, Table
 
 GATES_AS_TRAINED = (
@@ -146,6 +147,37 @@ def by_category(found: Sequence[Contrast]) -> Table:
     others = any(kind_of(c) == "other" for c in kept)
     body = [[*row, *(of.get(key) for key in keys)] for row, of in rows.items()]
     return Table(columns, body if others else [])
+
+
+def by_defect(found: Sequence[Contrast]) -> Table:
+    """A row per kind of defect of the real categories, a column per block: change of AUROC in points, mean over the
+    seeds. Of the default training, gates always kept, and of weights that are measured."""
+    trainings = (f"{AttentionConfig().training}, {ALWAYS_KEPT}", f"{MEASURED}, {ALWAYS_KEPT}")
+    kept = [c for c in found if _shows_the_block(c) and c.group.first.run.attention_training in trainings]
+    variants = sorted({c.group.first.run.variant for c in kept}, key=list(VARIANT_TITLES).index)
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    counts: dict[tuple[str, str], int] = {}
+    for c in kept:
+        first = c.group.first
+        if first.key.startswith("sample/"):
+            continue
+        for kind in first.auroc_by_defect:
+            rows.setdefault((first.key, kind), {})[first.run.variant] = _change_of_defect(c, kind)
+            counts[first.key, kind] = int((first.scores["defect"] == kind).sum())
+    columns = [Column("Category", category_title), Column("Defect"), Column("Images", number=True)]
+    columns += [Column(f"{short_title(v)}: Δ, points", points, number=True) for v in variants]
+    body = [[*row, counts[row], *(of.get(v) for v in variants)] for row, of in sorted(rows.items())]
+    return Table(columns, body)
+
+
+def _change_of_defect(c: Contrast, kind: str) -> float:
+    """Mean over the seeds of AUROC minus DifferNet's, of one kind of defect against all normal images."""
+    changes = []
+    for m in c.group.runs:
+        if m.base is not None:
+            chosen = (m.labels == 0) | (m.scores["defect"] == kind)
+            changes.append(m.auroc_by_defect[kind] - auroc(m.labels[chosen], m.base["score"][chosen]))
+    return float(np.mean(changes))
 
 
 def _shows_the_block(c: Contrast) -> bool:

@@ -15,6 +15,7 @@ from .answer import (
     all_contrasts,
     answer,
     by_category,
+    by_defect,
     by_recipe,
     claim_text,
     contrast_text,
@@ -136,7 +137,8 @@ def in_short(found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[
     lines = [f"**{answer(found)}**", ""]
     if not found:
         return [*lines, scope, ""]
-    lines += [PICTURE, ""]
+    mean = averages(found)
+    lines += [*paragraph(averages_text(mean)), PICTURE, ""]
     lines += [means_text(found), "", *lines_of(by_recipe(found)), f"{scope} {how_it_is_counted(found)}", ""]
     unsure = [c for c in found if c.beyond_chance and not c.real]
     kinds = {
@@ -148,8 +150,10 @@ def in_short(found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[
     if blocks.rows:
         lines += ["Change of AUROC in points, by block and by what its gates were trained on:", "", *lines_of(blocks)]
     listed = [f"- {title}: {contrast_text(c)}" for title, some in kinds.items() for c in some]
-    if mean := averages(found):
-        lines += [averages_text(mean), "", *lines_of(averages_table(mean))]
+    if mean:
+        lines += ["Mean over the real categories in which DifferNet leaves room:", "", *lines_of(averages_table(mean))]
+    if (defects := by_defect(found)).rows:
+        lines += details("Change by kind of defect", defects)
     lines += [*listed, ""] if listed else []
     lines += filter(None, (caveats(found), left_at_one_text(fair), best_on_test_text(fair, best)))
     return [*lines, ""]

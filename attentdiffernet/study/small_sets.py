@@ -5,7 +5,7 @@ from collections import Counter
 import pandas as pd
 
 from ..datasets import category_title
-from ..words import OTHER_METHODS, percent, variant_title
+from ..words import percent, variant_title
 from .formats import counted, mean_text, percent_range
 from .statistics import flagged_range
 from .tables import Column, Table
@@ -46,7 +46,7 @@ def _row(draws: pd.DataFrame) -> list[object]:
     chosen = Counter(draws["chosen"].dropna().tolist())
     return [
         draws["category"].iloc[0],
-        method if method in OTHER_METHODS else "none",
+        "none" if method == "differnet" else method,
         draws["n_images"].iloc[0],
         len(draws),
         mean_text(draws["auroc"].tolist()),
@@ -58,4 +58,4 @@ def _row(draws: pd.DataFrame) -> list[object]:
 
 
 def _title(method: str) -> str:
-    return variant_title(method if method in OTHER_METHODS else "none")
+    return variant_title("none" if method == "differnet" else method)

@@ -56,7 +56,7 @@ class Train:
             with gr.Column(min_width=280):
                 self.name = gr.Textbox(UNNAMED, label="Name of the part", max_length=60, elem_id="own-name")
                 choices = [(DETECTOR_TITLES[choice], choice) for choice in CHOICES]
-                self.choice = gr.Radio(choices, value="patchcore", label="Detector", elem_id="own-choice")
+                self.choice = gr.Radio(choices, value=next(iter(CHOICES)), label="Detector", elem_id="own-choice")
                 with gr.Row():
                     self.start = gr.Button("Train", variant="primary", elem_id="own-train")
                     self.stop = gr.Button("Cancel", elem_id="own-cancel")

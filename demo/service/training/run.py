@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import IO
 
 from attentdiffernet.errors import AttentDifferNetError
+from attentdiffernet.options import MethodName, Variant
 
 from ...shipped import ROOT
 
-# What a visitor can train, by what it is called in `words.DETECTOR_TITLES`: (method, variant).
-CHOICES = {"patchcore": ("patchcore", "none"), "none": ("differnet", "none"), "se": ("differnet", "se")}
-CHOICES["cbam"] = ("differnet", "cbam")
+# What a visitor can train, by `Detector.key`: (method, variant). The first is the default.
+CHOICES: dict[str, tuple[MethodName, Variant]] = {
+    "patchcore-places": ("patchcore", "places"),
+    "none": ("differnet", "none"),
+    "se": ("differnet", "se"),
+    "cbam": ("differnet", "cbam"),
+}
 
 HEARTBEAT_S = 0.5
 
