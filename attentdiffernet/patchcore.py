@@ -31,7 +31,8 @@ ROWS = 1024  # of a matrix of distances at a time
 ROUNDING = 1e-6  # of the largest squared norm: what squared distances by matrix products are uncertain by
 SHRINKAGE = 0.01  # of the mean variance of a channel: added to all variances before whitening
 NEIGHBOURS = 9  # entries around the nearest one, in the paper's reweighting
-LEAST_USUAL = 0.1  # of the mean distance of normal images: what counts as the distance where they differ less
+REACH_DEVIATIONS = 2  # above the mean: what distances of normal images hardly exceed
+LEAST_REACH = 0.1  # of its mean over all places: what counts where normal images differ less
 BLUR_PX = 4.0  # standard deviation, as in the paper
 
 
@@ -229,10 +230,11 @@ def on_grid(map: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(map[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
 
 
-def weights_of_places(usual: Tensor) -> Tensor:
-    """(h, w) of mean 1, from how far normal images lie from each other at each place (h, w): the farther, the less a
-    distance there says. Where images differ nowhere, a tenth of the mean over all places is the least."""
-    inverse = 1 / usual.clamp(min=LEAST_USUAL * float(usual.mean()) or 1)
+def weights_of_places(distances: Tensor) -> Tensor:
+    """(h, w) of mean 1, from distances of normal images (N, h, w): the farther they reach at a place, the less another
+    distance there says. Chosen on synthetic defects (benchmarks/attention_trials.py)."""
+    reach = distances.mean(0) + REACH_DEVIATIONS * distances.std(0, correction=0)
+    inverse = 1 / reach.clamp(min=LEAST_REACH * float(reach.mean()) or 1)
     return inverse / inverse.mean()
 
 
@@ -329,15 +331,15 @@ def fit_places(
 def _weighed(distances: Sequence[Tensor], readout: Readout, highest: float) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Weights of places by the distances (h, w) of 2 or more normal images, on the grid of the first; scores and
     distances of each by weights of the others, because its own distances would make it look more usual."""
-    usual = torch.stack([on_grid(of_one, *distances[0].shape) for of_one in distances])
-    total, n_others = usual.sum(0), len(usual) - 1
+    on_one_grid = torch.stack([on_grid(of_one, *distances[0].shape) for of_one in distances])
     weighed, scores = [], []
-    for of_one, own in zip(distances, usual, strict=True):
-        distance = of_one * on_grid(weights_of_places((total - own) / n_others), *of_one.shape)
+    for k, of_one in enumerate(distances):
+        others = torch.cat([on_one_grid[:k], on_one_grid[k + 1 :]])
+        distance = of_one * on_grid(weights_of_places(others), *of_one.shape)
         places = Places(distance[None, ..., None], distance[None], distance[None].long())
         scores.append(image_scores(places, distance.new_empty(0), readout, highest))
         weighed.append(distance)
-    return weights_of_places(total / len(usual)), torch.cat(scores), weighed
+    return weights_of_places(on_one_grid), torch.cat(scores), weighed
 
 
 @dataclass(frozen=True)

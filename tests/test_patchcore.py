@@ -166,10 +166,11 @@ def test_a_bank_covers_within_its_radius():
 
 
 def test_a_place_weighs_less_where_normal_images_differ_more():
-    usual = torch.tensor([[1.0, 4.0], [2.0, 0.0]])  # of mean 1.75, of which a tenth stands for 0
-    inverse = torch.tensor([[1.0, 0.25], [0.5, 1 / 0.175]])
-    torch.testing.assert_close(patchcore.weights_of_places(usual), inverse / inverse.mean())
-    assert torch.equal(patchcore.weights_of_places(torch.zeros(2, 3)), torch.ones(2, 3)), "normals do not differ"
+    distances = torch.tensor([[[1.0, 3.0], [2.0, 0.0]], [[1.0, 1.0], [4.0, 0.0]]])
+    # Mean and two deviations: 1 + 0, 2 + 2, 3 + 2, and 0, for which a tenth of the mean of 2.5 stands.
+    inverse = 1 / torch.tensor([[1.0, 4.0], [5.0, 0.25]])
+    torch.testing.assert_close(patchcore.weights_of_places(distances), inverse / inverse.mean())
+    assert torch.equal(patchcore.weights_of_places(torch.zeros(2, 2, 3)), torch.ones(2, 3)), "normals do not differ"
 
 
 def test_images_are_weighed_by_what_the_others_reach():
@@ -178,11 +179,11 @@ def test_images_are_weighed_by_what_the_others_reach():
     plain = fitted_to(places, readout="maximum")
     weighed = fitted_to(places, readout="maximum", weigh_places=True)
     for number in range(6):
-        others = torch.stack([plain.distance[k] for k in range(6) if k != number]).mean(0)
+        others = torch.stack([plain.distance[k] for k in range(6) if k != number])
         expected = plain.distance[number] * patchcore.weights_of_places(others)
         torch.testing.assert_close(weighed.distance[number], expected)
         assert float(weighed.score[number]) == pytest.approx(float(expected.max()))
-    weight = patchcore.weights_of_places(torch.stack(plain.distance).mean(0))
+    weight = patchcore.weights_of_places(torch.stack(plain.distance))
     new = grids(1, seed=5)
     torch.testing.assert_close(weighed.bank(new).distance, plain.bank(new).distance * weight)
     finer = new.repeat_interleave(2, 1).repeat_interleave(2, 2)

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import attentdiffernet as adn
 from attentdiffernet import attention_training, checkpoint, patchcore_attention
 from attentdiffernet.cli import app
+from attentdiffernet.cli.train import _method_and_variant
 from attentdiffernet.detector import NearestNormal
 from attentdiffernet.errors import AttentDifferNetError, CheckpointError, DatasetError, WeightsError
 from attentdiffernet.options import AttentionConfig, PatchCoreConfig
@@ -197,8 +198,27 @@ def test_the_command_trains_it(tmp_path, monkeypatch):
     asked = ["train", str(tmp_path / "drawn" / "stripes"), "--method", "patchcore", "--out", str(tmp_path / "model")]
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 0, result.output
-    assert "PatchCore of stripes" in result.output
+    assert "PatchCore (weighted places) of stripes" in result.output
     assert adn.load(tmp_path / "model").data.n_fitted == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"),
+    [
+        (("auto", "auto", "auto"), ("differnet", "none")),
+        (("patchcore", "auto", "auto"), ("patchcore", "places")),
+        (("patchcore", "none", "auto"), ("patchcore", "none")),
+        (("auto", "places", "auto"), ("patchcore", "places")),
+        (("auto", "auto", "maximum"), ("patchcore", "places")),
+        (("auto", "auto", "reweighted"), ("patchcore", "none")),
+        (("auto", "cbam", "auto"), ("differnet", "cbam")),
+    ],
+)
+def test_the_command_trains_the_method_that_has_what_is_asked_for(asked, taken):
+    method, variant = _method_and_variant(*asked)
+    assert (method, variant) == taken
+    readout = {} if asked[2] == "auto" else {"readout": asked[2]}
+    adn.Options(variant, method=method, **readout)  # which would refuse what does not go together
 
 
 def test_explain_shows_the_first_map_and_the_nearest_normal_place_in_words(detector, tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 from scipy.stats import norm
 
 from ..datasets import category_title
-from ..words import VARIANT_TITLES, short_title
+from ..options import BACKBONES
+from ..words import DETECTOR_TITLES, short_title, variant_title
 from .answer import mean_difference, method_text, training_text
 from .comparison import Contrast
 from .formats import p_text, points, points_range
@@ -17,6 +18,7 @@ from .tables import Column, Table
 
 ROOM = 0.0177  # what the authors state that attention gains: where DifferNet leaves less, nobody can gain it
 LEVEL = 0.95
+DEFAULT_NETWORKS = ("imagenet", BACKBONES["patchcore"])  # as runs.csv names them
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,17 @@ class Average:
 
 
 def averages(found: Sequence[Contrast]) -> list[Average]:
-    """Of each variant and training that was measured in every real category with room, the most of which any has."""
+    """Of each variant and training that was measured in every real category with room, the most of which any has.
+
+    found: of attention in one method; networks that it does not have by default are left out (`DEFAULT_NETWORKS`).
+    """
     groups: dict[tuple[str, str], list[Contrast]] = {}
     for c in found:
         real = not c.group.first.key.startswith("sample/")
-        if real and c.group.first.run.backbone == "imagenet" and 1 - c.test.auroc_b > ROOM:
+        if real and c.group.first.run.backbone in DEFAULT_NETWORKS and 1 - c.test.auroc_b > ROOM:
             groups.setdefault((c.group.first.run.variant, training_text(c.group.first)), []).append(c)
     most = max((len(some) for some in groups.values()), default=0)
-    order = sorted(groups, key=lambda of: list(VARIANT_TITLES).index(of[0]))
+    order = sorted(groups, key=lambda of: list(DETECTOR_TITLES).index(of[0]))
     return [_average(groups[of]) for of in order if len(groups[of]) == most > 1]
 
 
@@ -103,7 +108,9 @@ def averages_text(found: Sequence[Average]) -> str:
     if not found:
         return ""
     keys = ", ".join(category_title(c.group.first.key) for c in found[0].contrasts)
-    where = f"Averaged over the {len(found[0].contrasts)} real categories in which DifferNet leaves room ({keys})"
+    base = found[0].contrasts[0].group.first.base_run
+    without = variant_title(base.variant if base else "none")
+    where = f"Averaged over the {len(found[0].contrasts)} real categories in which {without} leaves room ({keys})"
     helping = [f"{one.title} gains {_change(one)} points" for one in found if one.helps]
     if helping:
         return f"{where}, {'; '.join(helping)}. p values are not corrected for the number of tests."

@@ -82,12 +82,17 @@ def compared_text() -> str:
 # -- with attention
 
 
+def attentive_contrasts(groups: Sequence[Group]) -> list[Contrast]:
+    """Attention in other methods against the same methods without; Holm corrects for these alone."""
+    return contrasts(groups, ATTENTIVE_METHODS)
+
+
 def attentive_text(groups: Sequence[Group]) -> str:
     """Whether attention helps another method, in one or two sentences; empty where it was not measured."""
     mine = [group for group in groups if group.first.run.variant in ATTENTIVE_METHODS]
     if not mine:
         return ""
-    found = contrasts(mine, ATTENTIVE_METHODS)
+    found = attentive_contrasts(mine)
     method = variant_title(ATTENTIVE_METHODS[mine[0].first.run.variant])
     n, where = len(found), len({c.group.first.key for c in found})
     named = {"Helped": [c for c in found if c.helps], "Harmed": [c for c in found if c.harms]}
@@ -111,7 +116,7 @@ def _named(c: Contrast) -> str:
 
 def attentive_table(groups: Sequence[Group]) -> Table:
     """A row per category and variant: its area, the one without attention, and the tests of their difference."""
-    tested = {c.group.first.run.run: c for c in contrasts(groups, ATTENTIVE_METHODS)}
+    tested = {c.group.first.run.run: c for c in attentive_contrasts(groups)}
     by_run = {m.run.run: group for group in groups for m in group.runs}
 
     def row(group: Group) -> list[object]:

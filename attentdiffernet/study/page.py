@@ -41,6 +41,7 @@ from .formats import (
 )
 from .maps import summary_of_maps, summary_of_pixels
 from .methods import (
+    attentive_contrasts,
     attentive_table,
     attentive_text,
     compared_text,
@@ -212,7 +213,9 @@ def attentive_methods(groups: Sequence[Group]) -> Lines:
         "distance counts the less, the farther normal images lie from each other there, by cross-validation. They are "
         "kept by the same rule."
     )
-    return ["## Does attention help PatchCore?", "", f"**{answer}**", "", how, "", *lines_of(attentive_table(groups))]
+    mean = averages(attentive_contrasts(groups))
+    lines = ["## Does attention help PatchCore?", "", f"**{answer}**", "", *paragraph(averages_text(mean)), how, ""]
+    return [*lines, *lines_of(attentive_table(groups)), *(lines_of(averages_table(mean)) if mean else [])]
 
 
 # -- by category
