@@ -1,19 +1,19 @@
 """What attention without training does for synthetic defects in held-out training normals. No test image is read.
 
     python -m benchmarks.attention_trials mvtec_ad/bottle mtd/magnetic_tile     below $ATTENTDIFFERNET_DATA
+    python -m benchmarks.attention_trials --patchcore mvtec_ad/bottle           PatchCore's alone, a minute or two
     python -m benchmarks.attention_trials --summary                             the table, from the file
 
 Normals are told from the same normals with defects of two kinds: `foreign` ones (synthetic_defects.add_defect) and
 `structure` (alter_structure). Every trial sees the same feature maps: AlexNet's last one, three scales, quarter turns.
 
 - places: what the average over places is replaced by. `rarity b`: a place weighs as its squared Mahalanobis distance to
-  the places of normal images, to the power b. `channelwise`: the same with channels taken for independent. `learned`:
-  nothing here; those are trained blocks (scripts/choose_attention.py).
+  the places of normal images, to the power b. `channelwise`: the same with channels taken for independent.
 - scales, views: what the sum over scales and the average over views are replaced by.
 - flow: squeeze-and-excitation inside of the sub-networks of the couplings.
 - patchcore: each place's distance in units of what normal images reach at that place, by cross-validation.
 
-Writes benchmarks/attention_trials.csv, each category as soon as it is known; one that it holds is not measured again.
+Writes benchmarks/attention_trials.csv, each category as soon as it is known; its trials are replaced there.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from attentdiffernet.input_choice import exposure_for, spread_of_exposure
 from attentdiffernet.model import AttentDifferNet, ModelConfig
 from attentdiffernet.networks import load_network
 from attentdiffernet.options import AttentionConfig, Options, PatchCoreConfig
-from attentdiffernet.patchcore import Places, fit_places, image_scores, places_of
+from attentdiffernet.patchcore import Places, fit_places, image_scores, places_of, weights_of_places
 from attentdiffernet.study.statistics import auroc_interval, delong_test
 from attentdiffernet.synthetic_defects import add_defect, alter_structure
 from attentdiffernet.views import make_views, standardise_exposure
@@ -194,19 +194,21 @@ def patchcore_trials(images: dict[str, list[Tensor]], exposure: str) -> Iterator
             return places_of(network((standardise_exposure(image) if exposure == "standardised" else image)[None]))[0]
 
     fitted = fit_places(map(places, images["fitted"]), len(images["fitted"]), config, "mean_of_highest", 0)
-    usual = torch.stack(fitted.distance)
+    distances = torch.stack(fitted.distance)
+    mean, deviation = distances.mean(0), distances.std(0, correction=0)
     with torch.inference_mode():
-        distances = {
+        found = {
             part: torch.stack([fitted.bank(places(image)[None]).distance[0] for image in some])
             for part, some in images.items()
             if part != "fitted"
         }
     for trial, weighed in (
         ("PatchCore", lambda d: d),
-        ("PatchCore, by the mean distance at each place", lambda d: d / usual.mean(0)),
-        ("PatchCore, by mean and deviation at each place", lambda d: (d - usual.mean(0)) / usual.std(0)),
+        ("PatchCore, distances over their mean at each place", lambda d: d / mean),
+        ("PatchCore, over mean and two deviations there", lambda d: d * weights_of_places(distances)),
+        ("PatchCore, over the deviation, less the mean", lambda d: (d - mean) / deviation),
     ):
-        yield trial, {part: highest(weighed(of_part), config) for part, of_part in distances.items()}
+        yield trial, {part: highest(weighed(of_part), config) for part, of_part in found.items()}
 
 
 def highest(distance: Tensor, config: PatchCoreConfig) -> Tensor:
@@ -217,9 +219,11 @@ def highest(distance: Tensor, config: PatchCoreConfig) -> Tensor:
 # -- all of a category
 
 
-def trials(name: str) -> Iterator[tuple[str, Scores]]:
+def trials(name: str, patchcore_alone: bool) -> Iterator[tuple[str, Scores]]:
     images, exposure = images_of(name)
     yield from patchcore_trials(images, exposure)
+    if patchcore_alone:
+        return
     maps = maps_of(images, exposure)
     for trial, pool in place_trials(maps):
         features = {part: pool(some) for part, some in maps.items()}
@@ -233,8 +237,8 @@ def trials(name: str) -> Iterator[tuple[str, Scores]]:
 BASES = {"PatchCore": "PatchCore", "flow": "flow"}  # what a trial is compared with, by its first word
 
 
-def measure(name: str) -> pd.DataFrame:
-    rows, found = [], dict(trials(name))
+def measure(name: str, patchcore_alone: bool) -> pd.DataFrame:
+    rows, found = [], dict(trials(name, patchcore_alone))
     for trial, scores in found.items():
         base = found[BASES.get(trial.split()[0].rstrip(","), "average (DifferNet)")]
         for kind in KINDS:
@@ -258,15 +262,19 @@ def summary() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("categories", nargs="*", help="DATASET/CATEGORY")
+    parser.add_argument("--patchcore", action="store_true", help="PatchCore's trials alone")
     parser.add_argument("--summary", action="store_true")
     asked = parser.parse_args()
     if asked.summary:
         return summary()
-    known = set(pd.read_csv(OUT)["category"]) if OUT.is_file() else set()
     for name in asked.categories:
-        if name not in known:
-            frame = measure(name)
-            frame.to_csv(OUT, mode="a", header=not OUT.is_file(), index=False, float_format="%.4g", lineterminator="\n")
+        frame = measure(name, asked.patchcore)
+        if OUT.is_file():
+            known = pd.read_csv(OUT)
+            of_patchcore = known["trial"].str.startswith("PatchCore")
+            again = (known["category"] == name) & (of_patchcore if asked.patchcore else True)
+            frame = pd.concat([known[~again], frame])
+        frame.to_csv(OUT, index=False, float_format="%.4g", lineterminator="\n")
     return None
 
 
