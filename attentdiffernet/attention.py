@@ -264,7 +264,6 @@ ATTENTION: dict[Variant, type[AttentionBlock]] = {
     "coordinate": CoordinateAttention,
     "pooling": AttentionPooling,
     "rarity": RarityPooling,
-    "places": NoAttention,  # PatchCore weighs distances, not features
 }
 
 

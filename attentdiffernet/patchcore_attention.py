@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import ATTENTION
+from .attention import ATTENTION, NoAttention
 from .attention_training import IMAGES_PER_STEP, LEARNING_RATE, REFIT_STEPS, n_steps
 from .features import Progress
 from .networks import FeatureMaps
@@ -42,7 +42,8 @@ class AttendedMaps(nn.Module):
         self.network = network
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.blocks = nn.ModuleList(ATTENTION[variant](channels, config) for channels in network.channels)
+            block = NoAttention if variant == "places" else ATTENTION[variant]  # those weigh distances, not features
+            self.blocks = nn.ModuleList(block(channels, config) for channels in network.channels)
         self.blocks.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Maps:

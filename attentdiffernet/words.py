@@ -164,8 +164,10 @@ def variant_title(variant: str) -> str:
 
 
 def short_title(key: str) -> str:
-    """`DifferNet`, `SE`, `CBAM`, `PatchCore`: where there is no room for more."""
-    return variant_title(key).removeprefix("AttentDifferNet (").removesuffix(")")
+    """`DifferNet`, `SE`, `CBAM`, `PatchCore (SE)`: where there is no room for more."""
+    title = variant_title(key)
+    block = title.removeprefix("AttentDifferNet (")
+    return title if block == title else block.removesuffix(")")
 
 
 ON_WHITE = "Its transparent parts were put on white."

@@ -242,6 +242,6 @@ def test_what_is_said_of_a_block_is_what_it_has():
     assert said["eca"] == "ECA after pool, gates trained on synthetic defects"
     assert said["cbam"] == "CBAM after pool, reduction 16, spatial kernel 7, gates trained on synthetic defects"
     assert said["pooling"] == "attention pooling behind the last map, reduction 16, gates trained on synthetic defects"
-    assert [short_title(key) for key in ("none", "se", "coordinate", "patchcore")] == [
-        *("DifferNet", "SE", "coordinate attention", "PatchCore")
+    assert [short_title(key) for key in ("none", "se", "coordinate", "patchcore", "patchcore-se")] == [
+        *("DifferNet", "SE", "coordinate attention", "PatchCore", "PatchCore (SE)")
     ]

@@ -93,7 +93,11 @@ def _common_seeds(found: Sequence[Contrast]) -> list[int]:
 
 def averages_table(found: Sequence[Average]) -> Table:
     columns = [Column("Attention", short_title), Column("Training"), Column("Seeds", number=True)]
-    columns += [Column("Mean Δ, points (over test images)"), Column("over seeds"), Column("p", p_text, number=True)]
+    columns += [
+        Column("Mean Δ, points (over test images)"),
+        Column("over seeds"),
+        Column("p, uncorrected", p_text, number=True),
+    ]
     body = []
     for one in found:
         first = one.contrasts[0].group.first
@@ -111,16 +115,15 @@ def averages_text(found: Sequence[Average]) -> str:
     base = found[0].contrasts[0].group.first.base_run
     without = variant_title(base.variant if base else "none")
     where = f"Averaged over the {len(found[0].contrasts)} real categories in which {without} leaves room ({keys})"
-    helping = [f"{one.title} gains {_change(one)} points" for one in found if one.helps]
-    if helping:
-        return f"{where}, {'; '.join(helping)}. p values are not corrected for the number of tests."
+    if helping := [f"{_change(one)} by {one.title}" for one in found if one.helps]:
+        return f"{where}, attention helps: {'; '.join(helping)}."
     best = max(found, key=lambda one: one.difference)
-    return f"{where}, none gains beyond chance. The most has {best.title}: {_change(best)} points."
+    return f"{where}, no attention helps beyond chance. The largest change is {_change(best)} by {best.title}."
 
 
 def _change(one: Average) -> str:
-    """`+0.9 (-0.8 to +2.6 over test images, 0.0 to +1.8 over 5 seeds)`"""
+    """`+0.9 points (-0.8 to +2.6 over test images, 0.0 to +1.8 over 5 seeds)`"""
     seeds = "one seed"
     if one.over_seeds:
         seeds = f"{points_range(*one.over_seeds[1:])} over {one.n_seeds} seeds"
-    return f"{points(one.difference)} ({points_range(one.low, one.high)} over test images, {seeds})"
+    return f"{points(one.difference)} points ({points_range(one.low, one.high)} over test images, {seeds})"

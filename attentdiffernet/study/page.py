@@ -74,7 +74,7 @@ def page(results_dir: Path, commands: Mapping[str, str], benchmarks: Path) -> st
     lines = [
         "## Does attention help?",
         "",
-        *in_short(found, fair, best),
+        *in_short(found, fair, best, averages_text(averages(attentive_contrasts(groups)))),
         *paragraph(claim_text(found, published)),
         *paragraph(maps_in_short(maps)),
         *other_methods(groups, others),
@@ -129,7 +129,10 @@ def details(summary: str, table: Table) -> Lines:
 # -- in short
 
 
-def in_short(found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[str, Measured]) -> Lines:
+def in_short(
+    found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[str, Measured], of_other_methods: str
+) -> Lines:
+    """of_other_methods: whether attention helps those, in a sentence."""
     drawn = len({m.key for m in fair if m.key.startswith("sample/")})
     categories = counted(len({m.key for m in fair}), "category", "categories")
     scope = f"Measured: {counted(len(fair), 'run')} in {categories}" + (
@@ -139,7 +142,7 @@ def in_short(found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[
     if not found:
         return [*lines, scope, ""]
     mean = averages(found)
-    lines += [*paragraph(averages_text(mean)), PICTURE, ""]
+    lines += [*paragraph(averages_text(mean)), *paragraph(of_other_methods), PICTURE, ""]
     lines += [means_text(found), "", *lines_of(by_recipe(found)), f"{scope} {how_it_is_counted(found)}", ""]
     unsure = [c for c in found if c.beyond_chance and not c.real]
     kinds = {
@@ -214,7 +217,7 @@ def attentive_methods(groups: Sequence[Group]) -> Lines:
         "kept by the same rule."
     )
     mean = averages(attentive_contrasts(groups))
-    lines = ["## Does attention help PatchCore?", "", f"**{answer}**", "", *paragraph(averages_text(mean)), how, ""]
+    lines = ["## Does attention help PatchCore?", "", f"**{answer}**", "", how, ""]
     return [*lines, *lines_of(attentive_table(groups)), *(lines_of(averages_table(mean)) if mean else [])]
 
 
