@@ -84,7 +84,7 @@ class PatchBank(nn.Module):
         self.register_buffer("position", position.float())
         self.register_buffer("mean", mean.float())
         self.register_buffer("whitening", whitening.float())
-        self.register_buffer("place_weight", place_weight)
+        self.register_buffer("place_weight", None if place_weight is None else place_weight.float())
 
     def forward(self, places: Tensor) -> Places:
         """places: (B, h, w, C), as `places_of` gives them."""

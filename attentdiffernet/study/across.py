@@ -23,7 +23,7 @@ DEFAULT_NETWORKS = ("imagenet", BACKBONES["patchcore"])  # as runs.csv names the
 
 @dataclass(frozen=True)
 class Average:
-    """One variant and training against DifferNet, the mean over categories.
+    """One variant and training against the same method without attention, the mean over categories.
 
     contrasts: one of each category. difference: of AUROC, with its interval over test images, which are other ones in
     each category, and the p value for 0. over_seeds: mean and interval of the seeds' means over the categories, of the
