@@ -18,6 +18,7 @@ from attentdiffernet.study.answer import (
     all_contrasts,
     answer,
     by_category,
+    by_defect,
     by_recipe,
     counting_text,
     kind_of,
@@ -316,6 +317,8 @@ def test_other_blocks_are_compared_by_category_apart_from_the_papers_trainings(r
         ["attention pooling", KEPT.replace("defects", "defects of structure"), ""],
     ]
     assert [cells[3] for cells in table.cells] == ["", *[change] * 3]
+    change = f"{100 * bottle.test.difference:+.1f}"  # it has one kind of defect
+    assert by_defect(kept).cells == [["Bottle (MVTec AD)", "crack", "60", change]], "of real categories, as trained"
     assert by_recipe([*kept, *found]).rows == by_recipe([kept[0], *found]).rows, "averages are of the paper's blocks"
 
 

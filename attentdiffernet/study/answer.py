@@ -153,14 +153,13 @@ def by_defect(found: Sequence[Contrast]) -> Table:
     """A row per kind of defect of the real categories, a column per block: change of AUROC in points, mean over the
     seeds. Of the default training, gates always kept, and of weights that are measured."""
     trainings = (f"{AttentionConfig().training}, {ALWAYS_KEPT}", f"{MEASURED}, {ALWAYS_KEPT}")
-    kept = [c for c in found if _shows_the_block(c) and c.group.first.run.attention_training in trainings]
+    real = [c for c in found if not c.group.first.key.startswith("sample/")]
+    kept = [c for c in real if _shows_the_block(c) and c.group.first.run.attention_training in trainings]
     variants = sorted({c.group.first.run.variant for c in kept}, key=list(VARIANT_TITLES).index)
     rows: dict[tuple[str, str], dict[str, float]] = {}
     counts: dict[tuple[str, str], int] = {}
     for c in kept:
         first = c.group.first
-        if first.key.startswith("sample/"):
-            continue
         for kind in first.auroc_by_defect:
             rows.setdefault((first.key, kind), {})[first.run.variant] = _change_of_defect(c, kind)
             counts[first.key, kind] = int((first.scores["defect"] == kind).sum())
