@@ -5,6 +5,7 @@ the same shape. `channel_gates` and `spatial_gate` give the multipliers themselv
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -244,12 +245,47 @@ class RarityPooling(nn.Module):
     def channel_gates(self, x: Tensor) -> None:
         return None
 
+    def rarity(self, x: Tensor) -> Tensor:
+        """Squared Mahalanobis distances over C: (B, C, H, W) -> (B, H, W)."""
+        z, _ = self.normal_places(x.flatten(2).transpose(1, 2))
+        return z.square().mean(2).view(-1, *x.shape[2:])
+
     def spatial_gate(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, H, W), of mean 1."""
-        z, _ = self.normal_places(x.flatten(2).transpose(1, 2))
-        rarity = z.square().mean(2)
-        mean = rarity.mean(1, keepdim=True)
-        return (1 + (rarity - mean) / (mean + self.EPS)).view(-1, *x.shape[2:])  # rarity / mean, exactly 1 for zeros
+        return self.of_mean_one(self.rarity(x))
+
+    def of_mean_one(self, weights: Tensor) -> Tensor:
+        mean = weights.mean((1, 2), keepdim=True)
+        return 1 + (weights - mean) / (mean + self.EPS)  # weights / mean, and exactly 1 where all are zero
+
+
+class SurprisePooling(RarityPooling):
+    """Rarity pooling in units of what is usual at a place: w_p = (d_p / u_p) / sum of d / u over the places.
+
+    u_p is the mean of d_p over normal images and views of them, measured at the full scale and resized to the map that
+    is weighed. So what is rare but always there, as an object's edge, does not draw the weights.
+    """
+
+    SIDE = 13  # of the map of usual rarity: that of an image of 448 px
+
+    def __init__(self, channels: int, config: AttentionConfig) -> None:
+        super().__init__(channels, config)
+        self.usual: Tensor
+        self.register_buffer("usual", torch.ones(self.SIDE, self.SIDE))
+
+    def measure_usual(self, normal_maps: Sequence[Tensor]) -> None:
+        """From the full scale's maps of normal images, (B, C, H, W) each, when normal places are known."""
+        mean = torch.cat([self.rarity(maps) for maps in normal_maps]).mean(0)
+        self.usual.copy_(_resized(mean, self.usual.shape).clamp(min=self.EPS))
+
+    def spatial_gate(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, H, W), of mean 1."""
+        return self.of_mean_one(self.rarity(x) / _resized(self.usual, x.shape[2:]))
+
+
+def _resized(map: Tensor, shape: Sequence[int]) -> Tensor:
+    """(h, w) -> (H, W)."""
+    return F.interpolate(map[None, None], tuple(shape), mode="bilinear", antialias=True, align_corners=False)[0, 0]
 
 
 AttentionBlock = (
@@ -264,6 +300,7 @@ ATTENTION: dict[Variant, type[AttentionBlock]] = {
     "coordinate": CoordinateAttention,
     "pooling": AttentionPooling,
     "rarity": RarityPooling,
+    "surprise": SurprisePooling,
 }
 
 

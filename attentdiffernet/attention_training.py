@@ -1,6 +1,6 @@
 """Trains attention blocks on normal images, convolutions frozen, before the flow is fitted to their features.
 
-Weights by rarity (`RarityPooling`) are not trained: what is normal is measured. All other blocks are trained by one of
+Weights by rarity (`RarityPooling`, `SurprisePooling`) are not trained: what is normal is measured. All other blocks are trained by one of
 four objectives (`AttentionConfig.training`):
 
 - `joint`: likelihood, together with a flow. It ignores the backbone's own Jacobian, so gates that shrink all features
@@ -22,13 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import RarityPooling
+from .attention import RarityPooling, SurprisePooling
 from .copies import Copy, copy_of
 from .devices import in_float32, to_device
 from .features import Progress, no_progress
 from .flow import Whitening, build_flow, negative_log_likelihood
 from .model import AttentDifferNet
-from .options import FlowConfig
+from .options import MEASURED_VARIANTS, FlowConfig
 from .sources import ImageSource
 from .synthetic_defects import add_defect, alter_structure, paste_patch
 from .views import make_views, random_views
@@ -63,7 +63,7 @@ def fit_attention(
     objectives = {"joint": _joint, "proxy": _proxy, "separation": _separation, "structure": _separation}
     objective = objectives[model.config.attention.training]
     rng = torch.Generator().manual_seed(seed)
-    if model.config.variant == "rarity":
+    if model.config.variant in MEASURED_VARIANTS:
         return _measure_places(model, sources, rng, progress)
     blocks = nn.ModuleList(model.backbone.attention_blocks().values()).requires_grad_(True)
     try:
@@ -81,14 +81,16 @@ def _measure_places(
     order = torch.randperm(len(sources), generator=rng)[:BANK_IMAGES].tolist()
     images = LazyImages([sources[i] for i in order], model.config.image_size)
     before = nn.Sequential(model.backbone.stem, *list(model.backbone.trunk.children())[:-1])
-    places = []
+    maps = []
     with torch.no_grad(), in_float32(model.device):
         for k in range(len(images)):
-            places.append(before(_viewed(model, images[k][None], rng)).flatten(2)[0].T)
+            maps.append(before(_viewed(model, images[k][None], rng)))
             progress("measuring normal places", k + 1, len(images))
     block = model.backbone.attention_blocks()["attention3"]
     assert isinstance(block, RarityPooling)
-    block.normal_places.fit(torch.cat(places))
+    block.normal_places.fit(torch.cat([map.flatten(2)[0].T for map in maps]))
+    if isinstance(block, SurprisePooling):
+        block.measure_usual(maps)
     return len(images)
 
 

@@ -7,7 +7,7 @@ from .checked import Checked
 from .errors import AttentDifferNetError
 
 MethodName = Literal["differnet", "patchcore"]
-Variant = Literal["none", "se", "cbam", "eca", "simam", "coordinate", "pooling", "rarity", "places"]
+Variant = Literal["none", "se", "cbam", "eca", "simam", "coordinate", "pooling", "rarity", "surprise", "places"]
 Recipe = Literal["fast", "paper"]
 Placement = Literal["after_pool", "before_pool"]
 AttentionTraining = Literal["untrained", "joint", "proxy", "separation", "structure"]
@@ -29,8 +29,9 @@ Readout = Literal[
 ]
 
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
-POOLING_VARIANTS: tuple[Variant, ...] = ("pooling", "rarity")  # weigh the places that are averaged
-MEASURED_VARIANTS: tuple[Variant, ...] = ("rarity", "places")  # weights are measured on normals, nothing is trained
+POOLING_VARIANTS: tuple[Variant, ...] = ("pooling", "rarity", "surprise")  # weigh the places that are averaged
+# Their weights are measured on normals, nothing is trained.
+MEASURED_VARIANTS: tuple[Variant, ...] = ("rarity", "surprise", "places")
 PATCHCORE_VARIANTS: tuple[Variant, ...] = ("none", "se", "cbam", "places")
 GAUSSIAN_READOUTS: tuple[Readout, ...] = ("gaussian", "gaussian_of_mean", "gaussian_full_scale")  # need no couplings
 PATCHCORE_READOUTS: tuple[Readout, ...] = ("maximum", "reweighted", "mean_of_highest")  # all others are DifferNet's

@@ -14,6 +14,7 @@ VARIANT_TITLES: dict[str, str] = {
     "coordinate": "AttentDifferNet (coordinate attention)",
     "pooling": "AttentDifferNet (attention pooling)",
     "rarity": "AttentDifferNet (rarity pooling)",
+    "surprise": "AttentDifferNet (surprise pooling)",
 }
 PAPER_VARIANTS = ("none", "se", "cbam")  # those of the AttentDifferNet paper
 METHOD_NAMES: dict[str, str] = {"differnet": "DifferNet", "patchcore": "PatchCore"}
@@ -112,8 +113,8 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     if options.variant == "simam":
         return "SimAM, which has nothing to train"
     kernel = f", spatial kernel {attention.kernel_size}" if options.variant == "cbam" else ""
-    # ECA and rarity have no bottleneck, and weights over places stand behind the last map alone.
-    width = "" if options.variant in ("eca", "rarity") else f", reduction {attention.reduction}"
+    # ECA and what is measured have no bottleneck, and weights over places stand behind the last map alone.
+    width = "" if options.variant in ("eca", *MEASURED_VARIANTS) else f", reduction {attention.reduction}"
     place = "behind the last map" if options.variant in POOLING_VARIANTS else attention.placement.replace("_", " ")
     if options.method == "patchcore":
         place = "behind each feature map"
@@ -147,6 +148,11 @@ def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool
         return "Measured weights detected synthetic defects no better, so all places weigh the same."
     if variant == "rarity":
         return "A place weighs the more, the rarer it is among places of normal images; nothing is trained."
+    if variant == "surprise":
+        return (
+            "A place weighs the more, the rarer it is among places of normal images, in units of what is usual there; "
+            "nothing is trained."
+        )
     if variant == "places":
         return "A place weighs the less, the farther normal images lie from each other there; nothing is trained."
     if attention.training == "untrained":

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from attentdiffernet.attention import ATTENTION, CBAM, RarityPooling, SqueezeExcitation
+from attentdiffernet.attention import ATTENTION, CBAM, RarityPooling, SqueezeExcitation, SurprisePooling
 from attentdiffernet.backbone import AlexNetFeatures
 from attentdiffernet.errors import AttentDifferNetError
-from attentdiffernet.options import AttentionConfig, Options
+from attentdiffernet.options import MEASURED_VARIANTS, AttentionConfig, Options
 from attentdiffernet.words import (
     attention_choices,
     attention_title,
@@ -100,7 +100,7 @@ def test_gates_stay_in_range(kind, identity_start, x):
     assert gated.channel_gates(x).shape == (2, CHANNELS)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ATTENTION if kind not in ("none", "simam", "rarity")])
+@pytest.mark.parametrize("kind", [kind for kind in ATTENTION if kind not in ("none", "simam", *MEASURED_VARIANTS)])
 def test_identity_start_changes_nothing_at_first(kind, x):
     gated = block(kind, training="proxy")
     torch.testing.assert_close(gated(x), x, rtol=1e-6, atol=0)
@@ -214,8 +214,37 @@ def test_rarity_by_hand():
     torch.testing.assert_close(rarity(x).mean((2, 3))[0], (x[0, :, 0] * weights).sum(1), rtol=1e-5, atol=1e-6)
 
 
-def test_all_places_weigh_the_same_until_normal_ones_are_measured(x):
-    assert torch.equal(RarityPooling(CHANNELS, AttentionConfig())(x), x)
+def test_surprise_by_hand():
+    # One channel of mean 0 and deviation 1, so that rarity is the value's square. The second place is usually 9 times
+    # as rare as the others: what is rare there, but always so, weighs no more than what is common elsewhere.
+    surprise = SurprisePooling(1, AttentionConfig())
+    surprise.normal_places.factor.fill_(1)
+    side = surprise.SIDE
+    usual = torch.full((1, 1, side, side), 2.0)
+    usual[..., 1] = 6.0
+    surprise.measure_usual([usual, -usual])
+    torch.testing.assert_close(surprise.usual, usual[0, 0].square())
+    x = usual.clone()
+    torch.testing.assert_close(surprise.spatial_gate(x), torch.ones(1, side, side))
+    x[..., 0, 0] *= 2  # 4 times its usual rarity
+    weights = torch.ones(side, side)
+    weights[0, 0] = 4
+    torch.testing.assert_close(surprise.spatial_gate(x)[0], weights / weights.mean())
+
+
+def test_what_is_usual_is_resized_to_the_map_that_is_weighed():
+    surprise = SurprisePooling(1, AttentionConfig())
+    surprise.normal_places.factor.fill_(1)
+    surprise.measure_usual([torch.tensor([1.0, 2, 2, 1]).expand(1, 1, 3, 4)])  # of a wide image
+    x = torch.ones(1, 1, 6, 6)
+    gate = surprise.spatial_gate(x)[0]
+    torch.testing.assert_close(gate, gate[:1].expand(6, 6))  # the same in all rows
+    assert gate[0, 0] > 1 > gate[0, 2]  # rarity of 1 is more than usual in the middle, where 4 is
+
+
+@pytest.mark.parametrize("pooling", [RarityPooling, SurprisePooling])
+def test_all_places_weigh_the_same_until_normal_ones_are_measured(pooling, x):
+    assert torch.equal(pooling(CHANNELS, AttentionConfig())(x), x)
 
 
 def test_rarity_leaves_nothing_to_train():
@@ -226,7 +255,9 @@ def test_rarity_leaves_nothing_to_train():
     assert training_title(said["always"]) == "weights measured on normal places, kept even if they do not help"
 
 
-@pytest.mark.parametrize(("kind", "name"), [("pooling", "AttentionPooling"), ("rarity", "RarityPooling")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("pooling", "AttentionPooling"), ("rarity", "RarityPooling"), ("surprise", "SurprisePooling")]
+)
 def test_places_are_weighed_behind_the_last_pooling_only(kind, name):
     backbone = AlexNetFeatures(kind, AttentionConfig())
     kinds = [type(layer).__name__ for layer in backbone.attention_blocks().values()]
@@ -237,6 +268,7 @@ def test_places_are_weighed_behind_the_last_pooling_only(kind, name):
 def test_what_is_said_of_a_block_is_what_it_has():
     said = {kind: attention_choices(Options(variant=kind)) for kind in ATTENTION}
     measured = "measured on normal places"
+    assert said["surprise"] == f"surprise pooling behind the last map, {measured}"
     assert said["rarity"] == f"rarity pooling behind the last map, {measured}"
     assert said["none"] == "no attention blocks" and said["simam"] == "SimAM, which has nothing to train"
     assert said["eca"] == "ECA after pool, gates trained on synthetic defects"

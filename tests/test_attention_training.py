@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from attentdiffernet import attention_training, copies
 from attentdiffernet.attention_training import COLLAPSE, LazyImages, fit_attention
@@ -69,8 +70,22 @@ def test_rarity_is_measured_at_the_places_of_the_full_scale(paths):
     torch.testing.assert_close(measured(places)[0], expected(places)[0], rtol=1e-3, atol=1e-3)
 
 
+def test_usual_rarity_is_the_mean_over_normal_images(paths):
+    model = to_train("surprise", "separation", image_size=126, n_scales=2, views="none")
+    fit_attention(model, paths, seed=0)
+    images = make_views(torch.stack([to_tensor(read_image(path), 126) for path in paths]), torch.zeros(len(paths)))
+    block = model.backbone.attention_blocks()["attention3"]
+    with torch.no_grad():
+        maps = to_train("none", "separation", image_size=126, n_scales=2, views="none").backbone(images)
+        rarity = block.rarity(maps).mean(0)
+    usual = F.interpolate(rarity[None, None], (block.SIDE,) * 2, mode="bilinear", align_corners=False)[0, 0]
+    torch.testing.assert_close(block.usual, usual, rtol=1e-3, atol=1e-3)
+
+
 def test_what_is_measured_does_not_vary_with_the_seed():
-    options = [Options(variant=variant, weights="random", seed=seed) for variant in ("rarity", "se") for seed in (1, 2)]
+    options = [
+        Options(variant=variant, weights="random", seed=seed) for variant in ("surprise", "se") for seed in (1, 2)
+    ]
     assert [one.attention_seed for one in options] == [0, 0, 1, 2]
 
 
