@@ -1,7 +1,7 @@
 """Trains attention blocks on normal images, convolutions frozen, before the flow is fitted to their features.
 
-Weights by rarity (`RarityPooling`, `SurprisePooling`) are not trained: what is normal is measured. All other blocks are trained by one of
-four objectives (`AttentionConfig.training`):
+Weights by rarity (`RarityPooling`, `SurprisePooling`) are not trained: what is normal is measured. All other blocks are
+trained by one of four objectives (`AttentionConfig.training`):
 
 - `joint`: likelihood, together with a flow. It ignores the backbone's own Jacobian, so gates that shrink all features
   towards one point win without learning anything; a guard detects that and stops.
