@@ -4,11 +4,14 @@
     python -m benchmarks.attention_trials --patchcore mvtec_ad/bottle           PatchCore's alone, a minute or two
     python -m benchmarks.attention_trials --summary                             the table, from the file
 
-Normals are told from the same normals with defects of two kinds: `foreign` ones (synthetic_defects.add_defect) and
-`structure` (alter_structure). Every trial sees the same feature maps: AlexNet's last one, three scales, quarter turns.
+Normals are told from the same normals with defects of three kinds: `foreign` ones (synthetic_defects.add_defect), `wide`
+ones (the same on 3 to 30 % of the image) and `structure` (alter_structure). Every trial sees the same feature maps:
+AlexNet's last one, three scales, quarter turns.
 
 - places: what the average over places is replaced by. `rarity b`: a place weighs as its squared Mahalanobis distance to
-  the places of normal images, to the power b. `channelwise`: the same with channels taken for independent.
+  the places of normal images, to the power b. `channelwise`: the same with channels taken for independent. `surprise
+  b`: rarity over what is usual at that place, to the power b; `half`: the mean of the features so weighed and the
+  average.
 - scales, views: what the sum over scales and the average over views are replaced by.
 - flow: squeeze-and-excitation inside of the sub-networks of the couplings.
 - patchcore: each place's distance in units of what normal images reach at that place, by cross-validation.
@@ -17,8 +20,10 @@ Writes benchmarks/attention_trials.csv, each category as soon as it is known; it
 """
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +31,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from attentdiffernet.attention import ChannelGate
+from attentdiffernet.attention import ChannelGate, resized
 from attentdiffernet.calibration import split_normals
 from attentdiffernet.category import InspectionDataset
 from attentdiffernet.copies import copy_of
@@ -44,12 +49,14 @@ from attentdiffernet.views import make_views, standardise_exposure
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "attention_trials.csv"
 FITTED, HELD_OUT, DEFECTS, VIEWS = 120, 60, 2, 4
-KINDS = {"foreign": add_defect, "structure": alter_structure}
+WIDE = (0.03, 0.3)  # share of the image that a wide defect covers, drawn log-uniformly
+KINDS = {"foreign": add_defect, "structure": alter_structure, "wide": partial(add_defect, area=WIDE)}
 MOST_PLACES = 60_000
 COLUMNS = ["category", "trial", "defects", "auroc", "low", "high", "difference", "p"]
 
 Maps = dict[str, list[Tensor]]  # by set of images, of each scale: (N, V, 256, P)
 Scores = dict[str, Tensor]  # by set of images: (N,)
+Rarity = Callable[[Tensor], Tensor]  # of places: (..., 256) -> (...)
 
 
 def images_of(name: str) -> tuple[dict[str, list[Tensor]], str]:
@@ -93,11 +100,16 @@ def average(maps: list[Tensor]) -> Tensor:
     return torch.cat([scale.mean(-1) for scale in maps], -1)
 
 
-def pooled_by(rarity: Callable[[Tensor], Tensor], power: float) -> Callable[[list[Tensor]], Tensor]:
+def pooled_by(rarity: Rarity, power: float, usual: Tensor | None = None) -> Callable[[list[Tensor]], Tensor]:
+    """usual: rarity that is usual at each place (H, W), resized to each scale; 1 if left out."""
+
     def pool(maps: list[Tensor]) -> Tensor:
         weighted = []
         for scale in maps:
-            weights = (rarity(scale.transpose(2, 3)) + 1e-6) ** power
+            weights = rarity(scale.transpose(2, 3)) + 1e-6
+            if usual is not None:
+                weights = weights / resized(usual, (math.isqrt(scale.shape[-1]),) * 2).flatten()
+            weights = weights**power
             weights = weights / weights.sum(-1, keepdim=True)
             weighted.append((scale * weights[:, :, None]).sum(-1))
         return torch.cat(weighted, -1)
@@ -112,8 +124,18 @@ def place_trials(maps: Maps) -> Iterator[tuple[str, Callable[[list[Tensor]], Ten
     whitening.fit(rows)
     mean, variance = rows.mean(0), rows.var(0)
     yield "average (DifferNet)", average
+
+    def rarity(places: Tensor) -> Tensor:
+        return whitening(places)[0].square().mean(-1)
+
     for power in (0.5, 1, 2):
-        yield f"rarity {power:g}", pooled_by(lambda places: whitening(places)[0].square().mean(-1), power)
+        yield f"rarity {power:g}", pooled_by(rarity, power)
+    full_scale = maps["fitted"][0].transpose(2, 3)  # (N, V, P, 256)
+    usual = rarity(full_scale).mean((0, 1)).view((math.isqrt(full_scale.shape[2]),) * 2)
+    for power in (0.5, 1, 2):
+        yield f"surprise {power:g}", pooled_by(rarity, power, usual)
+    surprise = pooled_by(rarity, 1, usual)
+    yield "surprise 1, half", lambda maps: (surprise(maps) + average(maps)) / 2
     scale = (variance + 0.01 * variance.mean()).rsqrt()
     yield "rarity 1, channelwise", pooled_by(lambda places: ((places - mean) * scale).square().mean(-1), 1)
     yield "generalised mean, power 3", lambda maps: torch.cat([m.pow(3).mean(-1).pow(1 / 3) for m in maps], -1)
