@@ -19,7 +19,7 @@ VARIANT_TITLES: dict[str, str] = {
 PAPER_VARIANTS = ("none", "se", "cbam")  # those of the AttentDifferNet paper
 METHOD_NAMES: dict[str, str] = {"differnet": "DifferNet", "patchcore": "PatchCore"}
 # By `Detector.key`, in the order of every table and page: the variants of DifferNet, then the other methods.
-OTHER_METHODS: tuple[str, ...] = ("patchcore",)
+OTHER_METHODS: tuple[str, ...] = ("patchcore", "patchcore-places")  # compared with DifferNet
 ATTENTIVE_METHODS: dict[str, str] = dict.fromkeys(  # without attention
     ("patchcore-se", "patchcore-cbam", "patchcore-places"), "patchcore"
 )

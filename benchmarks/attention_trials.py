@@ -4,9 +4,9 @@
     python -m benchmarks.attention_trials --patchcore mvtec_ad/bottle           PatchCore's alone, a minute or two
     python -m benchmarks.attention_trials --summary                             the table, from the file
 
-Normals are told from the same normals with defects of three kinds: `foreign` ones (synthetic_defects.add_defect), `wide`
-ones (the same on 3 to 30 % of the image) and `structure` (alter_structure). Every trial sees the same feature maps:
-AlexNet's last one, three scales, quarter turns.
+Normals are told from the same normals with defects of three kinds: `foreign` ones (synthetic_defects.add_defect),
+`wide` ones (the same on 3 to 30 % of the image) and `structure` (alter_structure). Every trial sees the same feature
+maps: AlexNet's last one, three scales, quarter turns.
 
 - places: what the average over places is replaced by. `rarity b`: a place weighs as its squared Mahalanobis distance to
   the places of normal images, to the power b. `channelwise`: the same with channels taken for independent. `surprise

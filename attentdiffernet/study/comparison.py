@@ -33,7 +33,8 @@ class Measured:
     its variant (`distinguishing_recipe`). network: of another method, where it is not the first one.
     base_run: the DifferNet that the run is compared with (`base_of`). delong: AUROC minus DifferNet's, on the same
     images; base: the scores of that DifferNet. All three are None for DifferNet itself and where it was not measured.
-    record: RUN.json, with the options; empty where it was not kept.
+    against_differnet: of another method with attention, whose base is the same without, itself with DifferNet as its
+    base; None of all others. record: RUN.json, with the options; empty where it was not kept.
     """
 
     run: Run
@@ -48,6 +49,12 @@ class Measured:
     base_run: Run | None = None
     network: str = ""
     setting_backbone: str = ""
+    against_differnet: "Measured | None" = field(default=None, compare=False, repr=False)
+
+    @property
+    def beside_differnet(self) -> "Measured":
+        """Itself, compared with DifferNet."""
+        return self.against_differnet or self
 
     @property
     def key(self) -> str:
@@ -189,7 +196,14 @@ def _measured(results_dir: Path, _stamp: Stamp) -> tuple[Measured, ...]:
         differnet = base_of(base, runs) if base and run.variant in ATTENTIVE_METHODS else base
         setting = (differnet or base or run).backbone
         rest = record, base, run.backbone if other_network else "", setting
-        found.append(Measured(run, name, recipe, own, interval, delong, other, gates, *rest))
+        m = Measured(run, name, recipe, own, interval, delong, other, gates, *rest)
+        if differnet is not None and differnet is not base:
+            its = scores[differnet.run]
+            delong = _delong(run, own, differnet, its)
+            m = dataclasses.replace(
+                m, against_differnet=dataclasses.replace(m, base_run=differnet, delong=delong, base=its)
+            )
+        found.append(m)
     return tuple(found)
 
 
@@ -251,8 +265,10 @@ class Group:
 
     @property
     def left_at_one(self) -> bool:
-        """Whether the gates of all runs were left at 1, so that the detector is DifferNet."""
-        return not any(m.gates.kept for m in self.runs)
+        """Whether the gates of all runs were left at 1, so that the detector is what it is compared with."""
+        run, base = self.first.run, self.first.base_run
+        of_itself = base is None or base.variant == ATTENTIVE_METHODS.get(run.variant, "none")
+        return of_itself and not any(m.gates.kept for m in self.runs)
 
     @property
     def differences(self) -> list[float]:
@@ -299,6 +315,11 @@ def grouped(found: Iterable[Measured]) -> list[Group]:
     for m in found:
         groups.setdefault((m.key, m.run.backbone, m.name), []).append(m)
     return [_group(tuple(runs)) for runs in groups.values()]
+
+
+def beside_differnet(group: Group) -> Group:
+    """The same runs, compared with DifferNet."""
+    return _group(tuple(m.beside_differnet for m in group.runs))
 
 
 @lru_cache(maxsize=1024)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..datasets import category_title
 from ..words import ATTENTIVE_METHODS, OTHER_METHODS, variant_title
-from .comparison import GATES_LEFT_AT_1, Contrast, Group, contrasts
+from .comparison import GATES_LEFT_AT_1, Contrast, Group, beside_differnet, contrasts
 from .formats import counted, p_text, points, points_range, points_text
 from .runs import RECIPES, Run
 from .tables import Column, Table, group_auroc_text
@@ -12,7 +12,7 @@ from .tables import Column, Table, group_auroc_text
 
 def method_contrasts(groups: Sequence[Group]) -> list[Contrast]:
     """Every other method that was measured beside DifferNet; Holm corrects for these alone."""
-    return contrasts(groups, OTHER_METHODS)
+    return contrasts([beside_differnet(group) for group in groups], OTHER_METHODS)
 
 
 def methods_text(found: Sequence[Contrast]) -> str:

@@ -24,7 +24,16 @@ import pandas as pd
 
 from ..datasets import category_title
 from ..datasets.sample import LEVELS
-from ..words import DETECTOR_TITLES, OTHER_METHODS, PAPER_VARIANTS, VARIANT_TITLES, input_title, percent, variant_title
+from ..words import (
+    ATTENTIVE_METHODS,
+    DETECTOR_TITLES,
+    OTHER_METHODS,
+    PAPER_VARIANTS,
+    VARIANT_TITLES,
+    input_title,
+    percent,
+    variant_title,
+)
 from .answer import all_contrasts, answer, training_text
 from .choices import choices_table
 from .comparison import GATES_LEFT_AT_1, SIGNIFICANT, Contrast, Group, Measured, contrasts, grouped, measured
@@ -187,7 +196,10 @@ def _memory_text(part: Mapping[str, Any]) -> str:
 
 
 def _other_methods(results: Path) -> list[Contrast]:
-    return method_contrasts(grouped(m for m in measured(results) if not m.best_on_test))
+    """As they are trained by default; corrected for all that were measured, as on the results page."""
+    fair = [m for m in measured(results) if not m.best_on_test]
+    by_default = {m.run.run for m in usual(fair)}
+    return [c for c in method_contrasts(grouped(fair)) if c.group.first.run.run in by_default]
 
 
 def methods_sentence(results: Path) -> str:
@@ -202,8 +214,12 @@ def attention_sentences(results: Path) -> str:
 
 def better_methods(results: Path) -> dict[str, str]:
     """By category, DifferNet or the other method, where one of them is better beyond chance."""
-    real = [c for c in _other_methods(results) if c.real]
-    return {c.group.first.key: c.group.first.run.variant if c.test.difference > 0 else "differnet" for c in real}
+    better = {}
+    for c in _other_methods(results):
+        run = c.group.first.run
+        if c.real:
+            better[run.key] = ATTENTIVE_METHODS.get(run.variant, run.variant) if c.test.difference > 0 else "differnet"
+    return better
 
 
 def levels_table(found: Iterable[Measured]) -> Table:
@@ -223,7 +239,8 @@ def levels_table(found: Iterable[Measured]) -> Table:
 def results_table(root: Path, folder: Path) -> str:
     """A row per category, backbone and training of attention, mean AUROC over seeds in percent, with other methods in
     the first row of a category; those with shipped models first. folder: of the page, for its links."""
-    groups = grouped(m for m in measured(root / "results") if not m.best_on_test)
+    fair = [m for m in measured(root / "results") if not m.best_on_test]
+    groups, of_default = grouped(fair), {m.run.run for m in usual(fair) if m.run.variant in OTHER_METHODS}
     tested = {c.group.first.run.run: c for c in [*contrasts(groups), *method_contrasts(groups)]}
     shipped = {"/".join(path.parts[-4:-2]) for path in root.glob("models/*/*/*/config.json")}
     base: dict[tuple[str, str], Group] = {}
@@ -235,7 +252,7 @@ def results_table(root: Path, folder: Path) -> str:
         if m.run.variant == "none":
             base.setdefault(place, group)
             rows.setdefault(place, {})
-        elif m.run.variant in OTHER_METHODS:
+        elif m.run.run in of_default:
             others.setdefault((m.key, m.run.variant), group)
         elif m.run.variant in PAPER_VARIANTS:
             rows.setdefault(place, {}).setdefault(training_text(m), {})[m.run.variant] = group

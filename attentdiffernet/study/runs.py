@@ -242,7 +242,8 @@ def base_of(run: Run, runs: Iterable[Run]) -> Run | None:
     def alike(other: Run) -> int:
         return sum(getattr(other, name) == getattr(run, name) for name in RECIPE_COLUMNS)
 
-    for backbone in (*BACKBONES, run.backbone) if run.variant in OTHER_METHODS else (run.backbone,):
+    of_another_network = without == "none" and run.variant in OTHER_METHODS
+    for backbone in (*BACKBONES, run.backbone) if of_another_network else (run.backbone,):
         if on_it := [r for r in bases if r.backbone == backbone]:
             return max(on_it, key=alike)
     return None
