@@ -1,4 +1,4 @@
-"""What attention without training does for synthetic defects in held-out training normals. No test image is read.
+"""What ways to attend do for synthetic defects in held-out training normals. No test image is read.
 
     python -m benchmarks.attention_trials mvtec_ad/bottle mtd/magnetic_tile     below $ATTENTDIFFERNET_DATA
     python -m benchmarks.attention_trials --patchcore mvtec_ad/bottle           PatchCore's alone, a minute or two
@@ -12,7 +12,8 @@ maps: AlexNet's last one, three scales, quarter turns.
   the places of normal images, to the power b. `channelwise`: the same with channels taken for independent. `surprise
   b`: rarity over what is usual at that place, to the power b; `half`: the mean of the features so weighed and the
   average.
-- scales, views: what the sum over scales and the average over views are replaced by.
+- scales, views: what the sum over scales and the average over views are replaced by, among it weights that are trained
+  on one kind of defect: do they find the others?
 - flow: squeeze-and-excitation inside of the sub-networks of the couplings.
 - patchcore: each place's distance in units of what normal images reach at that place, by cross-validation.
 
@@ -29,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attentdiffernet.attention import ChannelGate, resized
@@ -51,7 +53,7 @@ OUT = ROOT / "benchmarks" / "attention_trials.csv"
 FITTED, HELD_OUT, DEFECTS, VIEWS = 120, 60, 2, 4
 WIDE = (0.03, 0.3)  # share of the image that a wide defect covers, drawn log-uniformly
 KINDS = {"foreign": add_defect, "structure": alter_structure, "wide": partial(add_defect, area=WIDE)}
-MOST_PLACES = 60_000
+MOST_PLACES, LEARNING_STEPS = 60_000, 300
 COLUMNS = ["category", "trial", "defects", "auroc", "low", "high", "difference", "p"]
 
 Maps = dict[str, list[Tensor]]  # by set of images, of each scale: (N, V, 256, P)
@@ -177,6 +179,54 @@ def view_trials(maps: Maps) -> Iterator[tuple[str, Scores]]:
     yield "views: by rarity", {part: (rows * rows / rows.sum(1, keepdim=True)).sum(1) for part, rows in by_view.items()}
 
 
+class LearnedWeights(nn.Module):
+    """Unusualness of each view and scale (N, V, S) -> scores (N,): the weighted sum over one of the two, the mean over
+    the other. The weights are a softmax of a u + b."""
+
+    def __init__(self, n_scales: int, over_views: bool) -> None:
+        super().__init__()
+        self.over_views = over_views
+        self.a, self.b = (nn.Parameter(torch.zeros(1 if over_views else n_scales)) for _ in range(2))
+
+    def forward(self, unusual: Tensor) -> Tensor:
+        u = unusual.mean(2) if self.over_views else unusual
+        weights = (self.a * u + self.b).softmax(-1)
+        return (u * weights).sum(-1) if self.over_views else (u * weights).sum(-1).mean(1)
+
+
+def learned_trials(maps: Maps) -> Iterator[tuple[str, Scores]]:
+    """Trained to raise the scores of one kind of defect over those of normals, on one half of the images at a time, and
+    read off on the other half."""
+    unusual = unusual_views_and_scales(maps)
+    for over_views in (False, True):
+        for kind in ("foreign", "structure"):
+            scores = {part: torch.empty(len(rows)) for part, rows in unusual.items()}
+            for side in (0, 1):
+                half = {part: torch.arange(len(rows)) % HELD_OUT % 2 == side for part, rows in unusual.items()}
+                weights = LearnedWeights(unusual["fitted"].shape[2], over_views)
+                optimiser = torch.optim.Adam(weights.parameters(), lr=0.03)
+                for _ in range(LEARNING_STEPS):
+                    normal, anomalous = (weights(unusual[part][half[part]]) for part in ("normal", kind))
+                    optimiser.zero_grad()
+                    F.softplus(normal[:, None] - anomalous[None]).mean().backward()
+                    optimiser.step()
+                for part, rows in unusual.items():
+                    scores[part][~half[part]] = weights(rows[~half[part]]).detach()
+            yield f"{'views' if over_views else 'scales'}: weights trained on {kind} defects", scores
+
+
+def unusual_views_and_scales(maps: Maps) -> Scores:
+    """By set of images: log squared Mahalanobis distance of each view at each scale, standardised, (N, V, S)."""
+    by_scale = []
+    for k in range(len(maps["fitted"])):
+        features = {part: some[k].mean(-1) for part, some in maps.items()}
+        whitening = gaussian(features["fitted"])
+        by_scale.append({part: whitening(rows)[0].square().mean(-1).log() for part, rows in features.items()})
+    found = {part: torch.stack([scale[part] for scale in by_scale], 2) for part in maps}
+    mean, deviation = found["fitted"].mean((0, 1)), found["fitted"].std((0, 1))
+    return {part: (rows - mean) / deviation for part, rows in found.items()}
+
+
 class GatedSubnet(nn.Module):
     """A sub-network of a coupling with a channel gate behind its hidden layers."""
 
@@ -253,6 +303,7 @@ def trials(name: str, patchcore_alone: bool) -> Iterator[tuple[str, Scores]]:
         yield trial, {part: of_mean(whitening, rows) for part, rows in features.items()}
     yield from scale_trials(maps)
     yield from view_trials(maps)
+    yield from learned_trials(maps)
     yield from flow_trials(maps)
 
 

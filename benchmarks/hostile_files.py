@@ -160,7 +160,7 @@ def by_page(files: Sequence[Path], folder: Path) -> dict[str, int]:
         client = Client(address, verbose=False)
         for start in range(0, len(files), AT_ONCE):
             sent = [handle_file(file) for file in files[start : start + AT_ONCE]]
-            answer, _ = client.predict(sent, CATEGORY, "grad-cam", "patchcore", api_name="/compare")
+            answer, _ = client.predict(sent, CATEGORY, "grad-cam", "patchcore-places", api_name="/compare")
             assert len(answer["images"]) == len(sent)
             counts.update("refused" if image.get("error") else "scored" for image in answer["images"])
         said = log.read_text(encoding="utf-8")

@@ -196,7 +196,7 @@ async def crowd(http: httpx.AsyncClient, function: int, visitors: int, seconds: 
 
 async def burst(http: httpx.AsyncClient, function: int, visitors: int) -> list[Visit]:
     """All within a second, each with its own photograph."""
-    return list(await asyncio.gather(*(Visitor(http, function).visit("patchcore") for _ in range(visitors))))
+    return list(await asyncio.gather(*(Visitor(http, function).visit("patchcore-places") for _ in range(visitors))))
 
 
 async def vanishing(http: httpx.AsyncClient, function: int, gone: list[str]) -> None:
@@ -233,7 +233,7 @@ async def freed_s(http: httpx.AsyncClient, function: int, cancel: bool) -> float
         async for message in messages:
             if message["msg"] == "process_generating":
                 break
-        await following.join(1, "patchcore")
+        await following.join(1, "patchcore-places")
         if cancel:
             asked = {"session_hash": long.session, "fn_index": function, "event_id": message["event_id"]}
             (await http.post("/gradio_api/cancel", json=asked)).raise_for_status()
@@ -288,7 +288,7 @@ async def known_to(http: httpx.AsyncClient, function: int, n_sessions: int) -> N
     """As many visitors as the page keeps something of, each by the quickest detector: memory grows with each until
     then."""
     for _ in range(n_sessions):
-        await Visitor(http, function).visit("patchcore")
+        await Visitor(http, function).visit("patchcore-places")
 
 
 async def measured(address: str, pid: int, asked: argparse.Namespace) -> dict[str, Any]:

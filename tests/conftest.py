@@ -217,11 +217,11 @@ def models(tmp_path_factory, category):
     """The shipped models of wafer maps, with a small PatchCore, and PatchCore's of two other categories."""
     folder = tmp_path_factory.mktemp("models")
     used = [f"sample/wafer/{variant}" for variant in PAPER_VARIANTS]
-    for name in (*used, "sample/gear/patchcore", "mvtec_ad/bottle/none", "mvtec_ad/bottle/patchcore"):
+    for name in (*used, "sample/gear/patchcore-places", "mvtec_ad/bottle/none", "mvtec_ad/bottle/patchcore-places"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(ROOT / "models" / name)
-    options = Options(method="patchcore", image_size=256, patchcore=PatchCoreConfig(bank_size=200))
-    fit(category / "train" / "good", options).save(folder / "sample" / "wafer" / "patchcore")
+    options = Options(method="patchcore", variant="places", image_size=256, patchcore=PatchCoreConfig(bank_size=200))
+    fit(category / "train" / "good", options).save(folder / "sample" / "wafer" / "patchcore-places")
     return folder
 
 

@@ -24,7 +24,7 @@ if chromium.WHY_NOT:
 
 PATIENCE_MS = 240_000  # for a loaded machine
 WAFER = "Wafer map (synthetic)"
-DETECTORS = ["none", "se", "cbam", "patchcore"]  # tests/conftest.py adds the last
+DETECTORS = ["none", "se", "cbam", "patchcore-places"]  # tests/conftest.py adds the last
 expect.set_options(timeout=PATIENCE_MS)
 # Collects the texts of the status line: a provisional verdict may be gone before a test looks.
 LISTEN = """
@@ -125,7 +125,7 @@ def test_a_photograph_in_verdicts_and_maps_out(visit, files):
     for detector in DETECTORS:
         card = page.locator(f"#card-{detector}")
         expect(card).to_contain_text(re.compile(r"(normal|anomalous).*× the threshold.*normal images", re.S))
-        kind = "Distance to normal places" if detector == "patchcore" else "Grad-CAM"
+        kind = "Distance to normal places" if detector == "patchcore-places" else "Grad-CAM"
         picture = card.get_by_alt_text(re.compile(f"^{kind} of .* over donut.png; verdict: "))
         picture.scroll_into_view_if_needed()
         expect(picture).to_have_js_property("naturalWidth", 1024)

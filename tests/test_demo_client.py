@@ -25,7 +25,7 @@ pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).resolve().parent.parent
 CATEGORY = "sample/wafer"
-DETECTORS = ["none", "se", "cbam", "patchcore"]  # tests/conftest.py adds the last
+DETECTORS = ["none", "se", "cbam", "patchcore-places"]  # tests/conftest.py adds the last
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_verdicts_and_maps_provisional_ones_first(client, tmp_path):
     assert len(steps) >= 3
     assert list(steps[0]) == list(steps[-1]) == DETECTORS
     assert numbers["category"] == CATEGORY
-    assert not steps[0]["patchcore"]["provisional"] and steps[0]["patchcore"]["n_views_wanted"] == 1
+    assert not steps[0]["patchcore-places"]["provisional"] and steps[0]["patchcore-places"]["n_views_wanted"] == 1
     for variant in DETECTORS[:3]:
         views = [step[variant]["n_views"] for step in steps]
         assert views == sorted(views)
@@ -178,7 +178,7 @@ def test_no_address_leads_to_a_file_of_the_machine(address, page_url):
 def test_no_path_in_place_of_an_upload_is_read(path, page_url):
     """Without gradio_client, which would upload the file first."""
     stolen = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    body = json.dumps({"data": [[stolen], CATEGORY, "grad-cam", "patchcore"]}).encode()
+    body = json.dumps({"data": [[stolen], CATEGORY, "grad-cam", "patchcore-places"]}).encode()
     request = urllib.request.Request(f"{page_url}/gradio_api/call/compare", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         event = json.load(answer)["event_id"]

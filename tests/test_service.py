@@ -99,35 +99,35 @@ def test_a_provisional_percentile_belongs_to_the_score_that_is_shown(ship, pixel
 
 
 def test_patchcore_says_here_what_it_says_alone(with_patchcore):
-    pixels, alone = draw("wafer", "donut", seed=3).image, with_patchcore["patchcore"]
-    assert list(with_patchcore) == ["none", "se", "cbam", "patchcore"]
-    steps = list(compare(png(pixels), KEY, "gradient", "part.png", n_views=2, chosen=["patchcore"]))
+    pixels, alone = draw("wafer", "donut", seed=3).image, with_patchcore["patchcore-places"]
+    assert list(with_patchcore) == ["none", "se", "cbam", "patchcore-places"]
+    steps = list(compare(png(pixels), KEY, "gradient", "part.png", n_views=2, chosen=["patchcore-places"]))
     expected = alone.inspect(pixels)
     for step in steps:
-        assert list(step.verdicts) == ["patchcore"] and not step.verdicts["patchcore"].provisional
-        assert step.verdicts["patchcore"].score == pytest.approx(expected.score, rel=1e-6)
-        assert step.verdicts["patchcore"].anomalous == expected.anomalous
+        assert list(step.verdicts) == ["patchcore-places"] and not step.verdicts["patchcore-places"].provisional
+        assert step.verdicts["patchcore-places"].score == pytest.approx(expected.score, rel=1e-6)
+        assert step.verdicts["patchcore-places"].anomalous == expected.anomalous
     final = steps[-1]
-    assert final.heat.methods == {"patchcore": "distance"}, "it has no gradient map"
+    assert final.heat.methods == {"patchcore-places": "distance"}, "it has no gradient map"
     raw = alone.raw_map(pixels, "distance") / alone.map_reference("distance")
-    np.testing.assert_allclose(2 ** final.heat.heat["patchcore"], raw, rtol=1e-3)
+    np.testing.assert_allclose(2 ** final.heat.heat["patchcore-places"], raw, rtol=1e-3)
     near = alone.nearest_normal(pixels)
-    likeness = final.likenesses["patchcore"]
+    likeness = final.likenesses["patchcore-places"]
     assert likeness.times == pytest.approx(near.distance / alone.map_reference("distance"))
     side = pixels.shape[0] // 4
     assert likeness.found.shape == (side, side, 3) and likeness.normal is None, "trained on 8 images of the test's own"
-    peak_x, peak_y = final.heat.peak("patchcore")
+    peak_x, peak_y = final.heat.peak("patchcore-places")
     assert abs(peak_y - near.position[0]) < 0.1 and abs(peak_x - near.position[1]) < 0.1
 
     (row,) = csv.DictReader(io.StringIO(numbers_csv([final])))
-    assert (row["detector"], float(row["score"])) == ("patchcore", pytest.approx(expected.score, rel=1e-6))
+    assert (row["detector"], float(row["score"])) == ("patchcore-places", pytest.approx(expected.score, rel=1e-6))
     with MapsZip(stream := io.BytesIO()) as packed:
         packed.add(final)
     with zipfile.ZipFile(stream) as archive:
         assert {"01-part/patchcore-distance.png", "01-part/colour-bar-distance.png"} <= set(archive.namelist())
         (told,) = json.loads(archive.read("numbers.json"))["images"]
-    assert told["verdicts"]["patchcore"]["score"] == pytest.approx(expected.score, rel=1e-6)
-    assert paper_grid([final], ["patchcore"]).axes
+    assert told["verdicts"]["patchcore-places"]["score"] == pytest.approx(expected.score, rel=1e-6)
+    assert paper_grid([final], ["patchcore-places"]).axes
     with pytest.raises(DatasetError, match="no detector 'yolo'"):
         next(compare(png(pixels), KEY, chosen=["yolo"]))
 

@@ -35,7 +35,7 @@ def test_every_sample_category_has_all_detectors_with_a_measured_run() -> None:
     shipped = {path.relative_to(ROOT / "models").as_posix() for path in SHIPPED}
     measured = {f"{run.dataset}/{run.category}/{run.variant}" for run in RUNS}
     for category in CATEGORIES:
-        for key in ("none", "se", "cbam", "patchcore"):
+        for key in ("none", "se", "cbam", "patchcore-places"):
             assert f"sample/{category}/{key}" in shipped
     assert shipped <= measured
 
@@ -84,7 +84,7 @@ def test_the_gallery_is_caught_where_it_promises(category: str) -> None:
     """Obvious and moderate defects are flagged by a detector whose map has its highest place on the defect; the good
     part is flagged by none. Hard ones promise nothing."""
     detectors = [adn.load(folder) for folder in SHIPPED if folder.parent == ROOT / "models" / "sample" / category]
-    detectors.sort(key=lambda detector: detector.key != "patchcore")  # it catches most: ask it first
+    detectors.sort(key=lambda detector: detector.key != "patchcore-places")  # it catches most: ask it first
     good = next((EXAMPLES / category).glob("good.*"))
     assert [detector.key for detector in detectors if detector.inspect(good).anomalous] == []
     for example in sorted((EXAMPLES / category).glob("[om]*-*.*")):

@@ -133,7 +133,7 @@ def test_the_table_of_many_images_starts_with_the_worst_and_tells_who_disagrees(
         return Upload(name, Comparison(name, INFO, np.zeros((0, 0, 3), np.uint8), verdicts))
 
     uploads = (found("good", 0.5, 0.5), Upload("waiting"), found("one", 0.5, 1e9), found("both", 1.1, 1.2))
-    table = inspected_html(Session(KEY, ("none", "patchcore"), uploads, shown=2))
+    table = inspected_html(Session(KEY, ("none", "patchcore-places"), uploads, shown=2))
     rows = re.findall(r"<tr data-k='(\d)' data-name='(\w+)' data-kinds='([\w ]*)'", table)
     assert rows == [
         ("3", "both", "anomalous"),
@@ -222,13 +222,13 @@ def test_detectors_that_cannot_be_used_are_named_with_the_reason(monkeypatch, tm
     monkeypatch.setattr(shipped, "MODELS", tmp_path)
     monkeypatch.delenv("ATTENTDIFFERNET_DOWNLOAD", raising=False)
     monkeypatch.setattr(catalogue, "imagenet_at_hand", lambda: False)
-    for name in ("none", "se", "patchcore"):
+    for name in ("none", "se", "patchcore-places"):
         folder = tmp_path / "mvtec_ad" / "bottle" / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text('{"model": {"weights": "imagenet"}}')
     shown = category_html("mvtec_ad/bottle")
     assert "Not available on this machine: DifferNet, AttentDifferNet (SE)</summary>" in shown
-    assert "They need AlexNet" in shown and catalogue.detector_names("mvtec_ad/bottle") == ["patchcore"]
+    assert "They need AlexNet" in shown and catalogue.detector_names("mvtec_ad/bottle") == ["patchcore-places"]
 
 
 def test_categories_that_cannot_be_used_are_named_with_the_reason(monkeypatch, tmp_path):

@@ -430,7 +430,7 @@ def maps_against_differnet(rows: pd.DataFrame, target: str) -> str:
 
 def on_training_normals(benchmarks: Path) -> Lines:
     """How ways to train attention compare on synthetic defects, what likelihood alone does to the features, and what
-    was tried without training; nothing where none was measured."""
+    else was tried; nothing where none was measured."""
     chosen, collapse = benchmarks / "attention.csv", benchmarks / "collapse.csv"
     lines = attention_trainings(pd.read_csv(chosen, keep_default_na=False)) if chosen.is_file() else []
     lines += collapse_of_features(pd.read_csv(collapse)) if collapse.is_file() else []
@@ -483,9 +483,10 @@ def attention_trials(frame: pd.DataFrame) -> Lines:
     ]
     categories = ", ".join(map(category_title, dict.fromkeys(frame["category"])))
     return [
-        f"What was tried without training, mean over {categories}: synthetic defects of two kinds, something *foreign* "
-        "or *structure* that is altered, in held-out normal images. DifferNet's trials are read off by the Gaussian, "
-        "changes are from the average, PatchCore's from PatchCore, and the flow's from the flow "
+        f"What else was tried, mean over {categories}: synthetic defects of three kinds, something "
+        "*foreign*, the same on a *wide* piece, or *structure* that is altered, in held-out normal images. DifferNet's "
+        "trials are read off by the Gaussian, changes are from the average, PatchCore's from PatchCore, and the flow's "
+        "from the flow "
         "(`python -m benchmarks.attention_trials --summary` tells the categories apart):",
         "",
         *lines_of(Table(columns, rows)),

@@ -22,9 +22,9 @@ def compare(
     """Scores, verdicts and maps of one or several images by DifferNet, its attention variants and PatchCore.
 
     images: image files. category: DATASET/CATEGORY, for instance sample/wafer. method: grad-cam, attention or gradient,
-    the map of DifferNet and its variants. detectors: some of none, se, cbam, patchcore with commas between; empty for
-    all that the category has. Streams: verdicts are provisional until all views are scored. Returns the numbers, and
-    the maps as PNG files.
+    the map of DifferNet and its variants. detectors: some of none, se, cbam, patchcore-places with commas between;
+    empty for all that the category has. Streams: verdicts are provisional until all views are scored. Returns the
+    numbers, and the maps as PNG files.
     """
     paths, chosen = images or [], [name.strip() for name in detectors.split(",") if name.strip()] or None
     try:
@@ -72,7 +72,7 @@ def add_endpoints() -> None:
         images = gr.File(file_count="multiple", label="images")
         category = gr.Textbox(label="category", placeholder="sample/wafer")
         method = gr.Textbox("grad-cam", label="method")
-        detectors = gr.Textbox("", label="detectors", placeholder="none,patchcore")
+        detectors = gr.Textbox("", label="detectors", placeholder="none,patchcore-places")
         answer = gr.JSON(label="numbers")
         maps = gr.File(file_count="multiple", label="maps")
         gr.Button("compare").click(
