@@ -62,7 +62,7 @@ def choose_method(
     judged = judge(sources, options, cache, progress, device)
     method, aurocs = by_rule(judged)
     found, chosen = judged.examined.findings, judged.options[method]
-    if chosen.variant == "none":
+    if chosen.variant == "none" and chosen.can_weigh_places:
         chosen = dataclasses.replace(chosen, variant=DEFAULT_VARIANTS[method])
     if method == "patchcore":
         found = PatchCoreDetector.choose(sources, chosen, cache, progress, device)

@@ -307,7 +307,7 @@ class Options(Checked):
             )
         if self.patchcore.n_calibrated < 1:
             raise AttentDifferNetError("n_calibrated must be 1 or more: without scores there is no threshold, got 0")
-        if self.variant == "places" and (self.readout == "reweighted" or self.patchcore.n_calibrated < 2):
+        if self.variant == "places" and not self.can_weigh_places:
             raise AttentDifferNetError(
                 "Weights of places come from 2 or more calibrated images, and do not go with the readout reweighted: "
                 f"got n_calibrated {self.patchcore.n_calibrated}, readout {self.readout}"
@@ -329,6 +329,11 @@ class Options(Checked):
         if self.method == "differnet":
             return self.variant
         return self.method if self.variant == "none" else f"{self.method}-{self.variant}"
+
+    @property
+    def can_weigh_places(self) -> bool:
+        """Whether PatchCore's weights of places can be measured, and used with the readout."""
+        return self.patchcore.n_calibrated > 1 and self.readout != "reweighted"
 
     @property
     def leaves_a_choice(self) -> bool:

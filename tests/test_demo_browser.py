@@ -385,6 +385,13 @@ def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(vis
     nothing_is_left(page, page_folder, "drawn wafer")
 
 
+def test_a_picture_that_is_brought_back_as_a_model_is_told_from_one(visit, files):
+    page = visit(390)
+    page.get_by_role("tab", name="Train", exact=True).click()
+    page.locator("#own-model input[type=file]").set_input_files(files / "donut.png")
+    expect(page.locator("#own-status")).to_contain_text("donut.png is no model: a model is a zip with config.json")
+
+
 def verdicts_are_answered(page, rows):
     """A false alarm is corrected, taken back, corrected again: never flagged on the same photograph, also judged anew.
     The table is walked through with the keyboard, sorted and filtered."""

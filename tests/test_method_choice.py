@@ -1,12 +1,14 @@
 """The rule that chooses the method: right where that is known, and by its three cases."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from attentdiffernet import method_choice
 from attentdiffernet.method_choice import choose_method
-from attentdiffernet.options import FlowConfig, Options
+from attentdiffernet.options import FlowConfig, Options, PatchCoreConfig
 from attentdiffernet.patchcore_detector import PatchCoreDetector
 
 FLOW = FlowConfig(n_blocks=1, hidden_width=8, hidden_layers=1)
@@ -54,6 +56,14 @@ def test_the_three_cases(differnet, patchcore, better, method, parts, examined, 
     assert (options.method, options.variant) == (method, {"patchcore": "places", "differnet": "none"}[method])
     assert findings.by_method == {"differnet": differnet, "patchcore": patchcore}
     assert (findings.readout == "mean_of_highest") == (method == "patchcore")
+
+
+def test_one_calibrated_image_says_nothing_of_places(parts, examined, monkeypatch):
+    made_up(monkeypatch, 0.90, 0.91, better=False)
+    monkeypatch.setattr(method_choice, "examine", lambda *_: examined)
+    monkeypatch.setattr(method_choice, "_patchcore_scores", lambda *_: None)
+    options, _ = choose_method(parts, replace(ASKED, patchcore=PatchCoreConfig(n_calibrated=1)))
+    assert options.key == "patchcore"
 
 
 def test_both_are_judged_on_the_same_images(parts, monkeypatch):

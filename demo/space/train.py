@@ -61,9 +61,7 @@ class Train:
                     self.start = gr.Button("Train", variant="primary", elem_id="own-train")
                     self.stop = gr.Button("Cancel", elem_id="own-cancel")
             with gr.Column(min_width=280):
-                self.model = gr.File(
-                    label="Or bring back a model (zip)", file_types=[".zip"], height=150, elem_id="own-model"
-                )
+                self.model = gr.File(label="Or bring back a model (zip)", height=150, elem_id="own-model")
         self.status = gr.HTML(finished(INVITATION), elem_id="own-status", js_on_load=LIVE, elem_classes="status")
         with gr.Column(elem_classes=seen(False)) as self.use:
             self.judge = Judge(self.own)
