@@ -7,7 +7,7 @@ from .category import InspectionDataset
 from .checked import Checked
 from .datasets import CARDS, DatasetCard
 from .findings import Calibration, Findings
-from .options import ALEXNET, Options
+from .options import ALEXNET, MEASURED_VARIANTS, Options
 from .words import (
     PATCHCORE_READOUTS,
     READOUTS,
@@ -47,7 +47,8 @@ def model_card(
     options: Options, findings: Findings, calibration: Calibration, data: DataCard, backbone_fingerprint: str
 ) -> str:
     """Markdown with the Hub's front matter: what the model is, what it was trained on, how it decides, its limits."""
-    from .study.tables import Column, Table, markdown_text  # which load pandas
+    from .study.formats import counted  # these load pandas
+    from .study.tables import Column, Table, markdown_text
 
     of_patchcore = options.method == "patchcore"
     seen = input_title(findings.views, findings.resize, findings.exposure)
@@ -60,7 +61,8 @@ def model_card(
         "Licence of the data": data.licence or "not stated",
         "Normal images": _images(calibration, data),
         **(_patchcore_rows if of_patchcore else _differnet_rows)(options, findings, backbone_fingerprint),
-        "Score": f"{(READOUTS | PATCHCORE_READOUTS)[findings.readout]}; {calibration.n_views} views ({seen}); "
+        "Score": f"{(READOUTS | PATCHCORE_READOUTS)[findings.readout]}; "
+        f"{counted(calibration.n_views, 'view')} ({seen}); "
         "higher = more anomalous, not a probability",
         **({"Grey values": f"0 to {findings.value_range:g}"} if findings.value_range else {}),
         "Threshold": f"{calibration.threshold:.6g}, flags at most {percent(calibration.false_positive_rate)} % of "
@@ -127,9 +129,11 @@ def _patchcore_rows(options: Options, findings: Findings, backbone_fingerprint: 
 
 
 def _attention_notes(options: Options, findings: Findings) -> list[str]:
+    note = [training_note(options.variant, options.attention, findings.gates_kept), ""]
+    if options.variant in MEASURED_VARIANTS:
+        return note
     return [
-        training_note(options.variant, options.attention, findings.gates_kept),
-        "",
+        *note,
         "Placement, reduction and training of the attention blocks are choices of this reproduction: the authors of",
         "AttentDifferNet (e Silva et al., WACV 2024) published no code.",
     ]

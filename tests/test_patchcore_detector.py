@@ -305,7 +305,9 @@ def test_weights_of_places_come_back_from_the_checkpoint(detector, tmp_path):
     again = adn.load(found.save(tmp_path / "model"))
     assert again.fingerprint == found.fingerprint != detector.fingerprint
     assert again.inspect(image).score == found.inspect(image).score
-    assert "farther normal images lie from each other" in (tmp_path / "model" / "README.md").read_text()
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "farther normal images lie from each other" in card and "1 view (none)" in card
+    assert "Placement" not in card, "weights of places have none"
 
 
 @pytest.mark.parametrize("damage", ["missing", "negative", "nan", "flat", "empty"])
