@@ -5,6 +5,7 @@ import shutil
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ from attentdiffernet.study.readme import better_methods, between, levels_table, 
 from attentdiffernet.study.runs import BEST_ON_TEST_LABEL, Run, base_of, distinguishing_recipe
 from attentdiffernet.study.small_sets import small_sets_table
 from attentdiffernet.study.statistics import delong_test, holm, mean_interval
+from attentdiffernet.study.transfer import transfer_table, transfer_text, transfers
 from attentdiffernet.study.usual import usual
 from demo import shipped
 from demo.service.roc import roc_page
@@ -653,6 +655,41 @@ def test_usual_are_one_recipe_per_variant_and_none_that_is_best_on_test(root, tm
     best = [m for m in measured(root / "results") if m.best_on_test]
     assert usual(best), "where there are no others"
     assert {m.run.variant for m in usual(best)} == {"none", "se", "cbam"}
+
+
+def test_what_carries_over_by_hand():
+    trials = pd.DataFrame(
+        [
+            ["mvtec_ad/bottle", "average (DifferNet)", "foreign", 0.0],
+            ["mvtec_ad/bottle", "rarity 1", "foreign", 0.04],
+            ["mvtec_ad/bottle", "rarity 1", "wide", 0.02],
+            ["mtd/magnetic_tile", "rarity 1", "foreign", 0.03],
+            ["mtd/magnetic_tile", "rarity 1", "wide", -0.01],
+            ["mtd/magnetic_tile", "PatchCore, over mean and two deviations there", "foreign", 0.5],
+        ],
+        columns=["category", "trial", "defects", "difference"],
+    )
+    found = [
+        SimpleNamespace(
+            group=SimpleNamespace(first=SimpleNamespace(run=SimpleNamespace(variant=variant), key=key)),
+            test=SimpleNamespace(difference=difference),
+        )
+        for variant, key, difference in [
+            ("rarity", "mvtec_ad/bottle", 0.01),
+            ("rarity", "mtd/magnetic_tile", -0.03),
+            ("se", "mtd/magnetic_tile", 0.2),
+        ]
+    ]
+    changes = transfers(trials, found)
+    assert transfer_table(changes).markdown().splitlines()[2:] == [
+        "| rarity pooling | Bottle (MVTec AD) | +4.0 | +2.0 | +1.0 |",
+        "| rarity pooling | Magnetic tile (Magnetic Tile Defects) | +3.0 | -1.0 | -3.0 |",
+    ], "where both were measured"
+    assert transfer_text(changes) == (
+        "On average over 2 categories, rarity pooling changes AUROC by +2.0 points on synthetic defects and by -1.0 on "
+        "real ones."
+    )
+    assert transfers(trials, found[2:]).empty
 
 
 def test_choices_by_hand():

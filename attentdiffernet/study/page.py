@@ -53,6 +53,7 @@ from .records import read_published
 from .runs import BEST
 from .statistics import holm
 from .tables import Column, Table, group_auroc_text
+from .transfer import transfer_table, transfer_text, transfers
 
 Lines = list[str]
 Costs = dict[str, dict[str, Any]]  # by run: seconds, views and machine; empty where they were not kept
@@ -79,6 +80,7 @@ def page(results_dir: Path, commands: Mapping[str, str], benchmarks: Path) -> st
         *paragraph(maps_in_short(maps)),
         *other_methods(groups, others),
         *attentive_methods(groups),
+        *carried_over(benchmarks, [*found, *attentive_contrasts(groups)]),
         "## By category",
         "",
         *LEGEND,
@@ -219,6 +221,24 @@ def attentive_methods(groups: Sequence[Group]) -> Lines:
     mean = averages(attentive_contrasts(groups))
     lines = ["## Does attention help PatchCore?", "", f"**{answer}**", "", how, ""]
     return [*lines, *lines_of(attentive_table(groups)), *(lines_of(averages_table(mean)) if mean else [])]
+
+
+def carried_over(benchmarks: Path, found: Sequence[Contrast]) -> Lines:
+    """found: comparisons of attention on test images, in any method."""
+    trials = benchmarks / "attention_trials.csv"
+    if not trials.is_file() or (changes := transfers(pd.read_csv(trials), found)).empty:
+        return []
+    return [
+        "## Does what helps on synthetic defects help on real ones?",
+        "",
+        "Attention is trained or chosen on synthetic defects in normal images, because real ones must not be seen. "
+        f"{transfer_text(changes)} A likely reason for what is lost: a synthetic defect is a spot on a part that is "
+        "normal everywhere else. Weights that follow the unusual find such a spot, which an average hides. A real "
+        "defect often changes the whole part, and there the average is better (*Change by kind of defect*, above). "
+        "Change of AUROC in points, by kind of synthetic defect, and on the test images:",
+        "",
+        *lines_of(transfer_table(changes)),
+    ]
 
 
 # -- by category

@@ -1,0 +1,51 @@
+"""Whether what attention gains on synthetic defects, by which it is chosen, carries over to real ones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..datasets import category_title
+from ..words import short_title
+from .comparison import Contrast
+from .formats import counted, points
+from .tables import Column, Table
+
+# Trials of benchmarks/attention_trials.py that became a variant, by its name in runs.csv.
+VARIANT_OF = {
+    "rarity 1": "rarity",
+    "surprise 1": "surprise",
+    "PatchCore, over mean and two deviations there": "patchcore-places",
+}
+
+
+def transfers(trials: pd.DataFrame, found: Sequence[Contrast]) -> pd.DataFrame:
+    """A row per variant and category that has both: the change of AUROC by kind of synthetic defect, and `real`, that
+    on test images. trials: attention_trials.csv. found: comparisons on test images."""
+    trials = trials.assign(variant=trials["trial"].map(VARIANT_OF)).dropna(subset="variant")
+    synthetic = trials.pivot_table("difference", ["variant", "category"], "defects", sort=False)
+    real = {(c.group.first.run.variant, c.group.first.key): c.test.difference for c in found}
+    known = [key for key in synthetic.index if key in real]
+    return synthetic.loc[known].assign(real=[real[key] for key in known]).reset_index()
+
+
+def transfer_table(changes: pd.DataFrame) -> Table:
+    kinds = list(changes.columns.drop(["variant", "category", "real"]))
+    columns = [Column("Attention", short_title), Column("Category", category_title)]
+    columns += [Column(kind, points, number=True) for kind in kinds]
+    columns.append(Column("real defects", points, number=True))
+    return Table(columns, changes[["variant", "category", *kinds, "real"]].to_numpy().tolist())
+
+
+def transfer_text(changes: pd.DataFrame) -> str:
+    """For each variant, what it gains on average on synthetic and on real defects."""
+    kinds = changes.columns.drop(["variant", "category", "real"])
+    sentences = []
+    for variant, rows in changes.groupby("variant", sort=False):
+        synthetic, real = float(np.nanmean(rows[kinds])), float(rows["real"].mean())
+        where = counted(len(rows), "category", "categories")
+        sentences.append(
+            f"On average over {where}, {short_title(str(variant))} changes AUROC by {points(synthetic)} points on "
+            f"synthetic defects and by {points(real)} on real ones."
+        )
+    return " ".join(sentences)
