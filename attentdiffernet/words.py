@@ -27,7 +27,7 @@ DETECTOR_TITLES: dict[str, str] = VARIANT_TITLES | {
     "patchcore": METHOD_NAMES["patchcore"],
     "patchcore-se": "PatchCore (SE)",
     "patchcore-cbam": "PatchCore (CBAM)",
-    "patchcore-places": "PatchCore (weighted places)",
+    "patchcore-places": "Weighted PatchCore",
 }
 MapName = Literal["grad-cam", "attention", "gradient", "spatial-gate", "distance"]
 METHOD_TITLES: dict[str, str] = {

@@ -355,7 +355,7 @@ def test_a_detector_is_trained_on_own_parts_used_taken_away_and_brought_back(vis
     page.get_by_label("Name of the part").fill("drawn wafer")
     page.locator("#own-train").click()
     report = page.locator("#own-report")
-    expect(report).to_contain_text("PatchCore (weighted places) of drawn wafer")
+    expect(report).to_contain_text("Weighted PatchCore of drawn wafer")
     expect(report).to_contain_text("14.3 of 100 good parts")  # one of 6 + 1
     expect(report).to_contain_text("6 photographs are few")
     expect(page.locator("#own-check")).to_contain_text("1 of 1 defective part")

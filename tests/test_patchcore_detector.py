@@ -198,7 +198,7 @@ def test_the_command_trains_it(tmp_path, monkeypatch):
     asked = ["train", str(tmp_path / "drawn" / "stripes"), "--method", "patchcore", "--out", str(tmp_path / "model")]
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 0, result.output
-    assert "PatchCore (weighted places) of stripes" in result.output
+    assert "Weighted PatchCore of stripes" in result.output
     assert adn.load(tmp_path / "model").data.n_fitted == 4
 
 
@@ -299,7 +299,7 @@ def test_trained_gates_change_the_maps_and_come_back_from_the_checkpoint(detecto
 
 def test_weights_of_places_come_back_from_the_checkpoint(detector, tmp_path):
     found = attended("places")
-    assert found.title == "PatchCore (weighted places)" and "weights of places, measured on normal" in found.choices
+    assert found.title == "Weighted PatchCore" and "weights of places, measured on normal" in found.choices
     image = with_defect(stripes(51))
     assert found.inspect(image).anomalous and found.inspect(image).score != detector.inspect(image).score
     again = adn.load(found.save(tmp_path / "model"))

@@ -316,7 +316,7 @@ def test_the_report_is_one_file_that_asks_nobody_and_runs_nothing(judged_parts):
     assert "url(" not in page and "@import" not in page
     for text in ("<img src=x onerror=alert(1)>.png", "my part", "1 photograph is odd", "of 3 defective parts"):
         assert text in read.seen
-    assert "PatchCore (weighted places) of my part" in read.seen
+    assert "Weighted PatchCore of my part" in read.seen
     assert "memory-bank" not in read.seen, "the card without its front matter"
 
 
