@@ -432,7 +432,7 @@ def test_a_threshold_sets_the_others_to_the_same_share_of_normals(visit):
 def test_a_shipped_threshold_is_that_of_the_model(visit):
     at = visit("roc", category=KEY, by="shipped")
     thresholds = {m.run.variant: t for m in runs().values() if (t := shipped.shipped_threshold(m))}
-    assert list(thresholds) == [*PAPER_VARIANTS, "patchcore"]
+    assert list(thresholds) == [*PAPER_VARIANTS, "patchcore-places"]
     for variant, found in thresholds.items():
         config = json.loads((shipped.MODELS / KEY / variant / "config.json").read_text())
         assert found.threshold == config["calibration"]["threshold"]
@@ -481,10 +481,10 @@ def test_as_many_failures_as_asked_for(visit):
 
 
 def test_disagreements_are_drawn_by_two_runs(visit):
-    at = visit("failures", category=KEY, list="disagreements", variant="none", against="patchcore")
+    at = visit("failures", category=KEY, list="disagreements", variant="none", against="patchcore-places")
     (drawn,) = (json.loads(chart.proto.spec) for chart in at.get("plotly_chart"))
-    m, other = runs()["none"], runs()["patchcore"]
-    assert drawn["layout"]["yaxis"]["title"]["text"].startswith("PatchCore")
+    m, other = runs()["none"], runs()["patchcore-places"]
+    assert drawn["layout"]["yaxis"]["title"]["text"].startswith("Weighted PatchCore")
     thresholds = [shipped.shipped_threshold(one).threshold for one in (m, other)]
     assert numbers(drawn["data"][0]["x"]) == pytest.approx(m.of_class(0) / thresholds[0])
     assert numbers(drawn["data"][1]["y"]) == pytest.approx(np.clip(other.of_class(1) / thresholds[1], 0.01, 100))
@@ -678,7 +678,7 @@ def test_a_detector_of_own_parts_is_trained_judged_with_taken_away_and_brought_b
 
 
 def test_two_visitors_do_not_see_each_others_images(visit):
-    at = visit("compare", category=KEY, detectors=["none", "patchcore"])
+    at = visit("compare", category=KEY, detectors=["none", "patchcore-places"])
     widget(at, "file_uploader", COMPARED).set_value(
         [
             ("no.png", b"hello", "image/png"),
@@ -703,7 +703,7 @@ def test_a_picture_of_another_thing_is_offered_to_the_category_that_it_fits(visi
     known = catalogue.usable_categories()
     lost = {"sample/gear": Stranger(known["sample/gear"], known[KEY])}
     monkeypatch.setattr(comparison, "_stranger", lambda found, _: lost.get(found.category.key))
-    at = visit("compare", category="sample/gear", detectors="patchcore")
+    at = visit("compare", category="sample/gear", detectors="patchcore-places")
     widget(at, "file_uploader", COMPARED).set_value(("a wafer.png", file_of("wafer", IMAGE), "image/png"))
     whole(at.run())
     assert lost["sample/gear"].sentence in " ".join(warning.value for warning in at.warning).replace("\\", "")

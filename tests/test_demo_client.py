@@ -86,7 +86,9 @@ def test_the_score_is_the_librarys_however_the_file_holds_the_image(client, file
     """Turned upright, and the first frame: `tests/test_data.py` reads all kinds of files."""
     expected = attentdiffernet.load(str(ROOT / "models" / CATEGORY / "se")).inspect(files / "plain.png").score
     names = ["plain.png", "turned.png", "animated.png"]
-    numbers, maps = compare(client, [files / name for name in names], method="attention", detectors="se,patchcore")
+    numbers, maps = compare(
+        client, [files / name for name in names], method="attention", detectors="se,patchcore-places"
+    )
     assert [image["name"] for image in numbers["images"]] == names
     for image in numbers["images"]:
         assert image["verdicts"]["se"]["score"] == pytest.approx(expected, rel=1e-5)

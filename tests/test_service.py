@@ -124,7 +124,7 @@ def test_patchcore_says_here_what_it_says_alone(with_patchcore):
     with MapsZip(stream := io.BytesIO()) as packed:
         packed.add(final)
     with zipfile.ZipFile(stream) as archive:
-        assert {"01-part/patchcore-distance.png", "01-part/colour-bar-distance.png"} <= set(archive.namelist())
+        assert {"01-part/patchcore-places-distance.png", "01-part/colour-bar-distance.png"} <= set(archive.namelist())
         (told,) = json.loads(archive.read("numbers.json"))["images"]
     assert told["verdicts"]["patchcore-places"]["score"] == pytest.approx(expected.score, rel=1e-6)
     assert paper_grid([final], ["patchcore-places"]).axes

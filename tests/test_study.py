@@ -262,11 +262,7 @@ def test_patchcore_as_it_is_trained_by_default_stands_beside_differnet(root, tmp
         ("wafer", False),
     ]
     assert "Weighted PatchCore on Bottle (MVTec AD), +" in attentive_text(grouped(found))
-    assert (
-        results_table(tmp_path, tmp_path)
-        .splitlines()[0]
-        .endswith("| AttentDifferNet (CBAM) | Weighted PatchCore |")
-    )
+    assert results_table(tmp_path, tmp_path).splitlines()[0].endswith("| AttentDifferNet (CBAM) | Weighted PatchCore |")
     assert better_methods(folder)["mvtec_ad/bottle"] == "patchcore"
 
 
