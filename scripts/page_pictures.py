@@ -22,7 +22,7 @@ def demo(page: Page, url: str) -> None:
     """An example with a defect, its verdicts and maps."""
     page.goto(f"{url}/?category=sample/gear&example=obvious-broken_tooth")
     page.locator("#status", has_text="Done").wait_for()
-    page.locator("#card-patchcore img.heat").wait_for()
+    page.locator("#card-patchcore-places img.heat").wait_for()
 
 
 def dashboard(page: Page, url: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attentdiffernet.datasets.sample import draw
+from attentdiffernet.datasets.sample import draw, file_of
 from attentdiffernet.errors import AttentDifferNetError, DatasetError
 from attentdiffernet.explain import explain, methods_of, relative_heat
 from attentdiffernet.findings import Calibration
@@ -281,6 +281,13 @@ def test_one_detector_that_finds_it_near_is_enough_and_no_other_is_asked(measure
     assert 0 < least_place("sample/gear", detectors, scores, enough=0.5) < 0.5
     with pytest.raises(AttributeError, match="scores"):
         least_place("sample/gear", detectors, scores)
+
+
+@pytest.mark.parametrize("name", ["donut/obvious_000.png", "scratch/obvious_001.png"])
+def test_a_large_defect_is_no_other_thing_by_one_detector_alone(name):
+    """DifferNet places these wafer maps as far as other things; the others of the category know better."""
+    *_, last = compare(io.BytesIO(file_of("wafer", name)), "sample/wafer", chosen=["none"], n_views=2)
+    assert last.verdicts["none"].score > last.verdicts["none"].threshold and last.stranger is None
 
 
 def test_drawn_normals_of_others_leave_out_parts_of_the_same_name():

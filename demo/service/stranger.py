@@ -68,10 +68,17 @@ def stranger(
     image: np.ndarray, info: CategoryInfo, detectors: Mapping[str, Detector], scores: Mapping[str, float]
 ) -> Stranger | None:
     """image: (H, W, 3) uint8. detectors, scores: of its own category, by `Detector.key`. None for a picture of such a
-    part, and where it cannot be told. Asks other categories only about what is one."""
+    part, and where it cannot be told. The category's other detectors are asked only about what is far by these, since
+    `nearly` was measured with all; other categories only about what is far by all."""
     enough = nearly(info.key)
     if not detectors or least_place(info.key, detectors, scores, enough) < enough:
         return None
+    for name in catalogue.detector_names(info.key):
+        if name not in detectors:
+            other = catalogue.detectors(info.key, [name])
+            score = dict(zip(other, scores_of(other[name], [image]), strict=False))
+            if score and least_place(info.key, other, score) < enough:
+                return None
     return Stranger(info, _fitting(image, info.key))
 
 
