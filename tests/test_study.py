@@ -266,6 +266,20 @@ def test_patchcore_as_it_is_trained_by_default_stands_beside_differnet(root, tmp
     assert better_methods(folder)["mvtec_ad/bottle"] == "patchcore"
 
 
+def test_it_stands_beside_differnet_where_patchcore_alone_was_not_measured(root, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(root / "results", folder)
+    for m in fair(root):
+        if m.run.variant == "none":
+            run = m.run.run.replace("none-imagenet", "patchcore-places-tf_efficientnet_lite0")
+            row = replace(m.run, run=run, variant="patchcore-places", backbone="tf_efficientnet_lite0", epochs=0)
+            results.write_run(folder, row, m.scores.assign(score=m.values + m.labels), {})
+    found = [m for m in measured(folder) if m.run.variant == "patchcore-places"]
+    assert {m.base_run for m in found} == {None} and {m.beside_differnet.base_run.variant for m in found} == {"none"}
+    assert {m.setting for m in found} == {f"imagenet-{seed}" for seed in range(3)}
+    assert [c.helps for c in method_contrasts(grouped(m for m in measured(folder) if not m.best_on_test))]
+
+
 def test_patchcore_with_attention_is_compared_with_itself_and_not_counted_for_differnet(root, tmp_path):
     folder = with_patchcore(root, tmp_path)
     before = page_of(root, folder)

@@ -193,7 +193,8 @@ def _measured(results_dir: Path, _stamp: Stamp) -> tuple[Measured, ...]:
         delong = _delong(run, own, base, other) if base is not None and other is not None else None
         record = read_options(results_dir, run) or {}
         interval, gates = statistics.auroc_interval(own["label"], own["score"]), gates_of(record)
-        differnet = base_of(base, runs) if base and run.variant in ATTENTIVE_METHODS else base
+        alone = dataclasses.replace(run, variant=ATTENTIVE_METHODS.get(run.variant, run.variant))
+        differnet = base_of(alone, runs)
         setting = (differnet or base or run).backbone
         rest = record, base, run.backbone if other_network else "", setting
         m = Measured(run, name, recipe, own, interval, delong, other, gates, *rest)
