@@ -696,8 +696,8 @@ def test_what_carries_over_by_hand():
         "| rarity pooling | Magnetic tile (Magnetic Tile Defects) | +3.0 | -1.0 | -3.0 |",
     ], "where both were measured"
     assert transfer_text(changes) == (
-        "On average over 2 categories, rarity pooling changes AUROC by +2.0 points on synthetic defects and by -1.0 on "
-        "real ones."
+        "Rarity pooling: +2.0 points on synthetic defects and -1.0 on real ones, on average over 2 categories; both go "
+        "the same way in 1."
     )
     assert transfers(trials, found[2:]).empty
 

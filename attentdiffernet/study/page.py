@@ -232,10 +232,8 @@ def carried_over(benchmarks: Path, found: Sequence[Contrast]) -> Lines:
         "## Does what helps on synthetic defects help on real ones?",
         "",
         "Attention is trained or chosen on synthetic defects in normal images, because real ones must not be seen. "
-        f"{transfer_text(changes)} A likely reason for what is lost: a synthetic defect is a spot on a part that is "
-        "normal everywhere else. Weights that follow the unusual find such a spot, which an average hides. A real "
-        "defect often changes the whole part, and there the average is better (*Change by kind of defect*, above). "
-        "Change of AUROC in points, by kind of synthetic defect, and on the test images:",
+        f"{transfer_text(changes)} Change of AUROC in points, by kind of synthetic defect, and on the test images "
+        "([what that says](../docs/method.md#why-attention-does-not-help-differnet)):",
         "",
         *lines_of(transfer_table(changes)),
     ]

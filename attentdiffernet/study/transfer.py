@@ -38,14 +38,16 @@ def transfer_table(changes: pd.DataFrame) -> Table:
 
 
 def transfer_text(changes: pd.DataFrame) -> str:
-    """For each variant, what it gains on average on synthetic and on real defects."""
+    """For each variant, what it gains on average on synthetic and on real defects, and how often both go one way."""
     kinds = changes.columns.drop(["variant", "category", "real"])
     sentences = []
     for variant, rows in changes.groupby("variant", sort=False):
-        synthetic, real = float(np.nanmean(rows[kinds])), float(rows["real"].mean())
-        where = counted(len(rows), "category", "categories")
+        synthetic = rows[kinds].mean(axis=1)
+        title = short_title(str(variant))
+        alike = int((np.sign(synthetic) == np.sign(rows["real"])).sum())
         sentences.append(
-            f"On average over {where}, {short_title(str(variant))} changes AUROC by {points(synthetic)} points on "
-            f"synthetic defects and by {points(real)} on real ones."
+            f"{title[0].upper()}{title[1:]}: {points(synthetic.mean())} points on synthetic defects and "
+            f"{points(rows['real'].mean())} on real ones, on average over "
+            f"{counted(len(rows), 'category', 'categories')}; both go the same way in {alike}."
         )
     return " ".join(sentences)
