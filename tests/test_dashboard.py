@@ -393,6 +393,14 @@ def test_curve_histogram_and_counts_follow_the_slider_at_once(visit):
             assert f"threshold {score_text(point.threshold)}" in html(at)
 
 
+def test_what_is_called_a_difference_to_differnet_is_one(visit):
+    """Also of PatchCore with attention, whose own comparison is with PatchCore."""
+    at, (plain, weighted) = visit("roc", category=KEY), (runs()[name] for name in ("none", "patchcore-places"))
+    table = html(at).split("AUROC against DifferNet")[1].split("</table>")[0]
+    (row,) = (row for row in table.split("<tr>") if "Weighted PatchCore" in row)
+    assert f"{points(auroc(weighted.labels, weighted.values) - auroc(plain.labels, plain.values))} points" in row
+
+
 def test_more_curves_are_drawn_if_asked_for(visit):
     best = next(m for m in runs().values() if m.best_on_test)
     assert best.title not in stills(visit("roc", category=KEY))[0]

@@ -245,14 +245,13 @@ def test_patchcore_as_it_is_trained_by_default_stands_beside_differnet(root, tmp
     add_attention_to_patchcore(folder, "patchcore-places", "normal places", lambda m: m.run.category == "wafer")
     found = [m for m in measured(folder) if not m.best_on_test]
     places = [m for m in found if m.run.variant == "patchcore-places"]
-    assert {m.base_run.variant for m in places} == {"patchcore"}
     by_run = {m.run.run: m for m in found}
     for m in places:
-        beside = m.beside_differnet
-        differnet = by_run[beside.base_run.run]
-        assert (beside.run, differnet.run.variant, differnet.run.seed) == (m.run, "none", m.run.seed)
-        assert beside.delong == delong_test(m.labels, m.values, differnet.values)
-        assert beside.setting == differnet.setting
+        for compared, variant in ((m, "none"), (m.against_itself, "patchcore")):
+            base = by_run[compared.base_run.run]
+            assert (compared.run, base.run.variant, base.run.seed) == (m.run, variant, m.run.seed)
+            assert compared.delong == delong_test(m.labels, m.values, base.values)
+            assert compared.setting == base.setting
     shown = usual(found)
     assert {m.run.variant for m in shown} == {"none", "se", "cbam", "patchcore-places"}
     assert {m.base_run.variant for m in shown if m.run.variant != "none"} == {"none"}
@@ -275,7 +274,7 @@ def test_it_stands_beside_differnet_where_patchcore_alone_was_not_measured(root,
             row = replace(m.run, run=run, variant="patchcore-places", backbone="tf_efficientnet_lite0", epochs=0)
             results.write_run(folder, row, m.scores.assign(score=m.values + m.labels), {})
     found = [m for m in measured(folder) if m.run.variant == "patchcore-places"]
-    assert {m.base_run for m in found} == {None} and {m.beside_differnet.base_run.variant for m in found} == {"none"}
+    assert {m.against_itself.base_run for m in found} == {None} and {m.base_run.variant for m in found} == {"none"}
     assert {m.setting for m in found} == {f"imagenet-{seed}" for seed in range(3)}
     assert [c.helps for c in method_contrasts(grouped(m for m in measured(folder) if not m.best_on_test))]
 
@@ -285,7 +284,8 @@ def test_patchcore_with_attention_is_compared_with_itself_and_not_counted_for_di
     before = page_of(root, folder)
     add_attention_to_patchcore(folder, "patchcore-se", "separation", left_at_one=lambda m: m.run.seed == 1)
     found = [m for m in measured(folder) if m.run.variant == "patchcore-se"]
-    assert found and {m.base_run.variant for m in found} == {"patchcore"}
+    assert found and {m.against_itself.base_run.variant for m in found} == {"patchcore"}
+    assert {m.base_run.variant for m in found} == {"none"}, "every page that says DifferNet means it"
     alone = {(m.key, m.run.seed): m for m in measured(folder) if m.name == "patchcore"}
     assert all(m.setting == alone[m.key, m.run.seed].setting for m in found), "beside the same DifferNet"
     groups = grouped(m for m in measured(folder) if not m.best_on_test)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -33,8 +33,8 @@ class Measured:
     its variant (`distinguishing_recipe`). network: of another method, where it is not the first one.
     base_run: the DifferNet that the run is compared with (`base_of`). delong: AUROC minus DifferNet's, on the same
     images; base: the scores of that DifferNet. All three are None for DifferNet itself and where it was not measured.
-    against_differnet: of another method with attention, whose base is the same without, itself with DifferNet as its
-    base; None of all others. record: RUN.json, with the options; empty where it was not kept.
+    against_itself: of another method with attention, itself with the same method without attention as its base; None of
+    all others. record: RUN.json, with the options; empty where it was not kept.
     """
 
     run: Run
@@ -49,12 +49,7 @@ class Measured:
     base_run: Run | None = None
     network: str = ""
     setting_backbone: str = ""
-    against_differnet: "Measured | None" = field(default=None, compare=False, repr=False)
-
-    @property
-    def beside_differnet(self) -> "Measured":
-        """Itself, compared with DifferNet."""
-        return self.against_differnet or self
+    against_itself: "Measured | None" = field(default=None, compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -189,23 +184,22 @@ def _measured(results_dir: Path, _stamp: Stamp) -> tuple[Measured, ...]:
         parts = [run.variant, run.backbone if other_network else ""]
         parts.append("" if recipe == usual and not run.best_on_test else recipe.short)
         name = ", ".join(filter(None, parts))
-        other = scores[base.run] if base else None
-        delong = _delong(run, own, base, other) if base is not None and other is not None else None
         record = read_options(results_dir, run) or {}
         interval, gates = statistics.auroc_interval(own["label"], own["score"]), gates_of(record)
-        alone = dataclasses.replace(run, variant=ATTENTIVE_METHODS.get(run.variant, run.variant))
-        differnet = base_of(alone, runs)
-        setting = (differnet or base or run).backbone
-        rest = record, base, run.backbone if other_network else "", setting
-        m = Measured(run, name, recipe, own, interval, delong, other, gates, *rest)
-        if differnet is not None and differnet is not base:
-            its = scores[differnet.run]
-            delong = _delong(run, own, differnet, its)
-            m = dataclasses.replace(
-                m, against_differnet=dataclasses.replace(m, base_run=differnet, delong=delong, base=its)
-            )
+        rest = record, None, run.backbone if other_network else "", (base or run).backbone
+        m = _compared_with(Measured(run, name, recipe, own, interval, None, None, gates, *rest), base, scores)
+        if run.variant in ATTENTIVE_METHODS:
+            alone = base_of(run, runs, ATTENTIVE_METHODS[run.variant])
+            m = dataclasses.replace(m, against_itself=_compared_with(m, alone, scores))
         found.append(m)
     return tuple(found)
+
+
+def _compared_with(m: Measured, base: Run | None, scores: Mapping[str, pd.DataFrame]) -> Measured:
+    if base is None:
+        return dataclasses.replace(m, base_run=None, delong=None, base=None)
+    other = scores[base.run]
+    return dataclasses.replace(m, base_run=base, delong=_delong(m.run, m.scores, base, other), base=other)
 
 
 def _delong(run: Run, own: pd.DataFrame, base: Run, other: pd.DataFrame) -> Difference:
@@ -318,9 +312,9 @@ def grouped(found: Iterable[Measured]) -> list[Group]:
     return [_group(tuple(runs)) for runs in groups.values()]
 
 
-def beside_differnet(group: Group) -> Group:
-    """The same runs, compared with DifferNet."""
-    return _group(tuple(m.beside_differnet for m in group.runs))
+def against_itself(group: Group) -> Group:
+    """The same runs of another method with attention, compared with that method without."""
+    return _group(tuple(m.against_itself or m for m in group.runs))
 
 
 @lru_cache(maxsize=1024)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..datasets import category_title
 from ..words import ATTENTIVE_METHODS, OTHER_METHODS, variant_title
-from .comparison import GATES_LEFT_AT_1, Contrast, Group, beside_differnet, contrasts
+from .comparison import GATES_LEFT_AT_1, Contrast, Group, against_itself, contrasts
 from .formats import counted, p_text, points, points_range, points_text
 from .runs import RECIPES, Run
 from .tables import Column, Table, group_auroc_text
@@ -12,7 +12,7 @@ from .tables import Column, Table, group_auroc_text
 
 def method_contrasts(groups: Sequence[Group]) -> list[Contrast]:
     """Every other method that was measured beside DifferNet; Holm corrects for these alone."""
-    return contrasts([beside_differnet(group) for group in groups], OTHER_METHODS)
+    return contrasts(groups, OTHER_METHODS)
 
 
 def methods_text(found: Sequence[Contrast]) -> str:
@@ -84,7 +84,7 @@ def compared_text() -> str:
 
 def attentive_contrasts(groups: Sequence[Group]) -> list[Contrast]:
     """Attention in other methods against the same methods without; Holm corrects for these alone."""
-    return contrasts(groups, ATTENTIVE_METHODS)
+    return contrasts(map(against_itself, groups), ATTENTIVE_METHODS)
 
 
 def attentive_text(groups: Sequence[Group]) -> str:
@@ -120,7 +120,7 @@ def attentive_table(groups: Sequence[Group]) -> Table:
     by_run = {m.run.run: group for group in groups for m in group.runs}
 
     def row(group: Group) -> list[object]:
-        first, c = group.first, tested.get(group.first.run.run)
+        first, c = group.first.against_itself or group.first, tested.get(group.first.run.run)
         base = by_run.get(first.base_run.run) if first.base_run else None
         return [first.key, first.title, len(group.runs), group, base, c or GATES_LEFT_AT_1, c]
 

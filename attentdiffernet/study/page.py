@@ -24,7 +24,7 @@ from .answer import (
     method_text,
     published_text,
 )
-from .comparison import GATES_LEFT_AT_1, SIGNIFICANT, Contrast, Group, Measured, grouped, measured
+from .comparison import GATES_LEFT_AT_1, SIGNIFICANT, Contrast, Group, Measured, against_itself, grouped, measured
 from .formats import (
     auroc_text,
     counted,
@@ -259,7 +259,7 @@ def category(key: str, groups: list[Group], found: Sequence[Contrast], best: Map
     rows = []
     for group in groups:
         c = tested.get(group.first.run.run)
-        difference = c or (GATES_LEFT_AT_1 if group.left_at_one else None)
+        difference = c or (GATES_LEFT_AT_1 if against_itself(group).left_at_one else None)
         rows.append([group.first, group.first.run.backbone, len(group.runs), group, difference, c, c, c])
     if any(m.run.run + BEST in best for group in groups for m in group.runs):
         columns += [

@@ -226,23 +226,23 @@ def rank(run: Run) -> tuple[Any, ...]:
     return run.dataset, run.category, method, backbone, run.backbone, run.best_on_test, run.seed, detector
 
 
-def base_of(run: Run, runs: Iterable[Run]) -> Run | None:
-    """The run of DifferNet to compare with; None for DifferNet itself and where there is none.
+def base_of(run: Run, runs: Iterable[Run], without: str = "none") -> Run | None:
+    """The run of DifferNet to compare with; None for DifferNet itself and where there is none. without: the variant to
+    compare with instead, as another method without attention (`ATTENTIVE_METHODS`).
 
     It has the same backbone and seed, and both or neither are best on test. Another method has a backbone of its own:
     it is compared with DifferNet on the first of `BACKBONES` that was measured, else on the same network. Of
-    several, the one with the most similar recipe. Another method with attention is compared with itself without.
+    several, the one with the most similar recipe.
     """
-    if run.variant == "none":
+    if run.variant == without:
         return None
     place = (run.key, run.seed, run.best_on_test)
-    without = ATTENTIVE_METHODS.get(run.variant, "none")
     bases = [r for r in runs if r.variant == without and (r.key, r.seed, r.best_on_test) == place]
 
     def alike(other: Run) -> int:
         return sum(getattr(other, name) == getattr(run, name) for name in RECIPE_COLUMNS)
 
-    of_another_network = without == "none" and run.variant in OTHER_METHODS
+    of_another_network = without == "none" and (run.variant in OTHER_METHODS or run.variant in ATTENTIVE_METHODS)
     for backbone in (*BACKBONES, run.backbone) if of_another_network else (run.backbone,):
         if on_it := [r for r in bases if r.backbone == backbone]:
             return max(on_it, key=alike)

@@ -11,8 +11,8 @@ TRAINED_BY_DEFAULT = {Options(method=method, variant=variant).key for method, va
 
 def usual(found: Iterable[Measured]) -> list[Measured]:
     """Of every category, backbone and seed DifferNet, the paper's variants with the default training of attention, and
-    other methods as they are trained by default, in their order and compared with DifferNet; where that was not
-    measured, what was. All, where there are no others.
+    other methods as they are trained by default, in their order; where that was not measured, what was. All, where
+    there are no others.
 
     Gates that were always kept stand before those that were judged: a run whose gates were left at 1 is DifferNet.
     """
@@ -22,7 +22,7 @@ def usual(found: Iterable[Measured]) -> list[Measured]:
         if m.run.variant in (*PAPER_VARIANTS, *OTHER_METHODS):
             best.setdefault((m.key, m.setting, ATTENTIVE_METHODS.get(m.run.variant, m.run.variant)), m)
     chosen = {m.run.run for m in best.values()}
-    return [m.beside_differnet for m in found if m.run.run in chosen] or found
+    return [m for m in found if m.run.run in chosen] or found
 
 
 def _distance(m: Measured) -> tuple[bool, bool, bool, int]:
