@@ -123,7 +123,7 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     if attention.training in JUDGED_TRAININGS and attention.keep == "always":
         training += " and kept even if they do not help"
     if not gates_kept:
-        training += ", left at 1 as that did not help"
+        training += ", left at 1 as that did not measurably help"
     if gates_judged:
         training += " (AUROC on synthetic defects {} % with, {} % without)".format(*map(percent, gates_judged))
     if options.variant == "places":
@@ -145,7 +145,7 @@ def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool
     if variant == "simam":
         return "The gates have no parameters: nothing is trained."
     if variant in MEASURED_VARIANTS and not gates_kept:
-        return "Measured weights detected synthetic defects no better, so all places weigh the same."
+        return "Measured weights detected synthetic defects not measurably better, so all places weigh the same."
     if variant == "rarity":
         return "A place weighs the more, the rarer it is among places of normal images; nothing is trained."
     if variant == "surprise":
@@ -158,7 +158,9 @@ def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool
     if attention.training == "untrained":
         return "The gates are untrained (random): their maps show nothing learned."
     if not gates_kept:
-        return "The trained gates detected synthetic defects no better than DifferNet, so they were left at 1."
+        return (
+            "The trained gates detected synthetic defects not measurably better than DifferNet, so they were left at 1."
+        )
     if attention.training == "joint":
         return "The gates were trained for likelihood together with a flow, with frozen convolutions."
     return "The gates were trained on synthetic defects in training normals, with frozen convolutions."

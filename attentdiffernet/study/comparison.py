@@ -312,6 +312,12 @@ def grouped(found: Iterable[Measured]) -> list[Group]:
     return [_group(tuple(runs)) for runs in groups.values()]
 
 
+def of_seeds(group: Group, other: Group) -> Group:
+    """The runs whose seeds the other group has as well; all where it has none of them."""
+    seeds = {m.run.seed for m in other.runs}
+    return _group(tuple(m for m in group.runs if m.run.seed in seeds) or group.runs)
+
+
 def against_itself(group: Group) -> Group:
     """The same runs of another method with attention, compared with that method without."""
     return _group(tuple(m.against_itself or m for m in group.runs))

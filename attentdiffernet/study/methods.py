@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..datasets import category_title
 from ..words import ATTENTIVE_METHODS, OTHER_METHODS, variant_title
-from .comparison import GATES_LEFT_AT_1, Contrast, Group, against_itself, contrasts
+from .comparison import GATES_LEFT_AT_1, Contrast, Group, against_itself, contrasts, of_seeds
 from .formats import counted, p_text, points, points_range, points_text
 from .runs import RECIPES, Run
 from .tables import Column, Table, group_auroc_text
@@ -48,7 +48,7 @@ def methods_table(groups: Sequence[Group], found: Sequence[Contrast]) -> Table:
         first = c.group.first
         assert first.base_run
         base = by_run[first.base_run.run]
-        return [first.key, first.title, len(c.group.runs), c.group, first.base_run, base, c, c, c, c]
+        return [first.key, first.title, len(c.group.runs), c.group, first.base_run, of_seeds(base, c.group), c, c, c, c]
 
     columns = [
         Column("Category", category_title),
@@ -73,9 +73,9 @@ def _base_text(run: Run) -> str:
 def compared_text() -> str:
     names = " and ".join(variant_title(name) for name in OTHER_METHODS)
     return (
-        f"{names} has a backbone of its own. It is compared with DifferNet on the same images, with the same seeds "
-        "(DeLong, paired, of the mean over the seeds both have; Holm's correction for the rows of this table). These "
-        "comparisons are not counted among those of attention."
+        f"{names} have a backbone of their own. They are compared with DifferNet on the same images, with the same "
+        "seeds (DeLong, paired, of the mean over the seeds both have, as the areas are; Holm's correction for the rows "
+        "of this table). These comparisons are not counted among those of attention."
     )
 
 
@@ -100,11 +100,12 @@ def attentive_text(groups: Sequence[Group]) -> str:
     runs = [m for group in mine for m in group.runs]
     left = sum(not m.gates.kept for m in runs)
     sentences = [
-        f"In {counted(n, 'comparison')} on {counted(where, 'category', 'categories')} attention helped {method} in "
-        f"{helped} and harmed it in {harmed}.",
+        f"In {counted(n, 'comparison')} with {method} alone, on {counted(where, 'category', 'categories')}, attention "
+        f"helped {method} in {helped} and harmed it in {harmed}.",
         *(f"{title}: {'; '.join(map(_named, some))}." for title, some in named.items() if some),
         "All with one seed." if all(len(group.runs) == 1 for group in mine) else "",
-        f"In {left} of {len(runs)} runs the gates were left at 1, because they did not help on training normals.",
+        f"In {left} of {len(runs)} runs gates or weights were left at 1, because they did not measurably help on "
+        "training normals.",
     ]
     return " ".join(filter(None, sentences))
 
@@ -122,7 +123,8 @@ def attentive_table(groups: Sequence[Group]) -> Table:
     def row(group: Group) -> list[object]:
         first, c = group.first.against_itself or group.first, tested.get(group.first.run.run)
         base = by_run.get(first.base_run.run) if first.base_run else None
-        return [first.key, first.title, len(group.runs), group, base, c or GATES_LEFT_AT_1, c]
+        paired = of_seeds(base, group) if base else None
+        return [first.key, first.title, len(group.runs), group, paired, c or GATES_LEFT_AT_1, c, c]
 
     columns = [
         Column("Category", category_title),
@@ -131,6 +133,7 @@ def attentive_table(groups: Sequence[Group]) -> Table:
         Column("AUROC, %", group_auroc_text),
         Column("without attention", group_auroc_text),
         Column("Δ (over test images)", lambda c: c if isinstance(c, str) else points_text(c.test)),
+        Column("Δ over seeds", lambda c: points_range(*c.over_seeds[1:]) if c.over_seeds else "one seed"),
         Column("Holm", lambda c: f"**{p_text(c.p_holm)}**" if c.real else p_text(c.p_holm)),
     ]
     return Table(columns, [row(group) for group in groups if group.first.run.variant in ATTENTIVE_METHODS])

@@ -25,7 +25,9 @@ def summary(everything: list[Measured]) -> None:
     st.header("Difference to DifferNet", anchor=False)
     widgets.small(
         "Points of AUROC on the same test images, with 95 % intervals over these images. Right of the line is better. "
-        "A filled dot counts: beyond chance after correction, and for other seeds as well."
+        "A filled dot counts: beyond chance after correction, and for other seeds as well. Weighted PatchCore is "
+        "another method: it compares places instead of whole images, and counts a distance less where normal images "
+        "differ."
     )
     real = {c.group.first.run.run for c in (*tested, *others) if c.real}
     st.html(differences(usual_groups(everything), real))

@@ -45,7 +45,10 @@ class RocPage:
         """What curves and table differ in, where runs were repeated with several seeds; else empty."""
         if all(len(group.runs) == 1 for group in self.groups):
             return ""
-        return "Each curve is of one training, the first seed; the table has the mean of all seeds."
+        return (
+            "Each curve is of one training, the first seed; the table has the mean of all seeds, and differences over "
+            "those that DifferNet has, too."
+        )
 
     def figure(self) -> object:
         """The Plotly figure of the curves."""
