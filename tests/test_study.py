@@ -28,7 +28,7 @@ from attentdiffernet.study.answer import (
 from attentdiffernet.study.choices import choices_table
 from attentdiffernet.study.comparison import Group, contrasts, grouped, measured, training_once
 from attentdiffernet.study.formats import p_text
-from attentdiffernet.study.methods import attentive_text, method_contrasts, methods_text
+from attentdiffernet.study.methods import attentive_table, attentive_text, method_contrasts, methods_text
 from attentdiffernet.study.page import page
 from attentdiffernet.study.readme import better_methods, between, levels_table, results_table
 from attentdiffernet.study.runs import BEST_ON_TEST_LABEL, Run, base_of, distinguishing_recipe
@@ -36,6 +36,7 @@ from attentdiffernet.study.small_sets import small_sets_table
 from attentdiffernet.study.statistics import delong_test, holm, mean_interval
 from attentdiffernet.study.transfer import transfer_table, transfer_text, transfers
 from attentdiffernet.study.usual import usual
+from attentdiffernet.words import percent
 from demo import shipped
 from demo.service.roc import roc_page
 from scripts import write_tables
@@ -295,6 +296,17 @@ def test_patchcore_with_attention_is_compared_with_itself_and_not_counted_for_di
     first = next(line for line in before.splitlines() if line.startswith("**In "))
     assert first in after, "the answer about DifferNet is the same"
     assert not [m for m in usual(measured(folder)) if m.run.variant == "patchcore-se"]
+
+
+def test_areas_beside_a_difference_are_of_its_seeds(root, tmp_path):
+    """PatchCore has three seeds, with attention one: the row shows PatchCore's of that seed."""
+    folder = with_patchcore(root, tmp_path)
+    (one,) = (m for m in measured(folder) if m.run.run == "mvtec_ad-bottle-patchcore-tf_efficientnet_lite0-s1")
+    row = replace(one.run, run="one", variant="patchcore-se", attention_training="separation")
+    results.write_run(folder, row, one.scores.assign(score=one.values + 0.8 * one.labels), {})
+    table = attentive_table(grouped(m for m in measured(folder) if not m.best_on_test)).markdown()
+    cells = [cell.strip() for cell in table.splitlines()[-1].split("|")]
+    assert cells[3] == "1" and cells[5].startswith(percent(one.interval.auroc)) and cells[7] == "one seed"
 
 
 def test_another_method_stands_beside_differnet_and_is_no_comparison_of_attention(root, tmp_path):

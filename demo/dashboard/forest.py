@@ -14,9 +14,9 @@ from demo.dashboard.widgets import variant_name
 from demo.markup import text
 
 SEVERAL_SEEDS = (
-    "Runs with several seeds: mean ± standard deviation over the seeds. Differences are over the seeds that DifferNet has, "
-    "too, with DeLong's test of their mean on the same test images. Small strokes are the seeds, bars are their intervals "
-    "over test images. Open a row to see each seed."
+    "Runs with several seeds: mean ± standard deviation over the seeds. Differences are over the seeds that DifferNet "
+    "has, too, with DeLong's test of their mean on the same test images. Small strokes are the seeds, bars are their "
+    "intervals over test images. Open a row to see each seed."
 )
 
 

@@ -12,6 +12,11 @@ from demo.dashboard import address, widgets
 from demo.dashboard.differences import differences
 from demo.dashboard.forest import SEVERAL_SEEDS, forest
 
+WEIGHTED = (
+    "Weighted PatchCore is another method: it compares places instead of whole images, and counts a distance less where "
+    "normal images differ."
+)
+
 
 def summary(everything: list[Measured]) -> None:
     """The answer in a sentence and in a picture."""
@@ -25,14 +30,12 @@ def summary(everything: list[Measured]) -> None:
     st.header("Difference to DifferNet", anchor=False)
     widgets.small(
         "Points of AUROC on the same test images, with 95 % intervals over these images. Right of the line is better. "
-        "A filled dot counts: beyond chance after correction, and for other seeds as well. Weighted PatchCore is "
-        "another method: it compares places instead of whole images, and counts a distance less where normal images "
-        "differ."
+        "A filled dot counts: beyond chance after correction, and for other seeds as well."
     )
     real = {c.group.first.run.run for c in (*tested, *others) if c.real}
     st.html(differences(usual_groups(everything), real))
     if attentive:
-        st.markdown(attentive)
+        st.markdown(f"{WEIGHTED} {attentive}")
     with st.expander("How this is counted"):
         st.markdown(counting_text(everything))
         st.markdown("Other trainings and places of the blocks are on the page Ablations.")
