@@ -13,8 +13,8 @@ from demo.dashboard.differences import differences
 from demo.dashboard.forest import SEVERAL_SEEDS, forest
 
 WEIGHTED = (
-    "Weighted PatchCore is another method: it compares places instead of whole images, and counts a distance less where "
-    "normal images differ."
+    "Weighted PatchCore is another method: it compares places instead of whole images, and counts a distance less "
+    "where normal images differ."
 )
 
 
