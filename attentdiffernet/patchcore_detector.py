@@ -150,9 +150,12 @@ class PatchCoreDetector(Detector):
         return NearestNormal((y, x), int(bank.image[entry]), (normal_y, normal_x), distance)
 
     def what_it_shows(self, method: str) -> str:
-        weighed = ", weighed by how usual such distances are there" * (self.model.bank.place_weight is not None)
+        is_weighed = self.model.bank.place_weight is not None
+        weighed = ", weighed by how usual such distances are there" * is_weighed
         far = f"how far each place is from all places of normal images{weighed}"
-        return f"Distance: {far}; the score is read from the highest."
+        unweighed = self.options.variant == "places" and not is_weighed
+        why = " All places count alike here, as weights did not measurably help." * unweighed
+        return f"Distance: {far}; the score is read from the highest.{why}"
 
     def compute_in(self, precision: Arithmetic) -> Precision:
         return "float32"
