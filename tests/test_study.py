@@ -409,6 +409,11 @@ def test_a_mean_over_categories_by_hand(root):
     assert "helps: +2.7 points (+2.0 to +3.4 over" in averages_text(averages(sure))
     assert averages([one]) == averages([one, on("sample", [0.0] * 3, 0.01)]) == [], "one real category has no mean"
     assert averages([one, on("mtd", [0.0] * 3, 0.01, auroc_b=0.99)]) == [], "and one without room does not count"
+    eca = [
+        replace(c, group=Group(tuple(replace(m, run=replace(m.run, variant="eca")) for m in c.group.runs)))
+        for c in (one, other)
+    ]
+    assert [mean.p_holm for mean in averages([one, other, *eca])] == pytest.approx([min(1, 2 * found.p_value)] * 2)
     fewer = replace(other, group=Group(other.group.runs[1:]))
     assert averages([one, fewer])[0].over_seeds == pytest.approx(mean_interval([0.03, 0.015])), "seeds that both have"
 

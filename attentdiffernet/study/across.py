@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm
@@ -11,9 +11,9 @@ from ..datasets import category_title
 from ..options import BACKBONES
 from ..words import DETECTOR_TITLES, short_title, variant_title
 from .answer import mean_difference, method_text, training_text
-from .comparison import Contrast
+from .comparison import SIGNIFICANT, Contrast
 from .formats import p_text, points, points_range
-from .statistics import mean_interval
+from .statistics import holm, mean_interval
 from .tables import Column, Table
 
 ROOM = 0.0177  # what the authors state that attention gains: where DifferNet leaves less, nobody can gain it
@@ -26,8 +26,8 @@ class Average:
     """One variant and training against the same method without attention, the mean over categories.
 
     contrasts: one of each category. difference: of AUROC, with its interval over test images, which are other ones in
-    each category, and the p value for 0. over_seeds: mean and interval of the seeds' means over the categories, of the
-    seeds that all have; None for one seed.
+    each category, and the p value for 0. p_holm: corrected for all averages that were made together. over_seeds: mean
+    and interval of the seeds' means over the categories, of the seeds that all have; None for one seed.
     """
 
     contrasts: tuple[Contrast, ...]
@@ -35,6 +35,7 @@ class Average:
     low: float
     high: float
     p_value: float
+    p_holm: float
     over_seeds: tuple[float, float, float] | None
 
     @property
@@ -44,8 +45,8 @@ class Average:
 
     @property
     def helps(self) -> bool:
-        """Whether both intervals lie above 0, that over seeds as far as more than one was tried."""
-        return self.low > 0 and (self.over_seeds is None or self.over_seeds[1] > 0)
+        """Whether it is beyond chance, corrected, and so over seeds, as far as more than one was tried."""
+        return self.difference > 0 and self.p_holm < SIGNIFICANT and (self.over_seeds is None or self.over_seeds[1] > 0)
 
     @property
     def title(self) -> str:
@@ -64,7 +65,9 @@ def averages(found: Sequence[Contrast]) -> list[Average]:
             groups.setdefault((c.group.first.run.variant, training_text(c.group.first)), []).append(c)
     most = max((len(some) for some in groups.values()), default=0)
     order = sorted(groups, key=lambda of: list(DETECTOR_TITLES).index(of[0]))
-    return [_average(groups[of]) for of in order if len(groups[of]) == most > 1]
+    made = [_average(groups[of]) for of in order if len(groups[of]) == most > 1]
+    adjusted = holm([one.p_value for one in made])
+    return [replace(one, p_holm=float(p)) for one, p in zip(made, adjusted, strict=True)]
 
 
 def _average(found: Sequence[Contrast]) -> Average:
@@ -78,7 +81,8 @@ def _average(found: Sequence[Contrast]) -> Average:
         mean,
         mean - width * error,
         mean + width * error,
-        float(2 * norm.sf(abs(mean) / error)) if error else float(mean == 0),
+        p_value := float(2 * norm.sf(abs(mean) / error)) if error else float(mean == 0),
+        p_value,
         mean_interval(seeds, LEVEL) if len(seeds) > 1 else None,
     )
 
@@ -96,15 +100,20 @@ def averages_table(found: Sequence[Average]) -> Table:
     columns += [
         Column("Mean Δ, points (over test images)"),
         Column("over seeds"),
-        Column("p, uncorrected", p_text, number=True),
+        Column("p", p_text, number=True),
+        Column("Holm", number=True),
     ]
     body = []
     for one in found:
         first = one.contrasts[0].group.first
         mean = f"{points(one.difference)} ({points_range(one.low, one.high)})"
         seeds = points_range(*one.over_seeds[1:]) if one.over_seeds else "one seed"
-        body.append([first.run.variant, training_text(first), one.n_seeds, mean, seeds, one.p_value])
+        body.append([first.run.variant, training_text(first), one.n_seeds, mean, seeds, one.p_value, _holm_text(one)])
     return Table(columns, body)
+
+
+def _holm_text(one: Average) -> str:
+    return f"**{p_text(one.p_holm)}**" if one.p_holm < SIGNIFICANT else p_text(one.p_holm)
 
 
 def averages_text(found: Sequence[Average]) -> str:
