@@ -233,7 +233,7 @@ def carried_over(benchmarks: Path, found: Sequence[Contrast]) -> Lines:
         "",
         "Attention is trained or chosen on synthetic defects in normal images, because real ones must not be seen. "
         f"{transfer_text(changes)} Change of AUROC in points, by kind of synthetic defect, and on the test images "
-        "([what that says](../docs/method.md#why-attention-does-not-help-differnet)):",
+        "([what that says](../docs/method.md#where-attention-helps-differnet-and-where-not)):",
         "",
         *lines_of(transfer_table(changes)),
     ]
