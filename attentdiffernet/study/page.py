@@ -103,6 +103,11 @@ PICTURE = (
     "![AUROC minus DifferNet's, with its 95 % interval, of the usual runs of every category](differences.svg)"
     "  \n*`make figures` draws this picture and the others of a paper.*"
 )
+PICKED_HERE = (
+    "Blocks were compared on these very categories, so the best of them looks better here than it is "
+    "([where attention helps DifferNet, and where not]"
+    "(../docs/method.md#where-attention-helps-differnet-and-where-not))."
+)
 LEGEND = [
     "One table per category. **AUROC** in percent: mean ± standard deviation over seeds, or one seed with its 95 % "
     "interval. **Δ**: points of AUROC above DifferNet with the same backbone and seeds on the same images, with the "
@@ -144,7 +149,8 @@ def in_short(
     if not found:
         return [*lines, scope, ""]
     mean = averages(found)
-    lines += [*paragraph(averages_text(mean)), *paragraph(of_other_methods), PICTURE, ""]
+    lines += paragraph(" ".join([averages_text(mean), *([PICKED_HERE] if any(one.helps for one in mean) else [])]))
+    lines += [*paragraph(of_other_methods), PICTURE, ""]
     lines += [means_text(found), "", *lines_of(by_recipe(found)), f"{scope} {how_it_is_counted(found)}", ""]
     unsure = [c for c in found if c.beyond_chance and not c.real]
     kinds = {
