@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_MS = 240_000  # for a loaded machine
 PAGES = list(CONTENT)
 KEY, IMAGE = "sample/wafer", "donut/obvious_003.png"
-TWO = "&detectors=none&detectors=patchcore"  # each takes a second or more of an image
+TWO = "&detectors=none&detectors=patchcore-places"  # each takes a second or more of an image
 
 SIZES = {"desk": (1440, 900), "phone": (390, 844)}
 # Streamlit looks for its server below a page's address first, which fails; this is harmless.

@@ -220,7 +220,7 @@ def test_an_example_by_keyboard_on_a_phone_and_a_reload_brings_it_back(visit, fi
     name = asked.pop("example")
     assert asked == {
         "category": ["sample/wafer"],
-        "detectors": ["none,cbam,patchcore"],
+        "detectors": ["none,cbam,patchcore-places"],
         "map": ["grad-cam"],
         "scale": ["own"],
     }
