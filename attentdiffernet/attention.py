@@ -276,16 +276,18 @@ class SurprisePooling(RarityPooling):
     def measure_usual(self, normal_maps: Sequence[Tensor]) -> None:
         """From the full scale's maps of normal images, (B, C, H, W) each, when normal places are known."""
         mean = torch.cat([self.rarity(maps) for maps in normal_maps]).mean(0)
-        self.usual.copy_(resized(mean, self.usual.shape).clamp(min=self.EPS))
+        self.usual.copy_(resized(mean[None], self.usual.shape)[0].clamp(min=self.EPS))
 
     def spatial_gate(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, H, W), of mean 1."""
-        return self.of_mean_one(self.rarity(x) / resized(self.usual, x.shape[2:]))
+        return self.of_mean_one(self.rarity(x) / resized(self.usual[None], x.shape[2:]))
 
 
-def resized(map: Tensor, shape: Sequence[int]) -> Tensor:
-    """(h, w) -> (H, W)."""
-    return F.interpolate(map[None, None], tuple(shape), mode="bilinear", antialias=True, align_corners=False)[0, 0]
+def resized(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """An image or a map, bilinearly: (C, h, w) -> (C, H, W)."""
+    if image.shape[1:] == tuple(shape):
+        return image
+    return F.interpolate(image[None], tuple(shape), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 AttentionBlock = (

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import ATTENTION, NoAttention
+from .attention import ATTENTION, NoAttention, resized
 from .attention_training import IMAGES_PER_STEP, LEARNING_RATE, REFIT_STEPS, n_steps
 from .features import Progress
 from .networks import FeatureMaps
@@ -120,7 +120,7 @@ def _seen(
 ) -> _Seen:
     """Defects are put on squares; images that keep their aspect are brought to one and back."""
     device, side = network.mean.device, min(min(image.shape[1:]) for image in images)
-    squares = torch.stack([_resized(image, (side, side)) for image in images])
+    squares = torch.stack([resized(image, (side, side)) for image in images])
     seen = _Seen([], [])
     with torch.no_grad():  # not inference_mode: gates are trained on these
         for k, image in enumerate(images):
@@ -133,14 +133,8 @@ def _seen(
 
 def _altered(image: Tensor, defective: Tensor, square: Tensor) -> Tensor:
     """The image (3, H, W) with what the defect changed on its square: the rest is as sharp as before."""
-    change = _resized(defective - square, (image.shape[1], image.shape[2]))
+    change = resized(defective - square, (image.shape[1], image.shape[2]))
     return (image + change).clamp(0, 1)
-
-
-def _resized(image: Tensor, shape: tuple[int, int]) -> Tensor:
-    if image.shape[1:] == shape:
-        return image
-    return F.interpolate(image[None], shape, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 # -- training

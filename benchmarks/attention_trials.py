@@ -110,7 +110,7 @@ def pooled_by(rarity: Rarity, power: float, usual: Tensor | None = None) -> Call
         for scale in maps:
             weights = rarity(scale.transpose(2, 3)) + 1e-6
             if usual is not None:
-                weights = weights / resized(usual, (math.isqrt(scale.shape[-1]),) * 2).flatten()
+                weights = weights / resized(usual[None], (math.isqrt(scale.shape[-1]),) * 2).flatten()
             weights = weights**power
             weights = weights / weights.sum(-1, keepdim=True)
             weighted.append((scale * weights[:, :, None]).sum(-1))

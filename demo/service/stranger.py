@@ -76,8 +76,8 @@ def stranger(
     for name in catalogue.detector_names(info.key):
         if name not in detectors:
             other = catalogue.detectors(info.key, [name])
-            score = dict(zip(other, scores_of(other[name], [image]), strict=False))
-            if score and least_place(info.key, other, score) < enough:
+            score = scores_of(other[name], [image])
+            if score and least_place(info.key, other, {name: score[0]}) < enough:
                 return None
     return Stranger(info, _fitting(image, info.key))
 
