@@ -27,6 +27,7 @@ from .flow import Whitening, build_flow, negative_log_likelihood
 from .network_backbone import NetworkBackbone
 from .options import (
     ALEXNET,
+    FIXED_VARIANTS,
     FLOW_SIZES,
     GAUSSIAN_READOUTS,
     AttentionConfig,
@@ -116,9 +117,11 @@ class AttentDifferNet(nn.Module):
 
     def _built_backbone(self, weights: dict[str, Tensor] | None) -> AlexNetFeatures | NetworkBackbone:
         config = self.config
+        # Gates that were not kept are at 1, where their training starts; without a training there is no such start.
+        variant = "none" if config.variant in FIXED_VARIANTS and not config.gates_kept else config.variant
         if config.backbone != ALEXNET:
-            return NetworkBackbone(config.backbone, config.variant, config.attention, config.weights)
-        backbone = AlexNetFeatures(config.variant, config.attention)
+            return NetworkBackbone(config.backbone, variant, config.attention, config.weights)
+        backbone = AlexNetFeatures(variant, config.attention)
         backbone.load_convolutions(load_weights(config.weights) if weights is None else weights, config.weights)
         return backbone
 

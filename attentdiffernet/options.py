@@ -29,6 +29,7 @@ Readout = Literal[
 ]
 
 UPRIGHT: tuple[ViewKind, ...] = ("flips", "none")  # kinds of views that leave a rectangle as it is
+FIXED_VARIANTS: tuple[Variant, ...] = ("simam",)  # without parameters: nothing is trained or measured
 POOLING_VARIANTS: tuple[Variant, ...] = ("pooling", "rarity", "surprise")  # weigh the places that are averaged
 # Their weights are measured on normals, nothing is trained.
 MEASURED_VARIANTS: tuple[Variant, ...] = ("rarity", "surprise", "places")
@@ -63,7 +64,7 @@ class AttentionConfig(Checked):
         (scripts/choose_attention.py).
     keep: of gates trained by `separation` or `structure` in the recipe `fast`. `if_better` keeps them only if they
         measurably help (gate_decision.py) and otherwise leaves them at 1, so that the detector is DifferNet; `always`
-        keeps them. Other gates are always kept.
+        keeps them. Other gates are always kept. SimAM has nothing to train: it is judged where trained gates would be.
     """
 
     placement: Placement = "after_pool"
@@ -345,17 +346,17 @@ class Options(Checked):
         """Whether anything about the gates comes from training normals, trained or measured."""
         if self.variant in MEASURED_VARIANTS:
             return True
-        return self.variant not in ("none", "simam") and self.attention.training != "untrained"
+        return self.variant not in ("none", *FIXED_VARIANTS) and self.attention.training != "untrained"
 
     @property
     def attention_seed(self) -> int:
-        """What attention is made from. What is measured does not vary with the seed, so that seeds share features."""
-        return self.data_seed if self.variant in MEASURED_VARIANTS else self.seed
+        """What attention is made from. What is measured or fixed does not vary with the seed: seeds share features."""
+        return self.data_seed if self.variant in (*MEASURED_VARIANTS, *FIXED_VARIANTS) else self.seed
 
     @property
     def judges_gates(self) -> bool:
-        """Whether trained gates are kept only if they measurably help."""
-        return self.trains_attention and self.attention.is_judged and self.recipe == "fast"
+        """Whether gates are kept only if they measurably help."""
+        return self.variant != "none" and self.attention.is_judged and self.recipe == "fast"
 
 
 def _set_by(recipe: object) -> dict[str, Any]:

@@ -3,7 +3,15 @@
 import math
 from typing import Literal
 
-from .options import JUDGED_TRAININGS, MEASURED_VARIANTS, POOLING_VARIANTS, AttentionConfig, Options, Variant
+from .options import (
+    FIXED_VARIANTS,
+    JUDGED_TRAININGS,
+    MEASURED_VARIANTS,
+    POOLING_VARIANTS,
+    AttentionConfig,
+    Options,
+    Variant,
+)
 
 VARIANT_TITLES: dict[str, str] = {
     "none": "DifferNet",
@@ -46,6 +54,7 @@ TRAININGS: dict[str, str] = {  # of gates
 }
 ALWAYS_KEPT = "always kept"  # of gates, as runs.csv has it
 MEASURED = "normal places"  # what weights are measured on, as runs.csv has it
+FIXED = "nothing to train"  # of gates without parameters, as runs.csv has it
 READOUTS: dict[str, str] = {
     "z2": "mean z² over the views, as in DifferNet",
     "likelihood": "negative log-likelihood by the flow, averaged over the views (an extension)",
@@ -74,8 +83,8 @@ def attention_title(variant: Variant, attention: AttentionConfig) -> str:
     """How gates are trained, as results name it: `joint`, or `separation, always kept`; empty without attention."""
     if variant == "none":
         return ""
-    if variant == "simam":
-        return "nothing to train"
+    if variant in FIXED_VARIANTS:
+        return FIXED if attention.is_judged else f"{FIXED}, {ALWAYS_KEPT}"
     always = attention.training in JUDGED_TRAININGS and attention.keep == "always"
     training = MEASURED if variant in MEASURED_VARIANTS else attention.training
     return training + f", {ALWAYS_KEPT}" * always
@@ -87,6 +96,8 @@ _TRAINING_TITLES = {
     **{name: title + ", kept if they help" * (name in JUDGED_TRAININGS) for name, title in TRAININGS.items()},
     **{f"{name}, {ALWAYS_KEPT}": f"{TRAININGS[name]}, kept even if they do not help" for name in JUDGED_TRAININGS},
     MEASURED: "weights measured on normal places, kept if they help",
+    FIXED: "nothing to train, kept if it helps",
+    f"{FIXED}, {ALWAYS_KEPT}": "nothing to train, kept even if it does not help",
     f"{MEASURED}, {ALWAYS_KEPT}": "weights measured on normal places, kept even if they do not help",
 }
 
@@ -110,16 +121,18 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     attention = options.attention
     if options.variant == "none":
         return "no attention blocks"
-    if options.variant == "simam":
-        return "SimAM, which has nothing to train"
     kernel = f", spatial kernel {attention.kernel_size}" if options.variant == "cbam" else ""
-    # ECA and what is measured have no bottleneck, and weights over places stand behind the last map alone.
-    width = "" if options.variant in ("eca", *MEASURED_VARIANTS) else f", reduction {attention.reduction}"
+    no_bottleneck = ("eca", *MEASURED_VARIANTS, *FIXED_VARIANTS)
+    width = "" if options.variant in no_bottleneck else f", reduction {attention.reduction}"
+    # Weights over places stand behind the last map alone.
     place = "behind the last map" if options.variant in POOLING_VARIANTS else attention.placement.replace("_", " ")
     if options.method == "patchcore":
         place = "behind each feature map"
-    measured = options.variant in MEASURED_VARIANTS
-    training = "measured on normal places" if measured else TRAININGS[attention.training]
+    training = TRAININGS[attention.training]
+    if options.variant in FIXED_VARIANTS:
+        training = FIXED
+    elif options.variant in MEASURED_VARIANTS:
+        training = "measured on normal places"
     if attention.training in JUDGED_TRAININGS and attention.keep == "always":
         training += " and kept even if they do not help"
     if not gates_kept:
@@ -138,29 +151,27 @@ def bank_choices(options: Options, readout: str, n_places: int) -> str:
     return f"{options.backbone} at {options.image_size} px, {bank}"
 
 
+NOTES_OF_UNTRAINED: dict[Variant, str] = {
+    "none": "DifferNet has no attention blocks: nothing is gated.",
+    "simam": "The gates have no parameters: nothing is trained.",
+    "rarity": "A place weighs the more, the rarer it is among places of normal images; nothing is trained.",
+    "surprise": "A place weighs the more, the rarer it is among places of normal images, in units of what is usual "
+    "there; nothing is trained.",
+    "places": "A place weighs the less, the farther normal images lie from each other there; nothing is trained.",
+}
+
+
 def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool = True) -> str:
     """One sentence on what the gates can show."""
-    if variant == "none":
-        return "DifferNet has no attention blocks: nothing is gated."
-    if variant == "simam":
-        return "The gates have no parameters: nothing is trained."
-    if variant in MEASURED_VARIANTS and not gates_kept:
-        return "Measured weights detected synthetic defects not measurably better, so all places weigh the same."
-    if variant == "rarity":
-        return "A place weighs the more, the rarer it is among places of normal images; nothing is trained."
-    if variant == "surprise":
-        return (
-            "A place weighs the more, the rarer it is among places of normal images, in units of what is usual there; "
-            "nothing is trained."
-        )
-    if variant == "places":
-        return "A place weighs the less, the farther normal images lie from each other there; nothing is trained."
+    if not gates_kept:
+        if variant in MEASURED_VARIANTS:
+            return "Measured weights detected synthetic defects not measurably better, so all places weigh the same."
+        gates = "gates" if variant in FIXED_VARIANTS else "trained gates"
+        return f"The {gates} detected synthetic defects not measurably better than DifferNet, so they were left at 1."
+    if variant in NOTES_OF_UNTRAINED:
+        return NOTES_OF_UNTRAINED[variant]
     if attention.training == "untrained":
         return "The gates are untrained (random): their maps show nothing learned."
-    if not gates_kept:
-        return (
-            "The trained gates detected synthetic defects not measurably better than DifferNet, so they were left at 1."
-        )
     if attention.training == "joint":
         return "The gates were trained for likelihood together with a flow, with frozen convolutions."
     return "The gates were trained on synthetic defects in training normals, with frozen convolutions."

@@ -147,10 +147,10 @@ def test_the_training_of_gates_is_named_where_they_are_always_kept():
     assert attention_title("cbam", AttentionConfig(training="joint", keep="always")) == "joint"
     plain = "gates trained on synthetic defects, kept"
     assert training_title("separation, always kept") == f"{plain} even if they do not help"
-    assert [training_title(one) for one in ("separation", "", "nothing to train")] == [
+    assert [training_title(one) for one in ("separation", "", "measured otherwise")] == [
         f"{plain} if they help",
         "",
-        "nothing to train",
+        "measured otherwise",
     ]
 
 
@@ -255,6 +255,19 @@ def test_rarity_leaves_nothing_to_train():
     assert training_title(said["always"]) == "weights measured on normal places, kept even if they do not help"
 
 
+def test_simam_is_judged_though_nothing_is_trained():
+    options = Options(variant="simam")
+    assert options.judges_gates and not options.trains_attention
+    assert attention_choices(options, gates_kept=False, gates_judged=(0.5, 0.625)) == (
+        "SimAM after pool, nothing to train, left at 1 as that did not measurably help "
+        "(AUROC on synthetic defects 50.0 % with, 62.5 % without)"
+    )
+    for always in (AttentionConfig(keep="always"), AttentionConfig(training="untrained")):
+        assert not Options(variant="simam", attention=always).judges_gates
+        assert training_title(attention_title("simam", always)) == "nothing to train, kept even if it does not help"
+    assert training_title(attention_title("simam", AttentionConfig())) == "nothing to train, kept if it helps"
+
+
 @pytest.mark.parametrize(
     ("kind", "name"), [("pooling", "AttentionPooling"), ("rarity", "RarityPooling"), ("surprise", "SurprisePooling")]
 )
@@ -270,7 +283,7 @@ def test_what_is_said_of_a_block_is_what_it_has():
     measured = "measured on normal places"
     assert said["surprise"] == f"surprise pooling behind the last map, {measured}"
     assert said["rarity"] == f"rarity pooling behind the last map, {measured}"
-    assert said["none"] == "no attention blocks" and said["simam"] == "SimAM, which has nothing to train"
+    assert said["none"] == "no attention blocks" and said["simam"] == "SimAM after pool, nothing to train"
     assert said["eca"] == "ECA after pool, gates trained on synthetic defects"
     assert said["cbam"] == "CBAM after pool, reduction 16, spatial kernel 7, gates trained on synthetic defects"
     assert said["pooling"] == "attention pooling behind the last map, reduction 16, gates trained on synthetic defects"

@@ -82,11 +82,13 @@ def test_usual_rarity_is_the_mean_over_normal_images(paths):
     torch.testing.assert_close(block.usual, usual, rtol=1e-3, atol=1e-3)
 
 
-def test_what_is_measured_does_not_vary_with_the_seed():
+def test_what_is_measured_or_fixed_does_not_vary_with_the_seed():
     options = [
-        Options(variant=variant, weights="random", seed=seed) for variant in ("surprise", "se") for seed in (1, 2)
+        Options(variant=variant, weights="random", seed=seed)
+        for variant in ("surprise", "simam", "se")
+        for seed in (1, 2)
     ]
-    assert [one.attention_seed for one in options] == [0, 0, 1, 2]
+    assert [one.attention_seed for one in options] == [0, 0, 0, 0, 1, 2]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -166,15 +166,16 @@ def _two_steps(monkeypatch):
     monkeypatch.setattr(calibration, "explain", lambda model, tensor, method: np.ones((2, 2)))
 
 
+@pytest.mark.parametrize("variant", ["cbam", "simam"])
 @pytest.mark.usefixtures("_two_steps", "global_state_kept")
-def test_gates_that_do_not_help_leave_differnet(category, tmp_path, monkeypatch):
+def test_gates_that_do_not_help_leave_differnet(variant, category, tmp_path, monkeypatch):
     """Score by score, and at hardly any cost: its features are in the cache."""
     monkeypatch.setattr(gate_decision, "beats", lambda *what: False)
     plain = trained(category, cache=tmp_path, **LARGER)
     before = FeatureExtractor.views_computed
-    detector = trained(category, cache=tmp_path, **SEPARATION)
+    detector = trained(category, cache=tmp_path, **SEPARATION | {"variant": variant})
     assert not detector.findings.gates_kept and len(detector.findings.gates_judged) == 2
-    assert "left at 1" in detector.note and "left at 1" in detector.choices
+    assert "not measurably better" in detector.note and "left at 1" in detector.choices
     assert detector.calibration.scores == plain.calibration.scores
     assert detector.calibration.threshold == plain.calibration.threshold
     views = torch.rand(2, 3, 252, 252, generator=torch.Generator().manual_seed(0))
