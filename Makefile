@@ -27,7 +27,7 @@ check: .venv/test  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-results: .venv/demo  ## results/summary.csv and the generated parts of both READMEs, anew from the score files
+results: .venv/demo  ## results/summary.csv and the generated parts of README.md, results/ and docs/, anew from the score files
 	$(BIN)/python -m attentdiffernet.cli summarise results
 	$(BIN)/python -m scripts.write_tables
 

@@ -115,18 +115,18 @@ def load_weights(name: str) -> dict[str, Tensor]:
     """
     if name == "imagenet":
         if path := os.environ.get(IMAGENET_ENVIRONMENT):
-            return _read(Path(path), f"{path} ({IMAGENET_ENVIRONMENT})")
+            return read_weights_file(Path(path), f"{path} ({IMAGENET_ENVIRONMENT})")
         return _download_imagenet()
     if name == "bundled":
         with resources.as_file(resources.files(__package__) / "bundled" / "alexnet_features.safetensors") as file:
-            return {key: tensor.float() for key, tensor in _read(file, "the bundled backbone").items()}
+            return {key: tensor.float() for key, tensor in read_weights_file(file, "the bundled backbone").items()}
     if name == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             layers = AlexNetFeatures("none", AttentionConfig()).convolutions()
         return {f"{prefix}.{key}": value for prefix, conv in layers.items() for key, value in conv.state_dict().items()}
     if Path(name).suffix.lower() in {".safetensors", ".pth", ".pt"}:
-        return _read(Path(name), name)
+        return read_weights_file(Path(name), name)
     raise WeightsError(f"weights must be imagenet, bundled, random or a .safetensors or .pth file, got {name!r}")
 
 
@@ -137,7 +137,7 @@ def imagenet_at_hand() -> bool:
     return (Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth").is_file()
 
 
-def _read(path: Path, origin: str) -> dict[str, Tensor]:
+def read_weights_file(path: Path, origin: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"There is no weights file {origin}")
     try:

@@ -129,8 +129,9 @@ def _patchcore_rows(options: Options, findings: Findings, backbone_fingerprint: 
 
 
 def _attention_notes(options: Options, findings: Findings) -> list[str]:
-    note = [training_note(options.variant, options.attention, findings.gates_kept), ""]
-    if options.variant in MEASURED_VARIANTS:
+    judged = bool(findings.gates_judged)
+    note = [training_note(options.variant, options.attention, findings.gates_kept, judged), ""]
+    if options.method == "patchcore" or options.variant in MEASURED_VARIANTS:
         return note
     return [
         *note,

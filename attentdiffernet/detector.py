@@ -169,7 +169,6 @@ class Detector(ABC):
         cls,
         folder: Path,
         stored: Checkpoint,
-        weights: dict[str, Tensor] | None,
         load_weights: Callable[[str], dict[str, Tensor]] | None,
         device: torch.device,
     ) -> Self:

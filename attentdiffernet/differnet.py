@@ -157,13 +157,11 @@ class DifferNetDetector(Detector):
         cls,
         folder: Path,
         stored: Checkpoint,
-        weights: dict[str, Tensor] | None,
         load_weights: Callable[[str], dict[str, Tensor]] | None,
         device: torch.device,
     ) -> Self:
         options, findings = stored.options, stored.findings
-        if weights is None and load_weights is not None and options.backbone == ALEXNET:
-            weights = load_weights(options.weights)
+        weights = load_weights(options.weights) if load_weights and options.backbone == ALEXNET else None
         model = AttentDifferNet(ModelConfig.of(options, findings), weights=weights).eval()
         model.feature_scale = findings.feature_scale
         if model.weights_fingerprint != stored.backbone_fingerprint:

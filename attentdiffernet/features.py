@@ -254,9 +254,13 @@ class FeatureExtractor:
             return
         for folder in self.cache.glob("*/"):
             sweep_folder(folder)
-        files = sorted(((p.stat().st_mtime, p.stat().st_size, p) for p in self.cache.glob("*/*.npy")), reverse=True)
+        files = []
+        for path in self.cache.glob("*/*.npy"):
+            with contextlib.suppress(FileNotFoundError):  # another process trims, too
+                found = path.stat()
+                files.append((found.st_mtime, found.st_size, path))
         total = 0
-        for _, size, path in files:
+        for _, size, path in sorted(files, reverse=True):
             total += size
             if total > CACHE_BYTES:
                 path.unlink(missing_ok=True)

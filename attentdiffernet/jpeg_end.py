@@ -51,7 +51,8 @@ def share_present(data: bytes, picture: Image.Image) -> float:
         present = 1 + sum(code.count(bytes([0xFF, marker])) for marker in range(0xD0, 0xD8))
         return min(1.0, present / wanted)
     flat = _flat_rows(picture)
-    coded_bits = (flat // found.unit[0] - 1) * columns * found.blocks * 4  # at least, if they are there
+    least_bits = 2  # of a block: one for its mean, one for all else
+    coded_bits = (flat // found.unit[0] - 1) * columns * found.blocks * least_bits
     if coded_bits < LEAST_BITS or _repeats(code, min(coded_bits, FLAT_BITS)):
         return 1.0
     return 1 - flat / picture.height
@@ -105,6 +106,8 @@ def _repeats(code: bytes, n_bits: int) -> bool:
     tail = code[-n_bits // 4 :].replace(b"\xff\x00", b"\xff")
     bits = np.unpackbits(np.frombuffer(tail, np.uint8))
     for filled in range(8):  # bits that fill the last byte
+        if len(bits) < filled + n_bits:
+            return False
         end = bits[len(bits) - filled - n_bits : len(bits) - filled]
         if any(np.array_equal(end[period:], end[:-period]) for period in range(2, n_bits // 2)):
             return True

@@ -27,7 +27,7 @@ from .devices import find_device
 from .features import Progress, no_progress
 from .findings import Findings
 from .input_choice import Examined, examine
-from .options import BACKBONES, DEFAULT_VARIANTS, MethodName, Options
+from .options import BACKBONES, DEFAULT_VARIANTS, AttentionConfig, MethodName, Options
 from .patchcore_detector import PatchCoreDetector
 from .sources import Images, ImageSource, all_ranged, each_source, value_range_of
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
@@ -63,7 +63,7 @@ def choose_method(
     method, aurocs = by_rule(judged)
     found, chosen = judged.examined.findings, judged.options[method]
     if chosen.variant == "none" and chosen.can_weigh_places:
-        chosen = dataclasses.replace(chosen, variant=DEFAULT_VARIANTS[method])
+        chosen = dataclasses.replace(chosen, variant=DEFAULT_VARIANTS[method], attention=AttentionConfig())
     if method == "patchcore":
         found = PatchCoreDetector.choose(sources, chosen, cache, progress, device)
     return chosen, dataclasses.replace(found, by_method=aurocs)

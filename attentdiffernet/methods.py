@@ -63,16 +63,15 @@ def fit(
 
 def load(
     folder: str | Path,
-    weights: dict[str, Tensor] | None = None,
     load_weights: Callable[[str], dict[str, Tensor]] | None = None,
     device: str | torch.device = "cpu",
     trusted: bool = False,
 ) -> Detector:
     """A detector from a local folder, a zip of one, or from the Hugging Face Hub (`owner/name`) where neither exists.
 
-    weights: tensors of the backbone to use instead of those the checkpoint names; load_weights: gives them by name.
-    device: where the detector is to run, as of `devices.find_device`. trusted: whether the checkpoint may name a file
-    as its weights, which is then read wherever it lies.
+    load_weights: gives the tensors of AlexNet by the name that the checkpoint has, in place of
+    `backbone.load_weights`. device: where the detector is to run, as of `devices.find_device`. trusted: whether the
+    checkpoint may name a file as its weights, which is then read wherever it lies.
 
     Raises CheckpointError for a folder that is incomplete, damaged or of another version, WeightsError for a backbone
     that is not the one it was made with, AttentDifferNetError for a device that is not here.
@@ -80,6 +79,6 @@ def load(
     device = find_device(device)
     with checkpoint.found(folder) as found:
         stored = checkpoint.read(found)
-        if not trusted and weights is None:
+        if not trusted:
             checkpoint.check_weights(found, stored.options)
-        return METHODS[stored.options.method].from_checkpoint(found, stored, weights, load_weights, device)
+        return METHODS[stored.options.method].from_checkpoint(found, stored, load_weights, device)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .backbone import _read
+from .backbone import read_weights_file
 from .errors import WeightsError
 
 LITE0 = "tf_efficientnet_lite0"
@@ -146,11 +146,11 @@ def _tensors(name: str, weights: str) -> dict[str, Tensor] | None:
     if weights != "imagenet":
         if Path(weights).suffix.lower() not in {".safetensors", ".pth", ".pt"}:
             raise WeightsError(f"weights must be imagenet, random or a .safetensors or .pth file, got {weights!r}")
-        return _read(Path(weights), weights)
+        return read_weights_file(Path(weights), weights)
     if name != LITE0 or find_spec(LITE0_PACKAGE) is None:
         return None
     with resources.as_file(resources.files(LITE0_PACKAGE) / "models" / LITE0_FILE) as file:
-        return lite0_to_timm(_read(file, LITE0_PACKAGE))
+        return lite0_to_timm(read_weights_file(file, LITE0_PACKAGE))
 
 
 # EfficientNet-Lite0's layers: the names of lukemelas' EfficientNet-PyTorch -> timm's.

@@ -32,7 +32,7 @@ from .scoring import RunningScore
 from .sources import ImageSource, digest_of, pixels_of
 from .study.statistics import conformal_threshold
 from .views import standardise_exposure, to_tensor
-from .words import attention_choices, bank_choices, variant_title
+from .words import attention_choices, bank_choices, training_note, variant_title
 
 LEAST_SIDE = 160  # px of the network input, where the image's aspect is kept
 EXPOSURES = 64  # training images, at most, whose exposure is compared
@@ -120,8 +120,6 @@ class PatchCoreDetector(Detector):
                 return digest_of(image), self._prepared(image)
             except ImageError as error:
                 return error
-            except OSError as error:
-                return ImageError(f"{source} could not be read: {error.strerror or error}")
 
         for image in ahead(read, images, ON_CPU if self._device.type == "cpu" else ON_GPU):
             if isinstance(image, ImageError):
@@ -153,8 +151,10 @@ class PatchCoreDetector(Detector):
         is_weighed = self.model.bank.place_weight is not None
         weighed = ", weighed by how usual such distances are there" * is_weighed
         far = f"how far each place is from all places of normal images{weighed}"
-        unweighed = self.options.variant == "places" and not is_weighed
-        why = " All places count alike here, as weights did not measurably help." * unweighed
+        why = ""
+        if self.options.variant == "places" and not is_weighed:
+            judged = bool(self.findings.gates_judged)
+            why = " " + training_note("places", self.options.attention, gates_kept=False, gates_judged=judged)
         return f"Distance: {far}; the score is read from the highest.{why}"
 
     def compute_in(self, precision: Arithmetic) -> Precision:
@@ -227,11 +227,10 @@ class PatchCoreDetector(Detector):
         cls,
         folder: Path,
         stored: Checkpoint,
-        weights: dict[str, Tensor] | None,
         load_weights: Callable[[str], dict[str, Tensor]] | None,
         device: torch.device,
     ) -> Self:
-        """weights, load_weights: of AlexNet; not used here."""
+        """load_weights: of AlexNet; not used here."""
         options, findings = stored.options, stored.findings
         network = _network(options)
         if network.fingerprint != stored.backbone_fingerprint:
@@ -299,19 +298,24 @@ def _as_it_is(image: Tensor) -> Tensor:
 
 
 def _load_blocks(blocks: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
-    """Raises CheckpointError for gates that are missing, too many, of other shapes or not finite."""
+    """Raises CheckpointError for gates that are missing, too many, of other shapes or types, or not finite."""
     stored = {k.removeprefix(ATTENTION_PREFIX): v for k, v in tensors.items() if k.startswith(ATTENTION_PREFIX)}
-    if {k: v.shape for k, v in stored.items()} != {k: v.shape for k, v in blocks.state_dict().items()}:
+    if _kinds(stored) != _kinds(blocks.state_dict()):
         raise CheckpointError(f"{origin} holds no attention blocks of this model: it has {sorted(stored)}")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in stored.values()):
         raise CheckpointError(f"{origin} holds values that are not finite")
     blocks.load_state_dict(stored)
 
 
+def _kinds(tensors: dict[str, Tensor]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and type of each."""
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+
+
 def _bank(
     tensors: dict[str, Tensor], network: FeatureMaps, options: Options, origin: str, weighs_places: bool
 ) -> PatchBank:
-    """The stored bank. Raises CheckpointError for tensors that are missing, of other shapes or not finite."""
+    """The stored bank. Raises CheckpointError for tensors that are missing, of other shapes or types, or not finite."""
     n, channels = len(tensors.get("vector", ())), sum(network.channels)
     side = channels if options.patchcore.whitening else 0
     shapes = {
@@ -325,8 +329,9 @@ def _bank(
         weight = tensors.get("place_weight", torch.empty(0))
         grid = weight.ndim == 2 and 1 <= weight.numel() <= options.image_size**2 and bool((weight > 0).all())
         shapes["place_weight"] = tuple(weight.shape) if grid else ()
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if found != shapes or not 1 <= n <= options.patchcore.bank_size:
+    types = dict.fromkeys(shapes, torch.float32) | {"vector": torch.float16, "image": torch.int32}
+    found = _kinds(tensors)
+    if found != {name: (shapes[name], types[name]) for name in shapes} or not 1 <= n <= options.patchcore.bank_size:
         raise CheckpointError(f"{origin} holds no bank of {options.backbone}: it has {found}")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise CheckpointError(f"{origin} holds values that are not finite")

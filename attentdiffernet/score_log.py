@@ -215,6 +215,8 @@ def _json_line(row: dict[str, Any]) -> bytes:
 
 def _csv_line(row: dict[str, Any]) -> bytes:
     buffer = io.StringIO(newline="")
+    # An error begins with the file's name, which is untrusted.
+    safe = {name: without_formula(row[name] or "") for name in ("image", "error")}
     # \r\n, and cut: with \n alone, csv leaves a lone carriage return in a name unquoted, which reads as a new line.
-    csv.writer(buffer, lineterminator="\r\n").writerow((row | {"image": without_formula(row["image"])}).values())
+    csv.writer(buffer, lineterminator="\r\n").writerow((row | safe).values())
     return buffer.getvalue()[:-2].encode() + b"\n"

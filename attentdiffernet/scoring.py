@@ -213,8 +213,6 @@ def score_images_until_settled(
             return model.prepare(pixels_of(source))
         except ImageError as error:
             return error
-        except OSError as error:
-            return ImageError(f"{source} could not be read: {error.strerror or error}")
 
     for image in ahead(prepared, sources, FeatureExtractor(model).pace):
         if isinstance(image, ImageError):

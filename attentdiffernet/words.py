@@ -28,7 +28,7 @@ PAPER_VARIANTS = ("none", "se", "cbam")  # those of the AttentDifferNet paper
 METHOD_NAMES: dict[str, str] = {"differnet": "DifferNet", "patchcore": "PatchCore"}
 # By `Detector.key`, in the order of every table and page: the variants of DifferNet, then the other methods.
 OTHER_METHODS: tuple[str, ...] = ("patchcore", "patchcore-places")  # compared with DifferNet
-ATTENTIVE_METHODS: dict[str, str] = dict.fromkeys(  # without attention
+ATTENTIVE_METHODS: dict[str, str] = dict.fromkeys(  # by key, the same method without attention
     ("patchcore-se", "patchcore-cbam", "patchcore-places"), "patchcore"
 )
 DETECTOR_TITLES: dict[str, str] = VARIANT_TITLES | {
@@ -136,7 +136,7 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     if attention.training in JUDGED_TRAININGS and attention.keep == "always":
         training += " and kept even if they do not help"
     if not gates_kept:
-        training += ", left at 1 as that did not measurably help"
+        training += ", left at 1 as that did not measurably help" if gates_judged else f", left at 1 as {TOO_FEW}"
     if gates_judged:
         training += " (AUROC on synthetic defects {} % with, {} % without)".format(*map(percent, gates_judged))
     if options.variant == "places":
@@ -161,13 +161,19 @@ NOTES_OF_UNTRAINED: dict[Variant, str] = {
 }
 
 
-def training_note(variant: Variant, attention: AttentionConfig, gates_kept: bool = True) -> str:
-    """One sentence on what the gates can show."""
+TOO_FEW = "there were too few images to judge that"
+
+
+def training_note(
+    variant: Variant, attention: AttentionConfig, gates_kept: bool = True, gates_judged: bool = True
+) -> str:
+    """One sentence on what the gates can show. gates_judged: whether there were enough images to."""
     if not gates_kept:
-        if variant in MEASURED_VARIANTS:
-            return "Measured weights detected synthetic defects not measurably better, so all places weigh the same."
-        gates = "gates" if variant in FIXED_VARIANTS else "trained gates"
-        return f"The {gates} detected synthetic defects not measurably better than DifferNet, so they were left at 1."
+        gates = "weights" if variant in MEASURED_VARIANTS else "gates"
+        why = f"The {gates} did not measurably help to detect synthetic defects"
+        if not gates_judged:
+            why = f"There were too few images to judge the {gates}"
+        return f"{why}, so {'all places weigh the same' if gates == 'weights' else 'they were left at 1'}."
     if variant in NOTES_OF_UNTRAINED:
         return NOTES_OF_UNTRAINED[variant]
     if attention.training == "untrained":

@@ -1,7 +1,7 @@
 """What ways to attend do for synthetic defects in held-out training normals. No test image is read.
 
     python -m benchmarks.attention_trials mvtec_ad/bottle mtd/magnetic_tile     below $ATTENTDIFFERNET_DATA
-    python -m benchmarks.attention_trials --patchcore mvtec_ad/bottle           PatchCore's alone, a minute or two
+    python -m benchmarks.attention_trials --only blocks mvtec_ad/bottle         some alone: blocks, or PatchCore
     python -m benchmarks.attention_trials --summary                             the table, from the file
 
 Normals are told from the same normals with defects of three kinds: `foreign` ones (synthetic_defects.add_defect),
@@ -12,6 +12,7 @@ maps: AlexNet's last one, three scales, quarter turns.
   the places of normal images, to the power b. `channelwise`: the same with channels taken for independent. `surprise
   b`: rarity over what is usual at that place, to the power b; `half`: the mean of the features so weighed and the
   average.
+- blocks: SimAM in the backbone, which needs no training, at both placements.
 - scales, views: what the sum over scales and the average over views are replaced by, among it weights that are trained
   on one kind of defect: do they find the others?
 - flow: squeeze-and-excitation inside of the sub-networks of the couplings.
@@ -42,7 +43,7 @@ from attentdiffernet.flow_fitting import fit_flow
 from attentdiffernet.input_choice import exposure_for, spread_of_exposure
 from attentdiffernet.model import AttentDifferNet, ModelConfig
 from attentdiffernet.networks import load_network
-from attentdiffernet.options import AttentionConfig, Options, PatchCoreConfig
+from attentdiffernet.options import AttentionConfig, Options, PatchCoreConfig, Placement, Variant
 from attentdiffernet.patchcore import Places, fit_places, image_scores, places_of, weights_of_places
 from attentdiffernet.study.statistics import auroc_interval, delong_test
 from attentdiffernet.synthetic_defects import add_defect, alter_structure
@@ -80,8 +81,12 @@ def images_of(name: str) -> tuple[dict[str, list[Tensor]], str]:
     return {"fitted": fitted, "normal": held_out} | made, exposure_for(spread_of_exposure(some[0]))
 
 
-def maps_of(images: dict[str, list[Tensor]], exposure: str) -> Maps:
-    model = AttentDifferNet(ModelConfig(views="quarter_turns", exposure=exposure)).eval()  # type: ignore[arg-type]
+def maps_of(
+    images: dict[str, list[Tensor]], exposure: str, variant: Variant = "none", placement: Placement = "after_pool"
+) -> Maps:
+    attention = AttentionConfig(placement, training="untrained")
+    config = ModelConfig(variant, attention, views="quarter_turns", exposure=exposure)  # type: ignore[arg-type]
+    model = AttentDifferNet(config).eval()
     turns = model.views(VIEWS)
 
     def of(image: Tensor) -> list[Tensor]:
@@ -125,7 +130,6 @@ def place_trials(maps: Maps) -> Iterator[tuple[str, Callable[[list[Tensor]], Ten
     whitening = Whitening(rows.shape[1])
     whitening.fit(rows)
     mean, variance = rows.mean(0), rows.var(0)
-    yield "average (DifferNet)", average
 
     def rarity(places: Tensor) -> Tensor:
         return whitening(places)[0].square().mean(-1)
@@ -145,6 +149,18 @@ def place_trials(maps: Maps) -> Iterator[tuple[str, Callable[[list[Tensor]], Ten
 
 
 # -- scores
+
+
+def block_trials(images: dict[str, list[Tensor]], exposure: str) -> Iterator[tuple[str, Scores]]:
+    placements: dict[str, Placement] = {"": "after_pool", " before pool": "before_pool"}
+    for said, placement in placements.items():
+        yield f"blocks: SimAM{said}", of_average(maps_of(images, exposure, "simam", placement))
+
+
+def of_average(maps: Maps) -> Scores:
+    features = {part: average(some) for part, some in maps.items()}
+    whitening = gaussian(features["fitted"])
+    return {part: of_mean(whitening, rows) for part, rows in features.items()}
 
 
 def gaussian(rows: Tensor) -> Whitening:
@@ -291,12 +307,17 @@ def highest(distance: Tensor, config: PatchCoreConfig) -> Tensor:
 # -- all of a category
 
 
-def trials(name: str, patchcore_alone: bool) -> Iterator[tuple[str, Scores]]:
+def trials(name: str, only: str | None) -> Iterator[tuple[str, Scores]]:
     images, exposure = images_of(name)
-    yield from patchcore_trials(images, exposure)
-    if patchcore_alone:
+    if only != "blocks":
+        yield from patchcore_trials(images, exposure)
+    if only == "PatchCore":
         return
     maps = maps_of(images, exposure)
+    yield "average (DifferNet)", of_average(maps)
+    yield from block_trials(images, exposure)
+    if only == "blocks":
+        return
     for trial, pool in place_trials(maps):
         features = {part: pool(some) for part, some in maps.items()}
         whitening = gaussian(features["fitted"])
@@ -310,8 +331,8 @@ def trials(name: str, patchcore_alone: bool) -> Iterator[tuple[str, Scores]]:
 BASES = {"PatchCore": "PatchCore", "flow": "flow"}  # what a trial is compared with, by its first word
 
 
-def measure(name: str, patchcore_alone: bool) -> pd.DataFrame:
-    rows, found = [], dict(trials(name, patchcore_alone))
+def measure(name: str, only: str | None) -> pd.DataFrame:
+    rows, found = [], dict(trials(name, only))
     for trial, scores in found.items():
         base = found[BASES.get(trial.split()[0].rstrip(","), "average (DifferNet)")]
         for kind in KINDS:
@@ -335,18 +356,17 @@ def summary() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("categories", nargs="*", help="DATASET/CATEGORY")
-    parser.add_argument("--patchcore", action="store_true", help="PatchCore's trials alone")
+    parser.add_argument("--only", choices=["blocks", "PatchCore"], help="these trials alone")
     parser.add_argument("--summary", action="store_true")
     asked = parser.parse_args()
     if asked.summary:
         return summary()
     for name in asked.categories:
-        frame = measure(name, asked.patchcore)
+        frame = measure(name, asked.only)
         if OUT.is_file():
             known = pd.read_csv(OUT)
-            of_patchcore = known["trial"].str.startswith("PatchCore")
-            again = (known["category"] == name) & (of_patchcore if asked.patchcore else True)
-            frame = pd.concat([known[~again], frame])
+            again = known["trial"].isin(frame["trial"]) if asked.only else True
+            frame = pd.concat([known[~((known["category"] == name) & again)], frame])
         frame.to_csv(OUT, index=False, float_format="%.4g", lineterminator="\n")
     return None
 

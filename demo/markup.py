@@ -63,11 +63,13 @@ def numbers(verdict: "Verdict") -> str:
 
 def raw_numbers(verdict: "Verdict") -> str:
     """Score and threshold as they are, and how the detector was built: to unfold."""
+    step = 100 / (len(verdict.calibration_scores) + 1)  # a threshold between two of n scores flags k of n + 1
     return (
         "<details><summary>Raw numbers</summary>"
         f"<dl><div><dt>Anomaly score</dt><dd>{score_text(verdict.score)}{_spread(verdict)}</dd></div>"
         f"<div><dt>Threshold</dt><dd>{score_text(verdict.threshold)}</dd></div>"
-        f"<div><dt>Good parts flagged</dt><dd>{100 * verdict.false_positive_rate:.1f} of 100 on average</dd></div></dl>"
+        f"<div><dt>Good parts flagged</dt><dd>{100 * verdict.false_positive_rate:.1f} of 100 on average, "
+        f"in steps of {step:.1f}</dd></div></dl>"
         "<p class='choices'>A score has no unit and no upper limit, and is not a probability. It is shown as a "
         f"multiple of the detector's own threshold.</p><p class='choices'>{text(verdict.choices)}</p></details>"
     )

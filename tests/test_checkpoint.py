@@ -516,12 +516,12 @@ def test_damaged_tensors_are_refused(content, folder):
 
 def test_another_backbone_is_refused(folder):
     weights = {key: tensor.clone() for key, tensor in load_weights("random").items()}
-    assert load(folder, weights).model.config.weights == "random"
+    assert load(folder, lambda name: weights).model.config.weights == "random"
     weights["features.0.bias"][0] += 1
     with pytest.raises(
         WeightsError, match=r"was made with a backbone of fingerprint [0-9a-f]{16}; the weights 'random' here"
     ):
-        load(folder, weights)
+        load(folder, lambda name: weights)
     edit(folder, "backbone_fingerprint", value="0" * 16)
     with pytest.raises(WeightsError, match="fingerprint 0000000000000000; the weights"):
         load(folder)

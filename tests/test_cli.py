@@ -377,6 +377,30 @@ def test_explain_of_a_folder_writes_a_map_for_each(run, model_dir, photographs, 
     assert output.count("Written to ") == 2
 
 
+def test_explain_names_maps_apart_however_files_are_named(run, model_dir, photographs, tmp_path):
+    shutil.copy(photographs / "a.png", photographs / "deep-b.png")
+    given = [photographs / "a.png", "photographs/deep/b.png"]
+    code, _, errors = run("explain", model_dir, *given, "--out", tmp_path / "maps")
+    assert code == 0 and len(list((tmp_path / "maps").iterdir())) == 2, f"an absolute and a relative path: {errors}"
+    code, _, errors = run("explain", model_dir, *given, photographs / "deep-b.png", "--out", tmp_path / "again")
+    assert code == 2 and "would both be" in errors and not (tmp_path / "again").exists()
+
+
+def test_blocks_without_a_kind_are_refused_before_the_training(category, run, tmp_path):
+    code, _, errors = run("train", category, *CARD, "--attention-training", "structure", "--out", tmp_path / "m")
+    assert code == 2 and "add --variant, such as se" in errors and "Stage" not in errors
+
+
+def test_another_projects_commit_is_not_ours(tmp_path, monkeypatch):
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *command], cwd=tmp_path, check=True)
+    package = tmp_path / ".venv" / "attentdiffernet"
+    (package / "cli").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(cli.runs, "__file__", str(package / "cli" / "runs.py"))
+    assert cli.runs.commit() == ""
+
+
 def test_the_version_is_printed(run):
     assert run("--version") == (0, f"attentdiffernet {attentdiffernet.__version__}\n", "")
 

@@ -146,7 +146,7 @@ def test_a_photograph_in_verdicts_and_maps_out(visit, files):
     page.locator("#rate input[type=number]").press("Tab")
     card = page.locator("#card-none")
     card.locator("summary").click()
-    expect(card).to_contain_text("39.4 of 100 on average")  # 13 of 32 + 1
+    expect(card).to_contain_text("39.4 of 100 on average, in steps of 3.0")  # 13 of 32 + 1
     expect(page).to_have_url(re.compile("rate=40"))
     settled(page, "^donut.png: .*Shown: Gradient map")
 

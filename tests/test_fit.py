@@ -175,7 +175,7 @@ def test_gates_that_do_not_help_leave_differnet(variant, category, tmp_path, mon
     before = FeatureExtractor.views_computed
     detector = trained(category, cache=tmp_path, **SEPARATION | {"variant": variant})
     assert not detector.findings.gates_kept and len(detector.findings.gates_judged) == 2
-    assert "not measurably better" in detector.note and "left at 1" in detector.choices
+    assert "did not measurably help" in detector.note and "left at 1" in detector.choices
     assert detector.calibration.scores == plain.calibration.scores
     assert detector.calibration.threshold == plain.calibration.threshold
     views = torch.rand(2, 3, 252, 252, generator=torch.Generator().manual_seed(0))

@@ -146,13 +146,14 @@ def test_parts_take_from_the_top_what_they_do_not_say(file):
 
 def test_methods_have_their_own_backbones_and_variants_and_only_differnet_has_epochs(file):
     head = HEAD.replace("[0]", "[0]\nbest_on_test = true").replace("{run}", "{variant}")
-    lists = 'methods = ["differnet", "patchcore"]\nvariants = ["none", "se", "eca"]'
+    lists = 'methods = ["differnet", "patchcore"]\nvariants = ["none", "se", "eca", "places"]'
     tasks = read_grid(file(head.replace('variants = ["none"]', lists), ""))
     assert {task.run: (Path(task.model_dir).name, task.best_on_test) for task in tasks} == {
         "sample-wafer-eca-random-s0": ("eca", True),
         "sample-wafer-none-random-s0": ("none", True),
         "sample-wafer-patchcore-tf_efficientnet_lite0-random-s0": ("patchcore", False),
         "sample-wafer-patchcore-se-tf_efficientnet_lite0-random-s0": ("patchcore-se", False),
+        "sample-wafer-patchcore-places-tf_efficientnet_lite0-random-s0": ("patchcore-places", False),
         "sample-wafer-se-random-s0": ("se", True),
     }
     head = head.replace('variants = ["none"]', 'methods = ["patchcore"]\nbackbones = ["resnet18", "mobilenetv2_100"]')

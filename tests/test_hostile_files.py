@@ -136,6 +136,23 @@ def test_a_jpeg_that_was_cut_off_and_closed_again_is_refused(mode, way):
         read_image(io.BytesIO(whole[: 4 * len(whole) // 10] + b"\xff\xd9"), "part.jpg")
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_of_which_hardly_anything_is_left_is_refused(mode):
+    whole = saved(photograph(mode).resize((512, 512)), "JPEG")
+    code = whole.index(b"\xff\xda") + 2 + int.from_bytes(whole[whole.index(b"\xff\xda") + 2 :][:2])
+    for n_bytes in range(5, 45, 5):
+        with pytest.raises(ImageError, match=r"^part\.jpg is cut off: only the upper \d+ %"):
+            read_image(io.BytesIO(whole[: code + n_bytes] + b"\xff\xd9"), "part.jpg")
+
+
+@pytest.mark.parametrize("side", [96, 200, 512])
+@pytest.mark.parametrize("colour", [(90, 100, 110), (128, 128, 128), (7, 200, 31)])
+@pytest.mark.parametrize("way", [{}, {"optimize": True}, {"optimize": True, "subsampling": 0, "quality": 95}])
+def test_a_whole_jpeg_of_one_colour_is_read(side, colour, way):
+    for picture in (Image.new("RGB", (side, side), colour), Image.new("L", (side, side), colour[0])):
+        assert read_image(io.BytesIO(saved(picture, "JPEG", **way))).shape == (side, side, 3)
+
+
 @pytest.mark.parametrize("colour", [(90, 100, 110), (0, 0, 0), (255, 255, 255)])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_whole_jpeg_with_a_flat_lower_part_is_read(colour, way):

@@ -310,12 +310,13 @@ def test_weights_of_places_come_back_from_the_checkpoint(detector, tmp_path):
     assert "Placement" not in card, "weights of places have none"
 
 
-@pytest.mark.parametrize("damage", ["missing", "negative", "nan", "flat", "empty"])
+@pytest.mark.parametrize("damage", ["missing", "negative", "nan", "flat", "empty", "double"])
 def test_damaged_weights_of_places_are_refused(damage, tmp_path):
     folder = attended("places", n=4).save(tmp_path / "model")
     tensors = load_file(folder / "model.safetensors")
     weight = tensors.pop("place_weight")
     damaged = {"negative": -weight, "nan": weight * math.nan, "flat": weight.flatten(), "empty": weight[:0]}
+    damaged["double"] = weight.double()
     if damage in damaged:
         tensors["place_weight"] = damaged[damage].contiguous()
     save_file(tensors, folder / "model.safetensors")
@@ -343,11 +344,16 @@ def test_training_moves_defects_away_from_normal_images(monkeypatch):
 @pytest.mark.parametrize("variant", ["se", "places"])
 def test_gates_are_kept_only_where_they_help(detector, variant, monkeypatch):
     monkeypatch.setitem(attention_training.STEPS, "separation", 2)
-    assert not attended(variant, keep="if_better", n=7).findings.gates_kept, "two images are too few to judge"
+    few = attended(variant, keep="if_better", n=7)
+    assert not few.findings.gates_kept, "two images are too few to judge"
+    assert "too few images to judge" in few.card() and "too few images to judge" in few.choices
+    assert variant == "se" or "too few images to judge the weights" in few.what_it_shows("distance")
+    assert "AttentDifferNet (e Silva" not in few.card(), "these are PatchCore's"
     for helps in (True, False):
         monkeypatch.setattr(patchcore_attention, "beats", lambda *_, helps=helps: helps)
         found = attended(variant, keep="if_better")
         assert found.findings.gates_kept == helps and len(found.findings.gates_judged) == 2
+        assert ("did not measurably help" in found.card()) == (not helps) and "than DifferNet" not in found.card()
         same = found.inspect(stripes(50)).score == detector.inspect(stripes(50)).score
         assert same != helps, "left at 1 it is PatchCore without attention"
         assert ("left at 1" in found.choices) != helps
@@ -369,7 +375,7 @@ def with_gates(tmp_path_factory):
         return attended(n=4).save(tmp_path_factory.mktemp("gates") / "model")
 
 
-@pytest.mark.parametrize("damage", ["missing", "shape", "nan", "more"])
+@pytest.mark.parametrize("damage", ["missing", "shape", "nan", "more", "type"])
 def test_damaged_gates_are_refused(damage, with_gates, tmp_path):
     folder = shutil.copytree(with_gates, tmp_path / "model")
     tensors = load_file(folder / "model.safetensors")
@@ -379,6 +385,7 @@ def test_damaged_gates_are_refused(damage, with_gates, tmp_path):
         "shape": lambda: tensors.update({name: tensors[name][:1].contiguous()}),
         "nan": lambda: tensors.update({name: tensors[name] * math.nan}),
         "more": lambda: tensors.update({"attention.9": torch.zeros(1)}),
+        "type": lambda: tensors.update({name: tensors[name].double()}),
     }
     changed[damage]()
     save_file(tensors, folder / "model.safetensors")

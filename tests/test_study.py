@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from attentdiffernet.grid import Engine, Outcome, read_grid, run_grid
 from attentdiffernet.study import records as results
-from attentdiffernet.study.across import averages, averages_table, averages_text
+from attentdiffernet.study.across import PICKED_HERE, averages, averages_table, averages_text
 from attentdiffernet.study.answer import (
     all_contrasts,
     answer,
@@ -29,7 +29,7 @@ from attentdiffernet.study.choices import choices_table
 from attentdiffernet.study.comparison import Group, contrasts, grouped, measured, training_once
 from attentdiffernet.study.formats import p_text
 from attentdiffernet.study.methods import attentive_table, attentive_text, method_contrasts, methods_text
-from attentdiffernet.study.page import page
+from attentdiffernet.study.page import in_short, page
 from attentdiffernet.study.readme import better_methods, between, levels_table, results_table
 from attentdiffernet.study.runs import BEST_ON_TEST_LABEL, Run, base_of, distinguishing_recipe
 from attentdiffernet.study.small_sets import small_sets_table
@@ -155,6 +155,7 @@ def test_gates_left_at_one_are_told_wherever_a_conclusion_is(root, tmp_path):
         run = replace(run, run=f"mvtec_ad-bottle-se-imagenet-s{seed}-proxy", seed=seed)
         results.write_run(tmp_path / "results", run, frame, options)
     assert len(contrasts(grouped(fair(tmp_path)))) == 5, "DifferNet beside itself is no comparison"
+    assert len(contrasts(grouped(fair(tmp_path)), with_left_at_one=True)) == 6, "but a change of 0 in an average"
     text = page_of(root, tmp_path / "results")
     assert re.search(
         r"^\| AttentDifferNet \(SE\), gates trained by a classifier.* \| imagenet \| 3 \|.*\| gates left at 1 \|",
@@ -412,6 +413,9 @@ def test_a_mean_over_categories_by_hand(root):
     sure = on("cplid", [0.02, 0.04, 0.03], 0.01), on("mtd", [0.02, 0.02, 0.03], 0.01)
     assert averages(sure)[0].helps and not found.helps
     assert "helps: +2.7 points (+2.0 to +3.4 over" in averages_text(averages(sure))
+    said = ["\n".join(in_short(some, averages(some), fair(root), {}, "")) for some in (sure, [one, other])]
+    cautions = [text.count(PICKED_HERE) for text in said]
+    assert cautions == [1, 0], "the best of many looks better here than it is"
     assert averages([one]) == averages([one, on("sample", [0.0] * 3, 0.01)]) == [], "one real category has no mean"
     assert averages([one, on("mtd", [0.0] * 3, 0.01, auroc_b=0.99)]) == [], "and one without room does not count"
     eca = [

@@ -149,7 +149,7 @@ def _auroc_text(tested: list[Tested]) -> str:
 
 
 def _flagged_text(tested: list[Tested], threshold: float) -> str:
-    """Such as `90.0% of anomalous and 5.0% of normal images flagged`, without a kind that there are no images of."""
+    """Such as `90.0 % of anomalous and 5.0 % of normal images flagged`, without a kind that there are no images of."""
     shares = []
     for label, kind in ((1, "anomalous"), (0, "normal")):
         flagged = [image.score > threshold for image in tested if image.label == label]

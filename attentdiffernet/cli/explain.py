@@ -81,12 +81,20 @@ def explain(
 
 
 def _targets(files: list[str], out: Path) -> list[Path]:
-    """A PNG in `out` for each file, named as it lies below the folder that all have in common: `crack-000-map.png`."""
+    """A PNG in `out` for each file, named as it lies below the folder that all have in common: `crack-000-png-map.png`.
+    Raises AttentDifferNetError where two would be the same."""
     import os
 
-    common = os.path.commonpath([os.path.dirname(file) or "." for file in files]) if files else ""
-    parts = [Path(os.path.relpath(file, common or ".")) for file in files]
-    return [out / ("-".join((*part.parts[:-1], part.name.replace(".", "-"))) + "-map.png") for part in parts]
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files]) if files else ""
+    parts = [Path(os.path.relpath(file, common)) for file in files]
+    targets = [out / ("-".join((*part.parts[:-1], part.name.replace(".", "-"))) + "-map.png") for part in parts]
+    first = dict(zip(reversed(targets), reversed(files), strict=True))
+    for file, target in zip(files, targets, strict=True):
+        if first[target] != file:
+            raise AttentDifferNetError(
+                f"The maps of {first[target]} and {file} would both be {target}: draw one of them at a time"
+            )
+    return targets
 
 
 def _explain_one(detector: "Detector", file: str, out: Path, shown: str, raw: Path | None = None) -> list[str]:

@@ -45,6 +45,7 @@ def grid(
 
     Example: attentdiffernet grid grids/sample.toml
     """
+    from ..devices import find_device
     from ..grid import local_processes, ray_cluster, read_grid, run_grid, share_cores, split_done
     from ..study.records import summarise
 
@@ -63,7 +64,7 @@ def grid(
         return
     failed: dict[str, Outcome] = {}
     if to_do:
-        jobs = jobs or (None if device == "cpu" else 1)
+        jobs = jobs or (None if find_device(device).type == "cpu" else 1)
         with ray_cluster(ray) if ray else local_processes(*share_cores(len(to_do), jobs)) as engine, bars() as progress:
             ended = 0
 

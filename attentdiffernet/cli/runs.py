@@ -22,13 +22,15 @@ def run_of(detector: "Detector", category: str, name: str | None, n_views: int) 
 
 
 def commit() -> str:
-    """The short commit of this code in a git checkout, with + if the code was changed since; otherwise empty."""
+    """The short commit of this code in a git checkout of it, with + if the code was changed since; otherwise empty."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        if not git("ls-files", "__init__.py"):  # installed below another project's checkout
+            return ""
         return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..errors import AttentDifferNetError
 from ..findings import Findings
 from ..options import (
     DEFAULT_VARIANTS,
@@ -210,6 +211,8 @@ def train(
 
     dataset = InspectionDataset(category)
     attention = AttentionConfig(placement, reduction, kernel_size, attention_training, keep_gates)
+    if variant == "auto" and attention != AttentionConfig():
+        raise AttentDifferNetError("Options of attention blocks need the kind of block: add --variant, such as se")
     inputs = {"views": view_kind, "resize": resize, "exposure": exposure, "readout": readout}
     numbers = {"training_views": train_views, "scoring_views": views, "epochs": epochs}
     given: dict[str, Any] = {name: value for name, value in inputs.items() if value != "auto"} | numbers

@@ -6,7 +6,7 @@
     categories = ["sample/*", "mvtec_ad/bottle"] # DATASET/CATEGORY below data; globs
     methods = ["differnet", "patchcore"]         # optional: DifferNet alone
     backbones = ["tf_efficientnet_lite0"]        # optional: networks of timm; the method's own if left out
-    variants = ["none", "se", "cbam"]            # PatchCore has these three, DifferNet more
+    variants = ["none", "se", "cbam"]            # of several methods each takes those that it has
     weights = ["imagenet"]
     seeds = [0, 1, 2]
     tag = "long"                                 # optional: added to the runs' names, to keep other options apart
@@ -121,9 +121,15 @@ def _tasks(table: Table, base: Path, among: Collection[str] | None) -> Iterator[
 
 
 def _detectors(table: Table) -> list[tuple[str, str]]:
-    """(method, variant) of each; a variant that PatchCore does not have is DifferNet's alone."""
-    pairs = itertools.product(table["methods"], table["variants"])
-    return [(method, variant) for method, variant in pairs if method == "differnet" or variant in PATCHCORE_VARIANTS]
+    """(method, variant) of each; of several methods, each takes the variants that it has."""
+    pairs = list(itertools.product(table["methods"], table["variants"]))
+    if len(table["methods"]) == 1:
+        return pairs
+    return [
+        (method, variant)
+        for method, variant in pairs
+        if (variant != "places" if method == "differnet" else variant in PATCHCORE_VARIANTS)
+    ]
 
 
 def _check_values(table: Table) -> None:

@@ -65,9 +65,9 @@ class Task:
 class Outcome:
     """The scores of a run, or why it failed. details: a traceback, if the failure is a fault of the program.
 
-    seen: how images were scored. best_epoch, best_scores: of the best epoch on the
-    test images, if the task asks for it. cost: seconds, views and machine, as in RUN.json. spread: of the features, if
-    attention was trained with the flow (`paper_recipe.spread`).
+    seen: how images were scored. best_epoch, best_scores: of the best epoch on the test images, if the task asks for
+    it. cost: seconds, views and machine, as in RUN.json. spread: of the features, if attention was trained with the
+    flow (`paper_recipe.spread`).
     """
 
     scores: list[ScoreRow] | None = None

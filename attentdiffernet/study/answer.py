@@ -87,9 +87,9 @@ def answer(found: Iterable[Contrast]) -> Answer:
     return Answer(len(found), len({c.group.first.key for c in found}), helped, harmed)
 
 
-def all_contrasts(found: Iterable[Measured]) -> list[Contrast]:
-    """Of all runs but those that are best on test."""
-    return contrasts(grouped(without_best_on_test(found)))
+def all_contrasts(found: Iterable[Measured], with_left_at_one: bool = False) -> list[Contrast]:
+    """Of all runs but those that are best on test; with_left_at_one as of `contrasts`."""
+    return contrasts(grouped(without_best_on_test(found)), with_left_at_one=with_left_at_one)
 
 
 # -- by recipe

@@ -367,17 +367,22 @@ class Contrast:
         return self.real and self.test.difference < 0
 
 
-def contrasts(groups: Iterable[Group], detectors: Container[str] = VARIANT_TITLES) -> list[Contrast]:
+def contrasts(
+    groups: Iterable[Group], detectors: Container[str] = VARIANT_TITLES, with_left_at_one: bool = False
+) -> list[Contrast]:
     """Every attention variant that was measured beside DifferNet, in the order of the groups; other methods with
     `OTHER_METHODS`. The two are never counted together.
 
     Left out are runs that are best on test, and groups whose gates were all left at 1: those would compare DifferNet
-    with itself. Errors as `Group.test`.
+    with itself. with_left_at_one: these, too, as changes of 0, which an average over categories needs. Errors as
+    `Group.test`.
     """
     found = []
     for group in groups:
         variant = group.first.run.variant
-        if group.first.best_on_test or group.left_at_one or variant not in detectors or group.test is None:
+        if group.first.best_on_test or variant not in detectors or group.test is None:
+            continue
+        if group.left_at_one and not with_left_at_one:
             continue
         over_seeds = statistics.mean_interval(group.differences) if len(group.differences) > 1 else None
         found.append((group, group.test, over_seeds))

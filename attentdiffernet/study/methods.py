@@ -82,9 +82,10 @@ def compared_text() -> str:
 # -- with attention
 
 
-def attentive_contrasts(groups: Sequence[Group]) -> list[Contrast]:
-    """Attention in other methods against the same methods without; Holm corrects for these alone."""
-    return contrasts(map(against_itself, groups), ATTENTIVE_METHODS)
+def attentive_contrasts(groups: Sequence[Group], with_left_at_one: bool = False) -> list[Contrast]:
+    """Attention in other methods against the same methods without; Holm corrects for these alone. with_left_at_one: as
+    of `contrasts`."""
+    return contrasts(map(against_itself, groups), ATTENTIVE_METHODS, with_left_at_one)
 
 
 def attentive_text(groups: Sequence[Group]) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..datasets import category_title, dataset_title
 from ..words import METHOD_TITLES, percent, training_title, variant_title
-from .across import averages, averages_table, averages_text
+from .across import PICKED_HERE, Average, averages, averages_table, averages_text
 from .answer import (
     all_contrasts,
     answer,
@@ -75,7 +75,13 @@ def page(results_dir: Path, commands: Mapping[str, str], benchmarks: Path) -> st
     lines = [
         "## Does attention help?",
         "",
-        *in_short(found, fair, best, averages_text(averages(attentive_contrasts(groups)))),
+        *in_short(
+            found,
+            averages(all_contrasts(fair, with_left_at_one=True)),
+            fair,
+            best,
+            averages_text(averages(attentive_contrasts(groups, with_left_at_one=True))),
+        ),
         *paragraph(claim_text(found, published)),
         *paragraph(maps_in_short(maps)),
         *other_methods(groups, others),
@@ -103,10 +109,8 @@ PICTURE = (
     "![AUROC minus DifferNet's, with its 95 % interval, of the usual runs of every category](differences.svg)"
     "  \n*`make figures` draws this picture and the others of a paper.*"
 )
-PICKED_HERE = (
-    "Blocks were compared on these very categories, so the best of them looks better here than it is "
-    "([where attention helps DifferNet, and where not]"
-    "(../docs/method.md#where-attention-helps-differnet-and-where-not))."
+WHERE_IT_HELPS = (
+    "[Where attention helps DifferNet, and where not](../docs/method.md#where-attention-helps-differnet-and-where-not)."
 )
 LEGEND = [
     "One table per category. **AUROC** in percent: mean ± standard deviation over seeds, or one seed with its 95 % "
@@ -137,9 +141,13 @@ def details(summary: str, table: Table) -> Lines:
 
 
 def in_short(
-    found: Sequence[Contrast], fair: Sequence[Measured], best: Mapping[str, Measured], of_other_methods: str
+    found: Sequence[Contrast],
+    mean: Sequence[Average],
+    fair: Sequence[Measured],
+    best: Mapping[str, Measured],
+    of_other_methods: str,
 ) -> Lines:
-    """of_other_methods: whether attention helps those, in a sentence."""
+    """mean: over categories. of_other_methods: whether attention helps those, in a sentence."""
     drawn = len({m.key for m in fair if m.key.startswith("sample/")})
     categories = counted(len({m.key for m in fair}), "category", "categories")
     scope = f"Measured: {counted(len(fair), 'run')} in {categories}" + (
@@ -148,8 +156,8 @@ def in_short(
     lines = [f"**{answer(found)}**", ""]
     if not found:
         return [*lines, scope, ""]
-    mean = averages(found)
-    lines += paragraph(" ".join([averages_text(mean), *([PICKED_HERE] if any(one.helps for one in mean) else [])]))
+    caution = [PICKED_HERE, WHERE_IT_HELPS] if any(one.helps for one in mean) else []
+    lines += paragraph(" ".join([averages_text(mean), *caution]))
     lines += [*paragraph(of_other_methods), PICTURE, ""]
     lines += [means_text(found), "", *lines_of(by_recipe(found)), f"{scope} {how_it_is_counted(found)}", ""]
     unsure = [c for c in found if c.beyond_chance and not c.real]
@@ -224,7 +232,7 @@ def attentive_methods(groups: Sequence[Group]) -> Lines:
         "distance counts the less, the farther normal images lie from each other there, by cross-validation. They are "
         "kept by the same rule."
     )
-    mean = averages(attentive_contrasts(groups))
+    mean = averages(attentive_contrasts(groups, with_left_at_one=True))
     lines = ["## Does attention help PatchCore?", "", f"**{answer}**", "", how, ""]
     return [*lines, *lines_of(attentive_table(groups)), *(lines_of(averages_table(mean)) if mean else [])]
 

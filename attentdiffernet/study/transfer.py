@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 
 from ..datasets import category_title
-from ..words import short_title
+from ..words import ALWAYS_KEPT, short_title
 from .comparison import Contrast
 from .formats import counted, points
 from .tables import Column, Table
 
 # Trials of benchmarks/attention_trials.py that became a variant, by its name in runs.csv.
 VARIANT_OF = {
+    "blocks: SimAM": "simam",
     "rarity 1": "rarity",
     "surprise 1": "surprise",
     "PatchCore, over mean and two deviations there": "patchcore-places",
@@ -24,7 +25,9 @@ def transfers(trials: pd.DataFrame, found: Sequence[Contrast]) -> pd.DataFrame:
     on test images. trials: attention_trials.csv. found: comparisons on test images."""
     trials = trials.assign(variant=trials["trial"].map(VARIANT_OF)).dropna(subset="variant")
     synthetic = trials.pivot_table("difference", ["variant", "category"], "defects", sort=False)
-    real = {(c.group.first.run.variant, c.group.first.key): c.test.difference for c in found}
+    runs = [(c.group.first, c.test.difference) for c in found]
+    runs.sort(key=lambda of: ALWAYS_KEPT in of[0].run.attention_training)  # where both were measured, these count
+    real = {(m.run.variant, m.key): difference for m, difference in runs}
     known = [key for key in synthetic.index if key in real]
     return synthetic.loc[known].assign(real=[real[key] for key in known]).reset_index()
 
