@@ -19,7 +19,7 @@ from typing import IO, Any, BinaryIO, cast
 import numpy as np
 
 from .errors import ImageError
-from .images import read_upload
+from .images import highest_grey, read_upload
 
 DEADLINE_S = 15.0  # far more than the largest photograph needs
 PROCESSES = 2
@@ -39,7 +39,22 @@ class DecodingProcess:
     ) -> tuple[np.ndarray, bool]:
         """As `images.read_upload`. Raises ImageError also where decoding takes longer than the deadline, or ends the
         process."""
-        name = name or (Path(source).name if isinstance(source, str | Path) else "the image")
+        path, content = None, b""
+        if isinstance(source, str | Path):
+            path, name = str(Path(source).absolute()), name or Path(source).name
+        else:
+            content, name = _all_of(source), name or "the image"
+        asked = {"read": "pixels", "path": path, "name": name, "white": white}
+        answer, pixels = self._answered(asked, content)
+        return np.frombuffer(pixels, np.uint8).reshape(answer["shape"]), answer["transparent"]
+
+    def highest_grey(self, path: str | Path) -> tuple[float, bool]:
+        """As `images.highest_grey`. Raises as `read_upload`."""
+        asked = {"read": "highest grey", "path": str(Path(path).absolute()), "name": Path(path).name}
+        answer, _ = self._answered(asked, b"")
+        return answer["highest"], answer["is_float"]
+
+    def _answered(self, asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytearray]:
         process, late = self._running(), threading.Event()
 
         def stop() -> None:
@@ -49,13 +64,19 @@ class DecodingProcess:
         timer = threading.Timer(self.deadline_s, stop)
         timer.start()
         try:
-            return _asked(process, source, name, white)
+            assert process.stdin is not None
+            assert isinstance(process.stdout, io.BufferedReader)
+            _send(process.stdin, asked, content)
+            answer, pixels = _receive(process.stdout)
         except (OSError, EOFError) as error:
             self.close()
             why = f"it takes longer than {self.deadline_s:.3g} s" if late.is_set() else "it ended the decoder"
-            raise ImageError(f"{name} could not be decoded: {why}") from error
+            raise ImageError(f"{asked['name']} could not be decoded: {why}") from error
         finally:
             timer.cancel()
+        if "error" in answer:
+            raise ImageError(answer["error"])
+        return answer, pixels
 
     def close(self) -> None:
         if self._end is not None:
@@ -102,6 +123,10 @@ class DecodingPool:
     ) -> np.ndarray:
         return self.read_upload(source, name, white)[0]
 
+    def highest_grey(self, path: str | Path) -> tuple[float, bool]:
+        with self._one() as process:
+            return process.highest_grey(path)
+
     @contextmanager
     def _one(self) -> Iterator[DecodingProcess]:
         process = self._free.get()
@@ -109,20 +134,6 @@ class DecodingPool:
             yield process
         finally:
             self._free.put(process)
-
-
-def _asked(
-    process: subprocess.Popen[bytes], source: str | Path | BinaryIO, name: str, white: float | None
-) -> tuple[np.ndarray, bool]:
-    assert process.stdin is not None
-    assert isinstance(process.stdout, io.BufferedReader)
-    path = str(Path(source).absolute()) if isinstance(source, str | Path) else None
-    content = b"" if isinstance(source, str | Path) else _all_of(source)
-    _send(process.stdin, {"path": path, "name": name, "white": white}, content)
-    answer, pixels = _receive(process.stdout)
-    if "error" in answer:
-        raise ImageError(answer["error"])
-    return np.frombuffer(pixels, np.uint8).reshape(answer["shape"]), answer["transparent"]
 
 
 def _all_of(stream: BinaryIO) -> bytes:
@@ -156,17 +167,18 @@ def main() -> None:
             asked, content = _receive(questions)
         except EOFError:
             return
-        source = asked["path"] or io.BytesIO(content)
         try:
-            pixels, transparent = read_upload(source, asked["name"], asked["white"])
+            _send(sys.stdout.buffer, *_answer(asked, content))
         except ImageError as error:
             _send(sys.stdout.buffer, {"error": str(error)}, b"")
-        else:
-            _send(
-                sys.stdout.buffer,
-                {"shape": pixels.shape, "transparent": transparent},
-                np.ascontiguousarray(pixels).data.cast("B"),
-            )
+
+
+def _answer(asked: dict[str, Any], content: bytearray) -> tuple[dict[str, Any], bytes | memoryview]:
+    if asked["read"] == "highest grey":
+        highest, is_float = highest_grey(asked["path"])
+        return {"highest": highest, "is_float": is_float}, b""
+    pixels, transparent = read_upload(asked["path"] or io.BytesIO(content), asked["name"], asked["white"])
+    return {"shape": pixels.shape, "transparent": transparent}, np.ascontiguousarray(pixels).data.cast("B")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Images as callers may give them: files, folders, globs, arrays, open files, or images of a data set."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,9 +53,13 @@ def each_source(images: Images) -> Iterator[ImageSource]:
         yield image.path if isinstance(image, InspectionImage) else image
 
 
-def value_range_of(sources: Iterable[ImageSource], asked: float | None = None) -> float | None:
+def value_range_of(
+    sources: Iterable[ImageSource],
+    asked: float | None = None,
+    highest_of: Callable[[str | Path], tuple[float, bool]] = highest_grey,
+) -> float | None:
     """The grey value that is shown as white in all these images: as asked, or the end of the usual range that their
-    values are of. None where no file has more than 8 bits."""
+    values are of. None where no file has more than 8 bits. highest_of: what reads a file, as `highest_grey`."""
     files = [source for source in sources if isinstance(source, str | Path)]
     known = next((source.white for source in files if isinstance(source, RangedPath)), None)
     deep = [] if known else [file for file in files if is_deep(file)]
@@ -63,7 +67,7 @@ def value_range_of(sources: Iterable[ImageSource], asked: float | None = None) -
         return known
     if asked is not None:
         return asked
-    found = [highest_grey(file) for file in deep]
+    found = [highest_of(file) for file in deep]
     return white_above(max(highest for highest, _ in found), any(is_float for _, is_float in found))
 
 

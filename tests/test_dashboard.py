@@ -1,6 +1,7 @@
 """Every page of the dashboard on the committed score files, without a browser."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -40,6 +41,9 @@ from demo.service.roc import roc_page
 from demo.service.stranger import Stranger
 from demo.service.training import making, own
 from demo.service.training.run import Step, Trained
+from demo.service.training.state import Own
+from demo.service.training.trainings import Trainings
+from demo.service.training.visit import Visit
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["overview", "roc", "ablations", "failures", "compare", "attention", "figures", "method"]
@@ -163,7 +167,7 @@ def test_a_page_of_models_opens_and_says_what_to_do(visit, page):
 def test_what_an_address_asks_for_in_vain_is_told_once(visit, page, asked):
     name, value = list(asked.items())[-1]
     at = visit(page, **asked)
-    (said,) = [warning.value for warning in at.warning if "The link names" in warning.value]
+    (said,) = [warning.value for warning in at.warning if "The link asks for" in warning.value]
     assert f"{name} '{value}'" in said.replace("\\", "")
     assert not any("The link names" in warning.value for warning in whole(at.run()).warning)
 
@@ -593,22 +597,41 @@ def test_a_folder_of_results_comes_as_a_zip_and_leads_nowhere_else(tmp_path):
     with zipfile.ZipFile(stream, "w") as archive:
         for name, content in {**files, "a b/evil.csv": "x", "notes.txt": "x", ".hidden.csv": "x"}.items():
             archive.writestr(f"my results/{name}", content)
-    found = own_results.take({"results.zip": stream.getvalue()}, tmp_path)
+    found = own_results.take([("results.zip", stream.getvalue())], tmp_path)
     assert {m.run.run for m in found} == {m.run.run for m in shipped.of_category(KEY)}
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert written == set(files)
-    one_by_one = {f"chosen/{name}": content.encode() for name, content in files.items()}
-    assert len(own_results.take({**one_by_one, "chosen/../evil.csv": b"x"}, tmp_path / "again")) == len(found)
+    one_by_one = [(f"chosen/{name}", content.encode()) for name, content in files.items()]
+    assert len(own_results.take([*one_by_one, ("chosen/../evil.csv", b"x")], tmp_path / "again")) == len(found)
     assert not (tmp_path / "evil.csv").exists()
     options = next(name for name in files if name.endswith(".json"))
     with pytest.raises(ResultsError, match="damaged"):
-        own_results.take(one_by_one | {f"chosen/{options}": b'{"findings": 1}'}, tmp_path / "damaged")
+        own_results.take([*one_by_one, (f"chosen/{options}", b'{"findings": 1}')], tmp_path / "damaged")
     with pytest.raises(ResultsError, match="No run was found"):
-        own_results.take({"runs.json": b"{}"}, tmp_path / "nothing")
+        own_results.take([("runs.json", b"{}")], tmp_path / "nothing")
     with pytest.raises(ResultsError, match=r"^mine\.csv, line 1: the columns must be"):
-        own_results.take({"mine.csv": b"a,b\n"}, tmp_path / "columns")
+        own_results.take([("mine.csv", b"a,b\n")], tmp_path / "columns")
     with pytest.raises(ResultsError, match=r"^runs\.csv, line 1: the columns must be"):
-        own_results.take({"runs.csv": b"a,b\n"}, tmp_path / "rows")
+        own_results.take([("runs.csv", b"a,b\n")], tmp_path / "rows")
+
+
+def test_score_files_of_one_name_are_runs_of_their_own(tmp_path):
+    scores = next((shipped.RESULTS / "scores" / KEY).glob("*.csv")).read_bytes()
+    names = ["a/scores.csv", "b/scores.csv", "scores (1).csv", "scores.csv"]
+    found = own_results.take([(name, scores) for name in names], tmp_path)
+    assert sorted(m.run.run for m in found) == ["scores", "scores-2", "scores-4", "scores__1_"]
+
+
+def test_archives_are_counted_together_before_the_next_one_is_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_results, "LIMITS", dataclasses.replace(own_results.LIMITS, total_bytes=2500))
+    stream, opened = io.BytesIO(), []
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("scores.csv", b"x" * 1000)
+    source = own_results.open_source
+    monkeypatch.setattr(own_results, "open_source", lambda *what: opened.append(what) or source(*what))
+    with pytest.raises(ResultsError, match="That is more than"):
+        own_results.take([(f"{k}.zip", stream.getvalue()) for k in range(9)], tmp_path)
+    assert len(opened) == 3
 
 
 # -- own parts
@@ -680,6 +703,39 @@ def test_a_detector_of_own_parts_is_trained_judged_with_taken_away_and_brought_b
     assert lenient.gone and not back.mine.gone
     back.leave()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_to_judge_are_written_once_and_those_before_are_removed(visit, monkeypatch, tmp_path):
+    monkeypatch.setattr(private, "root", lambda: tmp_path)
+    monkeypatch.setattr(making, "train", trained_at_once)
+    at = visit("own")
+    widget(at, "file_uploader", "Good parts: 5 to 200 photographs, or a zip").set_value(photographs(5))
+    widget(at, "button", "Train").click()
+    at = made(whole(at.run()))
+    here, (first, second) = at.session_state["visit"], photographs(2, seed=4)
+
+    def judged(*parts):
+        widget(at, "file_uploader", "Parts to judge (up to 50)").set_value(list(parts))
+        shown = whole(at.run())
+        return shown, [path for path in (here.mine.folder / "tests").rglob("*") if path.is_file()]
+
+    assert len(judged(first, second)[1]) == 2 * len(judged(first)[1]) > 0
+    shown, _ = judged(*[first] * 51)
+    assert "50" in shown.error[0].value and not here.mine.tests
+    monkeypatch.setattr(Visit, "changed", lambda *what: pytest.fail("it is tried again"))
+    assert whole(at.run()).error, "what was refused is still said"
+    here.leave()
+
+
+def test_what_is_changed_while_another_detector_takes_over_does_not_bring_the_old_one_back(monkeypatch, tmp_path):
+    monkeypatch.setattr(private, "root", lambda: tmp_path)
+    here = Visit(Trainings())
+    before, after = Own.new(here.session), Own.new(here.session)
+    here.take_over(before)
+    changed = dataclasses.replace(before, rate=0.2)
+    assert here.changed(changed) is changed is here.mine
+    here.take_over(after)  # while parts were judged by the one before
+    assert here.changed(dataclasses.replace(changed, rate=0.3)) is after is here.mine
 
 
 # -- compare

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attentdiffernet import decoding_apart
 from attentdiffernet.decoding_apart import DecodingPool, DecodingProcess
 from attentdiffernet.errors import ImageError
-from attentdiffernet.images import find_images, read_image
+from attentdiffernet.images import find_images, highest_grey, read_image
 from attentdiffernet.sources import all_ranged, value_range_of
 from benchmarks.hostile_files import by_library, mutants
 
@@ -214,8 +213,13 @@ def test_a_process_of_its_own_decodes_as_this_one_does_and_is_ended_when_it_take
     process.deadline_s = 0
     with pytest.raises(ImageError, match=r"^part\.png could not be decoded: it takes longer than 0 s$"):
         process.read_upload(path)
+    with pytest.raises(ImageError, match=r"^part\.png could not be decoded: it takes longer than 0 s$"):
+        process.highest_grey(path)
     process.deadline_s = 60
     np.testing.assert_array_equal(process.read_upload(path)[0], expected)  # by a new process
+    for values in (np.full((32, 32), 4000, np.uint16), np.full((32, 32), 0.5, np.float32)):
+        file = deep(tmp_path / "deep.tif", values)
+        assert process.highest_grey(file) == highest_grey(file) == (values.max(), values.dtype == np.float32)
     process.close()
 
 
@@ -224,14 +228,15 @@ def test_a_decoder_that_dies_takes_nothing_with_it(tmp_path, monkeypatch):
     path = tmp_path / "part.png"
     photograph().save(path)
     pool = DecodingPool(processes=1)
-    ask = decoding_apart._asked
+    running = DecodingProcess._running
 
-    def killed(process, *asked):
+    def killed(self):
+        process = running(self)
         process.kill()
-        return ask(process, *asked)
+        return process
 
     with monkeypatch.context() as patched:
-        patched.setattr(decoding_apart, "_asked", killed)
+        patched.setattr(DecodingProcess, "_running", killed)
         with pytest.raises(ImageError, match=r"^part\.png could not be decoded: it ended the decoder$"):
             pool.read_image(path)
     assert pool.read_image(path).shape == (200, 240, 3)

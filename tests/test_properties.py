@@ -14,7 +14,7 @@ from attentdiffernet.errors import AttentDifferNetError, ImageError, ResultsErro
 from attentdiffernet.score_log import Made, open_log
 from attentdiffernet.study.records import SCORE_COLUMNS, read_scores, score_path, write_scores
 from attentdiffernet.words import score_text, times_text, with_formula, without_formula
-from demo.service.downloads import safe_stem
+from demo.service.naming import safe_stem
 from demo.service.rate import LEAST, MOST, STEP, asked, on_slider
 
 pytestmark = pytest.mark.quick
@@ -124,6 +124,12 @@ def test_a_rate_in_an_address_is_on_the_slider_or_none(text):
 def test_the_slider_promises_no_less_than_was_asked(rate):
     shown = on_slider(rate)
     assert shown >= rate * 100 - 1e-6 and shown - rate * 100 < STEP + 1e-6
+
+
+@some
+@given(st.floats(0, 1))
+def test_a_rate_beyond_the_slider_is_shown_at_its_end(rate):
+    assert LEAST <= on_slider(rate) <= MOST
 
 
 @some

@@ -307,7 +307,7 @@ def test_what_is_unknown_in_the_address_is_said(tab):
     update = tab.restore(asking(category="<b>", detectors="se,yolo", map="tea", scale="x", example="teapot", rate="99"))
     said = update[tab.notice].value
     assert update[tab.notice].elem_classes == [] and "<b>" not in said
-    for unknown in ("&lt;b&gt;", "yolo", "tea", "x", "teapot", "99"):
+    for unknown in ("&lt;b&gt;", "yolo", "map &#x27;tea&#x27;", "scale &#x27;x&#x27;", "teapot", "99"):
         assert unknown in said
     assert update[tab.category] == catalogue.start() and update[tab.detectors].value == ["se"]
     assert update[tab.results.method].value == "grad-cam" and update[tab.results.own_scale] is False

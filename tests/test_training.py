@@ -194,14 +194,15 @@ def test_what_is_trained_judges_and_survives_the_way_through_a_zip(trained, tmp_
 def test_whoever_stops_to_follow_ends_the_training(parts, tmp_path, monkeypatch):
     """Also one that stops while the photographs are looked at, when the process only imports what it needs."""
     started, popen = [], subprocess.Popen
+    monkeypatch.setattr(private, "root", lambda: tmp_path)
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
-    for n_steps in (1, 2):
+    for n_steps in (1, 2, len(parts) + 2):  # before, while and after the photographs are looked at
         steps = making.trained(Own.new("visitor"), Asked(parts, [], "my part", "patchcore-places"))
         told = [next(steps) for _ in range(n_steps)]
         assert isinstance(told[-1], Progress)
         steps.close()
-    assert len(started) == 1, "the photographs were not yet looked at in the first"
-    assert started[0].poll() is not None and not list(tmp_path.rglob("model"))
+    assert len(started) == 2, "the photographs were not yet looked at in the first"
+    assert all(process.poll() is not None for process in started) and not list(tmp_path.rglob("model"))
 
 
 @pytest.mark.process
@@ -480,7 +481,9 @@ def test_who_waits_is_told_the_place_and_trains_when_the_one_before_is_done(tab,
     waiting = tab.run(number, [str(path) for path in parts], None, "my part", "patchcore-places", False, None, other)
     assert "1 training ahead of you" in next(waiting)[tab.status]
     tab.trainings.leave(before)
-    assert "Looking at the photographs" in next(waiting)[tab.status]
+    assert "Looking at the photographs …" in next(waiting)[tab.status]
+    for k in range(len(parts)):
+        assert f"Looking at the photographs: {k + 1} of {len(parts)}" in next(waiting)[tab.status]
     assert "Training: 1 of 2" in next(waiting)[tab.status]
     tab.enter("second visitor", one)
     assert "in another tab" in next(waiting)[tab.status] and list(waiting) == []
@@ -527,7 +530,7 @@ def test_a_visitor_has_one_training_at_a_time(tab, parts, tmp_path, monkeypatch)
     visitor = SimpleNamespace(session_hash="one")
     asked = ([str(path) for path in parts], None, "my part", "patchcore-places", False, None, visitor)
     first = tab.run(tab.enter("", visitor)[tab.turn], *asked)
-    assert "Training: 1 of 2" in [next(first) for _ in range(2)][1][tab.status]
+    assert "Training: 1 of 2" in [next(first) for _ in range(2 + len(parts))][-1][tab.status]
     second = tab.run(tab.enter("", visitor)[tab.turn], *asked)
     assert list(first) == [] and [next(second) for _ in range(2)]
     assert len(list(tmp_path.iterdir())) == 1 and not ended[0].exists()

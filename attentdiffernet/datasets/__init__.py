@@ -151,6 +151,30 @@ CARDS = {
         split="DifferNet's: its authors publish which normal images they trained on (mtd_train_filenames.txt).",
         categories={"magnetic_tile": Counts(761, 191, 392)},
     ),
+    "cplid": DatasetCard(
+        title="CPLID",
+        description="Windows along the insulator strings of CPLID; a disc is missing in the defective ones",
+        licence="Not stated by its authors; images of State Grid of China, cite the paper",
+        source="Tao et al., IEEE Transactions on SMC: Systems 2018, github.com/InsulatorData/InsulatorDataSet",
+        shows="Insulator strings of power lines before changing backgrounds; a missing disc, with masks.",
+        photographed={
+            "insulator": "A window along an insulator string of a power line, before any background. Defect: a disc is "
+            "missing."
+        },
+        citation=(
+            "X. Tao, D. Zhang, Z. Wang, X. Liu, H. Zhang, D. Xu: Detection of Power Line Insulator Defects Using "
+            "Aerial Images Analyzed With Convolutional Neural Networks. IEEE Transactions on Systems, Man, and "
+            "Cybernetics: Systems, 2018."
+        ),
+        file="cplid/",
+        archive=(
+            "A folder or archive of windows in the layout of MVTec AD: insulator/train/good, insulator/test/good, "
+            "insulator/test/missing_disc. How windows are cut is not part of this project."
+        ),
+        split="Pictures are split before windows are cut: none is in both training and test.",
+        caveat="Its makers pasted photographed insulators onto photographed backgrounds: no picture is untouched.",
+        categories={"insulator": Counts(296, 91, 60)},
+    ),
     "semiconductor_wafer": DatasetCard(
         title="Semiconductor Wafer",
         description="",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import norm
 
-from ..datasets import category_title
+from ..datasets import CARDS, category_title
 from ..options import BACKBONES
 from ..words import DETECTOR_TITLES, short_title, variant_title
 from .answer import mean_difference, method_text, training_text
@@ -55,7 +55,8 @@ class Average:
 
 
 def averages(found: Sequence[Contrast]) -> list[Average]:
-    """Of each variant and training that was measured in every real category with room, the most of which any has.
+    """Of each variant and training that was measured in all categories with room, but for drawn ones; or in the most
+    of them that any was measured in.
 
     found: of attention in one method, with those left at 1; networks that it does not have by default are left out
     (`DEFAULT_NETWORKS`).
@@ -125,11 +126,18 @@ def averages_text(found: Sequence[Average]) -> str:
     keys = ", ".join(category_title(c.group.first.key) for c in found[0].contrasts)
     base = found[0].contrasts[0].group.first.base_run
     without = variant_title(base.variant if base else "none")
-    where = f"Averaged over the {len(found[0].contrasts)} real categories in which {without} leaves room ({keys})"
+    n = len(found[0].contrasts)
+    where = f"Averaged over the {n} categories not drawn by this project in which {without} leaves room ({keys})"
     if helping := [f"{_change(one)} by {one.title}" for one in found if one.helps]:
         return f"{where}, attention helps: {'; '.join(helping)}."
     best = max(found, key=lambda one: one.difference)
     return f"{where}, no attention helps beyond chance. The largest change is {_change(best)} by {best.title}."
+
+
+def composites_text(found: Sequence[Average]) -> str:
+    """What must be known of a data set whose pictures were put together; empty where there is none."""
+    datasets = {c.group.first.run.dataset for one in found for c in one.contrasts}
+    return f"Of {CARDS['cplid'].title}: {CARDS['cplid'].caveat}" if "cplid" in datasets else ""
 
 
 def _change(one: Average) -> str:

@@ -27,6 +27,7 @@ from .runs import RECIPES
 from .statistics import auroc
 from .tables import Column, Table
 
+MOST_NAMED = 3  # categories that attention helped in, in one sentence
 GATES_AS_TRAINED = tuple(f"{training}, {ALWAYS_KEPT}" for training in ("separation", "structure", MEASURED, FIXED))
 KINDS = {
     "default": f"With the default training ({TRAININGS[AttentionConfig().training]}), places and width of the blocks",
@@ -61,12 +62,14 @@ def method_text(m: Measured) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """Counts over comparisons: an attention variant with DifferNet, of one category, backbone and recipe."""
+    """Counts over comparisons: an attention variant with DifferNet, of one category, backbone and recipe. where: what
+    helped, and on which category."""
 
     comparisons: int
     categories: int
     helped: int
     harmed: int
+    where: tuple[str, ...] = ()
 
     @property
     def inconclusive(self) -> int:
@@ -77,14 +80,20 @@ class Answer:
             return "No attention variant was compared with DifferNet."
         where = f"{counted(self.comparisons, 'comparison')} on {counted(self.categories, 'category', 'categories')}"
         harmed = f"harmed it in {self.harmed or 'none'}"
-        return f"In {where} attention helped DifferNet in {self.helped or 'none'} and {harmed}."
+        named = f" Helped: {'; '.join(self.where)}." if 0 < self.helped <= MOST_NAMED else ""
+        return f"In {where} attention helped DifferNet in {self.helped or 'none'} and {harmed}.{named}"
 
 
 def answer(found: Iterable[Contrast]) -> Answer:
     """The answer to "Does attention help?"."""
     found = list(found)
-    helped, harmed = sum(c.helps for c in found), sum(c.harms for c in found)
-    return Answer(len(found), len({c.group.first.key for c in found}), helped, harmed)
+    helped, harmed = [c for c in found if c.helps], sum(c.harms for c in found)
+    where = tuple(
+        f"{short_title(c.group.first.run.variant)} on {category_title(c.group.first.key)} ({points(c.test.difference)} "
+        "points)"
+        for c in helped
+    )
+    return Answer(len(found), len({c.group.first.key for c in found}), len(helped), harmed, where)
 
 
 def all_contrasts(found: Iterable[Measured], with_left_at_one: bool = False) -> list[Contrast]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..datasets import category_title, dataset_title
 from ..words import METHOD_TITLES, percent, training_title, variant_title
-from .across import PICKED_HERE, Average, averages, averages_table, averages_text
+from .across import PICKED_HERE, Average, averages, averages_table, averages_text, composites_text
 from .answer import (
     all_contrasts,
     answer,
@@ -157,7 +157,7 @@ def in_short(
     if not found:
         return [*lines, scope, ""]
     caution = [PICKED_HERE, WHERE_IT_HELPS] if any(one.helps for one in mean) else []
-    lines += paragraph(" ".join([averages_text(mean), *caution]))
+    lines += paragraph(" ".join(filter(None, [averages_text(mean), *caution, composites_text(mean)])))
     lines += [*paragraph(of_other_methods), PICTURE, ""]
     lines += [means_text(found), "", *lines_of(by_recipe(found)), f"{scope} {how_it_is_counted(found)}", ""]
     unsure = [c for c in found if c.beyond_chance and not c.real]
@@ -171,7 +171,11 @@ def in_short(
         lines += ["Change of AUROC in points, by block and by what its gates were trained on:", "", *lines_of(blocks)]
     listed = [f"- {title}: {contrast_text(c)}" for title, some in kinds.items() for c in some]
     if mean:
-        lines += ["Mean over the real categories in which DifferNet leaves room:", "", *lines_of(averages_table(mean))]
+        lines += [
+            "Mean over the categories not drawn by this project in which DifferNet leaves room:",
+            "",
+            *lines_of(averages_table(mean)),
+        ]
     if (defects := by_defect(found)).rows:
         lines += details("Change by kind of defect", defects)
     lines += [*listed, ""] if listed else []

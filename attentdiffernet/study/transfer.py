@@ -36,7 +36,7 @@ def transfer_table(changes: pd.DataFrame) -> Table:
     kinds = list(changes.columns.drop(["variant", "category", "real"]))
     columns = [Column("Attention", short_title), Column("Category", category_title)]
     columns += [Column(kind, points, number=True) for kind in kinds]
-    columns.append(Column("real defects", points, number=True))
+    columns.append(Column("test images", points, number=True))
     return Table(columns, changes[["variant", "category", *kinds, "real"]].to_numpy().tolist())
 
 
@@ -50,7 +50,7 @@ def transfer_text(changes: pd.DataFrame) -> str:
         alike = int((np.sign(synthetic) == np.sign(rows["real"])).sum())
         sentences.append(
             f"{title[0].upper()}{title[1:]}: {points(synthetic.mean())} points on synthetic defects and "
-            f"{points(rows['real'].mean())} on real ones, on average over "
+            f"{points(rows['real'].mean())} on test images, on average over "
             f"{counted(len(rows), 'category', 'categories')}; both go the same way in {alike}."
         )
     return " ".join(sentences)

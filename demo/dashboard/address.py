@@ -138,7 +138,7 @@ def _restore(name: str, default: T, parse: Callable[[list[str]], T | None]) -> s
 
 
 def said_unknown(what: str) -> None:
-    st.warning(f"The link names what is not here: {literal(what)}. The usual choice is shown.")
+    st.warning(f"The link asks for {literal(what)}, which is not available here. The default is shown instead.")
 
 
 def _unknown(asked: list[str], value: object) -> list[str]:

@@ -276,7 +276,7 @@ def table(images: list[Image], results: Results) -> int:
 def row(name: str, found: Comparison | str | None) -> dict[str, object]:
     if not isinstance(found, Comparison):
         return {"Image": name, "Verdict": "could not be read" if found else "…"}
-    said = f"? not {a(found.category.part)}" if found.stranger else _said(found)
+    said = f"perhaps not {a(found.category.part)}" if found.stranger else _said(found)
     cells: dict[str, object] = {"Image": name, "Verdict": said}
     for key, verdict in found.verdicts.items():
         cells[DETECTOR_TITLES[key]] = verdict.times
@@ -322,7 +322,7 @@ with st.container(key="beside"):
     one, two, three = st.columns(3, gap="medium")
 with one:
     info = usable[address.category(list(usable))]
-    st.caption(f"{info.description} Licence of the data: {info.licence}.")
+    st.caption(" ".join(filter(None, (info.description, info.licence and f"Licence of the data: {info.licence}."))))
     widgets.left_out(info.key)
 with three:
     detectors = choose_detectors(info.key)

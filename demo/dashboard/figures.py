@@ -120,7 +120,7 @@ with three:
 widgets.left_out(key)
 images, own = choose_images(key)
 if not images or not variants:
-    widgets.empty("Nothing to draw yet.", "Choose an image and a variant, or drop in images of your own.")
+    widgets.empty("Nothing to draw yet.", "Choose an image and a detector, or drop in images of your own.")
     st.stop()
 found = compared(images, key, method, variants)
 if not found:
@@ -130,6 +130,6 @@ preview(found, variants, method, own)
 downloads(comparisons, variants, f"{key.replace('/', '-')}-{method}")
 notes = dict.fromkeys(note for c in comparisons if c.heat for v, note in c.heat.shows.items() if v in variants)
 st.caption(
-    f"{' '.join(notes)} Maps have no colour where they stay below what 99 % of places in held-out normal images reach. "
-    f"Licence of the data: {usable[key].licence}."
+    f"{' '.join(notes)} Maps have no colour where they stay below what 99 % of places in held-out normal images reach."
+    + (f" Licence of the data: {usable[key].licence}." if usable[key].licence else "")
 )

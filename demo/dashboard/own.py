@@ -1,6 +1,7 @@
 """Own parts: a detector of the visitor's own photographs, trained, used, taken away and brought back. As "Train" of the
 demo, by the same service; nothing of it is imported before it is needed, because torch takes seconds."""
 
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -118,7 +119,7 @@ def use(here: Visit, mine: "Own") -> None:
 
     rate = widgets.rate("rate", on_slider(mine.stored_rate))
     if rate != on_slider(mine.rate):
-        mine = here.mine = replace(mine, rate=rate / 100)
+        mine = changed(here, replace(mine, rate=rate / 100))
     take_away(mine)
     left, right = st.columns([1, 1], gap="large")
     with left:
@@ -126,6 +127,14 @@ def use(here: Visit, mine: "Own") -> None:
     with right:
         widgets.report(check_html(mine), "")
     judge(here, mine)
+
+
+def changed(here: Visit, now: "Own") -> "Own":
+    """The detector in use, changed; the page begins anew where another one has taken over meanwhile."""
+    kept = here.changed(now)
+    if kept is not now:
+        st.rerun()
+    return now
 
 
 def take_away(mine: "Own") -> None:
@@ -154,8 +163,14 @@ def judge(here: Visit, mine: "Own") -> None:
     files = st.file_uploader(label, accept_multiple_files=True, key=f"own-tests-{mine.folder.name}")
     asked = tuple(file.file_id for file in files)
     if here.asked != (mine.folder, asked):
-        mine = here.mine = replace(mine, tests=judged(mine, files))
+        try:
+            tests, here.refused = judged(mine, files), ""
+        except AttentDifferNetError as error:
+            tests, here.refused = (), str(error)
+        mine = changed(here, replace(mine, tests=tests))
         here.asked = mine.folder, asked
+    if here.refused:
+        st.error(literal(here.refused), icon=":material/error:")
     if not mine.tests:
         return
     st.markdown(f"**{counts_text(mine.tests, mine.calibration)}**")
@@ -169,7 +184,10 @@ def judged(mine: "Own", files: Sequence[Upload]) -> "tuple[Photograph, ...]":
     from demo.service.training.judging import judged as judging
     from demo.service.training.photographs import gather_to_judge
 
-    found, paths = [], gather_to_judge(written(files, mine.folder), mine.folder, "parts to judge")
+    folder = mine.folder / "tests"
+    shutil.rmtree(folder, ignore_errors=True)  # of those judged before
+    folder.mkdir()
+    found, paths = [], gather_to_judge(written(files, folder), folder, "parts to judge")
     place = st.empty()
     for k, one in enumerate(judging(paths, mine.detector, mine.training), 1):
         found.append(one)

@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def choose(page: str) -> None:
     if not (files := [*below, *alone]):
         return
     try:
-        uploads = {file.name: file.getvalue() for file in files}
+        uploads = [(file.name, file.getvalue()) for file in files]
         st.session_state[CHOSEN] = folder(_digest(uploads), uploads)
         found = shipped.measured()
     except AttentDifferNetError as error:
@@ -68,19 +67,19 @@ def said(error: AttentDifferNetError) -> str:
     return own_results.as_brought(error, brought) if brought else str(error)
 
 
-def _digest(uploads: Mapping[str, bytes]) -> str:
+def _digest(uploads: own_results.Files) -> str:
     found = hashlib.sha256()
-    for name, content in uploads.items():
+    for name, content in uploads:
         found.update(f"{name}\0{len(content)}\0".encode() + content)
     return found.hexdigest()
 
 
 @st.cache_resource(scope="session", max_entries=1, show_spinner=False, on_release=shutil.rmtree)
-def folder(digest: str, _uploads: Mapping[str, bytes]) -> Path:
+def folder(digest: str, _uploads: own_results.Files) -> Path:
     """A private folder of what was uploaded, which goes with the session."""
     found = Path(tempfile.mkdtemp(prefix="results-", dir=private.root()))
     try:
-        private.check_room(sum(map(len, _uploads.values())))
+        private.check_room(sum(len(content) for _, content in _uploads))
         own_results.take(_uploads, found)
     except AttentDifferNetError:
         shutil.rmtree(found)

@@ -3,4 +3,4 @@
 from attentdiffernet.decoding_apart import DecodingPool
 
 _pool = DecodingPool()
-read_image, read_upload = _pool.read_image, _pool.read_upload
+read_image, read_upload, highest_grey = _pool.read_image, _pool.read_upload, _pool.highest_grey

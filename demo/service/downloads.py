@@ -5,7 +5,6 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,6 +14,7 @@ from attentdiffernet.errors import DatasetError
 from attentdiffernet.figures.print import GridRow, qualitative_grid
 from attentdiffernet.words import DETECTOR_TITLES, METHOD_TITLES, without_formula
 
+from .naming import safe_stem
 from .verdict import Comparison, Verdict, heat_bar
 
 if TYPE_CHECKING:
@@ -87,12 +87,6 @@ def _maps(comparison: Comparison, own_scale: bool) -> Iterator[tuple[str, np.nda
         yield f"{key}-{method}.png", comparison.overlay(key, own_scale)
     for method, scale in () if own_scale else heat.kinds.items():
         yield f"colour-bar-{method}.png", heat_bar(scale, METHOD_TITLES[method])
-
-
-def safe_stem(name: str) -> str:
-    """A file name without suffix, of letters, digits and `._-` only; never a hidden one."""
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in Path(name).stem)
-    return kept.lstrip(".")[:60] or "image"
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -5,7 +5,7 @@ import io
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from attentdiffernet.datasets.archives import Limits, is_hidden, open_source
@@ -14,6 +14,9 @@ from attentdiffernet.study import records
 from attentdiffernet.study.comparison import Measured, measured
 from attentdiffernet.study.runs import LAST, SAFE_NAME, Run
 
+from .naming import safe_stem
+
+Files = Sequence[tuple[str, bytes]]  # names, which may come twice, and contents
 TYPES = ["zip", "csv", "json"]
 LIMITS = Limits(entries=20_000, total_bytes=200_000_000, file_bytes=20_000_000)
 RUNS = "runs.csv"
@@ -24,12 +27,15 @@ WANTED = (
 )
 
 
-def take(uploads: Mapping[str, bytes], folder: Path) -> tuple[Measured, ...]:
-    """Writes what was uploaded (file by name) as a results folder, and reads it. Raises ResultsError and DatasetError
-    for anything that is none."""
-    files = dict(_unpacked(uploads.items()))
-    if sum(map(len, files.values())) > LIMITS.total_bytes or len(files) > LIMITS.entries:
-        raise ResultsError(f"That is more than {LIMITS.total_bytes / 1e6:.0f} MB or {LIMITS.entries} files")
+def take(uploads: Sequence[tuple[str, bytes]], folder: Path) -> tuple[Measured, ...]:
+    """Writes what was uploaded (names and contents) as a results folder, and reads it. Raises ResultsError and
+    DatasetError for anything that is none."""
+    files, total = list[tuple[str, bytes]](), 0
+    for name, content in _unpacked(uploads):
+        files.append((name, content))
+        total += len(content)
+        if total > LIMITS.total_bytes or len(files) > LIMITS.entries:  # before the next archive is opened
+            raise ResultsError(f"That is more than {LIMITS.total_bytes / 1e6:.0f} MB or {LIMITS.entries} files")
     try:
         return _taken(files, folder)
     except ResultsError as error:
@@ -42,8 +48,8 @@ def as_brought(error: AttentDifferNetError, folder: Path) -> str:
     return str(error).replace(f"{alone}{os.sep}", "").replace(f"{folder}{os.sep}", "")
 
 
-def _taken(files: Mapping[str, bytes], folder: Path) -> tuple[Measured, ...]:
-    listed = sorted((name for name in files if PurePosixPath(name).name == RUNS), key=len)
+def _taken(files: Files, folder: Path) -> tuple[Measured, ...]:
+    listed = sorted((name for name, _ in files if PurePosixPath(name).name == RUNS), key=len)
     if listed:
         _write_folder(files, PurePosixPath(listed[0]).parent, folder)
     else:
@@ -75,9 +81,9 @@ def _counts(name: str) -> bool:
     return name.endswith((".csv", ".json")) and not is_hidden(name)
 
 
-def _write_folder(files: Mapping[str, bytes], root: PurePosixPath, folder: Path) -> None:
+def _write_folder(files: Files, root: PurePosixPath, folder: Path) -> None:
     """Those below the root whose names are such as results have, which lead nowhere else."""
-    for name, content in files.items():
+    for name, content in files:
         below = PurePosixPath(name)
         if below.is_relative_to(root) and all(map(SAFE_NAME.fullmatch, below.relative_to(root).parts)):
             path = folder / below.relative_to(root)
@@ -85,11 +91,15 @@ def _write_folder(files: Mapping[str, bytes], root: PurePosixPath, folder: Path)
             path.write_bytes(content)
 
 
-def _write_scores(files: Mapping[str, bytes], folder: Path) -> None:
-    """A run for each score file, called as the file; all of one category."""
-    for name, content in files.items():
+def _write_scores(files: Files, folder: Path) -> None:
+    """A run for each score file, called as the file, with a number where names come twice; all of one category."""
+    (dataset, category), runs = ALONE, set[str]()
+    for name, content in files:
         if name.endswith(".csv"):
-            run, (dataset, category) = PurePosixPath(name).stem, ALONE
+            stem = run = safe_stem(name)
+            while run in runs:
+                run = f"{stem}-{len(runs) + 1}"
+            runs.add(run)
             path = records.score_path(folder, dataset, category, run)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)

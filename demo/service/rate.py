@@ -8,8 +8,8 @@ LABEL = "Good parts that may be flagged, of 100"
 
 
 def on_slider(rate: float) -> float:
-    """Rounded up: so much is promised."""
-    return math.ceil(rate * 100 / STEP - 1e-9) * STEP
+    """Rounded up, as far as the slider goes: so much is promised."""
+    return min(MOST, max(LEAST, math.ceil(rate * 100 / STEP - 1e-9) * STEP))
 
 
 def asked(of_100: str) -> float | None:

@@ -4,7 +4,6 @@ A picture is the photograph, its heat and lines laid on each other, so that opac
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,8 @@ from attentdiffernet.words import DETECTOR_TITLES, ON_WHITE
 from .. import markup
 from ..markup import text
 from ..service.catalogue import Example
-from ..service.downloads import png, safe_stem
+from ..service.downloads import png
+from ..service.naming import safe_stem
 from ..service.verdict import NO_NORMAL, Comparison, Likeness
 
 LAYER_SIDE = 512  # px of a heat layer at most: it is smooth
@@ -132,7 +132,7 @@ class _Pictures:
         )
 
     def crop(self, picture: np.ndarray, caption: str, alt: str) -> str:
-        address = self.keep(png(picture), f"{self.stem}-{Path(caption).name.replace(' ', '-')}.png")
+        address = self.keep(png(picture), f"{self.stem}-{caption.replace(' ', '-')}.png")
         return f"<figure><img src='{address}' alt='{text(alt)}'><figcaption>{caption}</figcaption></figure>"
 
 

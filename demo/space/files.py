@@ -14,7 +14,8 @@ from gradio.utils import get_upload_folder
 from attentdiffernet.files import replace_file
 
 from ..service import private
-from ..service.downloads import png, safe_stem
+from ..service.downloads import png
+from ..service.naming import safe_stem
 from ..service.verdict import Comparison
 
 SMALL_BYTES = 100_000  # numbers, which a visitor who has brought pictures can always take away

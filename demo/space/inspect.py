@@ -15,7 +15,8 @@ from attentdiffernet.words import DETECTOR_TITLES, VARIANT_TITLES
 from ..markup import alert
 from ..service import catalogue
 from ..service.comparison import MAX_IMAGES, check_number, compare, counts, maps_offered
-from ..service.downloads import MapsZip, numbers_csv, numbers_json, safe_stem
+from ..service.downloads import MapsZip, numbers_csv, numbers_json
+from ..service.naming import safe_stem
 from ..service.rate import USUAL, on_slider
 from ..service.rate import asked as asked_rate
 from ..service.verdict import MAPS, Comparison, listed
@@ -147,7 +148,7 @@ class Inspect:
         example = next((one for one in examples_of(key) if one.name == asked.get("example")), None)
         if asked.get("example") and example is None:
             unknown.append(f"example {asked['example']!r}")
-        said = alert(f"The link names what is not here: {listed(unknown)}. The usual choice is shown.")
+        said = alert(f"The link asks for {listed(unknown)}, which is not available here. The default is shown instead.")
         return {
             self.category: key,
             self.before: key,

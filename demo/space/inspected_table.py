@@ -35,7 +35,11 @@ def _row(k: int, upload: Upload, shown: bool) -> Row:
         return Row(k, upload.name, "", "", {})
     flagged, n = sum(verdict.anomalous for verdict in found.verdicts.values()), len(found.verdicts)
     kinds = ["anomalous" if flagged else "normal", *["disputed"] * (0 < flagged < n)]
-    by = f"? not {text(a(found.category.part))}" if found.stranger else f"<span class='nowrap'>{flagged} of {n}</span>"
+    by = (
+        f"perhaps not {text(a(found.category.part))}"
+        if found.stranger
+        else f"<span class='nowrap'>{flagged} of {n}</span>"
+    )
     cells = {"score": Cell(by, found.rank)} | {key: _cell(verdict) for key, verdict in found.verdicts.items()}
     kinds += ["stranger"] * (found.stranger is not None)
     return Row(k, upload.name, upload.picture, f"Photograph {upload.name}", cells, kinds, True, shown)

@@ -103,7 +103,7 @@ class Judge:
         detector, done = mine.detector, list[Photograph]()
         try:
             paths = gather_to_judge(uploads or (), mine.folder, "parts to judge")
-            yield {self.rate: gr.Slider(interactive=False)}
+            yield {self.rate: gr.Slider(interactive=False), self.with_verdicts: gr.Column(elem_classes=seen(False))}
             for one in judging(paths, detector, mine.training):
                 if mine.gone:
                     break

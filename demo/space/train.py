@@ -45,9 +45,9 @@ class Train:
         self.fresh: gr.State = gr.State(None, time_to_live=KEPT_S, delete_callback=forget)  # made, not yet in use
         gr.Markdown(
             "Teach a detector what *your* good parts look like, test it, and take it away. Defective parts "
-            "are never trained on: they show how many of them it finds. Photographs and detector stay in a private "
-            "folder on this server, which is deleted when you leave or load the page anew, or after an hour: download "
-            "what you want to keep."
+            "are never trained on: they show how many of them it finds. The detector stays in a private folder on this "
+            "server, which is deleted when you close or reload the page, or after an hour. The photographs that you "
+            "upload are deleted about an hour later. Download what you want to keep."
         )
         with gr.Row(elem_classes="controls"):
             with gr.Column(min_width=280):

@@ -7,7 +7,8 @@ const rows = () => [...element.querySelectorAll('tbody tr')];
 const shown = () => rows().filter(row => !row.hidden);
 
 function order(a, b) {
-    const [x, y] = [a.dataset[sort.key] ?? '', b.dataset[sort.key] ?? ''];
+    const of = row => row.getAttribute(`data-${sort.key}`) ?? '';  // dataset knows no key with a hyphen
+    const [x, y] = [of(a), of(b)];
     if (!x || !y) return !x - !y;  // what has no value stands last
     return (sort.down ? -1 : 1) * (sort.number ? x - y : x.localeCompare(y, undefined, {numeric: true}));
 }

@@ -9,7 +9,7 @@ from attentdiffernet.study.formats import counted
 from . import own
 from .asked import UNNAMED, Asked, Progress
 from .judging import Photograph, judged
-from .photographs import gather, gather_to_judge, look_over
+from .photographs import Glance, gather, gather_to_judge, glances, look_over
 from .run import Step, train, worker
 from .state import Own
 
@@ -23,7 +23,11 @@ def trained(fresh: Own, asked: Asked) -> Generator[Progress | Own, None, None]:
     with worker() as process:
         photographs = gather([*asked.parts, *fresh.added], fresh.folder)
         bad = gather_to_judge([*asked.bad_parts, *fresh.added_defects], fresh.folder, "defective parts")
-        looked = look_over(photographs)
+        seen = list[Glance]()
+        for one in glances(photographs):
+            seen.append(one)
+            yield Progress(0, f"{LOOKING[:-2]}: {len(seen)} of {len(photographs)}")
+        looked = look_over(photographs, seen)
         name = " ".join(asked.name.split()) or UNNAMED
         for step in train(process, photographs, fresh.folder, name, asked.choice):
             if isinstance(step, Step):

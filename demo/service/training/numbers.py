@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from attentdiffernet.words import without_formula
 
-from ..downloads import safe_stem
+from ..naming import safe_stem
 from .answers import standing
 from .judging import Photograph, readable
 from .state import Own

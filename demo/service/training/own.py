@@ -13,7 +13,7 @@ from attentdiffernet.options import BACKBONES
 from attentdiffernet.study.statistics import false_alarm_interval
 
 from .. import catalogue
-from ..downloads import safe_stem
+from ..naming import safe_stem
 from ..private import check_room
 
 MAX_MODEL_BYTES = 100_000_000

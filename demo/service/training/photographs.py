@@ -1,6 +1,6 @@
 """Uploaded photographs of good parts: gathered from files and archives within limits, and looked over."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,8 @@ from attentdiffernet.errors import AttentDifferNetError, DatasetError
 from attentdiffernet.images import has_image_name
 from attentdiffernet.sources import value_range_of
 
-from ..decoding import read_image
-from ..downloads import safe_stem
+from ..decoding import highest_grey, read_image
+from ..naming import safe_stem
 from ..private import check_room
 from .limits import ARCHIVES, LEAST, MOST, MOST_JUDGED
 
@@ -94,7 +94,7 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class _Glance:
+class Glance:
     """What is kept of a photograph that was looked at. grey: (SMALL²,). clipped: share of pixels at the ends."""
 
     aspect: float
@@ -103,20 +103,25 @@ class _Glance:
     clipped: float
 
 
-def _glance(pixels: np.ndarray) -> _Glance:
+def _glance(pixels: np.ndarray) -> Glance:
     one = Image.fromarray(pixels).convert("L")
     values = np.asarray(one.resize((256, 256), Image.Resampling.BILINEAR), np.float32)
     sharpness = np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean()
     clipped = np.mean((values <= 1) | (values >= 254))
-    return _Glance(pixels.shape[1] / pixels.shape[0], _grey(one).ravel(), float(sharpness), float(clipped))
+    return Glance(pixels.shape[1] / pixels.shape[0], _grey(one).ravel(), float(sharpness), float(clipped))
 
 
-def look_over(photographs: Sequence[Path]) -> Looked:
-    """Looks at the photographs, as many at a time as can be decoded. Raises DatasetError where they all show the same,
-    and ImageError for one that cannot be read."""
-    white = value_range_of(photographs)
+def glances(photographs: Sequence[Path]) -> Iterator[Glance]:
+    """Looks at each photograph, as many at a time as can be decoded. Raises ImageError for one that cannot be read."""
+    white = value_range_of(photographs, highest_of=highest_grey)
     with ThreadPoolExecutor(PROCESSES) as pool:
-        seen = list(pool.map(lambda path: _glance(_readable(path, white)), photographs))
+        yield from pool.map(lambda path: _glance(_readable(path, white)), photographs)
+
+
+def look_over(photographs: Sequence[Path], seen: Iterable[Glance] | None = None) -> Looked:
+    """What is unusual about the photographs. seen: their glances, if they are there already. Raises DatasetError where
+    they all show the same, and what `glances` raises."""
+    seen = list(glances(photographs) if seen is None else seen)
     grey = np.stack([one.grey for one in seen])
     sharpness, clipped = np.array([one.sharpness for one in seen]), np.array([one.clipped for one in seen])
     same = _same(grey)

@@ -43,6 +43,8 @@ class Visit:
         self.progress: Progress | None = None
         self.error = self.message = ""
         self.asked: object = None  # for what the tests of `mine` were judged
+        self.refused = ""  # why they could not be
+        self._lock = threading.Lock()  # of `mine`: a training takes over in a thread of its own
         self._end: threading.Timer | None = None
 
     # -- made in a thread
@@ -128,9 +130,17 @@ class Visit:
             self.error, self.message = "", "The model is back. Drop parts below to judge them."
 
     def take_over(self, now: "Own") -> None:
-        before, self.mine = self.mine, now
+        with self._lock:
+            before, self.mine = self.mine, now
         if before is not None:
             before.remove()
+
+    def changed(self, now: "Own") -> "Own | None":
+        """What is in use: `now`, unless another detector has taken over since."""
+        with self._lock:
+            if self.mine is not None and self.mine.folder == now.folder:
+                self.mine = now
+            return self.mine
 
     # -- how long it is kept
 
