@@ -71,24 +71,33 @@ class SpatialGate(nn.Module):
         return x * self.gates(x)
 
 
-class NoAttention(nn.Identity):
-    """The block of plain DifferNet: nothing is changed, nothing is gated."""
+class AttentionBlock(nn.Module):
+    """(B, C, H, W) -> (B, C, H, W). Blocks have the gates that they override."""
 
     def __init__(self, channels: int, config: AttentionConfig) -> None:
         super().__init__()
 
-    def channel_gates(self, x: Tensor) -> None:
+    def channel_gates(self, x: Tensor) -> Tensor | None:
+        """(B, C, H, W) -> (B, C)."""
         return None
 
-    def spatial_gate(self, x: Tensor) -> None:
+    def spatial_gate(self, x: Tensor) -> Tensor | None:
+        """(B, C, H, W) -> (B, H, W)."""
         return None
 
 
-class SqueezeExcitation(nn.Module):
+class NoAttention(AttentionBlock):
+    """The block of plain DifferNet: nothing is changed, nothing is gated."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class SqueezeExcitation(AttentionBlock):
     """Squeeze-and-excitation (Hu et al., CVPR 2018)."""
 
     def __init__(self, channels: int, config: AttentionConfig) -> None:
-        super().__init__()
+        super().__init__(channels, config)
         self.channel = ChannelGate(channels, config, pool_max=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,15 +107,12 @@ class SqueezeExcitation(nn.Module):
         """(B, C, H, W) -> (B, C)."""
         return self.channel.gates(x)
 
-    def spatial_gate(self, x: Tensor) -> None:
-        return None
 
-
-class CBAM(nn.Module):
+class CBAM(AttentionBlock):
     """Convolutional block attention: channel gates, then a spatial gate (Woo et al., ECCV 2018)."""
 
     def __init__(self, channels: int, config: AttentionConfig) -> None:
-        super().__init__()
+        super().__init__(channels, config)
         self.channel = ChannelGate(channels, config, pool_max=True)
         self.spatial = SpatialGate(config)
 
@@ -122,14 +128,14 @@ class CBAM(nn.Module):
         return self.spatial.gates(self.channel(x))[:, 0]
 
 
-class ECA(nn.Module):
+class ECA(AttentionBlock):
     """Efficient channel attention (Wang et al., CVPR 2020): each channel is gated by the means of its neighbours.
 
     The kernel grows with the channels C: the odd number next to log2(C) / 2 + 1 / 2 (their equation 12).
     """
 
     def __init__(self, channels: int, config: AttentionConfig) -> None:
-        super().__init__()
+        super().__init__(channels, config)
         size = int(math.log2(channels) / 2 + 0.5) | 1
         self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
         self.identity_start = config.identity_start
@@ -143,38 +149,26 @@ class ECA(nn.Module):
         """(B, C, H, W) -> (B, C)."""
         return _gate(self.conv(x.mean((2, 3))[:, None])[:, 0], self.identity_start)
 
-    def spatial_gate(self, x: Tensor) -> None:
-        return None
 
-
-class SimAM(nn.Module):
+class SimAM(AttentionBlock):
     """Gates without parameters (Yang et al., ICML 2021, equation 5): each value by how far it lies from its channel's
     mean, in units of the channel's variance. Nothing in it can be trained."""
 
     LAMBDA = 1e-4
-
-    def __init__(self, channels: int, config: AttentionConfig) -> None:
-        super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
         squared = (x - x.mean((2, 3), keepdim=True)).square()
         variance = squared.sum((2, 3), keepdim=True) / max(1, x.shape[2] * x.shape[3] - 1)
         return x * torch.sigmoid(squared / (4 * (variance + self.LAMBDA)) + 0.5)
 
-    def channel_gates(self, x: Tensor) -> None:
-        return None
 
-    def spatial_gate(self, x: Tensor) -> None:
-        return None
-
-
-class CoordinateAttention(nn.Module):
+class CoordinateAttention(AttentionBlock):
     """One multiplier per channel and row and one per channel and column, from the means of rows and columns (Hou et
     al., CVPR 2021), without their batch normalisation: convolutions here are frozen and batches are views of an image.
     """
 
     def __init__(self, channels: int, config: AttentionConfig) -> None:
-        super().__init__()
+        super().__init__(channels, config)
         width = max(8, channels // config.reduction)
         self.squeeze = nn.Conv1d(channels, width, 1)
         self.of_rows = nn.Conv1d(width, channels, 1)
@@ -191,14 +185,8 @@ class CoordinateAttention(nn.Module):
         columns = _gate(self.of_columns(hidden[..., height:]), self.identity_start)
         return x * rows[..., None] * columns[:, :, None]
 
-    def channel_gates(self, x: Tensor) -> None:
-        return None
 
-    def spatial_gate(self, x: Tensor) -> None:
-        return None
-
-
-class AttentionPooling(nn.Module):
+class AttentionPooling(AttentionBlock):
     """Weights over places that sum to one, in place of the average (Ilse et al., ICML 2018, in the form of a gate).
 
     The weights are a softmax over places of a small network on each place. They are multiplied by the number of places,
@@ -206,7 +194,7 @@ class AttentionPooling(nn.Module):
     """
 
     def __init__(self, channels: int, config: AttentionConfig) -> None:
-        super().__init__()
+        super().__init__(channels, config)
         self.squeeze = nn.Conv2d(channels, max(1, channels // config.reduction), 1)
         self.weigh = nn.Conv2d(self.squeeze.out_channels, 1, 1)
         if config.identity_start:
@@ -215,16 +203,13 @@ class AttentionPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * self.spatial_gate(x)[:, None]
 
-    def channel_gates(self, x: Tensor) -> None:
-        return None
-
     def spatial_gate(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, H, W), of mean 1."""
         logits = self.weigh(torch.relu(self.squeeze(x)))
         return logits.flatten(1).softmax(1).view(-1, *x.shape[2:]) * (x.shape[2] * x.shape[3])
 
 
-class RarityPooling(nn.Module):
+class RarityPooling(AttentionBlock):
     """Weights over places that sum to one, in place of the average: each as high as the place is rare.
 
     w_p = d_p / sum of d over the places of the image, where d_p is the squared Mahalanobis distance of a place to the
@@ -235,15 +220,12 @@ class RarityPooling(nn.Module):
     EPS = 1e-6
 
     def __init__(self, channels: int, config: AttentionConfig) -> None:
-        super().__init__()
+        super().__init__(channels, config)
         self.normal_places = Whitening(channels)
         self.normal_places.factor.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.spatial_gate(x)[:, None]
-
-    def channel_gates(self, x: Tensor) -> None:
-        return None
 
     def rarity(self, x: Tensor) -> Tensor:
         """Squared Mahalanobis distances over C: (B, C, H, W) -> (B, H, W)."""
@@ -290,9 +272,6 @@ def resized(image: Tensor, shape: Sequence[int]) -> Tensor:
     return F.interpolate(image[None], tuple(shape), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
-AttentionBlock = (
-    NoAttention | SqueezeExcitation | CBAM | ECA | SimAM | CoordinateAttention | AttentionPooling | RarityPooling
-)
 ATTENTION: dict[Variant, type[AttentionBlock]] = {
     "none": NoAttention,
     "se": SqueezeExcitation,

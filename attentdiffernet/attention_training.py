@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from .attention import RarityPooling, SurprisePooling
 from .copies import Copy, copy_of
 from .devices import in_float32, to_device
-from .features import Progress, no_progress
 from .flow import Whitening, build_flow, negative_log_likelihood
 from .model import AttentDifferNet
 from .options import MEASURED_VARIANTS, FlowConfig
 from .sources import ImageSource
+from .stages import Progress, no_progress
 from .synthetic_defects import add_defect, alter_structure, paste_patch
 from .views import make_views, random_views
 

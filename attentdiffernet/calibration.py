@@ -12,12 +12,13 @@ from torch import Tensor
 from .devices import to_device
 from .errors import DatasetError
 from .explain import explain, methods_of
-from .features import FeatureExtractor, Progress, no_progress, readable
+from .features import FeatureExtractor, readable
 from .findings import Calibration
 from .model import AttentDifferNet
 from .options import Options
 from .scoring import group_ends
 from .sources import ImageSource
+from .stages import Progress, no_progress
 from .study.statistics import conformal_threshold
 
 MIN_IMAGES = 5  # fewer leave nothing to hold out for a threshold

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from .calibration import calibration_of, even_features, map_references, split_normals
 from .devices import to_device
-from .features import Progress, no_progress
 from .findings import Calibration
 from .flow_fitting import fit_readout
 from .model import AttentDifferNet
@@ -25,6 +24,7 @@ from .options import Options
 from .packing import round_as_stored
 from .scoring import group_ends
 from .sources import ImageSource
+from .stages import Progress, no_progress
 
 FOLDS = 5
 

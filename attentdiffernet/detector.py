@@ -19,7 +19,6 @@ from .card import DataCard
 from .checkpoint import Checkpoint
 from .errors import AttentDifferNetError, CheckpointError, ImageError
 from .explain import drawn_over
-from .features import Progress, no_progress
 from .findings import Calibration, Findings
 from .hub import upload
 from .images import read_image
@@ -27,7 +26,7 @@ from .model import AttentDifferNet, Precision
 from .options import Options, Readout, check_scoring_views
 from .scoring import MAX_VIEWS, RunningScore
 from .sources import Images, ImageSource, each_source, name_of, pixels_of, ranged
-from .stages import logged
+from .stages import Progress, logged, no_progress
 from .study.localisation import brought_to
 from .study.statistics import percentile_among
 

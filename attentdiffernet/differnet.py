@@ -22,7 +22,7 @@ from .cross_calibration import cross_calibrate, cross_calibrates
 from .detector import Arithmetic, Detector, FitContext
 from .errors import ImageError, WeightsError
 from .explain import explain, methods_of, what_it_shows
-from .features import FEATURES_VERSION, FeatureExtractor, Progress, no_progress
+from .features import FEATURES_VERSION, FeatureExtractor
 from .findings import Calibration, Findings
 from .flow_fitting import fit_flow, fit_gaussian
 from .gate_decision import keep_gates_if_better
@@ -31,6 +31,7 @@ from .options import ALEXNET, Options, Readout
 from .packing import packed, round_as_stored, unpack
 from .scoring import RunningScore, faster_precision, score_images, score_images_until_settled
 from .sources import ImageSource
+from .stages import Progress, no_progress
 from .words import VARIANT_TITLES, attention_choices, training_note
 
 

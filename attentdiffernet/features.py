@@ -24,6 +24,7 @@ from .files import replace_file, sweep_folder
 from .model import AttentDifferNet
 from .options import ALEXNET
 from .sources import ImageSource, digest_of, pixels_of
+from .stages import Progress, no_progress
 from .views import make_views, random_views
 
 CACHE_ENVIRONMENT = "ATTENTDIFFERNET_CACHE"
@@ -54,12 +55,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 # (image (3, S, S), its views (V, 2, 2), a value that is passed through); without views there is no image
 Work = tuple[Tensor | None, Tensor, T]
-Progress = Callable[[str, int, int], None]
-"""Called as progress(stage, done, total) in the thread that asked for the work."""
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    """The default: reports nothing."""
 
 
 def default_cache() -> Path:

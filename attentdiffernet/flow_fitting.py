@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from .devices import to_device
 from .errors import DatasetError
-from .features import Progress, no_progress
 from .flow import negative_log_likelihood
 from .model import AttentDifferNet
 from .options import GAUSSIAN_READOUTS, Options
+from .stages import Progress, no_progress
 
 FEATURE_DEVIATION = 0.225  # of ImageNet AlexNet's features, which DifferNet takes as they are
 

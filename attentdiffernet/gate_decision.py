@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from .devices import to_device
-from .features import FeatureExtractor, Progress, no_progress
+from .features import FeatureExtractor
 from .flow_fitting import fit_readout
 from .model import AttentDifferNet
 from .options import Options
 from .sources import ImageSource
+from .stages import Progress, no_progress
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
 from .synthetic_defects import DefectTest
 

@@ -38,7 +38,7 @@ from torch import Tensor
 from .calibration import split_normals
 from .copies import copy_of
 from .devices import find_device, to_device
-from .features import FeatureExtractor, Progress, no_progress
+from .features import FeatureExtractor
 from .findings import Findings
 from .flow_fitting import fit_flow, fit_gaussian
 from .model import AttentDifferNet, ModelConfig
@@ -56,6 +56,7 @@ from .options import (
 )
 from .scoring import running_score
 from .sources import ImageSource, pixels_of
+from .stages import Progress, no_progress
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
 from .synthetic_defects import DefectTest
 from .views import FEW_VIEWS, even_angles, possible_views, rotations

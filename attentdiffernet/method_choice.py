@@ -24,12 +24,12 @@ import torch
 from .card import DataCard
 from .detector import FitContext, no_look
 from .devices import find_device
-from .features import Progress, no_progress
 from .findings import Findings
 from .input_choice import Examined, examine
 from .options import BACKBONES, DEFAULT_VARIANTS, AttentionConfig, MethodName, Options
 from .patchcore_detector import PatchCoreDetector
 from .sources import Images, ImageSource, all_ranged, each_source, value_range_of
+from .stages import Progress, no_progress
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
 
 HARDLY = 2 / 3  # a defect is told from a normal image twice out of three times

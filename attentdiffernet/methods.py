@@ -12,13 +12,12 @@ from .card import DataCard
 from .detector import Detector, FitContext, Look, no_look
 from .devices import find_device
 from .differnet import DifferNetDetector
-from .features import Progress, no_progress
 from .findings import Findings
 from .method_choice import choose_method
 from .options import MethodName, Options
 from .patchcore_detector import PatchCoreDetector
 from .sources import Images, all_ranged, each_source, value_range_of
-from .stages import logged
+from .stages import Progress, logged, no_progress
 
 METHODS: dict[MethodName, type[Detector]] = {"differnet": DifferNetDetector, "patchcore": PatchCoreDetector}
 

@@ -26,11 +26,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .devices import to_device
-from .features import ON_CPU, ON_GPU, FeatureExtractor, Progress, ahead, no_progress
+from .features import ON_CPU, ON_GPU, FeatureExtractor, ahead
 from .flow import negative_log_likelihood
 from .model import AttentDifferNet, ModelConfig
 from .options import Options
 from .sources import ImageSource, pixels_of
+from .stages import Progress, no_progress
 from .views import IMAGENET_MEAN, IMAGENET_STD
 
 SCORED_VIEWS = 64

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import DatasetError
-from .features import ON_CPU, ON_GPU, Progress, ahead, no_progress
+from .features import ON_CPU, ON_GPU, ahead
 from .options import PATCHCORE_READOUTS, PatchCoreConfig, Readout
+from .stages import Progress, no_progress
 
 MOST_CANDIDATES = 60_000  # places, of all images together, that the bank is selected from
 FOLDS = 8  # parts of the training images, each scored with a bank of the others

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from .attention import ATTENTION, NoAttention, resized
 from .attention_training import IMAGES_PER_STEP, LEARNING_RATE, REFIT_STEPS, n_steps
-from .features import Progress
 from .networks import FeatureMaps
 from .options import MEASURED_VARIANTS, AttentionConfig, Options, Readout, Variant
 from .patchcore import Images, compare, fit_places, image_scores, places_of, whitening_of
+from .stages import Progress
 from .study.statistics import BEYOND_STANDARD_ERROR, auroc, beats
 from .synthetic_defects import Normals, add_defect, alter_structure
 

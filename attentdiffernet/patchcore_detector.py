@@ -20,7 +20,7 @@ from .checkpoint import Checkpoint, read_tensors
 from .detector import Arithmetic, Detector, FitContext, NearestNormal
 from .devices import to_device
 from .errors import CheckpointError, DatasetError, ImageError, WeightsError
-from .features import ON_CPU, ON_GPU, Progress, ahead, no_progress
+from .features import ON_CPU, ON_GPU, ahead
 from .findings import Calibration, Findings
 from .input_choice import choose_exposure
 from .model import Precision
@@ -30,6 +30,7 @@ from .patchcore import Fitted, PatchBank, PatchCore, anomaly_maps
 from .patchcore_attention import AttendedMaps, attend
 from .scoring import RunningScore
 from .sources import ImageSource, digest_of, pixels_of
+from .stages import Progress, no_progress
 from .study.statistics import conformal_threshold
 from .views import standardise_exposure, to_tensor
 from .words import attention_choices, bank_choices, training_note, variant_title

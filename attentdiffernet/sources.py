@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -18,10 +17,10 @@ Images = str | Path | Iterable[str | Path | np.ndarray | InspectionImage]
 """A file, a folder (searched through) or a glob; or files, arrays or images of a data set, one by one."""
 
 
-def pixels_of(source: ImageSource | BinaryIO, name: str | None = None) -> np.ndarray:
+def pixels_of(source: ImageSource) -> np.ndarray:
     """(H, W, 3) uint8, RGB. Raises ImageError as `read_image`, and for an array of another kind."""
     if not isinstance(source, np.ndarray):
-        return read_image(source, name)
+        return read_image(source)
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
         raise ImageError(f"An image must be an array (H, W, 3) of uint8, got {source.shape} of {source.dtype}")
     if min(source.shape[:2]) < MIN_SIDE:

@@ -7,8 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 ENVIRONMENT = "ATTENTDIFFERNET_LOG"  # 1: commands show the log, too
-Progress = Callable[[str, int, int], None]  # as of `features.Progress`
 log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called as progress(stage, done, total) in the thread that asked for the work."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """The default: reports nothing."""
 
 
 class Stages:

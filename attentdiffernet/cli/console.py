@@ -16,7 +16,7 @@ from rich.text import Text
 from ..errors import AttentDifferNetError
 
 if TYPE_CHECKING:
-    from ..features import Progress
+    from ..stages import Progress
 
 SECONDS_BETWEEN_LINES = 30.0  # of progress, where there is no terminal for a bar
 EXIT_ERROR, EXIT_STOPPED = 2, 130

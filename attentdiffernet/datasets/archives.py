@@ -15,13 +15,14 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 from ..errors import DatasetError
+from ..stages import Progress, no_progress
 
 CHUNK = 1 << 20  # bytes
 XZ_MEMORY = 512 << 20  # bytes a decoder may ask for; `xz -9` needs 65 MiB
@@ -40,13 +41,6 @@ class Limits:
     ratio_from: int = 100_000_000
     name_bytes: int = 1024
     depth: int = 20
-
-
-Progress = Callable[[str, int, int], object]  # (stage, done, total)
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass
 
 
 class Source:
@@ -87,7 +81,7 @@ class Source:
         raise NotImplementedError
 
 
-def open_source(path: Path, limits: Limits | None = None, progress: Progress = _silent) -> Source:
+def open_source(path: Path, limits: Limits | None = None, progress: Progress = no_progress) -> Source:
     """Lists an archive or a folder, and checks the list. progress: called with megabytes read of a tar archive.
 
     Raises DatasetError for a file that is not an archive, is damaged, or is rejected for the reasons above.

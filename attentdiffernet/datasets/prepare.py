@@ -19,8 +19,9 @@ from typing import Any, Protocol
 from .. import __version__
 from ..errors import DatasetError
 from ..files import locked, replace_folder, sweep_folder
+from ..stages import Progress
 from . import CARDS, FOLDER, Counts, DatasetCard, layouts, wafer
-from .archives import Progress, Source, is_hidden, open_source
+from .archives import Source, is_hidden, open_source
 from .layouts import Plan
 
 RECORD = "dataset.json"

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DatasetError
+from ..stages import Progress
 from . import pickles
-from .archives import Progress, Source, is_hidden, open_source, reading
+from .archives import Source, is_hidden, open_source, reading
 from .layouts import Plan, hold_out
 from .layouts import draw as draw_names
 

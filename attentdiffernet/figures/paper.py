@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..datasets import category_title
+from ..stages import Progress, no_progress
 from ..study.answer import all_contrasts
 from ..study.comparison import Contrast, Group, Measured, grouped, measured
 from ..study.formats import points
@@ -29,12 +30,11 @@ MM = 1 / 25.4  # in inches
 LABELS_PT = 150  # width of the names beside `differences_figure`
 MOST_POINTS = 30  # of AUROC to either side; bars beyond end at the edge
 
-Progress = Callable[[str, int, int], None]
 Thresholds = Callable[[Measured], float | None]
 
 
 def paper_set(
-    results: Path, models: Path | None = None, progress: Progress = lambda stage, done, total: None
+    results: Path, models: Path | None = None, progress: Progress = no_progress
 ) -> Iterator[tuple[str, bytes]]:
     """(file name, content): differences to DifferNet of every category, ROC curves with bands and histograms of scores
     for each, as PDF, SVG and PNG, and the table of AUROC as LaTeX and Markdown.

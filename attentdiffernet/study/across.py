@@ -137,7 +137,8 @@ def averages_text(found: Sequence[Average]) -> str:
 def composites_text(found: Sequence[Average]) -> str:
     """What must be known of a data set whose pictures were put together; empty where there is none."""
     datasets = {c.group.first.run.dataset for one in found for c in one.contrasts}
-    return f"Of {CARDS['cplid'].title}: {CARDS['cplid'].caveat}" if "cplid" in datasets else ""
+    card = CARDS["cplid"]
+    return f"{card.title}: {card.caveat[0].lower()}{card.caveat[1:]}" if "cplid" in datasets else ""
 
 
 def _change(one: Average) -> str:

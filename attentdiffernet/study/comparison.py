@@ -42,10 +42,10 @@ class Measured:
     recipe: Recipe
     scores: pd.DataFrame = field(compare=False, repr=False)
     interval: AurocInterval
-    delong: Difference | None
-    base: pd.DataFrame | None = field(compare=False, repr=False)
     gates: Gates
     record: dict[str, Any] = field(compare=False, repr=False)
+    delong: Difference | None = None
+    base: pd.DataFrame | None = field(default=None, compare=False, repr=False)
     base_run: Run | None = None
     network: str = ""
     setting_backbone: str = ""
@@ -185,12 +185,21 @@ def _measured(results_dir: Path, _stamp: Stamp) -> tuple[Measured, ...]:
         parts.append("" if recipe == usual and not run.best_on_test else recipe.short)
         name = ", ".join(filter(None, parts))
         record = read_options(results_dir, run) or {}
-        interval, gates = statistics.auroc_interval(own["label"], own["score"]), gates_of(record)
-        rest = record, None, run.backbone if other_network else "", (base or run).backbone
-        m = _compared_with(Measured(run, name, recipe, own, interval, None, None, gates, *rest), base, scores)
+        alone = Measured(
+            run,
+            name,
+            recipe,
+            scores=own,
+            interval=statistics.auroc_interval(own["label"], own["score"]),
+            gates=gates_of(record),
+            record=record,
+            network=run.backbone if other_network else "",
+            setting_backbone=(base or run).backbone,
+        )
+        m = _compared_with(alone, base, scores)
         if run.variant in ATTENTIVE_METHODS:
-            alone = base_of(run, runs, ATTENTIVE_METHODS[run.variant])
-            m = dataclasses.replace(m, against_itself=_compared_with(m, alone, scores))
+            without = base_of(run, runs, ATTENTIVE_METHODS[run.variant])
+            m = dataclasses.replace(m, against_itself=_compared_with(m, without, scores))
         found.append(m)
     return tuple(found)
 
