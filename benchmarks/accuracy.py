@@ -13,7 +13,6 @@ the AUROC that its authors state. Writes benchmarks/accuracy.csv (other rows sta
 
 import argparse
 import dataclasses
-import os
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -35,6 +34,8 @@ from attentdiffernet.study.records import read_published
 from attentdiffernet.study.statistics import auroc_interval
 from attentdiffernet.views import FEW_VIEWS, make_views
 from attentdiffernet.words import READOUTS
+
+from .data import folder_of, weights_of
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "accuracy.csv"
@@ -67,16 +68,8 @@ def seconds_per_view(model: AttentDifferNet) -> float:
     return float(np.median(times)) / len(views)
 
 
-def place_of(name: str) -> tuple[Path, str]:
-    """Folder of a category, and the weights of the backbone that it is measured with."""
-    if name.startswith("sample/"):
-        return ROOT / "data" / name, "bundled"
-    return Path(os.environ["ATTENTDIFFERNET_DATA"]) / name, "imagenet"
-
-
 def measure(name: str, exposure: Exposure | None) -> list[dict[str, object]]:
-    root, weights = place_of(name)
-    dataset = InspectionDataset(root)
+    dataset, weights = InspectionDataset(folder_of(name)), weights_of(name)
     options = Options()
     fit, _ = split_normals([image.path for image in dataset.train], options)
     labels = [image.label for image in dataset.test]
@@ -113,15 +106,14 @@ def measure(name: str, exposure: Exposure | None) -> list[dict[str, object]]:
     for kind, few in FEW_VIEWS.items():
         which = [int((FEW_VIEWS["dihedral"] - view).abs().sum((1, 2)).argmin()) for view in few]
         add(kind, fitted[:, which], tested[:, which])
-    for n_train, n_test in ROTATIONS.get(root.name, MORE_ROTATIONS):
+    for n_train, n_test in ROTATIONS.get(name.split("/")[1], MORE_ROTATIONS):
         add("rotations", *features("rotations", n_train, n_test))
     return rows
 
 
 def measure_paper(name: str, epochs: int) -> list[dict[str, object]]:
     """The recipe `paper`, stopped after some of its 192 epochs."""
-    root, weights = place_of(name)
-    dataset = InspectionDataset(root)
+    dataset, weights = InspectionDataset(folder_of(name)), weights_of(name)
     options = dataclasses.replace(PAPER, epochs=epochs)
     fit, _ = split_normals([image.path for image in dataset.train], options)
     model = AttentDifferNet(ModelConfig(weights=weights, flow=options.flow, readout="z2"), options.seed).eval()

@@ -23,7 +23,6 @@ Writes benchmarks/attention_trials.csv, each category as soon as it is known; it
 
 import argparse
 import math
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -49,6 +48,8 @@ from attentdiffernet.study.statistics import auroc_interval, delong_test
 from attentdiffernet.synthetic_defects import add_defect, alter_structure
 from attentdiffernet.views import make_views, standardise_exposure
 
+from .data import folder_of
+
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "attention_trials.csv"
 FITTED, HELD_OUT, DEFECTS, VIEWS = 120, 60, 2, 4
@@ -66,7 +67,7 @@ def images_of(name: str) -> tuple[dict[str, list[Tensor]], str]:
     """Squares (3, 448, 448) of the normals to fit to, of those held out, and of these with defects of each kind; and
     the exposure that the rule chooses."""
     options = Options()
-    paths = [image.path for image in InspectionDataset(Path(os.environ["ATTENTDIFFERNET_DATA"]) / name).train]
+    paths = [image.path for image in InspectionDataset(folder_of(name)).train]
     rng = torch.Generator().manual_seed(5)
     some = [
         [part[i] for i in torch.randperm(len(part), generator=rng)[:most].tolist()]

@@ -7,7 +7,6 @@ bound. Writes benchmarks/collapse.csv, the loss and the spread of the features (
 and a picture. No test image is read.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -23,13 +22,15 @@ from attentdiffernet.model import AttentDifferNet, ModelConfig
 from attentdiffernet.options import AttentionConfig, Options
 from attentdiffernet.words import VARIANT_TITLES
 
+from .data import folder_of
+
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "collapse.csv"
 
 
 def measure(name: str, variant: str) -> list[dict[str, object]]:
     options = Options()
-    dataset = InspectionDataset(Path(os.environ["ATTENTDIFFERNET_DATA"]) / name)
+    dataset = InspectionDataset(folder_of(name))
     fit, _ = split_normals([image.path for image in dataset.train], options)
     exposure = exposure_for(spread_of_exposure(fit))
     blocks = AttentionConfig(training="joint")

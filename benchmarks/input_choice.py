@@ -8,7 +8,6 @@ does. `as_before`: whether views, aspect, exposure and readout are those of the 
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -22,19 +21,19 @@ from attentdiffernet.options import Options
 from attentdiffernet.study.records import runs_of
 from attentdiffernet.words import input_title
 
+from .data import folder_of, weights_of
+
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "input_choice.csv"
 COLUMNS = ["category", "n_train", "input", "readout", "scoring_views", "as_before", "views_computed", "cpu_s"]
 
 
 def training_images(name: str) -> list[Path]:
-    """Of a category below $ATTENTDIFFERNET_DATA, or of one that was drawn into data/."""
-    root = ROOT / "data" if name.startswith("sample/") else Path(os.environ["ATTENTDIFFERNET_DATA"])
-    return [image.path for image in InspectionDataset(root / name).train]
+    return [image.path for image in InspectionDataset(folder_of(name)).train]
 
 
 def measure(name: str) -> dict[str, object]:
-    options, images = Options(weights="bundled" if name.startswith("sample/") else "imagenet"), training_images(name)
+    options, images = Options(weights=weights_of(name)), training_images(name)
     start, before = time.process_time(), FeatureExtractor.views_computed
     found = examine(images, options).findings
     return {

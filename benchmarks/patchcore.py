@@ -19,7 +19,6 @@ Writes benchmarks/patchcore.csv, each row as soon as it is known; what it holds 
 import argparse
 import dataclasses
 import json
-import os
 import resource
 import time
 from collections.abc import Iterator, Sequence
@@ -49,6 +48,8 @@ from attentdiffernet.patchcore import (
 from attentdiffernet.study.statistics import auroc_interval, conformal_threshold
 from attentdiffernet.synthetic_defects import DefectTest
 from attentdiffernet.views import standardise_exposure, to_tensor
+
+from .data import folder_of
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "patchcore.csv"
@@ -95,10 +96,6 @@ SCORES: dict[str, tuple[Readout, float]] = {
     "mean of 100": ("mean_of_highest", 100),
     "mean of 1 %": ("mean_of_highest", 0.01),
 }
-
-
-def folder_of(name: str) -> Path:
-    return ROOT / "data" / name if name.startswith("sample/") else Path(os.environ["ATTENTDIFFERNET_DATA"]) / name
 
 
 @dataclasses.dataclass

@@ -13,7 +13,6 @@ known; a row that it holds is not measured again.
 
 import argparse
 import itertools
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +28,8 @@ from attentdiffernet.method_choice import choose_method
 from attentdiffernet.methods import fit
 from attentdiffernet.options import MethodName, Options
 from attentdiffernet.study.statistics import auroc
+
+from .data import folder_of
 
 OUT = Path(__file__).resolve().parent / "small_sets.csv"
 CATEGORIES = ["mvtec_ad/bottle", "mtd/magnetic_tile"]
@@ -62,7 +63,7 @@ def by_rule(images: Sequence[Path]) -> tuple[MethodName, Findings]:
 
 
 def measure(category: str, method: str, n_images: int, draw: int) -> dict[str, object]:
-    dataset = InspectionDataset(Path(os.environ["ATTENTDIFFERNET_DATA"]) / category)
+    dataset = InspectionDataset(folder_of(category))
     tested = to_test(dataset)
     images = drawn([image.path for image in dataset.train], n_images, draw)
     chosen, findings = by_rule(images) if method == "differnet" else ("", None)

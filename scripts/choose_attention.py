@@ -12,7 +12,6 @@ default training was chosen so, and the whole detector does not bear it out.
 
 import argparse
 import dataclasses
-import os
 import time
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from attentdiffernet.model import AttentDifferNet, ModelConfig
 from attentdiffernet.options import AttentionConfig, Options
 from attentdiffernet.study.statistics import auroc
 from attentdiffernet.synthetic_defects import DefectTest
+from benchmarks.data import folder_of
 
 OUT = Path(__file__).resolve().parent.parent / "benchmarks" / "attention.csv"
 TRAININGS = ("untrained", "joint", "proxy", "separation")
@@ -38,7 +38,7 @@ HELD_OUT, DEFECTS, VIEWS = 80, 2, 4
 
 def measure(name: str, variant: str, training: str, seed: int, half: bool) -> dict[str, object]:
     options = Options(seed=seed)
-    train = InspectionDataset(Path(os.environ["ATTENTDIFFERNET_DATA"]) / name).train
+    train = InspectionDataset(folder_of(name)).train
     paths, held_out = split_normals([image.path for image in train], options)
     blocks = AttentionConfig(training=training)  # type: ignore[arg-type]
     size = {"image_size": 224, "n_scales": 2} if half else {}

@@ -87,10 +87,9 @@ def published_numbers() -> None:
 
 widgets.head(
     "Does attention help?",
-    "The usual methods of every category, measured here from the score files in <code>results/</code>. SE and CBAM "
-    "keep their gates here even where they do not help, so that you see what they do; by default they are then left "
-    "out. No epoch is chosen on test images. You have a photograph? <a href='compare'>Compare the "
-    "detectors on it</a>, or <a href='own'>train on your own parts</a>.",
+    "Measured here, from the score files in <code>results/</code>. SE and CBAM keep their gates even where they do not "
+    "help; by default they are then left out. You have a photograph? <a href='compare'>Compare the detectors on it</a>"
+    ", or <a href='own'>train on your own parts</a>.",
 )
 everything = list(shipped.measured())
 if not everything:
