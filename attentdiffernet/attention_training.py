@@ -17,6 +17,7 @@ trained by one of four objectives (`AttentionConfig.training`):
 import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,19 @@ Watch = Callable[[int, Tensor, float], None]
 device. spread: mean deviation of the features, over that at the start of `joint`, and 1 elsewhere."""
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What an objective works with. blocks: of the model, to be trained. Others as of `fit_attention`."""
+
+    model: AttentDifferNet
+    blocks: nn.ModuleList
+    sources: Sequence[ImageSource]
+    rng: torch.Generator
+    progress: Progress
+    watch: Watch
+    guard: bool
+
+
 def fit_attention(
     model: AttentDifferNet,
     sources: Sequence[ImageSource],
@@ -69,7 +83,7 @@ def fit_attention(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return objective(model, blocks, sources, rng, progress, watch, guard)
+            return objective(_Training(model, blocks, sources, rng, progress, watch, guard))
     finally:
         blocks.requires_grad_(False)
 
@@ -114,11 +128,9 @@ def _descend(
     return range(n_steps(objective, n_images)), step
 
 
-def _joint(
-    model: AttentDifferNet, blocks: nn.ModuleList, sources: Sequence[ImageSource], rng: torch.Generator,
-    progress: Progress, watch: Watch, guard: bool,
-) -> int:  # fmt: skip
-    normals = LazyImages(sources, model.config.image_size)
+def _joint(work: _Training) -> int:
+    model, blocks, rng = work.model, work.blocks, work.rng
+    normals = LazyImages(work.sources, model.config.image_size)
 
     def drawn() -> Tensor:
         return _viewed(model, _drawn(normals, rng), rng)
@@ -139,26 +151,24 @@ def _joint(
         loss = step(negative_log_likelihood(*flow((model.features(drawn()) - mean) / deviation)).mean())
         if (k + 1) % PROBE_STEPS == 0 or k + 1 == len(steps):
             spread = float(rows_of_probes().std(0).mean() / deviation)
-            if guard and not spread >= COLLAPSE:  # also where it has become NaN
+            if work.guard and not spread >= COLLAPSE:  # also where it has become NaN
                 blocks.load_state_dict(kept)
                 return n_kept
             kept, n_kept = copy.deepcopy(blocks.state_dict()), k + 1
-        watch(k + 1, loss, spread)
-        progress("training attention with a flow", k + 1, len(steps))
+        work.watch(k + 1, loss, spread)
+        work.progress("training attention with a flow", k + 1, len(steps))
     return len(steps)
 
 
-def _proxy(
-    model: AttentDifferNet, blocks: nn.ModuleList, sources: Sequence[ImageSource], rng: torch.Generator,
-    progress: Progress, watch: Watch, guard: bool,
-) -> int:  # fmt: skip
+def _proxy(work: _Training) -> int:
     """Runs at the half and quarter scale, where a step is cheap; the blocks are the same at all scales."""
+    model, rng = work.model, work.rng
     size = model.config.image_size // 2
-    normals = LazyImages(sources, size)
+    normals = LazyImages(work.sources, size)
     head = nn.Linear(model.backbone.channels, 1).to(model.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    steps, step = _descend([*blocks.parameters(), *head.parameters()], "proxy", len(normals))
+    steps, step = _descend([*work.blocks.parameters(), *head.parameters()], "proxy", len(normals))
     for k in steps:
         batch = _drawn(normals, rng)
         pasted = torch.stack([paste_patch(image, normals, rng) for image in batch])
@@ -167,19 +177,17 @@ def _proxy(
             views = F.interpolate(views, size=size // 2)
         logits = head(model.backbone(views).mean((2, 3)))[:, 0]
         labels = (torch.arange(len(logits), device=model.device) >= len(batch)).float()
-        watch(k + 1, step(F.binary_cross_entropy_with_logits(logits, labels)), 1.0)
-        progress("training attention", k + 1, len(steps))
+        work.watch(k + 1, step(F.binary_cross_entropy_with_logits(logits, labels)), 1.0)
+        work.progress("training attention", k + 1, len(steps))
     return len(steps)
 
 
-def _separation(
-    model: AttentDifferNet, blocks: nn.ModuleList, sources: Sequence[ImageSource], rng: torch.Generator,
-    progress: Progress, watch: Watch, guard: bool,
-) -> int:  # fmt: skip
+def _separation(work: _Training) -> int:
     """At the half and quarter scale, as `_proxy`. One half of the images is measured, the other measured against."""
+    model, rng = work.model, work.rng
     make_defect = alter_structure if model.config.attention.training == "structure" else add_defect
     size = model.config.image_size // 2
-    order = [sources[i] for i in torch.randperm(len(sources), generator=rng).tolist()]
+    order = [work.sources[i] for i in torch.randperm(len(work.sources), generator=rng).tolist()]
     half = len(order) // 2
     bank, normals = LazyImages(order[:half][:BANK_IMAGES], size), LazyImages(order[half:], size)
     whitening = Whitening(2 * model.backbone.channels).to(model.device)
@@ -188,7 +196,7 @@ def _separation(
         views = _viewed(model, images, rng)
         return torch.cat([model.backbone(x).mean((2, 3)) for x in (views, F.interpolate(views, size=size // 2))], 1)
 
-    steps, step = _descend(list(blocks.parameters()), "separation", len(normals))
+    steps, step = _descend(list(work.blocks.parameters()), "separation", len(normals))
     for k in steps:
         if k % REFIT_STEPS == 0:
             with torch.no_grad():
@@ -198,8 +206,8 @@ def _separation(
         defective = torch.stack([make_defect(image, normals, rng) for image in batch])
         z, _ = whitening(features(torch.cat([batch, defective])))
         normal, anomalous = z.square().mean(1).log().chunk(2)
-        watch(k + 1, step(F.softplus(normal[:, None] - anomalous[None]).mean()), 1.0)
-        progress("training attention", k + 1, len(steps))
+        work.watch(k + 1, step(F.softplus(normal[:, None] - anomalous[None]).mean()), 1.0)
+        work.progress("training attention", k + 1, len(steps))
     return len(steps)
 
 
