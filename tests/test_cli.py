@@ -41,7 +41,7 @@ DATASETS = ["datasets list", "datasets info", "datasets prepare", "datasets samp
 COMMANDS = ["train", "evaluate", "score", "explain", "localise", "summarise", "grid", *DATASETS]
 QUICK = ["--weights", "random", "--epochs", "2", "--train-views", "1", "--views", "2"]
 FLIPS = ["--view-kind", "flips", "--resize", "squeeze"]  # only exposure and readout are chosen
-AS_GIVEN = [*FLIPS, "--exposure", "as_is", "--readout", "z2", "--attention-training", "untrained"]
+AS_GIVEN = [*FLIPS, "--exposure", "as_is", "--readout", "z2"]
 N_FILES = 200  # too many to be scored before the process is killed
 CARD = ["--licence", "CC0", "--no-cache"]
 
@@ -710,7 +710,7 @@ def test_a_new_category_takes_one_line_and_no_code(run, category, tmp_path, monk
         "(already there)"
         in run("datasets", "prepare", "folder", "photographs", "--category", "part", "--held-out", "0.25")[1]
     )
-    code, _, errors = run(*last.split()[2:], *QUICK, *AS_GIVEN)
+    code, _, errors = run(*last.split()[2:], *QUICK, *AS_GIVEN, "--attention-training", "untrained")
     assert code == 0 and "of part: 6 normal images fitted, 6 scored by cross-validation" in errors
 
 
