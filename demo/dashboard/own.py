@@ -34,17 +34,18 @@ def trainings() -> Trainings:
 
 
 @st.cache_resource(scope="session", show_spinner=False, on_release=Visit.away)
-def until_closed(_visit: Visit) -> Visit:
-    """Tells a visit when its page loses the connection."""
+def until_closed(session: str, _visit: Visit) -> Visit:
+    """Tells a visit when its page loses the connection. session: the visit's own, so that another one is not its."""
     return _visit
 
 
 def visit() -> Visit:
     if "visit" not in st.session_state:
         st.session_state["visit"] = Visit(trainings())
-    found: Visit = until_closed(st.session_state["visit"])
-    found.used()
-    return found
+    here: Visit = st.session_state["visit"]
+    until_closed(here.session, here)
+    here.used()
+    return here
 
 
 def browser(here: Visit) -> str:
