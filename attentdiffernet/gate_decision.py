@@ -1,4 +1,4 @@
-"""Trained gates are kept only if they measurably help the whole detector; otherwise it becomes DifferNet.
+"""Gates are kept only if they measurably help the whole detector; otherwise it becomes DifferNet.
 
 Gates easily raise the scores of synthetic defects before a small Gaussian. Most of that gain is gone once a flow has
 seen every view, so the whole detector decides.

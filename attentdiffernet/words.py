@@ -134,9 +134,13 @@ def attention_choices(options: Options, gates_kept: bool = True, gates_judged: t
     elif options.variant in MEASURED_VARIANTS:
         training = "measured on normal places"
     if attention.training in JUDGED_TRAININGS and attention.keep == "always":
-        training += " and kept even if they do not help"
+        training += f" and kept even if {'it does' if options.variant in FIXED_VARIANTS else 'they do'} not help"
     if not gates_kept:
-        training += ", left at 1 as that did not measurably help" if gates_judged else f", left at 1 as {TOO_FEW}"
+        training += (
+            ", left at 1 as that did not measurably help"
+            if gates_judged
+            else ", left at 1 as there were too few images to judge that"
+        )
     if gates_judged:
         training += " (AUROC on synthetic defects {} % with, {} % without)".format(*map(percent, gates_judged))
     if options.variant == "places":
@@ -159,9 +163,6 @@ NOTES_OF_UNTRAINED: dict[Variant, str] = {
     "there; nothing is trained.",
     "places": "A place weighs the less, the farther normal images lie from each other there; nothing is trained.",
 }
-
-
-TOO_FEW = "there were too few images to judge that"
 
 
 def training_note(

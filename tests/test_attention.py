@@ -264,6 +264,9 @@ def test_simam_is_judged_though_nothing_is_trained():
     )
     for always in (AttentionConfig(keep="always"), AttentionConfig(training="untrained")):
         assert not Options(variant="simam", attention=always).judges_gates
+    always_kept = Options(variant="simam", attention=AttentionConfig(keep="always"))
+    assert attention_choices(always_kept) == "SimAM after pool, nothing to train and kept even if it does not help"
+    for always in (AttentionConfig(keep="always"), AttentionConfig(training="untrained")):
         assert training_title(attention_title("simam", always)) == "nothing to train, kept even if it does not help"
     assert training_title(attention_title("simam", AttentionConfig())) == "nothing to train, kept if it helps"
 

@@ -134,11 +134,12 @@ def averages_text(found: Sequence[Average]) -> str:
     return f"{where}, no attention helps beyond chance. The largest change is {_change(best)} by {best.title}."
 
 
-def composites_text(found: Sequence[Average]) -> str:
-    """What must be known of a data set whose pictures were put together; empty where there is none."""
+def cautions_text(found: Sequence[Average]) -> str:
+    """What must be known to read the averages: where the best was picked, and whose pictures were put together."""
     datasets = {c.group.first.run.dataset for one in found for c in one.contrasts}
     card = CARDS["cplid"]
-    return f"{card.title}: {card.caveat[0].lower()}{card.caveat[1:]}" if "cplid" in datasets else ""
+    composites = f"{card.title}: {card.caveat[0].lower()}{card.caveat[1:]}" if "cplid" in datasets else ""
+    return " ".join(filter(None, [PICKED_HERE if any(one.helps for one in found) else "", composites]))
 
 
 def _change(one: Average) -> str:

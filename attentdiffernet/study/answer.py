@@ -157,8 +157,8 @@ def by_category(found: Sequence[Contrast]) -> Table:
 
 
 def by_defect(found: Sequence[Contrast]) -> Table:
-    """A row per kind of defect of the real categories, a column per block: change of AUROC in points, mean over the
-    seeds. Of the default training, weights that are measured, and what has nothing to train; always kept."""
+    """A row per kind of defect of categories that are not drawn, a column per block: change of AUROC in points, mean
+    over the seeds. Of the default training, weights that are measured, and what has nothing to train; always kept."""
     trainings = tuple(f"{training}, {ALWAYS_KEPT}" for training in (AttentionConfig().training, MEASURED, FIXED))
     real = [c for c in found if not c.group.first.key.startswith("sample/")]
     kept = [c for c in real if _shows_the_block(c) and c.group.first.run.attention_training in trainings]

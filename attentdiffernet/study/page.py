@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..datasets import category_title, dataset_title
 from ..words import METHOD_TITLES, percent, training_title, variant_title
-from .across import PICKED_HERE, Average, averages, averages_table, averages_text, composites_text
+from .across import Average, averages, averages_table, averages_text, cautions_text
 from .answer import (
     all_contrasts,
     answer,
@@ -156,8 +156,8 @@ def in_short(
     lines = [f"**{answer(found)}**", ""]
     if not found:
         return [*lines, scope, ""]
-    caution = [PICKED_HERE, WHERE_IT_HELPS] if any(one.helps for one in mean) else []
-    lines += paragraph(" ".join(filter(None, [averages_text(mean), *caution, composites_text(mean)])))
+    where = WHERE_IT_HELPS if any(one.helps for one in mean) else ""
+    lines += paragraph(" ".join(filter(None, [averages_text(mean), cautions_text(mean), where])))
     lines += [*paragraph(of_other_methods), PICTURE, ""]
     lines += [means_text(found), "", *lines_of(by_recipe(found)), f"{scope} {how_it_is_counted(found)}", ""]
     unsure = [c for c in found if c.beyond_chance and not c.real]

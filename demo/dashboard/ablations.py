@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from attentdiffernet.datasets import category_title
-from attentdiffernet.study.across import PICKED_HERE, averages, averages_table, averages_text
+from attentdiffernet.study.across import averages, averages_table, averages_text, cautions_text
 from attentdiffernet.study.answer import all_contrasts, by_category, by_recipe
 from attentdiffernet.study.comparison import DEFINITIONS, Group, Measured, grouped, without_best_on_test
 from attentdiffernet.study.tables import TABLE_FORMATS, Table, overview_frame, overview_text
@@ -63,7 +63,7 @@ def recipes(everything: list[Measured]) -> bool:
     as_table(by_recipe(found), "Trainings and places")
     if mean := averages(all_contrasts(everything, with_left_at_one=True)):
         st.header("Averaged over categories", anchor=False)
-        st.markdown(f"{averages_text(mean)} {PICKED_HERE}" if any(one.helps for one in mean) else averages_text(mean))
+        st.markdown(f"{averages_text(mean)} {cautions_text(mean)}")
         as_table(averages_table(mean), "Averaged over categories")
     if (blocks := by_category(found)).rows:
         st.header("Other blocks", anchor=False)

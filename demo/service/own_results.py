@@ -2,6 +2,7 @@
 alone. No torch."""
 
 import io
+import itertools
 import os
 import tempfile
 import zipfile
@@ -27,7 +28,7 @@ WANTED = (
 )
 
 
-def take(uploads: Sequence[tuple[str, bytes]], folder: Path) -> tuple[Measured, ...]:
+def take(uploads: Files, folder: Path) -> tuple[Measured, ...]:
     """Writes what was uploaded (names and contents) as a results folder, and reads it. Raises ResultsError and
     DatasetError for anything that is none."""
     files, total = list[tuple[str, bytes]](), 0
@@ -93,12 +94,13 @@ def _write_folder(files: Files, root: PurePosixPath, folder: Path) -> None:
 
 def _write_scores(files: Files, folder: Path) -> None:
     """A run for each score file, called as the file, with a number where names come twice; all of one category."""
-    (dataset, category), runs = ALONE, set[str]()
+    dataset, category = ALONE
+    runs = set[str]()
     for name, content in files:
         if name.endswith(".csv"):
-            stem = run = safe_stem(name)
-            while run in runs:
-                run = f"{stem}-{len(runs) + 1}"
+            stem = safe_stem(name)
+            numbered = (f"{stem}-{k}" for k in itertools.count(2))
+            run = next(run for run in itertools.chain([stem], numbered) if run not in runs)
             runs.add(run)
             path = records.score_path(folder, dataset, category, run)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -46,8 +46,8 @@ class Train:
         gr.Markdown(
             "Teach a detector what *your* good parts look like, test it, and take it away. Defective parts "
             "are never trained on: they show how many of them it finds. The detector stays in a private folder on this "
-            "server, which is deleted when you close or reload the page, or after an hour. The photographs that you "
-            "upload are deleted about an hour later. Download what you want to keep."
+            "server, which is deleted when you close or reload the page, or after an hour. Photographs are deleted "
+            "about an hour after you upload them. Download what you want to keep."
         )
         with gr.Row(elem_classes="controls"):
             with gr.Column(min_width=280):

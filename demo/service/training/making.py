@@ -13,20 +13,20 @@ from .photographs import Glance, gather, gather_to_judge, glances, look_over
 from .run import Step, train, worker
 from .state import Own
 
-LOOKING, READING = "Looking at the photographs …", "Reading the model …"
+LOOKING, READING = "Looking at the photographs", "Reading the model …"
 
 
 def trained(fresh: Own, asked: Asked) -> Generator[Progress | Own, None, None]:
     """Progress, and in the end the detector in the folder of `fresh`. Whoever stops to iterate ends the training.
     Raises AttentDifferNetError in words for visitors."""
-    yield Progress(0, LOOKING)
+    yield Progress(0, f"{LOOKING} …")
     with worker() as process:
         photographs = gather([*asked.parts, *fresh.added], fresh.folder)
         bad = gather_to_judge([*asked.bad_parts, *fresh.added_defects], fresh.folder, "defective parts")
         seen = list[Glance]()
         for one in glances(photographs):
             seen.append(one)
-            yield Progress(0, f"{LOOKING[:-2]}: {len(seen)} of {len(photographs)}")
+            yield Progress(0, f"{LOOKING}: {len(seen)} of {len(photographs)}")
         looked = look_over(photographs, seen)
         name = " ".join(asked.name.split()) or UNNAMED
         for step in train(process, photographs, fresh.folder, name, asked.choice):
